@@ -1,0 +1,66 @@
+"""The one form of error: who refuses, what was expected, what came.
+
+    GraphConv: expected x (N, C=3, T, V=25), got (8, 3, 64, 17)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from torch import Tensor
+
+_AXIS = re.compile(r"(?P<name>[A-Za-z'*]+)(?:=(?P<size>\d+))?$")
+
+
+def require(condition: bool, who: str, expected: str, got: object, hint: str = "") -> None:
+    """Raise ``ValueError("who: expected ..., got ...; hint")`` unless ``condition`` holds.
+
+    >>> require(3 > 4, "GraphConv", "a stride of at least 4", 3)
+    Traceback (most recent call last):
+        ...
+    ValueError: GraphConv: expected a stride of at least 4, got 3
+    """
+    if not condition:
+        raise ValueError(message(who, expected, got, hint))
+
+
+def message(who: str, expected: str, got: object, hint: str = "") -> str:
+    """Spell an error in the one form.
+
+    >>> message("open", "a folder", "'x.txt'", "pass the folder that holds the clips")
+    "open: expected a folder, got 'x.txt'; pass the folder that holds the clips"
+    """
+    return f"{who}: expected {expected}, got {got}" + (f"; {hint}" if hint else "")
+
+
+def check_shape(who: str, name: str, x: Tensor, axes: str) -> None:
+    """Check a tensor against named axes such as ``"N, C=3, T, V=25"``.
+
+    An axis without ``=`` may have any size. The check reads shapes alone, so it costs nothing on a device.
+
+    >>> import torch
+    >>> check_shape("GraphConv", "x", torch.zeros(8, 3, 64, 17), "N, C=3, T, V=25")
+    Traceback (most recent call last):
+        ...
+    ValueError: GraphConv: expected x (N, C=3, T, V=25), got (8, 3, 64, 17)
+    """
+    shape = tuple(x.shape)
+    sizes = [_AXIS.match(axis.strip()) for axis in axes.split(",")]
+    fits = len(shape) == len(sizes) and all(
+        axis is not None and (axis["size"] is None or int(axis["size"]) == size)
+        for axis, size in zip(sizes, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(message(who, f"{name} ({axes})", shape))
+
+
+def check_choice(who: str, name: str, value: str, choices: Collection[str]) -> None:
+    """Refuse an option that is not on the list.
+
+    >>> check_choice("STFLoss", "score", "logit", ["log_odds", "probability"])
+    Traceback (most recent call last):
+        ...
+    ValueError: STFLoss: expected score to be one of 'log_odds', 'probability', got 'logit'
+    """
+    require(value in choices, who, f"{name} to be one of " + ", ".join(map(repr, choices)), repr(value))

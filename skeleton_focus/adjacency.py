@@ -1,0 +1,135 @@
+"""Adjacency matrices (K, V, V) from a layout.
+
+Convention: ``A[k, v, w]`` carries joint v (source) to joint w (target), so a graph convolution is ``X @ A[k]``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._checks import check_choice, require
+from .layouts import SkeletonLayout
+
+
+def hop_distance(layout: SkeletonLayout) -> Tensor:
+    """Number of bones between every two joints.
+
+    Breadth-first search, since powers of an adjacency matrix overflow small integers silently.
+
+    Shape:
+        returns (V, V), int64.
+
+    Example:
+        >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
+        >>> hop_distance(chain).tolist()
+        [[0, 1, 2], [1, 0, 1], [2, 1, 0]]
+    """
+    return torch.tensor([layout.hops(joint) for joint in range(layout.num_joints)])
+
+
+def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
+    """Divide an adjacency by its degrees.
+
+    ``"symmetric"``: D^-1/2 A D^-1/2 with D the row sums; ``"column"``: A D^-1 with D the column sums, so that each
+    target joint takes an average. A joint of degree zero keeps zeros.
+
+    Shape:
+        adjacency (..., V, V) -> (..., V, V).
+
+    Example:
+        >>> normalize_adjacency(torch.ones(2, 2), "column")
+        tensor([[0.5000, 0.5000],
+                [0.5000, 0.5000]])
+    """
+    check_choice("normalize_adjacency", "how", how, ("symmetric", "column"))
+    if how == "column":
+        degree = adjacency.sum(-2, keepdim=True)
+        return torch.where(degree > 0, adjacency / degree.clamp(min=torch.finfo(adjacency.dtype).tiny), 0.0)
+    degree = adjacency.sum(-1)
+    scale = torch.where(degree > 0, degree.clamp(min=torch.finfo(adjacency.dtype).tiny) ** -0.5, 0.0)
+    return scale.unsqueeze(-1) * adjacency * scale.unsqueeze(-2)
+
+
+def multi_scale_adjacency(layout: SkeletonLayout, num_scales: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    r"""Disentangled multi-scale adjacency: scale k joins the joints exactly k bones apart, and each to itself.
+
+    .. math:: A_k[v, w] = 1 \text{ where } d(v, w) = k \text{ or } v = w, \quad \text{then } D^{-1/2} A_k D^{-1/2}
+
+    A scale beyond the longest path holds the identity alone (NTU25 from scale 12 on).
+
+    Shape:
+        returns (K=num_scales, V, V).
+
+    Args:
+        layout: the skeleton.
+        num_scales: K >= 1, scales 0 .. K-1; MS-G3D uses 13, STF's equation 1 uses 3.
+        dtype: floating type of the result.
+
+    Example:
+        >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
+        >>> multi_scale_adjacency(chain, 3)[2]
+        tensor([[0.5000, 0.0000, 0.5000],
+                [0.0000, 1.0000, 0.0000],
+                [0.5000, 0.0000, 0.5000]])
+
+    Reference:
+        MS-G3D (Liu et al., CVPR 2020), section 3.2; STF (Ke et al., AAAI 2022), equation 1.
+    """
+    return _scales(hop_distance(layout), num_scales, dtype)
+
+
+def window_adjacency(
+    layout: SkeletonLayout, window: int, num_scales: int, *, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Multi-scale adjacency of a window of frames, every frame joined to every frame as a joint is to itself.
+
+    Joint v of one frame and joint w of another are ``max(d(v, w), 1)`` apart, and a joint is 0 from itself.
+
+    Shape:
+        returns (K=num_scales, window * V, window * V), frame-major: index t * V + v.
+
+    Example:
+        >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
+        >>> window_adjacency(chain, 3, 2).shape
+        torch.Size([2, 9, 9])
+
+    Reference:
+        MS-G3D (Liu et al., CVPR 2020), section 3.3.
+    """
+    require(window >= 1, "window_adjacency", "a window of at least 1 frame", window)
+    hops = hop_distance(layout).clamp(min=1).repeat(window, window)
+    return _scales(hops.fill_diagonal_(0), num_scales, dtype)
+
+
+def spatial_partition(layout: SkeletonLayout, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The three subsets {root, inward, outward}: from the joint itself, from its parent, from its children.
+
+    "Inward" and "outward" name the bones as the published code does. As tables, a joint takes from its parent (the
+    bone's end nearer to the centre) in ``A[1]`` and the mean of its children in ``A[2]``; columns are normalised.
+
+    Shape:
+        returns (K=3, V, V).
+
+    Example:
+        >>> from skeleton_focus import KINECT20
+        >>> A = spatial_partition(KINECT20)
+        >>> A.shape, A[1, 6, 7].item()  # the hand (7) takes from the wrist (6)
+        (torch.Size([3, 20, 20]), 1.0)
+
+    Reference:
+        ST-GCN (Yan et al., AAAI 2018), section 3.3; 2s-AGCN (Shi et al., CVPR 2019), equation 2.
+    """
+    size = layout.num_joints
+    from_parent = torch.zeros(size, size, dtype=dtype)
+    for joint, parent in layout.bones:
+        from_parent[parent, joint] = 1
+    subsets = (torch.eye(size, dtype=dtype), from_parent, from_parent.T)
+    return torch.stack([normalize_adjacency(subset, "column") for subset in subsets])
+
+
+def _scales(hops: Tensor, num_scales: int, dtype: torch.dtype) -> Tensor:
+    require(num_scales >= 1, "multi_scale_adjacency", "num_scales of at least 1", num_scales)
+    scale = torch.arange(num_scales)[:, None, None]
+    joined = (hops == scale) | torch.eye(len(hops), dtype=torch.bool)
+    return normalize_adjacency(joined.to(dtype), "symmetric")

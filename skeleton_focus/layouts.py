@@ -1,0 +1,313 @@
+"""Skeleton layouts: which joints there are, which bones join them, and where the centre lies."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ._checks import message, require
+
+
+@dataclass(frozen=True)
+class SkeletonLayout:
+    """A skeleton: joints, bones, centre, left/right pairs and body parts. All indices are 0-based.
+
+    Build one with :meth:`from_bones`; ``NTU25``, ``NTU25_PYSKL``, ``KINECT20``, ``OPENPOSE18`` and ``COCO17`` are ready.
+
+    Attributes:
+        name: what errors and pictures call it.
+        joints: V joint names; a layout built without names calls them ``"joint_0"``, ``"joint_1"``, ...
+        bones: ``(joint, parent)`` pairs, the parent being the end nearer to the centre.
+        center: the joint that the others are measured from.
+        pairs: ``(left, right)`` joints that a mirror image exchanges.
+        parts: body parts, name to joints.
+        height: the two joints, head and foot, whose path along the bones measures a body's height.
+
+    Example:
+        >>> NTU25.num_joints, NTU25.joints[NTU25.center], len(NTU25.parts)
+        (25, 'upper_spine', 10)
+        >>> NTU25.parents[:4]
+        (1, 20, 20, 2)
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    bones: tuple[tuple[int, int], ...]
+    center: int
+    pairs: tuple[tuple[int, int], ...] = ()
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    height: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def from_bones(
+        cls,
+        bones: Iterable[Sequence[int]],
+        *,
+        name: str = "custom",
+        joints: Sequence[str] | None = None,
+        center: int = 0,
+        pairs: Iterable[Sequence[int]] = (),
+        parts: Mapping[str, Sequence[int]] | None = None,
+        height: tuple[int, int] | None = None,
+    ) -> SkeletonLayout:
+        """Build a layout from a list of bones; the direction and the order of the bones do not matter.
+
+        Args:
+            bones: 0-based joint pairs that connect every joint.
+            name: what errors call the layout.
+            joints: V joint names; by default one joint for every index up to the largest in ``bones``.
+            center: the centre joint.
+            pairs: ``(left, right)`` joints.
+            parts: body parts; by default one part that holds every joint.
+            height: head and foot; by default the two ends of the longest path along the bones.
+
+        Raises:
+            ValueError: a bone out of range, from a joint to itself or given twice, or joints no bone reaches.
+
+        Example:
+            >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1)
+            >>> chain.bones, chain.height
+            (((0, 1), (2, 1)), (0, 2))
+            >>> SkeletonLayout.from_bones([(0, 1), (2, 3)])
+            Traceback (most recent call last):
+                ...
+            ValueError: SkeletonLayout 'custom': expected bones that connect every joint to the centre 0, \
+got none that reach joints [2, 3]
+        """
+        who = f"SkeletonLayout {name!r}"
+        edges = [tuple(int(j) for j in bone) for bone in bones]
+        require(bool(edges), who, "at least one bone", "none")
+        require(all(len(edge) == 2 for edge in edges), who, "bones of two joints each", edges)
+        size = len(joints) if joints is not None else 1 + max(max(edge) for edge in edges)
+        for edge in edges:
+            require(
+                all(0 <= j < size for j in edge) and edge[0] != edge[1],
+                who,
+                f"each bone to join two different joints in 0..{size - 1}",
+                edge,
+            )
+        require(len({frozenset(edge) for edge in edges}) == len(edges), who, "each bone once", edges)
+        require(0 <= center < size, who, f"a centre in 0..{size - 1}", center)
+        hops = _hops_from(center, size, edges)
+        lost = [j for j in range(size) if hops[j] < 0]
+        require(not lost, who, f"bones that connect every joint to the centre {center}", f"none that reach joints {lost}")
+        for what, group in [("pair", pair) for pair in pairs] + [("part", part) for part in (parts or {}).values()]:
+            require(all(0 <= j < size for j in group), who, f"each {what} to hold joints in 0..{size - 1}", tuple(group))
+        return cls(
+            name=name,
+            joints=tuple(joints) if joints is not None else tuple(f"joint_{j}" for j in range(size)),
+            bones=tuple((a, b) if hops[a] > hops[b] else (b, a) for a, b in edges),
+            center=center,
+            pairs=tuple((int(left), int(right)) for left, right in pairs),
+            parts={key: tuple(value) for key, value in (parts or {"body": range(size)}).items()},
+            height=height if height is not None else _longest_path(size, edges),
+        )
+
+    @property
+    def num_joints(self) -> int:
+        """V, the number of joints."""
+        return len(self.joints)
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """The parent of each joint, one step nearer to the centre; the centre is its own parent."""
+        parent = list(range(self.num_joints))
+        for joint, towards_center in self.bones:
+            parent[joint] = towards_center
+        return tuple(parent)
+
+    def hops(self, joint: int) -> tuple[int, ...]:
+        """The number of bones between ``joint`` and each joint.
+
+        >>> SkeletonLayout.from_bones([(0, 1), (1, 2)]).hops(0)
+        (0, 1, 2)
+        """
+        return tuple(_hops_from(joint, self.num_joints, self.bones))
+
+    def path(self, start: int, end: int) -> tuple[int, ...]:
+        """The joints of a shortest path along the bones, both ends included.
+
+        >>> [KINECT20.joints[j] for j in KINECT20.path(3, 7)]
+        ['head', 'neck', 'left_shoulder', 'left_elbow', 'left_wrist', 'left_hand']
+        """
+        left = self.hops(end)
+        joints = [start]
+        while joints[-1] != end:
+            joints.append(next(j for j in self.neighbors(joints[-1]) if left[j] == left[joints[-1]] - 1))
+        return tuple(joints)
+
+    def neighbors(self, joint: int) -> tuple[int, ...]:
+        """The joints one bone away, in ascending order.
+
+        >>> COCO17.neighbors(0)
+        (1, 2, 5, 6)
+        """
+        return tuple(sorted(b if a == joint else a for a, b in self.bones if joint in (a, b)))
+
+    def index(self, joint: str) -> int:
+        """The index of a joint by its name.
+
+        >>> KINECT20.index("left_hand")
+        7
+        """
+        if joint not in self.joints:
+            raise ValueError(message(f"SkeletonLayout {self.name!r}", f"a joint among {list(self.joints)}", repr(joint)))
+        return self.joints.index(joint)
+
+    @property
+    def mirror(self) -> tuple[int, ...]:
+        """The joint that takes each joint's place in a mirror image.
+
+        >>> COCO17.mirror[:5]
+        (0, 2, 1, 4, 3)
+        """
+        other = list(range(self.num_joints))
+        for left, right in self.pairs:
+            other[left], other[right] = right, left
+        return tuple(other)
+
+
+def _hops_from(start: int, size: int, edges: Iterable[Sequence[int]]) -> list[int]:
+    """Breadth-first hop distances; -1 where no path leads."""
+    near: list[list[int]] = [[] for _ in range(size)]
+    for a, b in edges:
+        near[a].append(b)
+        near[b].append(a)
+    hops = [-1] * size
+    hops[start] = 0
+    queue = deque([start])
+    while queue:
+        joint = queue.popleft()
+        for other in near[joint]:
+            if hops[other] < 0:
+                hops[other] = hops[joint] + 1
+                queue.append(other)
+    return hops
+
+
+def _longest_path(size: int, edges: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """The pair of joints the most bones apart; the first such pair in joint order."""
+    spans = [(_hops_from(a, size, edges), a) for a in range(size)]
+    return max(((a, b) for hops, a in spans for b in range(a, size)), key=lambda ends: spans[ends[0]][0][ends[1]])
+
+
+def _one_based(*bones: tuple[int, int]) -> list[tuple[int, int]]:
+    return [(a - 1, b - 1) for a, b in bones]
+
+
+def _sides(*pairs: tuple[int, int], spine: dict[str, tuple[int, ...]], **limbs: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Body parts: the spine's as given, a limb's for the left joints as given and mirrored for the right."""
+    mirror = dict(pairs)
+    parts = dict(spine)
+    for limb, left in limbs.items():
+        parts[f"left_{limb}"] = tuple(left)
+        parts[f"right_{limb}"] = tuple(mirror[j] for j in left)
+    return parts
+
+
+_KINECT_LIMBS = _one_based((6, 5), (7, 6), (8, 7), (10, 9), (11, 10), (12, 11)) + _one_based(
+    (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19)
+)
+_KINECT_PAIRS = [(j, j + 4) for j in (4, 5, 6, 7, 12, 13, 14, 15)]
+_KINECT_JOINTS = ["spine_base", "spine", "neck", "head"] + [
+    f"{side}_{joint}"
+    for limb in (("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot"))
+    for side in ("left", "right")
+    for joint in limb
+]
+_NTU_JOINTS = [*_KINECT_JOINTS, "upper_spine", "left_hand_tip", "left_thumb", "right_hand_tip", "right_thumb"]
+_NTU_PAIRS = [*_KINECT_PAIRS, (21, 23), (22, 24)]
+_NTU_PARTS = _sides(
+    *_NTU_PAIRS,
+    spine={"torso": (0, 1, 20), "head": (2, 3)},
+    upper_arm=(4, 5),
+    hand=(6, 7, 21, 22),
+    thigh=(12, 13),
+    foot=(14, 15),
+)
+_NTU_SPINE = _one_based((1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (9, 21))
+
+NTU25 = SkeletonLayout.from_bones(
+    _NTU_SPINE + _KINECT_LIMBS + _one_based((22, 23), (23, 8), (24, 25), (25, 12)),
+    name="NTU25",
+    joints=_NTU_JOINTS,
+    center=20,
+    pairs=_NTU_PAIRS,
+    parts=_NTU_PARTS,
+    height=(3, 15),
+)
+"""Kinect v2, as NTU RGB+D names its joints; the hand tips hang on the thumbs, as in ST-GCN and MS-G3D."""
+
+NTU25_PYSKL = SkeletonLayout.from_bones(
+    _NTU_SPINE + _KINECT_LIMBS + _one_based((22, 8), (23, 8), (24, 12), (25, 12)),
+    name="NTU25_PYSKL",
+    joints=_NTU_JOINTS,
+    center=20,
+    pairs=_NTU_PAIRS,
+    parts=_NTU_PARTS,
+    height=(3, 15),
+)
+"""NTU25 with the hand tips hanging on the hands, as in pyskl."""
+
+KINECT20 = SkeletonLayout.from_bones(
+    _one_based((1, 2), (2, 3), (4, 3), (5, 3), (9, 3)) + _KINECT_LIMBS,
+    name="KINECT20",
+    joints=_KINECT_JOINTS,
+    center=2,
+    pairs=_KINECT_PAIRS,
+    parts=_sides(
+        *_KINECT_PAIRS,
+        spine={"torso": (0, 1), "head": (2, 3)},
+        upper_arm=(4, 5),
+        hand=(6, 7),
+        thigh=(12, 13),
+        foot=(14, 15),
+    ),
+    height=(3, 15),
+)
+"""Kinect v1, the skeleton of NW-UCLA."""
+
+_OPENPOSE_PAIRS = [(5, 2), (6, 3), (7, 4), (11, 8), (12, 9), (13, 10), (15, 14), (17, 16)]
+OPENPOSE18 = SkeletonLayout.from_bones(
+    [(4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2), (5, 1), (2, 1)]
+    + [(0, 1), (15, 0), (14, 0), (17, 15), (16, 14)],
+    name="OPENPOSE18",
+    joints=["nose", "neck"]
+    + [f"{side}_{joint}" for side in ("right", "left") for joint in ("shoulder", "elbow", "wrist")]
+    + [f"{side}_{joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")]
+    + ["right_eye", "left_eye", "right_ear", "left_ear"],
+    center=1,
+    pairs=_OPENPOSE_PAIRS,
+    parts=_sides(
+        *_OPENPOSE_PAIRS,
+        spine={"head": (0, 14, 15, 16, 17), "neck": (1,)},
+        upper_arm=(5, 6),
+        hand=(7,),
+        thigh=(11, 12),
+        foot=(13,),
+    ),
+    height=(0, 13),
+)
+"""OpenPose's 18 joints, the skeleton of Kinetics-Skeleton."""
+
+_COCO_PAIRS = [(j, j + 1) for j in range(1, 17, 2)]
+COCO17 = SkeletonLayout.from_bones(
+    [(15, 13), (13, 11), (16, 14), (14, 12), (11, 5), (12, 6), (9, 7), (7, 5), (10, 8), (8, 6), (5, 0), (6, 0)]
+    + [(1, 0), (3, 1), (2, 0), (4, 2)],
+    name="COCO17",
+    joints=["nose"]
+    + [f"{s}_{j}" for j in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle") for s in ("left", "right")],
+    center=0,
+    pairs=_COCO_PAIRS,
+    parts=_sides(
+        *_COCO_PAIRS,
+        spine={"head": (0, 1, 2, 3, 4)},
+        upper_arm=(5, 7),
+        hand=(9,),
+        thigh=(11, 13),
+        foot=(15,),
+    ),
+    height=(0, 15),
+)
+"""COCO's 17 key points, the skeleton of most 2D pose estimators."""
