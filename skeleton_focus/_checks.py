@@ -64,3 +64,16 @@ def check_choice(who: str, name: str, value: str, choices: Collection[str]) -> N
     ValueError: STFLoss: expected score to be one of 'log_odds', 'probability', got 'logit'
     """
     require(value in choices, who, f"{name} to be one of " + ", ".join(map(repr, choices)), repr(value))
+
+
+def check_adjacency(who: str, adjacency: Tensor) -> None:
+    """Refuse what is not (K, V, V).
+
+    >>> import torch
+    >>> check_adjacency("GraphConv", torch.zeros(3, 25, 20))
+    Traceback (most recent call last):
+        ...
+    ValueError: GraphConv: expected an adjacency (K, V, V), got (3, 25, 20)
+    """
+    shape = tuple(adjacency.shape)
+    require(len(shape) == 3 and shape[0] > 0 and shape[1] == shape[2], who, "an adjacency (K, V, V)", shape)

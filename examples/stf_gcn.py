@@ -1,0 +1,69 @@
+"""STF-GCN: six stacked spatio-temporal focus modules (STF, Ke et al., AAAI 2022). One file to copy.
+
+    from stf_gcn import STFGCN
+    logits = STFGCN(num_classes=60, layout=NTU25)(x)          # x (N, C, T, V, M)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skeleton_focus import MultiScaleTemporalConv, SkeletonLayout, STFGraphConv, multi_scale_adjacency
+
+
+class STFBlock(nn.Module):
+    """STF graph convolution over K = 3 scales, then multi-scale temporal convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor, *, stride: int = 1) -> None:
+        super().__init__()
+        self.graph = STFGraphConv(in_channels, out_channels, adjacency, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.temporal = MultiScaleTemporalConv(out_channels, out_channels, stride=stride)
+        self.same = in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.graph(x))
+        return self.temporal(F.relu(y + x if self.same else y))  # (N, O, T / stride, V)
+
+
+class STFGCN(nn.Module):
+    """The network of the paper: ``layers=["block5", "block6"], head="fc"`` for STFObjective.
+
+    Shape: x (N, C, T, V, M) -> logits (N, num_classes).
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        layout: SkeletonLayout,
+        *,
+        in_channels: int = 4,
+        widths: Sequence[int] = (96, 96, 192, 192, 384, 384),
+        strides: Sequence[int] = (1, 1, 2, 1, 2, 1),
+    ) -> None:
+        super().__init__()
+        adjacency = multi_scale_adjacency(layout, 3)
+        self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
+        for i, (before, width, stride) in enumerate(zip([in_channels, *widths], widths, strides), start=1):
+            setattr(self, f"block{i}", STFBlock(before, width, adjacency, stride=stride))
+        self.depth = len(widths)
+        self.fc = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, t, v, m = x.shape
+        x = x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)  # (N*M, C*V, T)
+        x = self.norm(x).view(n * m, c, v, t).transpose(2, 3)  # (N*M, C, T, V)
+        for i in range(1, self.depth + 1):
+            x = getattr(self, f"block{i}")(x)
+        return self.fc(x.view(n, m, x.shape[1], -1).mean((1, 3)))  # pooled over persons, frames, joints
+
+
+if __name__ == "__main__":
+    from skeleton_focus import NTU25
+
+    model = STFGCN(60, NTU25)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, logits", tuple(model(torch.randn(2, 4, 64, 25, 2)).shape))

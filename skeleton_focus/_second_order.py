@@ -1,0 +1,145 @@
+"""Run a model so that a gradient through its gradient is cheap: same function, fewer passes over the feature maps.
+
+The coherence loss differentiates a Grad-CAM weight, which is itself a gradient. Two things make that dear, and neither
+needs to be: the gradient is wanted only as a sum over frames and joints, and PyTorch differentiates BatchNorm's gradient
+in some thirty element-wise passes where six do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .graph_conv import graph_conv
+
+
+class SecondOrder(TorchFunctionMode):
+    """While active, BatchNorm in training and the layer after a shifted map are differentiated the cheap way.
+
+    Example:
+        >>> x, conv = torch.randn(2, 3, 4, 5), torch.nn.Conv2d(3, 6, 1)
+        >>> with SecondOrder() as mode:
+        ...     shifted, shift = mode.shift(x)
+        ...     y = conv(shifted)
+        >>> torch.autograd.grad(y.sum(), shift)[0].shape
+        torch.Size([2, 3, 1, 1])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shifted: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x plus a shift of zero for each channel, and the shift.
+
+        The gradient at the shift is the gradient at x summed over frames and joints. Where the layer that takes the sum
+        is linear and treats every frame alike, the two are carried apart: the shift's part is one frame long.
+        """
+        shift = x.new_zeros(*x.shape[:2], 1, 1).requires_grad_()
+        self._shifted.append((x + shift, x, shift))
+        return self._shifted[-1][0], shift
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not self._shifted:  # nothing before the shift is differentiated twice
+            return func(*args, **kwargs)
+        if func is F.batch_norm and kwargs["training"] and kwargs["weight"] is not None:
+            x, mean, var = args
+            return _BatchNorm.apply(x, kwargs["weight"], kwargs["bias"], mean, var, kwargs["momentum"], kwargs["eps"])
+        if (func is graph_conv or (func is F.conv2d and _is_pointwise(*args))) and not kwargs:
+            for whole, x, shift in self._shifted:
+                if args[0] is whole:
+                    one_frame = shift.expand(-1, -1, 1, x.shape[3])
+                    return func(x, *args[1:]) + func(one_frame, *_without_bias(func, args))
+        return func(*args, **kwargs)
+
+
+def _is_pointwise(x: Tensor, weight: Tensor, *options: Any) -> bool:
+    """A 1x1 convolution of one group that keeps every frame and joint."""
+    bias, stride, padding, *rest = (*options, *(None, 1, 0)[len(options) :])
+    return weight.shape[2:] == (1, 1) and stride in (1, (1, 1)) and padding in (0, (0, 0)) and rest[1:] in ([], [1])
+
+
+def _without_bias(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return args[1:3] if func is graph_conv else args[1:2]
+
+
+class _BatchNorm(torch.autograd.Function):
+    """BatchNorm in training whose gradient knows its own gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Any, var: Any, momentum: float, eps: float
+    ) -> Tensor:
+        y, center, scale = torch.native_batch_norm(x, weight, bias, mean, var, True, momentum, eps)
+        ctx.save_for_backward(x, weight, center, scale)
+        ctx.eps = eps
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
+        return (*_BatchNormGradient.apply(g, *ctx.saved_tensors, ctx.eps), None, None, None, None)
+
+
+class _BatchNormGradient(torch.autograd.Function):
+    r"""(g, x, weight) -> gradients at x, weight and bias.
+
+    With :math:`\hat x = (x - \mu) r` and means over everything but the channels:
+    :math:`g_x = \gamma r (g - \bar g - \hat x \, \overline{g \hat x})`. That is linear and symmetric in g, so its gradient
+    at g is itself, applied to what arrives; its gradient at x is a sum a v + b g + e x + f with a number for each channel.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, weight: Tensor, center: Tensor, scale: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        gx, gweight, gbias = _native_gradient(g, x, weight, center, scale, eps)
+        ctx.save_for_backward(g, x, weight, center, scale, gweight, gbias)
+        ctx.eps = eps
+        ctx.set_materialize_grads(False)
+        return gx, gweight, gbias
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor | None, v_weight: Tensor | None, v_bias: Tensor | None) -> tuple[Any, ...]:
+        g, x, weight, center, scale, gweight, gbias = ctx.saved_tensors
+        over = [axis for axis in range(x.dim()) if axis != 1]
+        count = x.numel() // x.shape[1]
+
+        def wide(channel: Tensor) -> Tensor:
+            return channel.to(x.dtype).view(-1, *[1] * (x.dim() - 2))
+
+        at_g = at_x = at_weight = None
+        if v is not None:
+            at_g, vx_sum, v_sum = _native_gradient(v, x, weight, center, scale, ctx.eps)
+            g_mean, gx_mean, v_mean, vx_mean = (s / count for s in (gbias, gweight, v_sum, vx_sum))
+            inner = (v * g).sum(over).to(scale.dtype) - g_mean * v_sum - gx_mean * vx_sum
+            at_weight = scale * inner
+            k = weight * scale.square()
+            on_x = k * scale * (2 * gx_mean * vx_mean - inner / count)
+            rest = k * (gx_mean * v_mean + vx_mean * g_mean) - on_x * center
+            at_x = torch.addcmul(wide(rest), v, wide(-k * gx_mean))
+            at_x = at_x.addcmul_(g, wide(-k * vx_mean)).addcmul_(x, wide(on_x))
+        if v_weight is not None:  # the gradient at weight is sum(g x_hat)
+            extra_g = (x - wide(center)) * wide(v_weight * scale)
+            extra_x, _, _ = _native_gradient(g, x, v_weight.to(weight.dtype), center, scale, ctx.eps)
+            at_g = extra_g if at_g is None else at_g + extra_g
+            at_x = extra_x if at_x is None else at_x + extra_x
+        if v_bias is not None:  # the gradient at bias is sum(g)
+            extra_g = wide(v_bias).expand_as(g)
+            at_g = extra_g if at_g is None else at_g + extra_g
+        return at_g, at_x, at_weight, None, None, None
+
+
+def _native_gradient(
+    g: Tensor, x: Tensor, weight: Tensor, center: Tensor, scale: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.ops.aten.native_batch_norm_backward(  # type: ignore[no-any-return]
+        g, x, weight, None, None, center, scale, True, eps, [True, True, True]
+    )

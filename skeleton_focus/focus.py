@@ -1,0 +1,352 @@
+"""Spatio-temporal focus: which joints and frames a prediction rests on (STF, equation 2).
+
+The focus of class y at a feature map X is
+
+    Q = ReLU( sum_c w_c X_c ),   w_c = mean over (person, frame, joint) of  d score_y / d X_c,
+
+min-max normalised to [0, 1] for each sample. ``score_y`` is the log-odds of y unless said otherwise: its gradient is the
+probability's divided by p (1 - p) > 0, a factor that the normalisation removes, and it does not vanish as p -> 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._checks import check_choice, check_shape, message, require
+from ._second_order import SecondOrder
+
+SCORES = ("log_odds", "probability")
+
+
+def class_score(logits: Tensor, classes: Tensor, score: str = "log_odds") -> Tensor:
+    r"""The score of one class for each sample.
+
+    ``"log_odds"``: :math:`z_y - \log \sum_{k \ne y} e^{z_k}`; ``"probability"``: :math:`\mathrm{softmax}(z)_y`.
+
+    Shape:
+        logits (N, classes), classes (N,) int64 -> (N,).
+
+    Raises:
+        ValueError: another shape, fewer than two classes, or an unknown score.
+
+    Example:
+        >>> class_score(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
+        tensor([2.])
+    """
+    check_choice("class_score", "score", score, SCORES)
+    check_shape("class_score", "classes", classes, f"N={len(logits)}")
+    _check_logits("class_score", logits)
+    if score == "probability":
+        return logits.softmax(1).gather(1, classes[:, None]).squeeze(1)
+    rivals = _without(logits, classes)
+    return logits.gather(1, classes[:, None]).squeeze(1) - rivals.logsumexp(1)
+
+
+def grad_cam(
+    score: Tensor, features: Tensor, *, num_persons: int = 1, normalize: bool = True, create_graph: bool = False
+) -> Tensor:
+    r"""Focus of a score at a feature map, by automatic differentiation.
+
+    .. math:: Q = \mathrm{ReLU}\Big(\sum_c \big(\tfrac{1}{Z} \sum_{m,t,v} \tfrac{\partial s}{\partial X_{cmtv}}\big) X_{cmtv}\Big)
+
+    ``.grad`` is left untouched.
+
+    Shape:
+        score (N,), features (N * M, C, T, V) with the persons of a sample next to each other -> (N, M, T, V).
+
+    Args:
+        score: what to explain, one number for each sample, computed from ``features``.
+        features: the feature map X.
+        num_persons: M.
+        normalize: min-max to [0, 1] for each sample; without it, Q as printed above.
+        create_graph: let a loss on the focus be differentiated.
+
+    Raises:
+        ValueError: shapes that do not fit, or a score that does not depend on ``features``.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2).requires_grad_()
+        >>> grad_cam(x.mean((1, 2, 3)), x).squeeze()
+        tensor([[0.0000, 0.3333],
+                [0.6667, 1.0000]])
+
+    Reference:
+        Grad-CAM (Selvaraju et al., ICCV 2017); STF (Ke et al., AAAI 2022), equation 2.
+    """
+    check_shape("grad_cam", "score", score, "N")
+    _check_features("grad_cam", features, len(score), num_persons)
+    gradient = _full(_gradient(score, features, create_graph)).sum((2, 3))  # (N * M, C)
+    return weigh_channels(gradient, features, num_persons=num_persons, normalize=normalize)
+
+
+def weigh_channels(gradient: Tensor, features: Tensor, *, num_persons: int = 1, normalize: bool = True) -> Tensor:
+    """Equation 2 from the gradient's sums over frames and joints.
+
+    Shape:
+        gradient (N * M, C), features (N * M, C, T, V) -> (N, M, T, V).
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
+        >>> weigh_channels(torch.ones(1, 1), x, normalize=False).flatten()
+        tensor([0.2500, 0.5000, 0.7500, 1.0000])
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        by_person = _full(gradient).unflatten(0, (-1, num_persons))  # (N, M, C)
+        return _focus(by_person.mean(1) / features[0, 0].numel(), features, num_persons, normalize)
+
+
+def linear_head_focus(
+    features: Tensor,
+    weight: Tensor,
+    logits: Tensor,
+    classes: Tensor,
+    *,
+    num_persons: int = 1,
+    score: str = "log_odds",
+    normalize: bool = True,
+) -> Tensor:
+    r"""Focus at the last feature map of a network whose head is global average pooling and a linear layer.
+
+    There :func:`grad_cam` has a closed form, which needs no gradient at all: with :math:`W` the head's weight,
+
+    .. math:: w_c = \frac{1}{Z} \sum_{k \ne y} \mathrm{softmax}_{k \ne y}(z)_k \, (W_{yc} - W_{kc})
+
+    for the log-odds of class y, and p (1 - p) times that for its probability. Z is the number of pooled entries.
+
+    Shape:
+        features (N * M, C, T, V), weight (classes, C), logits (N, classes), classes (N,) -> (N, M, T, V).
+
+    Args:
+        features: the map that the head pools over persons, frames and joints.
+        weight: the linear layer's weight.
+        logits: the network's output.
+        classes: y, the class to explain for each sample.
+        num_persons: M.
+        score: ``"log_odds"`` or ``"probability"``.
+        normalize: min-max to [0, 1] for each sample.
+
+    Raises:
+        ValueError: shapes that do not fit each other, or an unknown score.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
+        >>> weight = torch.tensor([[1.0], [-1.0]])
+        >>> linear_head_focus(x, weight, x.mean((2, 3)) @ weight.T, torch.tensor([0])).squeeze()
+        tensor([[0.0000, 0.3333],
+                [0.6667, 1.0000]])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), equation 2, worked out for this head.
+    """
+    check_choice("linear_head_focus", "score", score, SCORES)
+    _check_logits("linear_head_focus", logits)
+    check_shape("linear_head_focus", "classes", classes, f"N={len(logits)}")
+    _check_features("linear_head_focus", features, len(logits), num_persons)
+    check_shape("linear_head_focus", "weight", weight, f"classes={logits.shape[1]}, C={features.shape[1]}")
+    with torch.autocast(features.device.type, enabled=False):
+        weight, logits = _full(weight), _full(logits)
+        rivals = _without(logits, classes).softmax(1)  # zero at y
+        channel = (weight[classes] - rivals @ weight) / (num_persons * features[0, 0].numel())
+        if score == "probability":
+            own = class_score(logits, classes, "probability")
+            channel = (own * (1 - own))[:, None] * channel
+        return _focus(channel, features, num_persons, normalize)
+
+
+def min_max_normalize(focus: Tensor) -> Tensor:
+    """Stretch each sample to [0, 1] over its last three axes (M, T, V).
+
+    A map that is constant up to rounding holds no focus: it gives zeros and a zero gradient, never NaN.
+
+    Shape:
+        (N, M, T, V) -> (N, M, T, V).
+
+    Example:
+        >>> min_max_normalize(torch.tensor([1.0, 2.0, 5.0]).view(1, 1, 1, 3)).flatten()
+        tensor([0.0000, 0.2500, 1.0000])
+        >>> min_max_normalize(torch.full((1, 1, 1, 3), 7.0)).flatten()
+        tensor([0., 0., 0.])
+    """
+    check_shape("min_max_normalize", "focus", focus, "N, M, T, V")
+    low, high = focus.amin((1, 2, 3), keepdim=True), focus.amax((1, 2, 3), keepdim=True)
+    span = high - low
+    limits = torch.finfo(focus.dtype)
+    varies = span > limits.eps * torch.maximum(low.abs(), high.abs()) + limits.tiny / limits.eps
+    return torch.where(varies, (focus - low) / torch.where(varies, span, 1.0), 0.0)
+
+
+def resize_focus(focus: Tensor, frames: int) -> Tensor:
+    """Interpolate a focus linearly along time; joints never interpolate.
+
+    Shape:
+        (N, M, T', V) -> (N, M, T=frames, V).
+
+    Example:
+        >>> resize_focus(torch.tensor([0.0, 1.0]).view(1, 1, 2, 1), 4).flatten()
+        tensor([0.0000, 0.2500, 0.7500, 1.0000])
+    """
+    check_shape("resize_focus", "focus", focus, "N, M, T', V")
+    require(frames >= 1, "resize_focus", "at least 1 frame", frames)
+    if focus.shape[2] == frames:
+        return focus
+    series = focus.permute(0, 1, 3, 2).flatten(1, 2)  # (N, M * V, T')
+    resized = F.interpolate(series, frames, mode="linear", align_corners=False)
+    return resized.unflatten(1, (focus.shape[1], focus.shape[3])).permute(0, 1, 3, 2)
+
+
+def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
+    r"""Take what the focus covers out of an input sequence, every channel alike: :math:`X - Q \odot X`.
+
+    Shape:
+        x (N, C, T, V, M), focus (N, M, T', V), resized to T -> (N, C, T, V, M).
+
+    Example:
+        >>> x = torch.ones(1, 2, 1, 3, 1)
+        >>> mask_by_focus(x, torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 1, 3)).flatten()
+        tensor([1.0000, 0.5000, 0.0000, 1.0000, 0.5000, 0.0000])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), equation 3.
+    """
+    check_shape("mask_by_focus", "x", x, "N, C, T, V, M")
+    n, _, t, v, m = x.shape
+    check_shape("mask_by_focus", "focus", focus, f"N={n}, M={m}, T', V={v}")
+    return x * (1 - resize_focus(focus, t).permute(0, 2, 3, 1).unsqueeze(1))  # (N, 1, T, V, M)
+
+
+class FeatureTap:
+    """Catch what named layers put out while a model runs; the hooks go when the ``with`` block ends.
+
+    Args:
+        model: the network.
+        layers: names, as ``model.named_modules()`` gives them.
+        twice: one of ``layers`` whose :meth:`channel_gradient` a loss will differentiate again; the model then runs so
+            that this is cheap.
+
+    Raises:
+        ValueError: a name the model does not have; a layer that did not run once, or gave no tensor (when read).
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+        >>> with FeatureTap(net, ["0"]) as tap:
+        ...     out = net(torch.zeros(2, 3))
+        >>> tap["0"].shape, len(net[0]._forward_hooks)
+        (torch.Size([2, 4]), 0)
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str], *, twice: str | None = None) -> None:
+        self._modules = {layer: find_layer(model, layer) for layer in layers}
+        self._outputs: dict[str, list[object]] = {layer: [] for layer in layers}
+        self._twice = twice
+        self._shift: Tensor | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> FeatureTap:
+        mode = None if self._twice is None else self._open.enter_context(SecondOrder())
+        for layer, module in self._modules.items():
+            handle = module.register_forward_hook(self._hook(layer, mode if layer == self._twice else None))
+            self._open.callback(handle.remove)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def __getitem__(self, layer: str) -> Tensor:
+        """The layer's output."""
+        output = self.output(layer)
+        if not isinstance(output, Tensor):
+            raise ValueError(message("FeatureTap", f"layer {layer!r} to give a tensor", type(output).__name__))
+        return output
+
+    def output(self, layer: str) -> object:
+        """Whatever the layer put out, a tensor or not."""
+        caught = self._outputs[layer]
+        if len(caught) != 1:
+            hint = "" if caught else "take a layer that the model's forward calls"
+            raise ValueError(message("FeatureTap", f"layer {layer!r} to run once", f"{len(caught)} runs", hint))
+        return caught[0]
+
+    def channel_gradient(self, score: Tensor, *, create_graph: bool) -> Tensor:
+        """The gradient of ``score.sum()`` at the ``twice`` layer, summed over frames and joints: (N * M, C)."""
+        if self._shift is None:
+            raise ValueError(message("FeatureTap", f"layer {self._twice!r} to run once", "0 runs"))
+        return _gradient(score, self._shift, create_graph).flatten(1)
+
+    def _hook(self, layer: str, mode: SecondOrder | None) -> Callable[[nn.Module, object, object], Tensor | None]:
+        def hook(module: nn.Module, inputs: object, output: object) -> Tensor | None:
+            self._outputs[layer].append(output)
+            if mode is None or not isinstance(output, Tensor) or output.dim() != 4:
+                return None
+            shifted, self._shift = mode.shift(output)
+            return shifted
+
+        return hook
+
+
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """A layer by its name, or an error that suggests the names nearest to it.
+
+    >>> find_layer(nn.ModuleDict({"block5": nn.ReLU(), "fc": nn.Linear(2, 2)}), "block")
+    Traceback (most recent call last):
+        ...
+    ValueError: FeatureTap: expected the name of a layer, got 'block'; ModuleDict has 'block5', 'fc'
+    """
+    modules = dict(model.named_modules())
+    if layer not in modules or not layer:
+        names = [name for name in modules if name]
+        near = difflib.get_close_matches(layer, names, n=5) or [name for name, _ in model.named_children()]
+        listed = ", ".join(map(repr, near))
+        hint = f"{type(model).__name__} has {listed}"
+        raise ValueError(message("FeatureTap", "the name of a layer", repr(layer), hint))
+    return modules[layer]
+
+
+def _focus(channel: Tensor, features: Tensor, num_persons: int, normalize: bool) -> Tensor:
+    """ReLU of the channels weighted by (N, C), in at least float32, and its normalisation."""
+    rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)
+    focus = F.relu(torch.einsum("nc,nctv->ntv", rows, _full(features)))
+    focus = focus.unflatten(0, (-1, num_persons))  # (N, M, T, V)
+    return min_max_normalize(focus) if normalize else focus
+
+
+def _gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
+    """The gradient of ``score.sum()``, or an error that says why there is none."""
+    if not (score.requires_grad and at.requires_grad):
+        got = f"requires_grad {score.requires_grad} and {at.requires_grad}"
+        hint = "run the model under torch.enable_grad(), and not under torch.inference_mode()"
+        raise ValueError(message("grad_cam", "a score and features with gradients on", got, hint))
+    try:
+        return torch.autograd.grad(score.sum(), at, create_graph=create_graph, retain_graph=True)[0]
+    except RuntimeError as error:
+        if "not have been used" not in str(error):
+            raise
+        expected = "a score that depends on the features"
+        raise ValueError(message("grad_cam", expected, "one that does not", "take a layer that feeds the head")) from None
+
+
+def _without(logits: Tensor, classes: Tensor) -> Tensor:
+    """The logits with each sample's own class taken out of the running (-inf)."""
+    return logits.scatter(1, classes[:, None], float("-inf"))
+
+
+def _full(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _check_logits(who: str, logits: Tensor) -> None:
+    check_shape(who, "logits", logits, "N, classes")
+    require(logits.shape[1] >= 2, who, "logits of at least 2 classes", logits.shape[1])
+
+
+def _check_features(who: str, features: Tensor, batch: int, num_persons: int) -> None:
+    check_shape(who, "features", features, f"N*M={batch * num_persons}, C, T, V")

@@ -1,0 +1,158 @@
+"""Graph convolutions over the joints: one subset, several scales, fixed or learned adjacency."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from ._checks import check_adjacency, check_shape
+
+
+def graph_conv(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""Aggregate each joint's neighbours and mix the channels, summed over adjacency subsets.
+
+    .. math:: Y = \sum_{k=1}^{K} W_k X A_k + b
+
+    The channels are mixed before or after the aggregation, whichever aggregates the fewer of them: the same sum in
+    another order.
+
+    Shape:
+        x (N, C, T, V), weight (K, O, C), adjacency (K, V, V) or one for each sample (N, K, V, V), bias (O,)
+        -> (N, O, T, V).
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+
+    Example:
+        >>> x = torch.arange(3.0).view(1, 1, 1, 3)
+        >>> graph_conv(x, torch.ones(1, 1, 1), torch.eye(3)[None].roll(1, -1)).flatten()
+        tensor([2., 0., 1.])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), equation 1; ST-GCN (Yan et al., AAAI 2018).
+    """
+    if has_torch_function_unary(x):
+        return handle_torch_function(graph_conv, (x,), x, weight, adjacency, bias)
+    check_shape("graph_conv", "weight", weight, "K, O, C")
+    subsets, out_channels, in_channels = weight.shape
+    check_shape("graph_conv", "x", x, f"N, C={in_channels}, T, V={adjacency.shape[-1]}")
+    n, _, t, v = x.shape
+    lead = "" if adjacency.dim() == 3 else f"N={n}, "
+    check_shape("graph_conv", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}")
+    if out_channels <= in_channels:
+        mixed = F.conv2d(x, weight.reshape(subsets * out_channels, in_channels, 1, 1))  # (N, K*O, T, V)
+        carried = mixed.view(n, subsets, out_channels * t, v) @ adjacency  # (N, K, O*T, V)
+        y = carried.sum(1).view(n, out_channels, t, v)
+        return y if bias is None else y + bias.view(-1, 1, 1)
+    carried = x.reshape(n, 1, in_channels * t, v) @ adjacency  # (N, K, C*T, V)
+    mixer = weight.transpose(0, 1).reshape(out_channels, subsets * in_channels, 1, 1)
+    return F.conv2d(carried.view(n, subsets * in_channels, t, v), mixer, bias)
+
+
+class GraphConv(nn.Module):
+    r"""Graph convolution with K fixed adjacency subsets and, optionally, a learned correction.
+
+    .. math:: Y = \sum_{k=1}^{K} W_k X (A_k + R_k) + b
+
+    Shape:
+        x (N, C, T, V) -> (N, O, T, V).
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        adjacency: (K, V, V), from :mod:`skeleton_focus.adjacency` or your own; ``A[k, v, w]`` carries v to w.
+        learn_adjacency: add the learned R_k, of the adjacency's shape and near zero at the start.
+        bias: add b.
+
+    Raises:
+        ValueError: an adjacency that is not (K, V, V), or an x of another shape.
+
+    Example:
+        >>> from skeleton_focus import KINECT20, spatial_partition
+        >>> conv = GraphConv(3, 16, spatial_partition(KINECT20))
+        >>> conv(torch.randn(2, 3, 8, 20)).shape
+        torch.Size([2, 16, 8, 20])
+
+    Reference:
+        ST-GCN (Yan et al., AAAI 2018), equation 10; the correction: MS-G3D (Liu et al., CVPR 2020), section 4.2.
+    """
+
+    adjacency: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        adjacency: Tensor,
+        *,
+        learn_adjacency: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        check_adjacency("GraphConv", adjacency)
+        self.register_buffer("adjacency", adjacency.detach().clone())
+        self.weight = nn.Parameter(torch.empty(len(adjacency), out_channels, in_channels))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.correction = nn.Parameter(torch.empty_like(self.adjacency)) if learn_adjacency else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as the published MS-G3D does its convolutions (fan-in of all K subsets)."""
+        bound = 1 / math.sqrt(self.weight.shape[0] * self.weight.shape[2])
+        nn.init.uniform_(self.weight, -math.sqrt(3) * bound, math.sqrt(3) * bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+        if self.correction is not None:
+            nn.init.uniform_(self.correction, -1e-6, 1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_shape("GraphConv", "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
+        adjacency = self.adjacency if self.correction is None else self.adjacency + self.correction
+        return graph_conv(x, self.weight, adjacency, self.bias)
+
+    def extra_repr(self) -> str:
+        subsets, out_channels, in_channels = self.weight.shape
+        return (
+            f"{in_channels}, {out_channels}, subsets={subsets}, joints={self.adjacency.shape[-1]}, "
+            f"learn_adjacency={self.correction is not None}"
+        )
+
+
+class MultiScaleGraphConv(nn.Module):
+    """The multi-scale graph convolution of MS-G3D: :class:`GraphConv` over hop distances, BatchNorm, ReLU.
+
+    Shape:
+        x (N, C, T, V) -> (N, O, T, V).
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        adjacency: (K, V, V), as :func:`~skeleton_focus.multi_scale_adjacency` gives it; the paper's K is 13 (NTU25).
+        learn_adjacency: learn a correction of the adjacency (the paper's residual mask).
+
+    Raises:
+        ValueError: an adjacency that is not (K, V, V), or an x of another shape.
+
+    Example:
+        >>> from skeleton_focus import NTU25, multi_scale_adjacency
+        >>> conv = MultiScaleGraphConv(3, 16, multi_scale_adjacency(NTU25, 13))
+        >>> conv(torch.randn(2, 3, 8, 25)).shape
+        torch.Size([2, 16, 8, 25])
+
+    Reference:
+        MS-G3D (Liu et al., CVPR 2020), equations 5 and 6.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, adjacency: Tensor, *, learn_adjacency: bool = True
+    ) -> None:
+        super().__init__()
+        self.conv = GraphConv(in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))

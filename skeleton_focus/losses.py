@@ -1,0 +1,262 @@
+"""The STF losses (STF, equations 3 to 6): functions of logits and focus maps, and their weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ._checks import check_choice, check_shape, require
+from .focus import resize_focus
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str = "mean") -> Tensor:
+    r"""Probability that the class predicted before masking keeps once its focus is taken out of the input.
+
+    .. math:: L_e = g^y(X - Q \odot X)
+
+    Shape:
+        masked_logits (N, classes), classes (N,) -> () or, with ``reduction="none"``, (N,), in [0, 1].
+
+    Args:
+        masked_logits: the network's output for :func:`~skeleton_focus.mask_by_focus` of the input.
+        classes: y, the class predicted for the whole input.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
+
+    Raises:
+        ValueError: shapes that do not fit each other, or an unknown reduction.
+
+    Example:
+        >>> exploration_loss(torch.zeros(2, 4), torch.tensor([0, 3]))
+        tensor(0.2500)
+
+    Reference:
+        STF (Ke et al., AAAI 2022), equation 3.
+    """
+    check_shape("exploration_loss", "masked_logits", masked_logits, "N, classes")
+    check_shape("exploration_loss", "classes", classes, f"N={len(masked_logits)}")
+    return _reduce("exploration_loss", masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1), reduction)
+
+
+def divergence_loss(focus: Tensor, rival_focus: Tensor, *, reduction: str = "mean") -> Tensor:
+    r"""Minus the distance between the focus of the two most probable classes, so that they look at different parts.
+
+    .. math:: L_d = -\lVert Q^{y_i} - Q^{y_j} \rVert_2
+
+    The norm is Euclidean over a sample's (M, T, V). Where the two agree everywhere its gradient is taken as zero.
+
+    Shape:
+        two maps (N, M, T, V) -> () or (N,), never above 0.
+
+    Raises:
+        ValueError: maps of different shapes, or an unknown reduction.
+
+    Example:
+        >>> divergence_loss(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+        tensor(-2.)
+
+    Reference:
+        STF (Ke et al., AAAI 2022), equation 4.
+    """
+    return -_distance("divergence_loss", focus, rival_focus, reduction)
+
+
+def coherence_loss(low_focus: Tensor, focus: Tensor, *, reduction: str = "mean") -> Tensor:
+    r"""Distance between the focus at two layers; the shorter is resized to the longer one's frames.
+
+    .. math:: L_c = \lVert Q_i - Q_j \rVert_2
+
+    Shape:
+        (N, M, T', V) and (N, M, T'', V) -> () or (N,), never below 0.
+
+    Raises:
+        ValueError: maps whose N, M or V differ, or an unknown reduction.
+
+    Example:
+        >>> coherence_loss(torch.ones(1, 1, 4, 2), torch.ones(1, 1, 2, 2))
+        tensor(0.)
+
+    Reference:
+        STF (Ke et al., AAAI 2022), equation 5.
+    """
+    frames = max(low_focus.shape[2], focus.shape[2])
+    return _distance("coherence_loss", resize_focus(low_focus, frames), resize_focus(focus, frames), reduction)
+
+
+def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, reduction: str = "mean") -> Tensor:
+    r"""Distance between an STF module's embedding and the focus, which is the target: no gradient reaches it.
+
+    .. math:: L_G = \lVert Q - \beta(X^l) \rVert_2
+
+    Shape:
+        focus (N, M, T', V), embedding (N * M, T, V) -> () or (N,), never below 0.
+
+    Args:
+        focus: Q of the last layer; resized to the embedding's frames.
+        embedding: beta(X^l), the second output of :class:`~skeleton_focus.STFAdjacency`.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
+
+    Raises:
+        ValueError: shapes that do not fit each other, or an unknown reduction.
+
+    Example:
+        >>> adjacency_focus_loss(torch.ones(1, 1, 2, 2), torch.zeros(1, 2, 2))
+        tensor(2.)
+
+    Reference:
+        STF (Ke et al., AAAI 2022), below equation 2.
+    """
+    check_shape("adjacency_focus_loss", "focus", focus, "N, M, T', V")
+    n, m, _, v = focus.shape
+    check_shape("adjacency_focus_loss", "embedding", embedding, f"N*M={n * m}, T, V={v}")
+    target = resize_focus(focus.detach(), embedding.shape[1])
+    return _distance("adjacency_focus_loss", target, embedding.to(target.dtype).unflatten(0, (n, m)), reduction)
+
+
+class STFTerms(NamedTuple):
+    """What :class:`STFLoss` gives: the sum to minimise and, for the log, each term before its weight."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+
+
+class STFLoss(nn.Module):
+    r"""The weighted sum of classification loss and STF terms.
+
+    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G
+
+    A term of weight 0 costs nothing and its maps need not be given. The paper trains L_e apart from the others, which
+    pull against it, and averages the two networks' probabilities: :meth:`exploration_branch`, :meth:`focus_branch`.
+
+    Shape:
+        logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V) -> ``STFTerms``: ``loss`` ()
+        and ``terms``, one () for each term in use. All are means over the N samples; L_G is also the mean over modules.
+
+    Args:
+        exploration: lambda_e, >= 0; the paper's 0.01.
+        divergence: lambda_d, >= 0; the paper's 0.1.
+        coherence: lambda_c, >= 0; the paper's 0.1.
+        adjacency: lambda_G, >= 0; the paper's 0.01.
+        classification: L_ce; any module of (logits, target), by default ``nn.CrossEntropyLoss()``.
+        detach_focus: stop L_e's gradient at Q, so that it flows through the masked pass alone.
+        detach_high: stop L_c's gradient at the later layer's focus; equation 5 as printed does not.
+
+    Raises:
+        ValueError: a negative weight, or a term in use whose maps are missing.
+
+    Example:
+        >>> criterion = STFLoss.focus_branch()
+        >>> maps = {"focus": torch.ones(1, 1, 2, 2), "rival_focus": torch.zeros(1, 1, 2, 2)}
+        >>> maps |= {"low_focus": torch.ones(1, 1, 2, 2), "embeddings": [torch.ones(1, 2, 2)]}
+        >>> out = criterion(torch.zeros(1, 2), torch.tensor([0]), **maps)
+        >>> {name: round(term.item(), 3) for name, term in out.terms.items()}
+        {'classification': 0.693, 'divergence': -2.0, 'coherence': 0.0, 'adjacency': 0.0}
+
+    Reference:
+        STF (Ke et al., AAAI 2022), equation 6 and "Training scheme".
+    """
+
+    def __init__(
+        self,
+        *,
+        exploration: float = 0.01,
+        divergence: float = 0.1,
+        coherence: float = 0.1,
+        adjacency: float = 0.01,
+        classification: nn.Module | None = None,
+        detach_focus: bool = False,
+        detach_high: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weights = {
+            "exploration": exploration,
+            "divergence": divergence,
+            "coherence": coherence,
+            "adjacency": adjacency,
+        }
+        for name, weight in self.weights.items():
+            require(weight >= 0, "STFLoss", f"a weight {name} of at least 0", weight)
+        self.classification = classification if classification is not None else nn.CrossEntropyLoss()
+        self.detach_focus = detach_focus
+        self.detach_high = detach_high
+
+    @classmethod
+    def exploration_branch(cls, *, classification: nn.Module | None = None) -> STFLoss:
+        """L_ce and L_e, with the paper's weight."""
+        return cls(divergence=0, coherence=0, adjacency=0, classification=classification)
+
+    @classmethod
+    def focus_branch(cls, *, classification: nn.Module | None = None) -> STFLoss:
+        """L_ce, L_d, L_c and L_G, with the paper's weights."""
+        return cls(exploration=0, classification=classification)
+
+    @classmethod
+    def plain(cls, *, classification: nn.Module | None = None) -> STFLoss:
+        """L_ce alone: the same training without STF, to compare with."""
+        return cls(exploration=0, divergence=0, coherence=0, adjacency=0, classification=classification)
+
+    def uses(self, *terms: str) -> bool:
+        """Whether any of these terms has a weight.
+
+        >>> STFLoss.focus_branch().uses("exploration"), STFLoss.focus_branch().uses("divergence", "coherence")
+        (False, True)
+        """
+        return any(self.weights[term] > 0 for term in terms)
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        masked_logits: Tensor | None = None,
+        focus: Tensor | None = None,
+        rival_focus: Tensor | None = None,
+        low_focus: Tensor | None = None,
+        embeddings: Sequence[Tensor] = (),
+    ) -> STFTerms:
+        terms = {"classification": self.classification(logits, target)}
+        if self.uses("exploration"):
+            terms["exploration"] = exploration_loss(_given("masked_logits", masked_logits), logits.argmax(1))
+        if self.uses("divergence"):
+            terms["divergence"] = divergence_loss(_given("focus", focus), _given("rival_focus", rival_focus))
+        if self.uses("coherence"):
+            high = _given("focus", focus)
+            terms["coherence"] = coherence_loss(
+                _given("low_focus", low_focus), high.detach() if self.detach_high else high
+            )
+        if self.uses("adjacency") and embeddings:
+            target_map = _given("focus", focus)
+            losses = [adjacency_focus_loss(target_map, embedding) for embedding in embeddings]
+            terms["adjacency"] = torch.stack(losses).mean()
+        loss = terms["classification"]
+        for name, weight in self.weights.items():
+            if name in terms:
+                loss = loss + weight * terms[name]
+        return STFTerms(loss, terms)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={weight}" for name, weight in self.weights.items())
+
+
+def _given(name: str, value: Tensor | None) -> Tensor:
+    if value is None:
+        raise ValueError(f"STFLoss: expected {name}, got None; a term with a weight needs it")
+    return value
+
+
+def _distance(who: str, a: Tensor, b: Tensor, reduction: str) -> Tensor:
+    """Euclidean distance of two (N, M, T, V) maps, a number for each sample."""
+    check_shape(who, "focus", a, "N, M, T, V")
+    check_shape(who, "the other focus", b, ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True)))
+    return _reduce(who, torch.linalg.vector_norm(a - b, dim=(1, 2, 3)), reduction)
+
+
+def _reduce(who: str, values: Tensor, reduction: str) -> Tensor:
+    check_choice(who, "reduction", reduction, REDUCTIONS)
+    if reduction == "none":
+        return values
+    return values.sum() if reduction == "sum" else values.mean()

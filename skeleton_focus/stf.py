@@ -1,0 +1,149 @@
+"""STF's instance-dependent adjacency and the graph convolution that uses it (STF, equation 1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._checks import check_adjacency, check_shape, require
+from .graph_conv import graph_conv
+
+
+class STFAdjacency(nn.Module):
+    r"""Generate an adjacency for each sample from where and when its features matter.
+
+    .. math:: e = \beta(X) \in [0, 1]^{T \times V}, \qquad G = \alpha(e) \in \mathbb{R}^{K \times V \times V}
+
+    beta: 1x1 convolution C -> C/4, 3x1 over time, 1x1 -> 1, BatchNorm and ReLU between, a sigmoid last, because L_G
+    compares e with a focus in [0, 1]. alpha: time pooled to ``bins``, a convolution that covers the whole bins x V
+    embedding, ReLU, a 1x1 convolution to K V V channels. That last convolution starts at zero, so a network to which G
+    is added begins exactly as the network without it.
+
+    Shape:
+        x (N, C, T, V) -> (G (N, K, V, V), e (N, T, V)). Nothing is stored on the module.
+
+    Args:
+        in_channels: C.
+        num_subsets: K; the paper's 3.
+        num_joints: V.
+        bins: frames that time is pooled to, so that any T works.
+        hidden: channels between alpha's two convolutions.
+
+    Raises:
+        ValueError: an x of another shape.
+
+    Example:
+        >>> G, embedding = STFAdjacency(16, 3, 25)(torch.randn(2, 16, 10, 25))
+        >>> G.shape, embedding.shape, G.abs().max().item()
+        (torch.Size([2, 3, 25, 25]), torch.Size([2, 10, 25]), 0.0)
+
+    Reference:
+        STF (Ke et al., AAAI 2022), equation 1 and figure 2(d).
+    """
+
+    def __init__(self, in_channels: int, num_subsets: int, num_joints: int, *, bins: int = 8, hidden: int = 16) -> None:
+        super().__init__()
+        require(bins >= 1 and hidden >= 1, "STFAdjacency", "bins and hidden of at least 1", (bins, hidden))
+        width = max(in_channels // 4, 1)
+        self.num_subsets, self.bins = num_subsets, bins
+        self.beta = nn.Sequential(
+            nn.Conv2d(in_channels, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, (3, 1), padding=(1, 0), bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, 1, 1),
+        )
+        self.alpha = nn.Sequential(
+            nn.Conv2d(1, hidden, (bins, num_joints)),
+            nn.ReLU(),
+            nn.Conv2d(hidden, num_subsets * num_joints * num_joints, 1),
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the last convolution of alpha at zero: G = 0."""
+        last = self.alpha[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        n, _, _, v = x.shape
+        check_shape("STFAdjacency", "x", x, f"N, C={self.beta[0].in_channels}, T, V={self.alpha[0].kernel_size[1]}")
+        embedding = torch.sigmoid(self.beta(x))  # (N, 1, T, V)
+        pooled = F.adaptive_avg_pool2d(embedding, (self.bins, v))  # (N, 1, bins, V)
+        adjacency = self.alpha(pooled).view(n, self.num_subsets, v, v)
+        return adjacency, embedding.squeeze(1)
+
+    def extra_repr(self) -> str:
+        return f"subsets={self.num_subsets}, joints={self.alpha[0].kernel_size[1]}, bins={self.bins}"
+
+
+class STFGraphConv(nn.Module):
+    r"""Graph convolution over a fixed adjacency and the sample's own.
+
+    .. math:: X^{l+1} = \sum_{k=1}^{K} W_k X^l (A_k + G_k), \qquad G = \alpha(\beta(X^l))
+
+    Shape:
+        x (N, C, T, V) -> (N, O, T, V).
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        adjacency: (K, V, V); the paper takes K = 3 scales of :func:`~skeleton_focus.multi_scale_adjacency`.
+        bias: add one number to each output channel.
+        bins: see :class:`STFAdjacency`.
+        hidden: see :class:`STFAdjacency`.
+
+    Raises:
+        ValueError: an adjacency that is not (K, V, V), or an x of another shape.
+
+    Example:
+        >>> from skeleton_focus import NTU25, multi_scale_adjacency
+        >>> conv = STFGraphConv(3, 16, multi_scale_adjacency(NTU25, 3))
+        >>> conv(torch.randn(2, 3, 8, 25)).shape
+        torch.Size([2, 16, 8, 25])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), equation 1.
+    """
+
+    adjacency: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        adjacency: Tensor,
+        *,
+        bias: bool = True,
+        bins: int = 8,
+        hidden: int = 16,
+    ) -> None:
+        super().__init__()
+        check_adjacency("STFGraphConv", adjacency)
+        subsets, joints, _ = adjacency.shape
+        self.register_buffer("adjacency", adjacency.detach().clone())
+        self.generator = STFAdjacency(in_channels, subsets, joints, bins=bins, hidden=hidden)
+        self.weight = nn.Parameter(torch.empty(subsets, out_channels, in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw W_k (fan-in of all K subsets) and start G at zero."""
+        bound = math.sqrt(3 / (self.weight.shape[0] * self.weight.shape[2]))
+        nn.init.uniform_(self.weight, -bound, bound)
+        self.generator.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_shape("STFGraphConv", "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
+        generated, _ = self.generator(x)
+        return graph_conv(x, self.weight, self.adjacency + generated, self.bias)
+
+    def extra_repr(self) -> str:
+        subsets, out_channels, in_channels = self.weight.shape
+        return f"{in_channels}, {out_channels}, subsets={subsets}, joints={self.adjacency.shape[-1]}"

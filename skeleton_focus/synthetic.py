@@ -1,0 +1,500 @@
+"""Generated actions whose critical joints and frames are known, to train and to check without a download.
+
+A rig of named points is moved by the class table ``ACTIONS`` through forward kinematics: a point stands at
+
+    p_child = p_parent + R_parent o_child,    R_joint = R_parent exp(w_joint(t)),
+
+where ``o`` is a bone's rest offset (metres), ``R`` a joint's orientation and ``w`` its turn, a rotation vector
+(radians): what the class's moves ask of that joint at time t. The body's axes: x to its left, y up, z forward. Classes
+are written for the right hand; a left-handed performer is the mirror image. P counts the rig's points, J those of them
+that turn, k the clips of one class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ._checks import require
+from .datasets import Batch
+from .layouts import NTU25, SkeletonLayout
+
+Array: TypeAlias = NDArray[Any]
+Vector: TypeAlias = tuple[float, float, float]
+
+_SIDES = ("right", "left")
+_MIRROR = np.array([-1, 1, 1], np.float32)  # a position in the mirror; a rotation vector changes the other two signs
+_BLOCK = 256  # clips animated together: they stay in the cache, and memory does not grow with the data set
+
+_RIG: dict[str, tuple[str, Vector, int]] = {  # point: parent, rest offset in metres, scaled as 0 trunk, 1 arm, 2 leg
+    "root": ("", (0, 0, 0), 0),
+    "spine_base": ("root", (0, 0, 0), 0),
+    "spine": ("spine_base", (0, 0.25, 0), 0),
+    "upper_spine": ("spine", (0, 0.23, 0), 0),
+    "neck": ("upper_spine", (0, 0.08, 0), 0),
+    "head": ("neck", (0, 0.17, 0.02), 0),
+    "nose": ("head", (0, -0.03, 0.09), 0),
+}
+for _side, _out in zip(_SIDES, (-1, 1), strict=True):
+    _RIG |= {
+        f"{_side}_eye": ("head", (_out * 0.03, 0.01, 0.08), 0),
+        f"{_side}_ear": ("head", (_out * 0.075, -0.01, 0), 0),
+        f"{_side}_shoulder": ("upper_spine", (_out * 0.18, -0.02, 0), 0),
+        f"{_side}_elbow": (f"{_side}_shoulder", (0, -0.28, 0), 1),
+        f"{_side}_wrist": (f"{_side}_elbow", (0, -0.25, 0), 1),
+        f"{_side}_hand": (f"{_side}_wrist", (0, -0.08, 0), 1),
+        f"{_side}_hand_tip": (f"{_side}_hand", (0, -0.08, 0), 1),
+        f"{_side}_thumb": (f"{_side}_hand", (0, -0.02, 0.05), 1),
+        f"{_side}_hip": ("root", (_out * 0.1, -0.04, 0), 0),
+        f"{_side}_knee": (f"{_side}_hip", (0, -0.42, 0), 2),
+        f"{_side}_ankle": (f"{_side}_knee", (0, -0.42, 0), 2),
+        f"{_side}_foot": (f"{_side}_ankle", (0, -0.06, 0.13), 2),
+    }
+_POINT = {name: index for index, name in enumerate(_RIG)}
+_FEET = [_POINT[f"{side}_{name}"] for side in _SIDES for name in ("ankle", "foot")]
+# The joints that turn: the sign of x that bends them the natural way, and how far idle motion turns them (degrees).
+_TURNS = {"root": (0, 0.0), "spine_base": (1, 1.5), "spine": (1, 1.5), "neck": (1, 4.0)}
+for _side in _SIDES:
+    _TURNS |= {f"{_side}_shoulder": (-1, 7.0), f"{_side}_elbow": (-1, 12.0)}
+    _TURNS |= {f"{_side}_hip": (-1, 2.0), f"{_side}_knee": (1, 2.0), f"{_side}_ankle": (-1, 0.0)}
+_JOINT = {name: index for index, name in enumerate(_TURNS)}
+_LIMBS = [{f"{side}_{name}" for name in ("shoulder", "elbow")} for side in _SIDES]
+_LIMBS += [{f"{side}_{name}" for name in ("hip", "knee", "ankle")} for side in _SIDES]
+_PARTS = {  # what a role may call critical; of the paired points the role's side, or both
+    "arm": ("elbow", "wrist", "hand", "hand_tip", "thumb"),
+    "leg": ("knee", "ankle", "foot"),
+    "hips": ("hip", "knee", "spine_base"),
+    "chest": ("shoulder", "upper_spine", "neck", "head", "nose", "eye", "ear"),
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A joint turns by ``amount`` degrees times a curve; ``both_`` stands for the two joints of a pair.
+
+    ``joint`` bends the natural way (knees backwards, others forwards); ``"spine twist"`` and ``"spine spread"`` turn
+    inwards and outwards, ``"root"`` rises by metres. ``curve``: ``hold`` (there and back), ``ramp`` (there), and at the
+    class's cadence, ``phase`` cycles ahead, ``sway`` (-1 to 1) or ``beat`` (0 to 1). ``when``: part of the act.
+    """
+
+    joint: str
+    amount: float
+    curve: str = "hold"
+    when: tuple[float, float] = (0.0, 1.0)
+    phase: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The hand goes to ``offset`` (metres) from a point of the resting body, or from ``partner``, half way; and back.
+
+    ``elbow``: the direction in which the elbow points. ``both``: the left hand does the same in the mirror.
+    """
+
+    target: str
+    offset: Vector = (0.0, 0.0, 0.0)
+    elbow: Vector = (-0.7, -1.0, 0.0)
+    when: tuple[float, float] = (0.0, 1.0)
+    both: bool = False
+
+    @property
+    def joint(self) -> str:
+        """The shoulder or shoulders that move."""
+        return "both_shoulder" if self.both else "right_shoulder"
+
+
+class Role(NamedTuple):
+    """What one person does: the parts that make the class, such as ``"right_arm"``, and the moves, reaches first."""
+
+    critical: str
+    moves: tuple[Turn | Reach, ...]
+
+
+@dataclass(frozen=True)
+class Action:
+    """A class: a role per person; its periods per clip; which feet stay put; for which hand; or played in reverse."""
+
+    name: str
+    roles: tuple[Role, ...]
+    cadence: float = 0.0
+    planted: tuple[str, ...] = _SIDES
+    side: str = "either"
+    backwards: bool = False
+
+
+def _role(critical: str, *moves: Turn | Reach) -> Role:
+    return Role(critical, moves)
+
+
+def _touch(target: str) -> Action:
+    return Action(f"touch {target}", (_role("right_arm", Reach(target, (-0.03, 0.0, 0.03), (-1.0, -0.3, 0.3))),))
+
+
+def _crouch(*when: float) -> list[Turn]:
+    """Bend the legs, feet flat on the floor, and lean forward for balance."""
+    bend = {"both_hip": 45, "both_knee": 80, "both_ankle": 35, "spine_base": 22}
+    return [Turn(joint, amount, when=(when[0], when[1])) for joint, amount in bend.items()]
+
+
+def _stride(side: str, ahead: float) -> list[Turn]:
+    """A leg's step and its arm, which swings against it; the knee bends most while the hip swings forward fastest."""
+    turns = (("hip", 26, "sway", 0.0), ("knee", 48, "beat", 0.5), ("shoulder", 26, "sway", 0.5))
+    return [Turn(f"{side}_{name}", amount, curve, phase=phase + ahead) for name, amount, curve, phase in turns]
+
+
+_OVERHEAD = Reach("right_shoulder", (-0.05, 0.56, 0.1), (-1.0, 0.0, 0.3))
+_BESIDE = Reach("right_shoulder", (-0.3, 0.3, 0.1), (-0.5, -1.0, 0.0))
+_RAISE = Action("raise right hand", (_role("right_arm", _OVERHEAD),), side="right")
+_WAVE = Action("wave slowly", (_role("right_arm", _BESIDE, Turn("right_elbow", 28, "sway")),), cadence=2.8)
+# A gait stays on the spot, so that the way through the room does not tell the class.
+_GAIT = _role("both_leg both_arm", Turn("both_elbow", 30), *_stride("right", 0.0), *_stride("left", 0.5))
+_WALK = Action("walk", (_GAIT,), cadence=2.4, planted=())
+_LOWER = (Turn("both_hip", 85, "ramp"), Turn("both_knee", 85, "ramp"), Turn("spine_base", 32))
+_SIT = Action("sit down", (_role("both_hips", *_LOWER),))
+_SWING = (Turn("right_hip", -22, when=(0.0, 0.5)), Turn("right_knee", 65, when=(0.0, 0.6)))
+_STRIKE = (Turn("right_hip", 72, when=(0.35, 1.0)), Turn("right_knee", 12, when=(0.35, 1.0)))
+_WIND_UP = Reach("right_shoulder", (-0.18, 0.25, -0.18), (-1.0, 0.0, -0.3), (0.0, 0.65))
+_HURL = Reach("right_shoulder", (0.12, 0.05, 0.52), (-1.0, 0.0, 0.0), (0.4, 1.0))
+_TWIST = (Turn("spine twist", -20, when=(0.0, 0.55)), Turn("spine twist", 20, when=(0.4, 1.0)))
+_HANDS = Reach("upper_spine", (-0.01, -0.12, 0.36), both=True)
+_ARM_SWING = (Turn("both_shoulder", -35, when=(0.0, 0.45)), Turn("both_shoulder", 75, when=(0.35, 0.9)))
+_LEAP = (*_crouch(0.0, 0.5), Turn("root", 0.3, when=(0.4, 0.8)), *_crouch(0.68, 1.0), *_ARM_SWING)
+_SHAKE = _role("right_arm", Reach("partner"), Turn("right_elbow", 11, "sway"))
+_GIVE, _TAKE = (_role("right_arm", Reach("partner", when=when)) for when in ((0.0, 0.72), (0.3, 1.0)))
+_SHOVE = Reach("partner", (-0.1, 0.12, 0.4), when=(0.0, 0.8), both=True)
+_RECOIL = {"spine_base": -24, "both_shoulder": 32, "both_elbow": 25}
+_STAGGER = tuple(Turn(joint, amount, when=(0.35, 1.0)) for joint, amount in _RECOIL.items())
+
+ACTIONS: tuple[Action, ...] = (
+    _touch("head"),
+    _touch("neck"),
+    replace(_RAISE, name="raise left hand", side="left"),
+    _RAISE,
+    _WAVE,
+    replace(_WAVE, name="wave fast", cadence=5.6),
+    _WALK,
+    replace(_WALK, name="run", cadence=4.6),
+    _SIT,
+    replace(_SIT, name="stand up", backwards=True),
+    Action("kick", (_role("right_leg", *_SWING, *_STRIKE),), planted=("left",)),
+    Action("throw", (_role("right_arm", _WIND_UP, _HURL, *_TWIST),)),
+    Action("clap", (_role("both_arm", _HANDS, Turn("both_shoulder twist", -38, "beat")),), cadence=4.5),
+    Action("bow", (_role("chest", Turn("spine_base", 42), Turn("spine", 12), Turn("neck", 15)),)),
+    Action("jump", (_role("both_leg", *_LEAP),)),
+    Action("shake hands", (_SHAKE, _SHAKE), cadence=5.0),
+    Action("hand over", (_GIVE, _TAKE)),
+    Action("push", (_role("both_arm", _SHOVE, Turn("spine_base", 14, when=(0.1, 0.8))), _role("chest", *_STAGGER))),
+)
+"""Every class in the order of its label; those for two persons come last."""
+
+
+class SyntheticActions:
+    """Clips of an articulated body that acts, with the joints and frames that make the class.
+
+    Some classes differ in the joints alone (touch head / neck), some in the timing alone (walk / run, wave slowly /
+    fast, shake hands / hand over, sit down / its reverse). Drawn for each clip, telling nothing of the class: body,
+    view (yaw within 60 degrees, pitch within 8), place, onset, duration, amplitude, hand, idle motion, noise, losses.
+
+    Shape: ``generate`` returns a :class:`~skeleton_focus.datasets.Batch` with x (N, C=3, T, V, M) in metres (y up), all
+        ``lengths`` T, visibility (N, T, V, M), critical (N, M, T, V). Where visibility is 0, x and critical are 0.
+
+    Args:
+        layout: a layout whose joints the rig has by name, as it has those of the five named ones.
+        frames: T, at least 16; an act fills half to three quarters of a clip, so T sets the sampling rate.
+        num_persons: M; the second acts in the classes for two, all others are absent. With 1 these are left out.
+        noise: standard deviation of the sensor noise, metres.
+        missing: probability, 0 to 1, that a joint is lost for a run of up to half the frames.
+        distraction: strength of idle sway and of motions of the limbs that do not act; 0 is none, 1 about 10 degrees.
+
+    Raises:
+        ValueError: an option out of range, or a layout with a joint that the rig does not know.
+
+    Example:
+        >>> data = SyntheticActions(frames=32)
+        >>> clips = data.generate(4, seed=0, labels=[0, 6, 8, 15])
+        >>> [data.classes[label] for label in clips.label]
+        ['touch head', 'walk', 'sit down', 'shake hands']
+        >>> clips.x.shape, clips.critical.shape
+        (torch.Size([4, 3, 32, 25, 2]), torch.Size([4, 2, 32, 25]))
+    """
+
+    def __init__(
+        self,
+        layout: SkeletonLayout = NTU25,
+        *,
+        frames: int = 64,
+        num_persons: int = 2,
+        noise: float = 0.01,
+        missing: float = 0.02,
+        distraction: float = 1.0,
+    ) -> None:
+        who, unknown = "SyntheticActions", [joint for joint in layout.joints if joint not in _POINT]
+        require(not unknown, who, f"layout {layout.name!r} with joints among {list(_POINT)}", unknown)
+        require(frames >= 16, who, "frames of at least 16", frames)
+        require(num_persons >= 1, who, "num_persons of at least 1", num_persons)
+        require(0 <= noise < math.inf, who, "noise of at least 0 metres", noise)
+        require(0 <= missing <= 1, who, "missing in 0..1", missing)
+        require(0 <= distraction < math.inf, who, "distraction of at least 0", distraction)
+        self.layout, self.frames, self.num_persons = layout, frames, num_persons
+        self.noise, self.missing, self.distraction = noise, missing, distraction
+        self._actions = tuple(action for action in ACTIONS if len(action.roles) <= num_persons)
+        # The layout's joints on a right-handed performer, and on one seen in the mirror.
+        swap = {f"{a}_": f"{b}_" for a, b in zip(_SIDES, _SIDES[::-1], strict=True)}
+        mirrored = [next((j.replace(a, b, 1) for a, b in swap.items() if j.startswith(a)), j) for j in layout.joints]
+        self._pick = np.array([[_POINT[joint] for joint in joints] for joints in (layout.joints, mirrored)])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their labels."""
+        return tuple(action.name for action in self._actions)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes: 18, or 15 for one person."""
+        return len(self._actions)
+
+    def generate(self, num_clips: int, *, seed: int, labels: Sequence[int] | Tensor | None = None) -> Batch:
+        """Generate clips; the same arguments give the same bits, and no global random state is read or written.
+
+        A seed gives the i-th clip the same performers, view and timing whatever its label.
+
+        Args:
+            num_clips: N, at least 1.
+            seed: a whole number of at least 0.
+            labels: N classes; by default every class equally often, shuffled.
+
+        Raises:
+            ValueError: ``num_clips``, ``seed`` or ``labels`` out of range, or not one label per clip.
+        """
+        who = "SyntheticActions.generate"
+        require(num_clips >= 1, who, "num_clips of at least 1", num_clips)
+        require(seed >= 0, who, "a seed of at least 0", seed)
+        label = np.random.default_rng(seed).permutation(num_clips) % self.num_classes
+        if labels is not None:
+            label = np.asarray(labels)
+            require(label.shape == (num_clips,), who, f"labels (N={num_clips})", label.shape)
+            require(label.dtype.kind in "iu", who, "whole-numbered labels", label.dtype)
+            outside = label[(label < 0) | (label >= self.num_classes)]
+            require(outside.size == 0, who, f"labels in 0..{self.num_classes - 1}", outside.tolist())
+        starts = range(0, num_clips, _BLOCK)
+        blocks = [self._block(np.random.default_rng([seed, at]), label[at : at + _BLOCK]) for at in starts]
+        x, visibility, critical = (torch.cat(part) for part in zip(*blocks, strict=True))
+        lengths = torch.full((num_clips,), self.frames)
+        return Batch(x, lengths, torch.from_numpy(label.astype(np.int64)), visibility, critical)
+
+    def _block(self, rng: np.random.Generator, label: Array) -> tuple[Tensor, Tensor, Tensor]:
+        """x (n, C, T, V, M), visibility (n, T, V, M) and critical (n, M, T, V) of one block of clips."""
+        sizes = (len(label), self.num_persons, self.layout.num_joints, self.frames)
+        hand, first, flip = rng.integers(0, 2, (3, len(label)))  # drawn for every clip, needed or not: see `generate`
+        cast = _draw(rng, len(label), self.frames)
+        x, visible, critical = np.zeros((*sizes, 3), np.float32), np.zeros(sizes, bool), np.zeros(sizes, bool)
+        for index in np.unique(label):
+            action, rows = self._actions[index], np.flatnonzero(label == index)
+            lefty = hand[rows] if action.side == "either" else np.full(len(rows), _SIDES.index(action.side))
+            for number, role in enumerate(action.roles):
+                points = _perform(action, number, cast, rows, self.distraction)
+                points = points[np.arange(len(rows))[:, None], self._pick[lefty]]  # (k, P, T, 3) -> (k, V, T, 3)
+                points[lefty == 1] *= _MIRROR
+                view, slot = cast.view[rows], np.zeros_like(rows)
+                if len(action.roles) == 2:  # face to face, seen from the side; neither place nor slot tells the role
+                    points[..., 2] -= cast.meet[rows, number, 2][:, None, None]
+                    points *= np.array([[1, 1, 1], [-1, 1, -1]], np.float32)[number]
+                    turn = np.array([[0, np.pi / 2, 0]], np.float32) * (2 * flip[rows, None] - 1)
+                    view, slot = view @ _rotation(turn), (number + first[rows]) % 2
+                points = (points.reshape(len(rows), -1, 3) @ view.mT).reshape(points.shape)
+                x[rows, slot] = points + cast.place[rows, None, None]
+                visible[rows, slot] = True
+                active = (cast.act[rows] > 0) & (cast.act[rows] < 1)
+                critical[rows, slot] = _named(role.critical)[self._pick[lefty]][:, :, None] & active[:, None]
+        begin, span = rng.uniform(0, 0.8, sizes[:3]), rng.uniform(0.05, 0.5, sizes[:3])
+        since = np.arange(self.frames) / self.frames - begin[..., None]
+        visible &= ~((since >= 0) & (since < span[..., None]) & (rng.random(sizes[:3]) < self.missing)[..., None])
+        x += np.float32(self.noise) * rng.standard_normal(x.shape, np.float32)
+        x *= visible[..., None]
+        person_last = torch.from_numpy(visible).permute(0, 3, 2, 1).float()
+        return torch.from_numpy(x).permute(0, 4, 3, 2, 1), person_last, torch.from_numpy(critical & visible).mT.float()
+
+
+class _Cast(NamedTuple):
+    """What is drawn for n clips with room for two persons, whatever their labels."""
+
+    offset: Array  # (n, 2, P, 3) bones, metres
+    meet: Array  # (n, 2, 3) half way to a partner, seen from one's own root, metres
+    act: Array  # (n, T) how much of the act is done, 0 to 1
+    since: Array  # (n, T) parts of a clip gone by since the onset, times the pace
+    phase: Array  # (n, 1) where a period starts, cycles
+    amplitude: Array  # (n, 1, 1) factor on every turn
+    view: Array  # (n, 3, 3) from the scene to the camera
+    place: Array  # (n, 3) where the scene stands, metres
+    base: Array  # (n, 2, 1, J, 3) resting pose, radians
+    idle: Array  # (n, 2, T, J, 3) irrelevant motion, radians
+
+
+def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
+    """Draw everything but the class."""
+
+    def uniform(low: float, high: float, *shape: int) -> Array:
+        return rng.uniform(low, high, (n, *shape)).astype(np.float32)
+
+    time, joints = np.linspace(0, 1, frames, dtype=np.float32), len(_JOINT)
+    scale = uniform(0.85, 1.12, 2, 1) * uniform(0.93, 1.07, 2, 3)  # the whole body, then trunk, arms and legs
+    offset = np.array([o for _, o, _ in _RIG.values()], np.float32) * scale[..., [s for *_, s in _RIG.values()], None]
+    rest = _rest(offset)
+    shoulder, hand = rest[:, :, _POINT["right_shoulder"]], rest[:, :, _POINT["right_hand"]]
+    floor = rest[:, :, _FEET].min(2)
+    meet = np.zeros_like(floor)  # both the height and half the gap are shared, so that two hands meet
+    meet[..., 1] = (shoulder - floor)[..., 1].mean(1, keepdims=True) - 0.27 + floor[..., 1]
+    meet[..., 2] = 0.7 * (shoulder - hand)[..., 1].mean(1, keepdims=True)
+    span = uniform(0.5, 0.72, 1)
+    since = time - 0.03 - uniform(0, 1, 1) * (0.94 - span)
+    yaw, pitch = np.zeros((2, n, 3), np.float32)
+    yaw[:, 1], pitch[:, 0] = np.radians(uniform(-60, 60)), np.radians(uniform(-8, 8))
+    base = np.zeros((n, 2, 1, joints, 3), np.float32)
+    for name, low, high in (("shoulder spread", 3, 12), ("elbow", 5, 25)):  # relaxed arms
+        for joint, degree in _degrees(f"both_{name}"):
+            base[..., joint, :] = uniform(low, high, 2, 1, 1) * degree
+    rate, phase, burst = uniform(0.4, 2, 2, 1, joints), uniform(0, 1, 2, 1, joints), uniform(0, 1, 2, 1, joints)
+    swell = 1 + 1.5 * np.exp(-(((time[:, None] - burst) / 0.2) ** 2))
+    swing = np.sin(2 * np.pi * (rate * time[:, None] + phase)) * swell
+    reach = np.radians([idle for _, idle in _TURNS.values()])[:, None] * rng.standard_normal((n, 2, 1, joints, 3))
+    hinges = [joint for name, joint in _JOINT.items() if name.endswith(("elbow", "knee"))]
+    reach[..., hinges, 1:] = 0  # they bend about x alone
+    return _Cast(
+        offset=offset,
+        meet=meet,
+        act=np.clip(since / span, 0, 1),
+        since=since * uniform(0.88, 1.12, 1),
+        phase=uniform(0, 1, 1),
+        amplitude=uniform(0.85, 1.15, 1, 1),
+        view=_rotation(pitch) @ _rotation(yaw),
+        place=uniform(-1, 1, 3) * np.array([0.7, 0.1, 0.7], np.float32),
+        base=base,
+        idle=swing[..., None] * reach.astype(np.float32),
+    )
+
+
+def _pair(name: str) -> list[str]:
+    """``both_knee`` to the names of the two knees."""
+    return [name.replace("both", side) for side in _SIDES] if name.startswith("both_") else [name]
+
+
+def _named(critical: str) -> Array:
+    """The points (P) that a role calls critical."""
+    names: set[str] = set()
+    for part in critical.split():
+        side, _, kind = part.rpartition("_")
+        names.update(name for word in _PARTS[kind] for name in (word, *_pair(f"{side or 'both'}_{word}")))
+    return np.array([name in names for name in _RIG])
+
+
+def _degrees(spec: str) -> list[tuple[int, Array]]:
+    """The joints that ``"both_shoulder spread"`` turns, and the rotation vector (3) of one degree of it."""
+    joint, _, axis = spec.partition(" ")
+    if joint == "root":  # it does not turn but rises, by metres
+        return [(_JOINT[joint], np.array([0, 1, 0], np.float32))]
+    turns = []
+    for name in _pair(joint):
+        out = 1 if name.startswith("left") else -1
+        vector = {"": (_TURNS[name][0], 0, 0), "twist": (0, -out, 0), "spread": (0, 0, out)}[axis]
+        turns.append((_JOINT[name], np.radians(np.array(vector, np.float32))))
+    return turns
+
+
+def _smooth(part: Array) -> Array:
+    part = np.clip(part, 0, 1)
+    return np.asarray(part * part * (3 - 2 * part))
+
+
+def _curve(act: Array, move: Turn | Reach, cycle: Array) -> Array:
+    """How far a move has gone, (k, T, 1)."""
+    part = (act - move.when[0]) / (move.when[1] - move.when[0])
+    share = _smooth(np.minimum(part, 1 - part) / 0.3)
+    if isinstance(move, Turn) and move.curve != "hold":
+        angle = 2 * np.pi * (cycle + move.phase)
+        swings = {"sway": share * np.sin(angle), "beat": share * (1 - np.cos(angle)) / 2}
+        share = _smooth(part) if move.curve == "ramp" else swings[move.curve]
+    return share[..., None]
+
+
+def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction: float) -> Array:
+    """The points (k, P, T, 3) of one role: resting pose, idle motion of the limbs that do not act, and the moves."""
+    moves, offset, idle = action.roles[number].moves, cast.offset[rows, number], cast.idle[rows, number]
+    act = 1 - cast.act[rows] if action.backwards else cast.act[rows]
+    cycle, rest = action.cadence * cast.since[rows] + cast.phase[rows], _rest(offset)
+    names = {name for move in moves for name in _pair(move.joint.partition(" ")[0])}
+    idle[:, :, [_JOINT[name] for limb in _LIMBS if limb & names for name in limb]] = 0
+    pose = cast.base[rows, number] + np.float32(distraction) * idle
+    for move in moves:
+        share = _curve(act, move, cycle)
+        if isinstance(move, Turn):
+            for joint, degree in _degrees(move.joint):
+                pose[:, :, joint] += move.amount * degree * cast.amplitude[rows] * share
+            continue
+        start = cast.meet[rows, number] if move.target == "partner" else rest[:, _POINT[move.target]]
+        for name, turn in _reach(rest, start + np.array(move.offset), move.elbow).items():
+            for side in _SIDES if move.both else _SIDES[:1]:
+                goal = turn if side == "right" else -turn * _MIRROR
+                pose[:, :, _JOINT[f"{side}_{name}"]] += share * (goal[:, None] - pose[:, :, _JOINT[f"{side}_{name}"]])
+    return _forward(pose, offset, [_POINT[f"{side}_ankle"] for side in action.planted])
+
+
+def _reach(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
+    """Turns (k, 3) of the right shoulder and elbow that bring the hand to ``goal`` (k, 3), by the law of cosines."""
+    shoulder, elbow, hand = (rest[:, _POINT[f"right_{name}"]] for name in ("shoulder", "elbow", "hand"))
+    upper, lower = (np.linalg.norm(bone, axis=-1, keepdims=True) for bone in (elbow - shoulder, hand - elbow))
+    far = np.linalg.norm(goal - shoulder, axis=-1, keepdims=True)
+    way = (goal - shoulder) / far
+    far = np.clip(far, 1.1 * np.abs(upper - lower) + 0.02, 0.99 * (upper + lower))
+    along = (upper**2 + far**2 - lower**2) / (2 * far)
+    aside = hint - (way @ np.array(hint))[:, None] * way
+    aside /= np.linalg.norm(aside, axis=-1, keepdims=True)
+    arm = (along * way + np.sqrt(upper**2 - along**2) * aside) / upper  # the upper arm's direction
+    fore = (far * way - upper * arm) / lower  # the forearm's
+    cos = (arm * fore).sum(-1, keepdims=True)
+    bend = (fore - cos * arm) / np.sqrt(1 - cos**2)  # where the elbow bends to: the upper arm's z, as its y is -arm
+    frame = np.stack([np.cross(-arm, bend), -arm, bend], -1)
+    # The rotation vector of that frame, by the inverse of Rodrigues' formula.
+    angle = np.arccos(np.clip((np.trace(frame, axis1=1, axis2=2) - 1) / 2, -1, 1))[:, None]
+    skew = np.stack([frame[:, i, j] - frame[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1)
+    return {"shoulder": skew * angle / (2 * np.sin(angle) + 1e-6), "elbow": np.arccos(cos) * np.array([-1, 0, 0])}
+
+
+def _rotation(turn: Array) -> Array:
+    """Rodrigues' formula: rotation vectors (..., 3) to matrices (..., 3, 3)."""
+    x, y, z = np.moveaxis(turn, -1, 0)
+    angle = np.sqrt(x * x + y * y + z * z) + np.float32(1e-9)
+    a, b, c = np.sin(angle) / angle, 2 * (np.sin(angle / 2) / angle) ** 2, np.cos(angle)
+    row_x = c + b * x * x, b * x * y - a * z, b * x * z + a * y
+    row_y = b * x * y + a * z, c + b * y * y, b * y * z - a * x
+    row_z = b * x * z - a * y, b * y * z + a * x, c + b * z * z
+    return np.stack([*row_x, *row_y, *row_z], -1).reshape(*turn.shape, 3)
+
+
+def _rest(offset: Array) -> Array:
+    """The points (..., P, 3) of the body at rest, measured from its root."""
+    points = np.zeros_like(offset)
+    for name, (parent, _, _) in list(_RIG.items())[1:]:
+        points[..., _POINT[name], :] = points[..., _POINT[parent], :] + offset[..., _POINT[name], :]
+    return points
+
+
+def _forward(pose: Array, offset: Array, planted: list[int]) -> Array:
+    """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a body on the floor."""
+    turns, frames = _rotation(pose), {"root": np.eye(3, dtype=np.float32)}
+    points = np.zeros((len(pose), len(_RIG), pose.shape[1], 3), np.float32)
+    for name, (parent, _, _) in list(_RIG.items())[1:]:
+        bone = (frames[parent] @ offset[:, None, _POINT[name], :, None])[..., 0]
+        points[:, _POINT[name]] = points[:, _POINT[parent]] + bone
+        frames[name] = frames[parent] @ turns[:, :, _JOINT[name]] if name in _JOINT else frames[parent]
+    if planted:
+        slip = points[:, planted].mean(1) - _rest(offset)[:, planted].mean(1)[:, None]
+        points[..., ::2] -= slip[:, None, :, ::2]
+    points[..., 1] += (pose[:, :, _JOINT["root"], 1] - points[:, _FEET][..., 1].min(1))[:, None]
+    return points

@@ -1,0 +1,125 @@
+"""Convolutions over the frames: one kernel, or several dilations side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._checks import check_shape, require
+
+
+class TemporalConv(nn.Module):
+    """Convolution over time with BatchNorm; every joint alike, T kept (halved by ``stride=2``).
+
+    Shape:
+        x (N, C, T, V) -> (N, O, ceil(T / stride), V).
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: frames under the kernel, odd; ST-GCN uses 9, MS-G3D 3.
+        stride: keep every stride-th frame.
+        dilation: frames between two taps of the kernel.
+
+    Raises:
+        ValueError: an even kernel, which cannot keep T, or an x of another shape.
+
+    Example:
+        >>> TemporalConv(8, 16, stride=2)(torch.randn(2, 8, 9, 25)).shape
+        torch.Size([2, 16, 5, 25])
+
+    Reference:
+        ST-GCN (Yan et al., AAAI 2018), section 3.4.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel_size: int = 9, stride: int = 1, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        require(kernel_size % 2 == 1, "TemporalConv", "an odd kernel_size", kernel_size)
+        self.conv = _conv_over_time(in_channels, out_channels, kernel_size, stride, dilation)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_shape("TemporalConv", "x", x, f"N, C={self.conv.in_channels}, T, V")
+        return self.norm(self.conv(x))
+
+
+class MultiScaleTemporalConv(nn.Module):
+    """Dilated convolutions, a max pool and a 1x1 side by side, joined on the channels; a residual; ReLU.
+
+    Each branch but the last first narrows to O // branches channels (1x1, BatchNorm, ReLU); the last, a strided 1x1,
+    takes what remains of O. The narrowing of all branches is one convolution and each BatchNorm after it is one over
+    their joined channels: BatchNorm treats every channel by itself, so this is the published function in fewer steps.
+
+    Shape:
+        x (N, C, T, V) -> (N, O, ceil(T / stride), V).
+
+    Args:
+        in_channels: C.
+        out_channels: O, at least ``len(dilations) + 2``.
+        kernel_size: frames under each dilated kernel, odd (the max pool has 3).
+        stride: keep every stride-th frame.
+        dilations: one branch for each.
+        residual: add x, through a strided 1x1 and BatchNorm where the shape changes.
+
+    Raises:
+        ValueError: an even kernel, too few channels, or an x of another shape.
+
+    Example:
+        >>> MultiScaleTemporalConv(12, 24, stride=2)(torch.randn(2, 12, 10, 25)).shape
+        torch.Size([2, 24, 5, 25])
+
+    Reference:
+        MS-G3D (Liu et al., CVPR 2020), section 4.1, figure 3(b).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        dilations: Sequence[int] = (1, 2, 3, 4),
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        who = "MultiScaleTemporalConv"
+        branches = len(dilations) + 2
+        width = out_channels // branches
+        require(kernel_size % 2 == 1, who, "an odd kernel_size", kernel_size)
+        require(width >= 1, who, f"out_channels of at least {branches}, one for each branch", out_channels)
+        self.stride = stride
+        self.widths = [width] * (branches - 1)
+        self.narrow = nn.Conv2d(in_channels, width * (branches - 1), 1, bias=False)
+        self.narrow_norm = nn.BatchNorm2d(width * (branches - 1))
+        self.dilated = nn.ModuleList(_conv_over_time(width, width, kernel_size, stride, d) for d in dilations)
+        self.pointwise = nn.Conv2d(in_channels, out_channels - width * (branches - 1), 1, (stride, 1), bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Module | None = None
+        if residual:
+            same = in_channels == out_channels and stride == 1
+            self.shortcut = (
+                nn.Identity() if same else TemporalConv(in_channels, out_channels, kernel_size=1, stride=stride)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_shape("MultiScaleTemporalConv", "x", x, f"N, C={self.narrow.in_channels}, T, V")
+        *parts, pooled = F.relu(self.narrow_norm(self.narrow(x))).split(self.widths, dim=1)
+        branches = [conv(part) for conv, part in zip(self.dilated, parts, strict=True)]
+        branches.append(F.max_pool2d(pooled, (3, 1), (self.stride, 1), (1, 0)))
+        branches.append(self.pointwise(x))
+        y = self.norm(torch.cat(branches, dim=1))
+        return F.relu(y if self.shortcut is None else y + self.shortcut(x))
+
+
+def _conv_over_time(in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int) -> nn.Conv2d:
+    """A convolution over time that keeps ceil(T / stride) frames. No bias: the BatchNorm that follows removes it."""
+    padding = dilation * (kernel_size - 1) // 2
+    return nn.Conv2d(
+        in_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1), bias=False
+    )
