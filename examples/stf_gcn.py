@@ -1,7 +1,7 @@
 """STF-GCN: six stacked spatio-temporal focus modules (STF, Ke et al., AAAI 2022). One file to copy.
 
-    from stf_gcn import STFGCN
-    logits = STFGCN(num_classes=60, layout=NTU25)(x)          # x (N, C, T, V, M)
+from stf_gcn import STFGCN
+logits = STFGCN(num_classes=60, layout=NTU25)(x)          # x (N, C, T, V, M)
 """
 
 from __future__ import annotations
@@ -66,4 +66,7 @@ if __name__ == "__main__":
     from skeleton_focus import NTU25
 
     model = STFGCN(60, NTU25)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, logits", tuple(model(torch.randn(2, 4, 64, 25, 2)).shape))
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, logits",
+        tuple(model(torch.randn(2, 4, 64, 25, 2)).shape),
+    )

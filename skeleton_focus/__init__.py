@@ -1,9 +1,89 @@
-from .layouts import *  # noqa
-from .layouts import KINECT20, SkeletonLayout, NTU25, OPENPOSE18, COCO17, NTU25_PYSKL
-from .adjacency import *
-from .graph_conv import *
-from .temporal_conv import *
-from .stf import *
-from .focus import *
-from .losses import *
-from .objective import *
+"""Composable PyTorch layers and losses for skeleton-based action recognition."""
+
+from .adjacency import hop_distance, multi_scale_adjacency, normalize_adjacency, spatial_partition, window_adjacency
+from .datasets import Batch, Clip, SkeletonDataset, Split, open_dataset
+from .focus import (
+    FeatureTap,
+    class_score,
+    grad_cam,
+    linear_head_focus,
+    mask_by_focus,
+    min_max_normalize,
+    resize_focus,
+)
+from .focus_metrics import focus_overlap
+from .formats import FormatError, read_nw_ucla
+from .graph_conv import GraphConv, MultiScaleGraphConv, graph_conv
+from .layouts import COCO17, KINECT20, LAYOUTS, NTU25, NTU25_PYSKL, OPENPOSE18, SkeletonLayout
+from .losses import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
+from .objective import STFObjective, STFOutput
+from .stf import STFAdjacency, STFGraphConv
+from .streams import (
+    add_visibility,
+    body_height,
+    center,
+    fuse,
+    make_stream,
+    prepare_stf,
+    repeat_frames,
+    resample_frames,
+    rotate,
+)
+from .synthetic import SyntheticActions
+from .temporal_conv import MultiScaleTemporalConv, TemporalConv
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "COCO17",
+    "KINECT20",
+    "LAYOUTS",
+    "NTU25",
+    "NTU25_PYSKL",
+    "OPENPOSE18",
+    "Batch",
+    "Clip",
+    "FeatureTap",
+    "FormatError",
+    "GraphConv",
+    "MultiScaleGraphConv",
+    "MultiScaleTemporalConv",
+    "STFAdjacency",
+    "STFGraphConv",
+    "STFLoss",
+    "STFObjective",
+    "STFOutput",
+    "SkeletonDataset",
+    "SkeletonLayout",
+    "Split",
+    "SyntheticActions",
+    "TemporalConv",
+    "add_visibility",
+    "adjacency_focus_loss",
+    "body_height",
+    "center",
+    "class_score",
+    "coherence_loss",
+    "divergence_loss",
+    "exploration_loss",
+    "focus_overlap",
+    "fuse",
+    "grad_cam",
+    "graph_conv",
+    "hop_distance",
+    "linear_head_focus",
+    "make_stream",
+    "mask_by_focus",
+    "min_max_normalize",
+    "multi_scale_adjacency",
+    "normalize_adjacency",
+    "open_dataset",
+    "prepare_stf",
+    "read_nw_ucla",
+    "repeat_frames",
+    "resample_frames",
+    "resize_focus",
+    "rotate",
+    "spatial_partition",
+    "window_adjacency",
+]

@@ -1,6 +1,6 @@
 """The one form of error: who refuses, what was expected, what came.
 
-    GraphConv: expected x (N, C=3, T, V=25), got (8, 3, 64, 17)
+GraphConv: expected x (N, C=3, T, V=25), got (8, 3, 64, 17)
 """
 
 from __future__ import annotations

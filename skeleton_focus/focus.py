@@ -83,7 +83,8 @@ def grad_cam(
     check_shape("grad_cam", "score", score, "N")
     _check_features("grad_cam", features, len(score), num_persons)
     gradient = _full(_gradient(score, features, create_graph)).sum((2, 3))  # (N * M, C)
-    return weigh_channels(gradient, features, num_persons=num_persons, normalize=normalize)
+    shown = features if create_graph else features.detach()
+    return weigh_channels(gradient, shown, num_persons=num_persons, normalize=normalize)
 
 
 def weigh_channels(gradient: Tensor, features: Tensor, *, num_persons: int = 1, normalize: bool = True) -> Tensor:
@@ -295,10 +296,10 @@ class FeatureTap:
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
     """A layer by its name, or an error that suggests the names nearest to it.
 
-    >>> find_layer(nn.ModuleDict({"block5": nn.ReLU(), "fc": nn.Linear(2, 2)}), "block")
+    >>> find_layer(nn.ModuleDict({"block5": nn.ReLU(), "block6": nn.ReLU()}), "block")
     Traceback (most recent call last):
         ...
-    ValueError: FeatureTap: expected the name of a layer, got 'block'; ModuleDict has 'block5', 'fc'
+    ValueError: FeatureTap: expected the name of a layer, got 'block'; ModuleDict has 'block5', 'block6'
     """
     modules = dict(model.named_modules())
     if layer not in modules or not layer:
@@ -330,7 +331,9 @@ def _gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
         if "not have been used" not in str(error):
             raise
         expected = "a score that depends on the features"
-        raise ValueError(message("grad_cam", expected, "one that does not", "take a layer that feeds the head")) from None
+        raise ValueError(
+            message("grad_cam", expected, "one that does not", "take a layer that feeds the head")
+        ) from None
 
 
 def _without(logits: Tensor, classes: Tensor) -> Tensor:

@@ -147,9 +147,7 @@ class MultiScaleGraphConv(nn.Module):
         MS-G3D (Liu et al., CVPR 2020), equations 5 and 6.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, adjacency: Tensor, *, learn_adjacency: bool = True
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor, *, learn_adjacency: bool = True) -> None:
         super().__init__()
         self.conv = GraphConv(in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)

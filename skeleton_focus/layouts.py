@@ -91,9 +91,13 @@ got none that reach joints [2, 3]
         require(0 <= center < size, who, f"a centre in 0..{size - 1}", center)
         hops = _hops_from(center, size, edges)
         lost = [j for j in range(size) if hops[j] < 0]
-        require(not lost, who, f"bones that connect every joint to the centre {center}", f"none that reach joints {lost}")
+        require(
+            not lost, who, f"bones that connect every joint to the centre {center}", f"none that reach joints {lost}"
+        )
         for what, group in [("pair", pair) for pair in pairs] + [("part", part) for part in (parts or {}).values()]:
-            require(all(0 <= j < size for j in group), who, f"each {what} to hold joints in 0..{size - 1}", tuple(group))
+            require(
+                all(0 <= j < size for j in group), who, f"each {what} to hold joints in 0..{size - 1}", tuple(group)
+            )
         return cls(
             name=name,
             joints=tuple(joints) if joints is not None else tuple(f"joint_{j}" for j in range(size)),
@@ -152,7 +156,9 @@ got none that reach joints [2, 3]
         7
         """
         if joint not in self.joints:
-            raise ValueError(message(f"SkeletonLayout {self.name!r}", f"a joint among {list(self.joints)}", repr(joint)))
+            raise ValueError(
+                message(f"SkeletonLayout {self.name!r}", f"a joint among {list(self.joints)}", repr(joint))
+            )
         return self.joints.index(joint)
 
     @property
@@ -196,7 +202,9 @@ def _one_based(*bones: tuple[int, int]) -> list[tuple[int, int]]:
     return [(a - 1, b - 1) for a, b in bones]
 
 
-def _sides(*pairs: tuple[int, int], spine: dict[str, tuple[int, ...]], **limbs: Sequence[int]) -> dict[str, tuple[int, ...]]:
+def _sides(
+    *pairs: tuple[int, int], spine: dict[str, tuple[int, ...]], **limbs: Sequence[int]
+) -> dict[str, tuple[int, ...]]:
     """Body parts: the spine's as given, a limb's for the left joints as given and mirrored for the right."""
     mirror = dict(pairs)
     parts = dict(spine)
@@ -297,7 +305,11 @@ COCO17 = SkeletonLayout.from_bones(
     + [(1, 0), (3, 1), (2, 0), (4, 2)],
     name="COCO17",
     joints=["nose"]
-    + [f"{s}_{j}" for j in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle") for s in ("left", "right")],
+    + [
+        f"{s}_{j}"
+        for j in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for s in ("left", "right")
+    ],
     center=0,
     pairs=_COCO_PAIRS,
     parts=_sides(
@@ -311,3 +323,8 @@ COCO17 = SkeletonLayout.from_bones(
     height=(0, 15),
 )
 """COCO's 17 key points, the skeleton of most 2D pose estimators."""
+
+LAYOUTS: Mapping[str, SkeletonLayout] = {
+    layout.name: layout for layout in (NTU25, NTU25_PYSKL, KINECT20, OPENPOSE18, COCO17)
+}
+"""The named layouts, by name."""

@@ -251,7 +251,9 @@ def _given(name: str, value: Tensor | None) -> Tensor:
 def _distance(who: str, a: Tensor, b: Tensor, reduction: str) -> Tensor:
     """Euclidean distance of two (N, M, T, V) maps, a number for each sample."""
     check_shape(who, "focus", a, "N, M, T, V")
-    check_shape(who, "the other focus", b, ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True)))
+    check_shape(
+        who, "the other focus", b, ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True))
+    )
     return _reduce(who, torch.linalg.vector_norm(a - b, dim=(1, 2, 3)), reduction)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,177 +21,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ._actions import ACTIONS, FEET, JOINT, LIMBS, PARTS, POINT, RIG, SIDES, TURNS, Action, Reach, Turn, Vector
 from ._checks import require
 from .datasets import Batch
 from .layouts import NTU25, SkeletonLayout
 
 Array: TypeAlias = NDArray[Any]
-Vector: TypeAlias = tuple[float, float, float]
 
-_SIDES = ("right", "left")
 _MIRROR = np.array([-1, 1, 1], np.float32)  # a position in the mirror; a rotation vector changes the other two signs
 _BLOCK = 256  # clips animated together: they stay in the cache, and memory does not grow with the data set
-
-_RIG: dict[str, tuple[str, Vector, int]] = {  # point: parent, rest offset in metres, scaled as 0 trunk, 1 arm, 2 leg
-    "root": ("", (0, 0, 0), 0),
-    "spine_base": ("root", (0, 0, 0), 0),
-    "spine": ("spine_base", (0, 0.25, 0), 0),
-    "upper_spine": ("spine", (0, 0.23, 0), 0),
-    "neck": ("upper_spine", (0, 0.08, 0), 0),
-    "head": ("neck", (0, 0.17, 0.02), 0),
-    "nose": ("head", (0, -0.03, 0.09), 0),
-}
-for _side, _out in zip(_SIDES, (-1, 1), strict=True):
-    _RIG |= {
-        f"{_side}_eye": ("head", (_out * 0.03, 0.01, 0.08), 0),
-        f"{_side}_ear": ("head", (_out * 0.075, -0.01, 0), 0),
-        f"{_side}_shoulder": ("upper_spine", (_out * 0.18, -0.02, 0), 0),
-        f"{_side}_elbow": (f"{_side}_shoulder", (0, -0.28, 0), 1),
-        f"{_side}_wrist": (f"{_side}_elbow", (0, -0.25, 0), 1),
-        f"{_side}_hand": (f"{_side}_wrist", (0, -0.08, 0), 1),
-        f"{_side}_hand_tip": (f"{_side}_hand", (0, -0.08, 0), 1),
-        f"{_side}_thumb": (f"{_side}_hand", (0, -0.02, 0.05), 1),
-        f"{_side}_hip": ("root", (_out * 0.1, -0.04, 0), 0),
-        f"{_side}_knee": (f"{_side}_hip", (0, -0.42, 0), 2),
-        f"{_side}_ankle": (f"{_side}_knee", (0, -0.42, 0), 2),
-        f"{_side}_foot": (f"{_side}_ankle", (0, -0.06, 0.13), 2),
-    }
-_POINT = {name: index for index, name in enumerate(_RIG)}
-_FEET = [_POINT[f"{side}_{name}"] for side in _SIDES for name in ("ankle", "foot")]
-# The joints that turn: the sign of x that bends them the natural way, and how far idle motion turns them (degrees).
-_TURNS = {"root": (0, 0.0), "spine_base": (1, 1.5), "spine": (1, 1.5), "neck": (1, 4.0)}
-for _side in _SIDES:
-    _TURNS |= {f"{_side}_shoulder": (-1, 7.0), f"{_side}_elbow": (-1, 12.0)}
-    _TURNS |= {f"{_side}_hip": (-1, 2.0), f"{_side}_knee": (1, 2.0), f"{_side}_ankle": (-1, 0.0)}
-_JOINT = {name: index for index, name in enumerate(_TURNS)}
-_LIMBS = [{f"{side}_{name}" for name in ("shoulder", "elbow")} for side in _SIDES]
-_LIMBS += [{f"{side}_{name}" for name in ("hip", "knee", "ankle")} for side in _SIDES]
-_PARTS = {  # what a role may call critical; of the paired points the role's side, or both
-    "arm": ("elbow", "wrist", "hand", "hand_tip", "thumb"),
-    "leg": ("knee", "ankle", "foot"),
-    "hips": ("hip", "knee", "spine_base"),
-    "chest": ("shoulder", "upper_spine", "neck", "head", "nose", "eye", "ear"),
-}
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A joint turns by ``amount`` degrees times a curve; ``both_`` stands for the two joints of a pair.
-
-    ``joint`` bends the natural way (knees backwards, others forwards); ``"spine twist"`` and ``"spine spread"`` turn
-    inwards and outwards, ``"root"`` rises by metres. ``curve``: ``hold`` (there and back), ``ramp`` (there), and at the
-    class's cadence, ``phase`` cycles ahead, ``sway`` (-1 to 1) or ``beat`` (0 to 1). ``when``: part of the act.
-    """
-
-    joint: str
-    amount: float
-    curve: str = "hold"
-    when: tuple[float, float] = (0.0, 1.0)
-    phase: float = 0.0
-
-
-@dataclass(frozen=True)
-class Reach:
-    """The hand goes to ``offset`` (metres) from a point of the resting body, or from ``partner``, half way; and back.
-
-    ``elbow``: the direction in which the elbow points. ``both``: the left hand does the same in the mirror.
-    """
-
-    target: str
-    offset: Vector = (0.0, 0.0, 0.0)
-    elbow: Vector = (-0.7, -1.0, 0.0)
-    when: tuple[float, float] = (0.0, 1.0)
-    both: bool = False
-
-    @property
-    def joint(self) -> str:
-        """The shoulder or shoulders that move."""
-        return "both_shoulder" if self.both else "right_shoulder"
-
-
-class Role(NamedTuple):
-    """What one person does: the parts that make the class, such as ``"right_arm"``, and the moves, reaches first."""
-
-    critical: str
-    moves: tuple[Turn | Reach, ...]
-
-
-@dataclass(frozen=True)
-class Action:
-    """A class: a role per person; its periods per clip; which feet stay put; for which hand; or played in reverse."""
-
-    name: str
-    roles: tuple[Role, ...]
-    cadence: float = 0.0
-    planted: tuple[str, ...] = _SIDES
-    side: str = "either"
-    backwards: bool = False
-
-
-def _role(critical: str, *moves: Turn | Reach) -> Role:
-    return Role(critical, moves)
-
-
-def _touch(target: str) -> Action:
-    return Action(f"touch {target}", (_role("right_arm", Reach(target, (-0.03, 0.0, 0.03), (-1.0, -0.3, 0.3))),))
-
-
-def _crouch(*when: float) -> list[Turn]:
-    """Bend the legs, feet flat on the floor, and lean forward for balance."""
-    bend = {"both_hip": 45, "both_knee": 80, "both_ankle": 35, "spine_base": 22}
-    return [Turn(joint, amount, when=(when[0], when[1])) for joint, amount in bend.items()]
-
-
-def _stride(side: str, ahead: float) -> list[Turn]:
-    """A leg's step and its arm, which swings against it; the knee bends most while the hip swings forward fastest."""
-    turns = (("hip", 26, "sway", 0.0), ("knee", 48, "beat", 0.5), ("shoulder", 26, "sway", 0.5))
-    return [Turn(f"{side}_{name}", amount, curve, phase=phase + ahead) for name, amount, curve, phase in turns]
-
-
-_OVERHEAD = Reach("right_shoulder", (-0.05, 0.56, 0.1), (-1.0, 0.0, 0.3))
-_BESIDE = Reach("right_shoulder", (-0.3, 0.3, 0.1), (-0.5, -1.0, 0.0))
-_RAISE = Action("raise right hand", (_role("right_arm", _OVERHEAD),), side="right")
-_WAVE = Action("wave slowly", (_role("right_arm", _BESIDE, Turn("right_elbow", 28, "sway")),), cadence=2.8)
-# A gait stays on the spot, so that the way through the room does not tell the class.
-_GAIT = _role("both_leg both_arm", Turn("both_elbow", 30), *_stride("right", 0.0), *_stride("left", 0.5))
-_WALK = Action("walk", (_GAIT,), cadence=2.4, planted=())
-_LOWER = (Turn("both_hip", 85, "ramp"), Turn("both_knee", 85, "ramp"), Turn("spine_base", 32))
-_SIT = Action("sit down", (_role("both_hips", *_LOWER),))
-_SWING = (Turn("right_hip", -22, when=(0.0, 0.5)), Turn("right_knee", 65, when=(0.0, 0.6)))
-_STRIKE = (Turn("right_hip", 72, when=(0.35, 1.0)), Turn("right_knee", 12, when=(0.35, 1.0)))
-_WIND_UP = Reach("right_shoulder", (-0.18, 0.25, -0.18), (-1.0, 0.0, -0.3), (0.0, 0.65))
-_HURL = Reach("right_shoulder", (0.12, 0.05, 0.52), (-1.0, 0.0, 0.0), (0.4, 1.0))
-_TWIST = (Turn("spine twist", -20, when=(0.0, 0.55)), Turn("spine twist", 20, when=(0.4, 1.0)))
-_HANDS = Reach("upper_spine", (-0.01, -0.12, 0.36), both=True)
-_ARM_SWING = (Turn("both_shoulder", -35, when=(0.0, 0.45)), Turn("both_shoulder", 75, when=(0.35, 0.9)))
-_LEAP = (*_crouch(0.0, 0.5), Turn("root", 0.3, when=(0.4, 0.8)), *_crouch(0.68, 1.0), *_ARM_SWING)
-_SHAKE = _role("right_arm", Reach("partner"), Turn("right_elbow", 11, "sway"))
-_GIVE, _TAKE = (_role("right_arm", Reach("partner", when=when)) for when in ((0.0, 0.72), (0.3, 1.0)))
-_SHOVE = Reach("partner", (-0.1, 0.12, 0.4), when=(0.0, 0.8), both=True)
-_RECOIL = {"spine_base": -24, "both_shoulder": 32, "both_elbow": 25}
-_STAGGER = tuple(Turn(joint, amount, when=(0.35, 1.0)) for joint, amount in _RECOIL.items())
-
-ACTIONS: tuple[Action, ...] = (
-    _touch("head"),
-    _touch("neck"),
-    replace(_RAISE, name="raise left hand", side="left"),
-    _RAISE,
-    _WAVE,
-    replace(_WAVE, name="wave fast", cadence=5.6),
-    _WALK,
-    replace(_WALK, name="run", cadence=4.6),
-    _SIT,
-    replace(_SIT, name="stand up", backwards=True),
-    Action("kick", (_role("right_leg", *_SWING, *_STRIKE),), planted=("left",)),
-    Action("throw", (_role("right_arm", _WIND_UP, _HURL, *_TWIST),)),
-    Action("clap", (_role("both_arm", _HANDS, Turn("both_shoulder twist", -38, "beat")),), cadence=4.5),
-    Action("bow", (_role("chest", Turn("spine_base", 42), Turn("spine", 12), Turn("neck", 15)),)),
-    Action("jump", (_role("both_leg", *_LEAP),)),
-    Action("shake hands", (_SHAKE, _SHAKE), cadence=5.0),
-    Action("hand over", (_GIVE, _TAKE)),
-    Action("push", (_role("both_arm", _SHOVE, Turn("spine_base", 14, when=(0.1, 0.8))), _role("chest", *_STAGGER))),
-)
-"""Every class in the order of its label; those for two persons come last."""
 
 
 class SyntheticActions:
@@ -235,8 +72,8 @@ class SyntheticActions:
         missing: float = 0.02,
         distraction: float = 1.0,
     ) -> None:
-        who, unknown = "SyntheticActions", [joint for joint in layout.joints if joint not in _POINT]
-        require(not unknown, who, f"layout {layout.name!r} with joints among {list(_POINT)}", unknown)
+        who, unknown = "SyntheticActions", [joint for joint in layout.joints if joint not in POINT]
+        require(not unknown, who, f"layout {layout.name!r} with joints among {list(POINT)}", unknown)
         require(frames >= 16, who, "frames of at least 16", frames)
         require(num_persons >= 1, who, "num_persons of at least 1", num_persons)
         require(0 <= noise < math.inf, who, "noise of at least 0 metres", noise)
@@ -246,9 +83,9 @@ class SyntheticActions:
         self.noise, self.missing, self.distraction = noise, missing, distraction
         self._actions = tuple(action for action in ACTIONS if len(action.roles) <= num_persons)
         # The layout's joints on a right-handed performer, and on one seen in the mirror.
-        swap = {f"{a}_": f"{b}_" for a, b in zip(_SIDES, _SIDES[::-1], strict=True)}
+        swap = {f"{a}_": f"{b}_" for a, b in zip(SIDES, SIDES[::-1], strict=True)}
         mirrored = [next((j.replace(a, b, 1) for a, b in swap.items() if j.startswith(a)), j) for j in layout.joints]
-        self._pick = np.array([[_POINT[joint] for joint in joints] for joints in (layout.joints, mirrored)])
+        self._pick = np.array([[POINT[joint] for joint in joints] for joints in (layout.joints, mirrored)])
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -297,7 +134,7 @@ class SyntheticActions:
         x, visible, critical = np.zeros((*sizes, 3), np.float32), np.zeros(sizes, bool), np.zeros(sizes, bool)
         for index in np.unique(label):
             action, rows = self._actions[index], np.flatnonzero(label == index)
-            lefty = hand[rows] if action.side == "either" else np.full(len(rows), _SIDES.index(action.side))
+            lefty = hand[rows] if action.side == "either" else np.full(len(rows), SIDES.index(action.side))
             for number, role in enumerate(action.roles):
                 points = _perform(action, number, cast, rows, self.distraction)
                 points = points[np.arange(len(rows))[:, None], self._pick[lefty]]  # (k, P, T, 3) -> (k, V, T, 3)
@@ -343,12 +180,12 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
     def uniform(low: float, high: float, *shape: int) -> Array:
         return rng.uniform(low, high, (n, *shape)).astype(np.float32)
 
-    time, joints = np.linspace(0, 1, frames, dtype=np.float32), len(_JOINT)
+    time, joints = np.linspace(0, 1, frames, dtype=np.float32), len(JOINT)
     scale = uniform(0.85, 1.12, 2, 1) * uniform(0.93, 1.07, 2, 3)  # the whole body, then trunk, arms and legs
-    offset = np.array([o for _, o, _ in _RIG.values()], np.float32) * scale[..., [s for *_, s in _RIG.values()], None]
+    offset = np.array([o for _, o, _ in RIG.values()], np.float32) * scale[..., [s for *_, s in RIG.values()], None]
     rest = _rest(offset)
-    shoulder, hand = rest[:, :, _POINT["right_shoulder"]], rest[:, :, _POINT["right_hand"]]
-    floor = rest[:, :, _FEET].min(2)
+    shoulder, hand = rest[:, :, POINT["right_shoulder"]], rest[:, :, POINT["right_hand"]]
+    floor = rest[:, :, FEET].min(2)
     meet = np.zeros_like(floor)  # both the height and half the gap are shared, so that two hands meet
     meet[..., 1] = (shoulder - floor)[..., 1].mean(1, keepdims=True) - 0.27 + floor[..., 1]
     meet[..., 2] = 0.7 * (shoulder - hand)[..., 1].mean(1, keepdims=True)
@@ -363,8 +200,8 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
     rate, phase, burst = uniform(0.4, 2, 2, 1, joints), uniform(0, 1, 2, 1, joints), uniform(0, 1, 2, 1, joints)
     swell = 1 + 1.5 * np.exp(-(((time[:, None] - burst) / 0.2) ** 2))
     swing = np.sin(2 * np.pi * (rate * time[:, None] + phase)) * swell
-    reach = np.radians([idle for _, idle in _TURNS.values()])[:, None] * rng.standard_normal((n, 2, 1, joints, 3))
-    hinges = [joint for name, joint in _JOINT.items() if name.endswith(("elbow", "knee"))]
+    reach = np.radians([idle for _, idle in TURNS.values()])[:, None] * rng.standard_normal((n, 2, 1, joints, 3))
+    hinges = [joint for name, joint in JOINT.items() if name.endswith(("elbow", "knee"))]
     reach[..., hinges, 1:] = 0  # they bend about x alone
     return _Cast(
         offset=offset,
@@ -382,7 +219,7 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
 
 def _pair(name: str) -> list[str]:
     """``both_knee`` to the names of the two knees."""
-    return [name.replace("both", side) for side in _SIDES] if name.startswith("both_") else [name]
+    return [name.replace("both", side) for side in SIDES] if name.startswith("both_") else [name]
 
 
 def _named(critical: str) -> Array:
@@ -390,20 +227,20 @@ def _named(critical: str) -> Array:
     names: set[str] = set()
     for part in critical.split():
         side, _, kind = part.rpartition("_")
-        names.update(name for word in _PARTS[kind] for name in (word, *_pair(f"{side or 'both'}_{word}")))
-    return np.array([name in names for name in _RIG])
+        names.update(name for word in PARTS[kind] for name in (word, *_pair(f"{side or 'both'}_{word}")))
+    return np.array([name in names for name in RIG])
 
 
 def _degrees(spec: str) -> list[tuple[int, Array]]:
     """The joints that ``"both_shoulder spread"`` turns, and the rotation vector (3) of one degree of it."""
     joint, _, axis = spec.partition(" ")
     if joint == "root":  # it does not turn but rises, by metres
-        return [(_JOINT[joint], np.array([0, 1, 0], np.float32))]
+        return [(JOINT[joint], np.array([0, 1, 0], np.float32))]
     turns = []
     for name in _pair(joint):
         out = 1 if name.startswith("left") else -1
-        vector = {"": (_TURNS[name][0], 0, 0), "twist": (0, -out, 0), "spread": (0, 0, out)}[axis]
-        turns.append((_JOINT[name], np.radians(np.array(vector, np.float32))))
+        vector = {"": (TURNS[name][0], 0, 0), "twist": (0, -out, 0), "spread": (0, 0, out)}[axis]
+        turns.append((JOINT[name], np.radians(np.array(vector, np.float32))))
     return turns
 
 
@@ -429,7 +266,7 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
     act = 1 - cast.act[rows] if action.backwards else cast.act[rows]
     cycle, rest = action.cadence * cast.since[rows] + cast.phase[rows], _rest(offset)
     names = {name for move in moves for name in _pair(move.joint.partition(" ")[0])}
-    idle[:, :, [_JOINT[name] for limb in _LIMBS if limb & names for name in limb]] = 0
+    idle[:, :, [JOINT[name] for limb in LIMBS if limb & names for name in limb]] = 0
     pose = cast.base[rows, number] + np.float32(distraction) * idle
     for move in moves:
         share = _curve(act, move, cycle)
@@ -437,17 +274,17 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
             for joint, degree in _degrees(move.joint):
                 pose[:, :, joint] += move.amount * degree * cast.amplitude[rows] * share
             continue
-        start = cast.meet[rows, number] if move.target == "partner" else rest[:, _POINT[move.target]]
+        start = cast.meet[rows, number] if move.target == "partner" else rest[:, POINT[move.target]]
         for name, turn in _reach(rest, start + np.array(move.offset), move.elbow).items():
-            for side in _SIDES if move.both else _SIDES[:1]:
+            for side in SIDES if move.both else SIDES[:1]:
                 goal = turn if side == "right" else -turn * _MIRROR
-                pose[:, :, _JOINT[f"{side}_{name}"]] += share * (goal[:, None] - pose[:, :, _JOINT[f"{side}_{name}"]])
-    return _forward(pose, offset, [_POINT[f"{side}_ankle"] for side in action.planted])
+                pose[:, :, JOINT[f"{side}_{name}"]] += share * (goal[:, None] - pose[:, :, JOINT[f"{side}_{name}"]])
+    return _forward(pose, offset, [POINT[f"{side}_ankle"] for side in action.planted])
 
 
 def _reach(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
     """Turns (k, 3) of the right shoulder and elbow that bring the hand to ``goal`` (k, 3), by the law of cosines."""
-    shoulder, elbow, hand = (rest[:, _POINT[f"right_{name}"]] for name in ("shoulder", "elbow", "hand"))
+    shoulder, elbow, hand = (rest[:, POINT[f"right_{name}"]] for name in ("shoulder", "elbow", "hand"))
     upper, lower = (np.linalg.norm(bone, axis=-1, keepdims=True) for bone in (elbow - shoulder, hand - elbow))
     far = np.linalg.norm(goal - shoulder, axis=-1, keepdims=True)
     way = (goal - shoulder) / far
@@ -480,21 +317,21 @@ def _rotation(turn: Array) -> Array:
 def _rest(offset: Array) -> Array:
     """The points (..., P, 3) of the body at rest, measured from its root."""
     points = np.zeros_like(offset)
-    for name, (parent, _, _) in list(_RIG.items())[1:]:
-        points[..., _POINT[name], :] = points[..., _POINT[parent], :] + offset[..., _POINT[name], :]
+    for name, (parent, _, _) in list(RIG.items())[1:]:
+        points[..., POINT[name], :] = points[..., POINT[parent], :] + offset[..., POINT[name], :]
     return points
 
 
 def _forward(pose: Array, offset: Array, planted: list[int]) -> Array:
     """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a body on the floor."""
     turns, frames = _rotation(pose), {"root": np.eye(3, dtype=np.float32)}
-    points = np.zeros((len(pose), len(_RIG), pose.shape[1], 3), np.float32)
-    for name, (parent, _, _) in list(_RIG.items())[1:]:
-        bone = (frames[parent] @ offset[:, None, _POINT[name], :, None])[..., 0]
-        points[:, _POINT[name]] = points[:, _POINT[parent]] + bone
-        frames[name] = frames[parent] @ turns[:, :, _JOINT[name]] if name in _JOINT else frames[parent]
+    points = np.zeros((len(pose), len(RIG), pose.shape[1], 3), np.float32)
+    for name, (parent, _, _) in list(RIG.items())[1:]:
+        bone = (frames[parent] @ offset[:, None, POINT[name], :, None])[..., 0]
+        points[:, POINT[name]] = points[:, POINT[parent]] + bone
+        frames[name] = frames[parent] @ turns[:, :, JOINT[name]] if name in JOINT else frames[parent]
     if planted:
         slip = points[:, planted].mean(1) - _rest(offset)[:, planted].mean(1)[:, None]
         points[..., ::2] -= slip[:, None, :, ::2]
-    points[..., 1] += (pose[:, :, _JOINT["root"], 1] - points[:, _FEET][..., 1].min(1))[:, None]
+    points[..., 1] += (pose[:, :, JOINT["root"], 1] - points[:, FEET][..., 1].min(1))[:, None]
     return points

@@ -120,6 +120,4 @@ class MultiScaleTemporalConv(nn.Module):
 def _conv_over_time(in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int) -> nn.Conv2d:
     """A convolution over time that keeps ceil(T / stride) frames. No bias: the BatchNorm that follows removes it."""
     padding = dilation * (kernel_size - 1) // 2
-    return nn.Conv2d(
-        in_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1), bias=False
-    )
+    return nn.Conv2d(in_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1), bias=False)

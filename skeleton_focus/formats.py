@@ -1,0 +1,132 @@
+"""Readers of the field's file formats. An error names the file, and the line where the format has lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import message
+from .layouts import KINECT20
+
+NW_UCLA_ACTIONS = {
+    "a01": "pick up with one hand",
+    "a02": "pick up with two hands",
+    "a03": "drop trash",
+    "a04": "walk around",
+    "a05": "sit down",
+    "a06": "stand up",
+    "a08": "donning",
+    "a09": "doffing",
+    "a11": "throw",
+    "a12": "carry",
+}
+"""Action codes in file names, in label order, and what they are."""
+
+_NW_UCLA_NAME = re.compile(r"(?P<action>a\d\d)_s(?P<subject>\d\d)_e(?P<take>\d\d)_v(?P<view>\d\d)$")
+
+
+class FormatError(ValueError):
+    """A file that does not hold what its format says. The message names file, line and what was expected.
+
+    >>> raise FormatError("a01_s01_e00_v01.json: expected a number, got 'x'")
+    Traceback (most recent call last):
+        ...
+    skeleton_focus.formats.FormatError: a01_s01_e00_v01.json: expected a number, got 'x'
+    """
+
+
+class ClipFile(NamedTuple):
+    """One clip as its file tells it.
+
+    Attributes:
+        name: the clip's name.
+        x: (C, T, V, M) float32, metres.
+        label: class index from 0.
+        subject: the performer's number.
+        view: the camera's number.
+    """
+
+    name: str
+    x: NDArray[np.float32]
+    label: int
+    subject: int
+    view: int
+
+
+def read_nw_ucla(path: str | Path) -> ClipFile:
+    """Read one clip of Northwestern-UCLA as CTR-GCN distributes it: JSON, T x 20 joints x 3 coordinates in metres.
+
+    Args:
+        path: a file named ``aAA_sSS_eEE_vVV.json``.
+
+    Raises:
+        FormatError: another name, broken JSON, missing keys, frames that are not 20 x 3 finite numbers, no frame, or a
+            label that does not belong to the file's name.
+        OSError: a file that cannot be opened.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> text = '{"file_name": "a02_s01_e00_v03", "skeletons": %s, "label": 2}' % [[[0.0, 1.0, 2.0]] * 20]
+        >>> _ = (folder / "a02_s01_e00_v03.json").write_text(text)
+        >>> clip = read_nw_ucla(folder / "a02_s01_e00_v03.json")
+        >>> clip.x.shape, clip.label, clip.view
+        ((3, 1, 20, 1), 1, 3)
+    """
+    path = Path(path)
+    name = _NW_UCLA_NAME.match(path.stem)
+    if name is None or name["action"] not in NW_UCLA_ACTIONS:
+        raise FormatError(
+            message(path.name, f"a name aAA_sSS_eEE_vVV.json with an action among {list(NW_UCLA_ACTIONS)}", path.stem)
+        )
+    content = _read_json(path)
+    if not isinstance(content, dict) or not {"file_name", "skeletons", "label"} <= set(content):
+        got = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise FormatError(message(str(path), "the keys file_name, skeletons and label", got))
+    label = list(NW_UCLA_ACTIONS).index(name["action"])
+    if content["label"] != label + 1:
+        raise FormatError(
+            message(str(path), f"label {label + 1}, which is action {name['action']}", repr(content["label"]))
+        )
+    frames = _frames(path, content["skeletons"])
+    x = np.ascontiguousarray(frames.transpose(2, 0, 1))[..., None]  # (T, V, C) -> (C, T, V, M=1)
+    return ClipFile(path.stem, x, label, int(name["subject"]), int(name["view"]))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {error.lineno}, column {error.colno}"
+        raise FormatError(message(where, "JSON", error.msg)) from None
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(message(str(path), "JSON text", type(error).__name__)) from None
+
+
+def _frames(path: Path, skeletons: Any) -> NDArray[np.float32]:
+    """(T, V, C), or an error that names the frame."""
+    joints = KINECT20.num_joints
+    if not isinstance(skeletons, list) or not skeletons:
+        raise FormatError(message(str(path), "at least one frame", "none"))
+    for t, frame in enumerate(skeletons):
+        if not isinstance(frame, list) or len(frame) != joints:
+            got = f"{len(frame)}" if isinstance(frame, list) else type(frame).__name__
+            raise FormatError(message(f"{path}, frame {t}", f"{joints} joints", got))
+        for v, point in enumerate(frame):
+            if (
+                not isinstance(point, list)
+                or len(point) != 3
+                or any(type(value) not in (int, float) for value in point)
+            ):
+                raise FormatError(message(f"{path}, frame {t}, joint {v}", "three numbers x, y, z", repr(point)[:60]))
+    with np.errstate(over="ignore"):
+        array = np.array(skeletons, dtype=np.float32)
+    if not np.isfinite(array).all():
+        t, v, _ = np.argwhere(~np.isfinite(array))[0]
+        raise FormatError(message(f"{path}, frame {t}, joint {v}", "finite coordinates", array[t, v].tolist()))
+    return array

@@ -1,0 +1,292 @@
+"""From raw joint positions to what a network is fed: preparation, streams, resampling, views, fusion.
+
+All functions take batches x (N, C, T, V, M), run on x's device and leave their input as it was. A visibility
+(N, T, V, M) is 1 where a joint was seen; a joint that was not stays at 0 whatever happens to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ._checks import check_choice, check_shape, require
+from .layouts import SkeletonLayout
+
+STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+
+
+def center(x: Tensor, joint: int, *, frame: int | None = None, visibility: Tensor | None = None) -> Tensor:
+    """Measure positions from the centre joint.
+
+    Shape:
+        x (N, C, T, V, M) -> the same.
+
+    Args:
+        x: positions.
+        joint: the centre, for example ``layout.center``.
+        frame: take the centre of this one frame of the first person for all, so that travel and the distance between
+            persons are kept; by default each person's own centre in each frame, as STF does.
+        visibility: (N, T, V, M); joints not seen stay at 0.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 3.0], [5.0, 8.0]]).view(1, 1, 2, 2, 1)
+        >>> center(x, 0).flatten().tolist(), center(x, 0, frame=0).flatten().tolist()
+        ([0.0, 2.0, 0.0, 3.0], [0.0, 2.0, 4.0, 7.0])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), "Data preparation".
+    """
+    _check("center", x, joint + 1)
+    origin = x[:, :, :, joint : joint + 1] if frame is None else x[:, :, frame : frame + 1, joint : joint + 1, :1]
+    return _seen(x - origin, visibility)
+
+
+def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
+    """Height of the tallest body of each clip: bone lengths along the path from head to foot.
+
+    Averaged over the frames in which that whole path was seen; 1 where there is no such frame or the path has no
+    length, so that dividing by it is always safe.
+
+    Shape:
+        x (N, C, T, V, M) -> (N,), in the units of x.
+
+    Example:
+        >>> from skeleton_focus import SkeletonLayout
+        >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
+        >>> body_height(torch.tensor([0.0, 1.0, 3.0]).view(1, 1, 1, 3, 1), chain)
+        tensor([3.])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), "Data preparation".
+    """
+    _check("body_height", x, layout.num_joints)
+    path = list(layout.path(*layout.height))
+    limbs = x[:, :, :, path]  # (N, C, T, path, M)
+    length = (limbs[:, :, :, 1:] - limbs[:, :, :, :-1]).norm(dim=1).sum(2)  # (N, T, M)
+    seen = (length > 0) if visibility is None else (visibility[:, :, path] > 0).all(2) & (length > 0)
+    frames = seen.sum(1)  # (N, M)
+    height = ((length * seen).sum(1) / frames.clamp(min=1)).amax(1)
+    return torch.where(height > 0, height, 1.0)
+
+
+def repeat_frames(x: Tensor, lengths: Tensor, frames: int) -> Tensor:
+    """Fill every clip to the same number of frames by playing it again from its first frame.
+
+    Shape:
+        x (N, C, T, V, M), lengths (N,) -> (N, C, frames, V, M).
+
+    Args:
+        x: clips; what lies beyond a clip's length is not read.
+        lengths: true number of frames of each, 1..T.
+        frames: T of the result; the paper's 300. Longer clips are cut.
+
+    Example:
+        >>> repeat_frames(torch.tensor([1.0, 2.0, 0.0]).view(1, 1, 3, 1, 1), torch.tensor([2]), 5).flatten()
+        tensor([1., 2., 1., 2., 1.])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), "Data preparation".
+    """
+    _check_lengths("repeat_frames", x, lengths, frames)
+    index = torch.arange(frames, device=x.device) % lengths[:, None]  # (N, frames)
+    return _take_frames(x, index)
+
+
+def resample_frames(
+    x: Tensor, lengths: Tensor, frames: int, *, start: Tensor | None = None, stop: Tensor | None = None
+) -> Tensor:
+    """Stretch or shrink every clip, or a span of it, to the same number of frames by linear interpolation.
+
+    The first and the last frame of the result are the first and last of the span; one frame takes the span's middle.
+
+    Shape:
+        x (N, C, T, V, M), lengths (N,) -> (N, C, frames, V, M).
+
+    Args:
+        x: clips; what lies beyond a clip's length is not read.
+        lengths: true number of frames of each, 1..T.
+        frames: T of the result.
+        start: (N,) where the span begins, as a share of the clip in [0, 1]; by default 0.
+        stop: (N,) where it ends; by default 1.
+
+    Example:
+        >>> resample_frames(torch.tensor([0.0, 2.0, 9.0]).view(1, 1, 3, 1, 1), torch.tensor([2]), 5).flatten()
+        tensor([0.0000, 0.5000, 1.0000, 1.5000, 2.0000])
+    """
+    _check_lengths("resample_frames", x, lengths, frames)
+    begin = torch.zeros(len(x), device=x.device) if start is None else start
+    end = torch.ones(len(x), device=x.device) if stop is None else stop
+    steps = torch.linspace(0, 1, frames, device=x.device) if frames > 1 else torch.full((1,), 0.5, device=x.device)
+    at = (begin[:, None] + (end - begin)[:, None] * steps) * (lengths[:, None] - 1)  # (N, frames)
+    low = at.floor().long()
+    high = torch.minimum(low + 1, lengths[:, None] - 1)
+    share = (at - low).to(x.dtype)[:, None, :, None, None]
+    return _take_frames(x, low).lerp(_take_frames(x, high), share)
+
+
+def make_stream(x: Tensor, stream: str, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
+    r"""One of the field's four streams.
+
+    ``"joint"``: positions; ``"bone"``: :math:`x_v - x_{parent(v)}`, zero at the centre; ``"joint_motion"`` and
+    ``"bone_motion"``: their differences :math:`x_{t+1} - x_t`, zero in the last frame. A bone counts as seen with both
+    its ends, a motion with both its frames.
+
+    Shape:
+        x (N, C, T, V, M) -> the same.
+
+    Raises:
+        ValueError: an unknown stream, or a number of joints that is not the layout's.
+
+    Example:
+        >>> from skeleton_focus import SkeletonLayout
+        >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
+        >>> make_stream(torch.tensor([1.0, 3.0, 8.0]).view(1, 1, 1, 3, 1), "bone", chain).flatten()
+        tensor([0., 2., 5.])
+
+    Reference:
+        2s-AGCN (Shi et al., CVPR 2019), section 3.3; STF, "Experimental protocol".
+    """
+    check_choice("make_stream", "stream", stream, STREAMS)
+    _check("make_stream", x, layout.num_joints, exact=True)
+    if stream.startswith("bone"):
+        parents = list(layout.parents)
+        x = x - x[:, :, :, parents]
+        visibility = None if visibility is None else visibility * visibility[:, :, parents]
+        x = _seen(x, visibility)
+    if stream.endswith("motion"):
+        x = torch.cat([x[:, :, 1:] - x[:, :, :-1], torch.zeros_like(x[:, :, :1])], dim=2)
+        if visibility is not None:
+            visibility = torch.cat([visibility[:, 1:] * visibility[:, :-1], visibility[:, -1:]], dim=1)
+    return _seen(x, visibility)
+
+
+def add_visibility(x: Tensor, visibility: Tensor | None = None) -> Tensor:
+    """Append the visibility as one more channel; ones where it is not known. Kinetics: the confidence.
+
+    Shape:
+        x (N, C, T, V, M), visibility (N, T, V, M) -> (N, C + 1, T, V, M).
+
+    Example:
+        >>> add_visibility(torch.zeros(2, 3, 8, 25, 1)).shape
+        torch.Size([2, 4, 8, 25, 1])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), "Data preparation".
+    """
+    _check("add_visibility", x, 1)
+    return torch.cat([x, (torch.ones_like(x[:, 0]) if visibility is None else visibility.to(x.dtype))[:, None]], dim=1)
+
+
+def prepare_stf(
+    x: Tensor, lengths: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None, frames: int = 300
+) -> Tensor:
+    """The paper's whole preparation: centre, body height, repeat to ``frames``, visibility channel.
+
+    Shape:
+        x (N, C, T, V, M), lengths (N,), visibility (N, T, V, M) -> (N, C + 1, frames, V, M).
+
+    Example:
+        >>> from skeleton_focus import NTU25
+        >>> prepare_stf(torch.randn(2, 3, 40, 25, 2), torch.tensor([40, 30]), NTU25).shape
+        torch.Size([2, 4, 300, 25, 2])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), "Data preparation".
+    """
+    _check("prepare_stf", x, layout.num_joints, exact=True)
+    height = body_height(x, layout, visibility=visibility)[:, None, None, None, None]
+    x = center(x, layout.center, visibility=visibility) / height
+    x = add_visibility(x, visibility)
+    return repeat_frames(x, lengths, frames)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn each clip about the origin: about x first, then y, then z.
+
+    Shape:
+        x (N, C=3, T, V, M), angles (N, 3) in radians -> (N, 3, T, V, M).
+
+    Example:
+        >>> quarter = torch.tensor([[0.0, 0.0, torch.pi / 2]])
+        >>> rotate(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1), quarter).flatten().round().abs()
+        tensor([0., 1., 0.])
+    """
+    check_shape("rotate", "x", x, "N, C=3, T, V, M")
+    check_shape("rotate", "angles", angles, f"N={len(x)}, axes=3")
+    turn = torch.eye(3, dtype=x.dtype, device=x.device).expand(len(x), 3, 3)
+    for axis in range(3):
+        i, j = [k for k in range(3) if k != axis]
+        sign = -1 if axis == 1 else 1
+        cos, sin = angles[:, axis].cos(), sign * angles[:, axis].sin()
+        about = torch.eye(3, dtype=x.dtype, device=x.device).repeat(len(x), 1, 1)
+        about[:, i, i], about[:, i, j], about[:, j, i], about[:, j, j] = cos, -sin, sin, cos
+        turn = about @ turn
+    return torch.einsum("nij,njtvm->nitvm", turn, x)
+
+
+def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
+    """Average the class probabilities of several networks: streams, or the two STF branches.
+
+    Shape:
+        each (N, classes) -> (N, classes).
+
+    Args:
+        probabilities: after the softmax, not logits.
+        weights: one for each, by default equal; they are divided by their sum.
+
+    Raises:
+        ValueError: nothing to average, different shapes, rows that are no probabilities, or weights that do not fit.
+
+    Example:
+        >>> fuse([torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])])
+        tensor([[0.7500, 0.2500]])
+
+    Reference:
+        STF (Ke et al., AAAI 2022), "Joint-bone stream fusion".
+    """
+    require(len(probabilities) > 0, "fuse", "at least one tensor of probabilities", "none")
+    n, classes = probabilities[0].shape
+    for p in probabilities:
+        check_shape("fuse", "probabilities", p, f"N={n}, classes={classes}")
+        sums = p.sum(1)
+        require(
+            bool((p >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3),
+            "fuse",
+            "probabilities, each row adding up to 1",
+            f"rows adding up to {sums.min().item():.3g} to {sums.max().item():.3g}",
+            "take the softmax of logits first",
+        )
+    shares = [1.0] * len(probabilities) if weights is None else list(weights)
+    fits = len(shares) == len(probabilities) and min(shares) >= 0 and sum(shares) > 0
+    require(fits, "fuse", f"{len(probabilities)} weights of at least 0, not all 0", shares)
+    return torch.stack([p * (share / sum(shares)) for p, share in zip(probabilities, shares, strict=True)]).sum(0)
+
+
+def _take_frames(x: Tensor, index: Tensor) -> Tensor:
+    """x (N, C, T, V, M) at frames index (N, frames)."""
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    return x.transpose(1, 2)[rows, index].transpose(1, 2)  # (N, frames, C, V, M) -> (N, C, frames, V, M)
+
+
+def _seen(x: Tensor, visibility: Tensor | None) -> Tensor:
+    """Zero where a joint was not seen."""
+    return x if visibility is None else x * (visibility > 0).to(x.dtype)[:, None]
+
+
+def _check(who: str, x: Tensor, joints: int, *, exact: bool = False) -> None:
+    check_shape(who, "x", x, f"N, C, T, V={joints}, M" if exact else "N, C, T, V, M")
+    require(x.shape[3] >= joints, who, f"x of at least {joints} joints", x.shape[3])
+
+
+def _check_lengths(who: str, x: Tensor, lengths: Tensor, frames: int) -> None:
+    _check(who, x, 1)
+    check_shape(who, "lengths", lengths, f"N={len(x)}")
+    require(frames >= 1, who, "frames of at least 1", frames)
+    require(
+        bool(((lengths >= 1) & (lengths <= x.shape[2])).all()),
+        who,
+        f"lengths in 1..{x.shape[2]}",
+        lengths.tolist(),
+    )
