@@ -48,7 +48,9 @@ class STFGCN(nn.Module):
         super().__init__()
         adjacency = multi_scale_adjacency(layout, 3)
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
-        for i, (before, width, stride) in enumerate(zip([in_channels, *widths], widths, strides), start=1):
+        for i, (before, width, stride) in enumerate(
+            zip([in_channels, *widths[:-1]], widths, strides, strict=True), start=1
+        ):
             setattr(self, f"block{i}", STFBlock(before, width, adjacency, stride=stride))
         self.depth = len(widths)
         self.fc = nn.Linear(widths[-1], num_classes)

@@ -5,18 +5,21 @@
     python examples/train.py --out runs/focus --resume                    # go on where an interrupted run stopped
     torchrun --nproc-per-node 4 examples/train.py ...                     # several GPUs; --nodes for several machines
 
-A run writes into its folder: last.ckpt after every epoch, and at the end model.pt (weights and how to rebuild the network),
-probabilities.npz (of the test clips, for ensemble.py) and report.json.
+A run writes into its folder: recipe.json at the start, last.ckpt after every epoch, and at the end model.pt (weights
+and how to rebuild the network), probabilities.npz (of the test clips, for ensemble.py) and report.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import logging
+import pickle
 import sys
 import time
 import warnings
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,7 @@ from skeleton_focus import (
     center,
     make_stream,
     open_dataset,
+    repeat_frames,
     resample_frames,
     rotate,
 )
@@ -53,11 +57,12 @@ BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_br
 
 @dataclass
 class Recipe:
-    """Everything a run needs besides its data; written into model.pt and report.json."""
+    """Everything a run needs besides its data; kept in its folder."""
 
     model: str = "stf_gcn"
     branch: str = "focus"
     stream: str = "joint"  # or several, joined on the channels: "joint+joint_motion"
+    preparation: str = "view"  # or the paper's: every frame centred, clips repeated to the number of frames
     widths: tuple[int, ...] = (96, 96, 192, 192, 384, 384)
     strides: tuple[int, ...] = (1, 1, 2, 1, 2, 1)
     frames: int = 64
@@ -67,7 +72,7 @@ class Recipe:
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     ema: float = 0.0  # decay of the weights' running average; 0 is none
-    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)  # training views, degrees about x, y, z
+    turn: tuple[float, ...] = (0.0, 0.0, 0.0)  # training views, up to these degrees about x, y, z
     stretch: float = 0.0  # training sizes, 1 - stretch to 1 + stretch
     crop: float = 1.0  # shortest share of a clip that training sees
     clip_gradient: float = 5.0
@@ -76,14 +81,15 @@ class Recipe:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"frames": 300},
+    "paper": {"preparation": "paper", "frames": 300, "lr": 0.05},
     "nw_ucla": {
         "stream": "joint+joint_motion",
         "widths": (48, 48, 96, 96, 192, 192),
+        "strides": (2, 1, 2, 1, 1, 1),
         "frames": 32,
         "epochs": 50,
         "label_smoothing": 0.1,
-        "ema": 0.995,
+        "ema": 0.99,
         "turn": (15.0, 60.0, 15.0),
         "stretch": 0.2,
         "crop": 0.6,
@@ -91,6 +97,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "synthetic": {
         "stream": "joint+joint_motion",
         "widths": (32, 32, 64, 64, 96, 96),
+        "strides": (1, 1, 2, 1, 1, 1),
         "frames": 32,
         "epochs": 12,
         "turn": (0.0, 30.0, 0.0),
@@ -98,19 +105,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+LAYERS = {"stf_gcn": (["block5", "block6"], "fc")}  # what STF explains, and the linear layer after pooling
+
 
 def build_network(recipe: Recipe, num_classes: int, layout: SkeletonLayout) -> nn.Module:
     channels = 3 * len(recipe.stream.split("+")) + 1
     return STFGCN(num_classes, layout, in_channels=channels, widths=recipe.widths, strides=recipe.strides)
 
 
-LAYERS = {"stf_gcn": (["block5", "block6"], "fc")}  # what STF explains, and the linear layer after pooling
-
-
 def prepare(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None = None) -> Tensor:
-    """(N, C, T, V, M) as the network takes it: centred, in body heights, seen from a random side when training."""
-    n, device = len(batch.x), batch.x.device
-    x = center(batch.x, layout.center, frame=0, visibility=batch.visibility)
+    """(N, C, T, V, M) as the network takes it: centred, in body heights, as streams with visibility.
+
+    With ``random``, for training: seen from a random side, in a random size, a random span of the clip.
+    """
+    n, device, paper = len(batch.x), batch.x.device, recipe.preparation == "paper"
+    x = center(batch.x, layout.center, frame=None if paper else 0, visibility=batch.visibility)
     x = x / body_height(x, layout, visibility=batch.visibility)[:, None, None, None, None]
     start, stop = torch.zeros(n), torch.ones(n)
     if random is not None:
@@ -121,7 +130,10 @@ def prepare(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.
         start = (1 - share) * torch.rand(n, generator=random)
         stop = start + share
     both = torch.cat([x, batch.visibility[:, None]], dim=1)
-    both = resample_frames(both, batch.lengths, recipe.frames, start=start.to(device), stop=stop.to(device))
+    if paper:
+        both = repeat_frames(both, batch.lengths, recipe.frames)
+    else:
+        both = resample_frames(both, batch.lengths, recipe.frames, start=start.to(device), stop=stop.to(device))
     x, seen = both[:, :-1], (both[:, -1] > 0.5).to(x.dtype)
     streams = [make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")]
     return add_visibility(torch.cat(streams, dim=1), seen)
@@ -143,7 +155,8 @@ class Recogniser(L.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         # Drawn anew from what identifies the step, so that a resumed run sees what an uninterrupted one sees.
-        random = torch.Generator().manual_seed(hash((self.recipe.seed, self.global_step, self.global_rank)) % 2**63)
+        (seed,) = np.random.SeedSequence([self.recipe.seed, self.global_step, self.global_rank]).generate_state(1)
+        random = torch.Generator().manual_seed(int(seed))
         out = self.objective(prepare(batch, self.recipe, self.layout, random), batch.label)
         self.log("loss", out.loss, prog_bar=True)
         self.log_dict({f"train/{name}": term for name, term in out.terms.items()}, on_step=False, on_epoch=True)
@@ -154,9 +167,6 @@ class Recogniser(L.LightningModule):
         for name, metric in self.accuracy.items():
             metric(logits, batch.label)
             self.log(f"test/{name}", metric, prog_bar=True, on_epoch=True)
-
-    def predict_step(self, batch: Batch, index: int) -> Tensor:
-        return self.objective.model(prepare(batch, self.recipe, self.layout)).softmax(1)
 
     def configure_optimizers(self) -> Any:
         decayed = [p for p in self.parameters() if p.dim() > 1]
@@ -186,9 +196,6 @@ class Clips(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.split.test)
 
-    def predict_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.split.test)
-
     def _loader(self, data: SkeletonDataset, **options: Any) -> DataLoader[Any]:
         return DataLoader(
             data, batch_size=self.recipe.batch, collate_fn=SkeletonDataset.collate, num_workers=self.workers, **options
@@ -207,70 +214,109 @@ def load_data(path: str | None, recipe: Recipe) -> Split:
     )
 
 
+@torch.no_grad()
+def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe) -> Tensor:
+    """Class probabilities (clips, classes)."""
+    device = next(model.parameters()).device
+    loader = DataLoader(data, batch_size=recipe.batch, collate_fn=SkeletonDataset.collate)
+    batches = (Batch(*(part.to(device) for part in batch)) for batch in loader)
+    model.eval()
+    return torch.cat([model(prepare(batch, recipe, data.layout)).float().softmax(1).cpu() for batch in batches])
+
+
+def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:
+    """Top-1 and top-5."""
+    hits = probabilities.argsort(1, descending=True) == label[:, None]
+    return {f"top{k}": round(hits[:, :k].any(1).float().mean().item(), 4) for k in (1, 5)}
+
+
 def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, list[str]]:
     """The trained network of a run, how it was trained, its skeleton and its classes."""
     path = Path(folder) / "model.pt"
     if not path.is_file():
-        raise ValueError(
-            f"expected a finished run, got {folder}, which holds no model.pt; train it with examples/train.py --out {folder}"
-        )
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+        raise ValueError(f"expected a finished run, got {folder}, which holds no model.pt")
+    saved = load_file(path)
     recipe, layout = Recipe(**saved["recipe"]), LAYOUTS[saved["layout"]]
     module = Recogniser(recipe, layout, len(saved["classes"]))
     module.objective.load_state_dict(saved["weights"])
     return module.objective.eval(), recipe, layout, saved["classes"]
 
 
+def load_file(path: Path) -> dict[str, Any]:
+    """A file of tensors and plain values; nothing in it is run."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"expected a checkpoint of this program, got {path}, which cannot be read: {reason}") from None
+
+
 def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]:
+    """The command line. A resumed run takes everything from its folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder of clips; by default actions are generated")
-    parser.add_argument(
-        "--preset", choices=["auto", *PRESETS], default="auto", help="auto: the preset made for the data"
-    )
-    parser.add_argument("--out", default="runs/last", help="folder of the run")
-    parser.add_argument("--resume", action="store_true", help="go on from the last epoch in --out")
-    parser.add_argument("--precision", default="32-true", help="Lightning's: 32-true, bf16-mixed, 16-mixed")
-    parser.add_argument("--devices", default="auto", help="devices a machine")
+    parser.add_argument("--preset", choices=PRESETS, help="by default the preset made for the data")
+    parser.add_argument("--out", help="folder of the run; by default a new one in runs/")
+    parser.add_argument("--resume", action="store_true", help="go on from the last epoch of --out")
+    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed", "16-mixed"])
+    parser.add_argument("--devices", type=int, default=-1, help="devices a machine; -1: all")
     parser.add_argument("--nodes", type=int, default=1, help="machines")
     parser.add_argument("--workers", type=int, default=0, help="processes that load clips")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
     parser.add_argument("--validate-every", type=int, default=10, help="epochs between two looks at the test clips")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    choices = {"model": LAYERS, "branch": BRANCHES, "preparation": ["view", "paper"]}
     for option in fields(Recipe):
-        kind = type(option.default)
-        choices = {"model": list(LAYERS), "branch": list(BRANCHES)}.get(option.name)
+        several = isinstance(option.default, tuple)
         parser.add_argument(
             f"--{option.name.replace('_', '-')}",
-            type=(type(option.default[0]) if kind is tuple else kind),
-            nargs="+" if kind is tuple else None,
-            choices=choices,
-            default=None,
+            type=type(option.default[0] if several else option.default),
+            nargs="+" if several else None,
+            choices=choices.get(option.name),
             help=f"default {option.default}, or the preset's",
         )
     given = parser.parse_args(arguments)
-    preset = given.preset if given.preset != "auto" else "synthetic" if given.data is None else "nw_ucla"
     chosen = {o.name: getattr(given, o.name) for o in fields(Recipe) if getattr(given, o.name) is not None}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
-    given.preset = preset
-    return given, Recipe(**{**PRESETS[preset], **chosen})
+    if given.resume:
+        path = Path(given.out or "") / "recipe.json"
+        if given.out is None or not path.is_file() or not path.with_name("last.ckpt").is_file():
+            raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt")
+        kept = json.loads(path.read_text())
+        if chosen or given.preset or given.data not in (None, kept["data"]):
+            raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
+        given.data, given.preset = kept["data"], kept["preset"]
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
+        return given, Recipe(**values)
+    given.preset = given.preset or ("synthetic" if given.data is None else "nw_ucla")
+    recipe = Recipe(**{**PRESETS[given.preset], **chosen})
+    if given.out is None:
+        folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
+        given.out = str(next(folder for folder in folders if not folder.exists()))
+    if (Path(given.out) / "recipe.json").exists():
+        raise ValueError(f"expected a new --out, got {given.out}, which holds a run; go on with it by --resume")
+    return given, recipe
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     given, recipe = parse(arguments)
     out = Path(given.out)
-    if given.resume and not (out / "last.ckpt").is_file():
-        raise ValueError(f"expected a run to resume, got {out}, which holds no last.ckpt; start it without --resume")
     if given.threads:
         torch.set_num_threads(given.threads)
     L.seed_everything(recipe.seed, verbose=False)
     data = load_data(given.data, recipe)
     classes, layout = data.train.classes, data.train.layout
-    print(
-        f"{len(data.train)} training clips, {len(data.test)} test clips, {len(classes)} classes, {layout.name}; preset {given.preset}"
-    )
     module = Recogniser(recipe, layout, len(classes))
+    checkpoint = out / "last.ckpt" if given.resume else None
+    if checkpoint is not None:
+        load_file(checkpoint)
+    out.mkdir(parents=True, exist_ok=True)
+    facts = {"preset": given.preset, "data": given.data, "recipe": asdict(recipe)}
+    (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
+    print(f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}; "
+          f"preset {given.preset}, branch {recipe.branch}; writing to {out}")  # fmt: skip
     callbacks: list[Any] = [
-        ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_epochs=1, enable_version_counter=False),
+        ModelCheckpoint(out, "last", save_on_train_epoch_end=True, enable_version_counter=False),
         LearningRateMonitor("epoch"),
     ]
     if recipe.ema:
@@ -278,53 +324,39 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if not given.quiet:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
     trainer = L.Trainer(
-        max_epochs=recipe.epochs, precision=given.precision, accelerator="auto",
-        devices=given.devices if given.devices == "auto" else int(given.devices), num_nodes=given.nodes,
-        callbacks=callbacks, logger=CSVLogger(out, name="", version=""), default_root_dir=out,
+        max_epochs=recipe.epochs, precision=given.precision, devices="auto" if given.devices == -1 else given.devices,
+        num_nodes=given.nodes, callbacks=callbacks, logger=CSVLogger(out, name="", version=""), default_root_dir=out,
         gradient_clip_val=recipe.clip_gradient, check_val_every_n_epoch=given.validate_every,
         reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0, enable_model_summary=False,
         enable_progress_bar=not given.quiet, log_every_n_steps=10,
     )  # fmt: skip
-    clips = Clips(data, recipe, given.workers)
     start = time.perf_counter()
-    trainer.fit(module, clips, ckpt_path=out / "last.ckpt" if given.resume else None)
-    seconds = time.perf_counter() - start
-    probabilities = torch.cat(trainer.predict(module, clips)).float().cpu()
+    trainer.fit(module, Clips(data, recipe, given.workers), ckpt_path=checkpoint, weights_only=True)
+    seconds = round(time.perf_counter() - start, 1)
+    if not trainer.is_global_zero:
+        return {}
     label = torch.tensor(data.test.labels)
-    order = probabilities.argsort(1, descending=True)
-    hits = order == label[:, None]
-    report = {
-        "top1": round(hits[:, 0].float().mean().item(), 4),
-        "top5": round(hits[:, :5].any(1).float().mean().item(), 4),
-        "seconds": round(seconds, 1), "parameters": sum(p.numel() for p in module.parameters()),
-        "preset": given.preset, "data": given.data or "synthetic", "recipe": asdict(recipe), "torch": torch.__version__,
-    }  # fmt: skip
-    if trainer.is_global_zero:
-        torch.save(
-            {
-                "weights": module.objective.state_dict(),
-                "recipe": asdict(recipe),
-                "layout": layout.name,
-                "classes": list(classes),
-            },
-            out / "model.pt",
-        )
-        np.savez_compressed(
-            out / "probabilities.npz",
-            probabilities=probabilities.numpy(),
-            label=label.numpy(),
-            names=np.array(data.test.names),
-        )
-        (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        print(
-            f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} on {len(label)} test clips after {seconds:.0f} s; {out}/report.json"
-        )
+    probabilities = predict(module.objective.model, data.test, recipe)
+    parameters = sum(p.numel() for p in module.parameters())
+    report = {**accuracy(probabilities, label), "seconds": seconds, "parameters": parameters, **facts}
+    network = {"weights": module.objective.state_dict(), "recipe": asdict(recipe)}
+    torch.save({**network, "layout": layout.name, "classes": list(classes)}, out / "model.pt")
+    arrays = {"probabilities": probabilities.numpy(), "label": label.numpy(), "names": np.array(data.test.names)}
+    np.savez_compressed(out / "probabilities.npz", **arrays)
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} on {len(label)} test clips, {seconds} s of training")
     return report
 
 
-if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+def run(program: Any) -> None:
+    """Run a program of this folder; a user's mistake ends in one line."""
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
-        main()
+        program()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    run(main)

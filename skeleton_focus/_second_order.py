@@ -1,8 +1,8 @@
 """Run a model so that a gradient through its gradient is cheap: same function, fewer passes over the feature maps.
 
 The coherence loss differentiates a Grad-CAM weight, which is itself a gradient. Two things make that dear, and neither
-needs to be: the gradient is wanted only as a sum over frames and joints, and PyTorch differentiates BatchNorm's gradient
-in some thirty element-wise passes where six do.
+needs to be: the gradient is wanted only as a sum over frames and joints, and PyTorch differentiates BatchNorm's
+gradient in some thirty element-wise passes where six do.
 """
 
 from __future__ import annotations
@@ -52,19 +52,20 @@ class SecondOrder(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is F.batch_norm and kwargs["training"] and kwargs["weight"] is not None:
             x, mean, var = args
-            return _BatchNorm.apply(x, kwargs["weight"], kwargs["bias"], mean, var, kwargs["momentum"], kwargs["eps"])
+            return _BatchNorm.apply(  # type: ignore[no-untyped-call]
+                x, kwargs["weight"], kwargs["bias"], mean, var, kwargs["momentum"], kwargs["eps"]
+            )
         if (func is graph_conv or (func is F.conv2d and _is_pointwise(*args))) and not kwargs:
             for whole, x, shift in self._shifted:
-                if args[0] is whole:
+                if args[0] is whole and whole._version == 0:  # not written to since
                     one_frame = shift.expand(-1, -1, 1, x.shape[3])
                     return func(x, *args[1:]) + func(one_frame, *_without_bias(func, args))
         return func(*args, **kwargs)
 
 
-def _is_pointwise(x: Tensor, weight: Tensor, *options: Any) -> bool:
-    """A 1x1 convolution of one group that keeps every frame and joint."""
-    bias, stride, padding, *rest = (*options, *(None, 1, 0)[len(options) :])
-    return weight.shape[2:] == (1, 1) and stride in (1, (1, 1)) and padding in (0, (0, 0)) and rest[1:] in ([], [1])
+def _is_pointwise(x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, *rest: Any) -> bool:
+    """A 1x1 convolution that keeps every frame and joint."""
+    return weight.shape[1:] == (x.shape[1], 1, 1) and stride in (1, (1, 1)) and padding in (0, (0, 0))
 
 
 def _without_bias(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -85,15 +86,24 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
-        return (*_BatchNormGradient.apply(g, *ctx.saved_tensors, ctx.eps), None, None, None, None)
+        return (
+            *_BatchNormGradient.apply(  # type: ignore[no-untyped-call]
+                g, *ctx.saved_tensors, ctx.eps
+            ),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 class _BatchNormGradient(torch.autograd.Function):
     r"""(g, x, weight) -> gradients at x, weight and bias.
 
     With :math:`\hat x = (x - \mu) r` and means over everything but the channels:
-    :math:`g_x = \gamma r (g - \bar g - \hat x \, \overline{g \hat x})`. That is linear and symmetric in g, so its gradient
-    at g is itself, applied to what arrives; its gradient at x is a sum a v + b g + e x + f with a number for each channel.
+    :math:`g_x = \gamma r (g - \bar g - \hat x \, \overline{g \hat x})`. That is linear and symmetric in g, so its
+    gradient at g is itself, applied to what arrives (v); its gradient at x is a v + b g + e x + f, with one number of each
+    per channel.
     """
 
     @staticmethod

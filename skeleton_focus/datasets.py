@@ -157,8 +157,8 @@ class Split(NamedTuple):
 def open_dataset(path: str | Path) -> Split:
     """Open a folder of clips with the split its publishers use.
 
-    Known so far: Northwestern-UCLA as JSON files (``aAA_sSS_eEE_vVV.json``, in the folder itself or in its ``all_sqe``);
-    views 1 and 2 train, view 3 tests.
+    Known so far: Northwestern-UCLA as JSON files (``aAA_sSS_eEE_vVV.json``, in the folder itself or in its
+    ``all_sqe``); views 1 and 2 train, view 3 tests.
 
     Raises:
         ValueError: no such folder, a folder that holds no known clips, or a split with an empty side.

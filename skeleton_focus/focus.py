@@ -4,8 +4,8 @@ The focus of class y at a feature map X is
 
     Q = ReLU( sum_c w_c X_c ),   w_c = mean over (person, frame, joint) of  d score_y / d X_c,
 
-min-max normalised to [0, 1] for each sample. ``score_y`` is the log-odds of y unless said otherwise: its gradient is the
-probability's divided by p (1 - p) > 0, a factor that the normalisation removes, and it does not vanish as p -> 1.
+min-max normalised to [0, 1] for each sample. ``score_y`` is the log-odds of y unless said otherwise: its gradient is
+the probability's divided by p (1 - p) > 0, a factor that the normalisation removes, and it does not vanish as p -> 1.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import TracebackType
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, message, require
@@ -54,7 +55,8 @@ def grad_cam(
 ) -> Tensor:
     r"""Focus of a score at a feature map, by automatic differentiation.
 
-    .. math:: Q = \mathrm{ReLU}\Big(\sum_c \big(\tfrac{1}{Z} \sum_{m,t,v} \tfrac{\partial s}{\partial X_{cmtv}}\big) X_{cmtv}\Big)
+    .. math:: Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big), \qquad
+        w_c = \frac{1}{Z} \sum_{m,t,v} \frac{\partial s}{\partial X_{cmtv}}
 
     ``.grad`` is left untouched.
 
@@ -99,7 +101,7 @@ def weigh_channels(gradient: Tensor, features: Tensor, *, num_persons: int = 1, 
         tensor([0.2500, 0.5000, 0.7500, 1.0000])
     """
     with torch.autocast(features.device.type, enabled=False):
-        by_person = _full(gradient).unflatten(0, (-1, num_persons))  # (N, M, C)
+        by_person = rearrange(_full(gradient), "(n m) c -> n m c", m=num_persons)
         return _focus(by_person.mean(1) / features[0, 0].numel(), features, num_persons, normalize)
 
 
@@ -197,9 +199,9 @@ def resize_focus(focus: Tensor, frames: int) -> Tensor:
     require(frames >= 1, "resize_focus", "at least 1 frame", frames)
     if focus.shape[2] == frames:
         return focus
-    series = focus.permute(0, 1, 3, 2).flatten(1, 2)  # (N, M * V, T')
+    series = rearrange(focus, "n m t v -> n (m v) t")
     resized = F.interpolate(series, frames, mode="linear", align_corners=False)
-    return resized.unflatten(1, (focus.shape[1], focus.shape[3])).permute(0, 1, 3, 2)
+    return rearrange(resized, "n (m v) t -> n m t v", m=focus.shape[1])
 
 
 def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
@@ -219,7 +221,7 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
     check_shape("mask_by_focus", "x", x, "N, C, T, V, M")
     n, _, t, v, m = x.shape
     check_shape("mask_by_focus", "focus", focus, f"N={n}, M={m}, T', V={v}")
-    return x * (1 - resize_focus(focus, t).permute(0, 2, 3, 1).unsqueeze(1))  # (N, 1, T, V, M)
+    return x * (1 - rearrange(resize_focus(focus, t), "n m t v -> n 1 t v m"))
 
 
 class FeatureTap:
@@ -301,7 +303,7 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
         ...
     ValueError: FeatureTap: expected the name of a layer, got 'block'; ModuleDict has 'block5', 'block6'
     """
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     if layer not in modules or not layer:
         names = [name for name in modules if name]
         near = difflib.get_close_matches(layer, names, n=5) or [name for name, _ in model.named_children()]
@@ -315,7 +317,7 @@ def _focus(channel: Tensor, features: Tensor, num_persons: int, normalize: bool)
     """ReLU of the channels weighted by (N, C), in at least float32, and its normalisation."""
     rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)
     focus = F.relu(torch.einsum("nc,nctv->ntv", rows, _full(features)))
-    focus = focus.unflatten(0, (-1, num_persons))  # (N, M, T, V)
+    focus = rearrange(focus, "(n m) t v -> n m t v", m=num_persons)
     return min_max_normalize(focus) if normalize else focus
 
 

@@ -13,7 +13,7 @@ from ._checks import message, require
 class SkeletonLayout:
     """A skeleton: joints, bones, centre, left/right pairs and body parts. All indices are 0-based.
 
-    Build one with :meth:`from_bones`; ``NTU25``, ``NTU25_PYSKL``, ``KINECT20``, ``OPENPOSE18`` and ``COCO17`` are ready.
+    Build one with :meth:`from_bones`, or take ``NTU25``, ``NTU25_PYSKL``, ``KINECT20``, ``OPENPOSE18`` or ``COCO17``.
 
     Attributes:
         name: what errors and pictures call it.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, require
@@ -114,7 +115,9 @@ def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, reduction: str = "
     n, m, _, v = focus.shape
     check_shape("adjacency_focus_loss", "embedding", embedding, f"N*M={n * m}, T, V={v}")
     target = resize_focus(focus.detach(), embedding.shape[1])
-    return _distance("adjacency_focus_loss", target, embedding.to(target.dtype).unflatten(0, (n, m)), reduction)
+    return _distance(
+        "adjacency_focus_loss", target, rearrange(embedding, "(n m) t v -> n m t v", n=n).to(target.dtype), reduction
+    )
 
 
 class STFTerms(NamedTuple):

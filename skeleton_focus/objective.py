@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
+from einops import reduce
 from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, require
@@ -45,8 +46,8 @@ class STFObjective(nn.Module):
 
     The network runs as it is; hooks, there only while it runs, catch its feature maps and the embeddings of every
     :class:`~skeleton_focus.STFAdjacency` in it. The last layer's focus has a closed form where the head is global
-    average pooling and the linear layer ``head``, which the first batch decides by comparing the logits; elsewhere it is
-    differentiated through the head alone. An earlier layer's, for L_c, takes a gradient through the layers after it.
+    average pooling and the linear layer ``head``, which the first batch decides by comparing the logits; elsewhere it
+    is differentiated through the head alone. An earlier layer's, for L_c, takes a gradient through the layers after it.
     The masked pass of L_e works on copies of the buffers, so BatchNorm's running statistics see each clip once.
 
     Shape:
@@ -195,7 +196,7 @@ class STFObjective(nn.Module):
             same = isinstance(head, nn.Linear) and head.in_features == features.shape[1]
             if same:
                 with torch.no_grad():
-                    pooled = head(features.unflatten(0, (-1, persons)).mean((1, 3, 4)))
+                    pooled = head(reduce(features, "(n m) c t v -> n c", "mean", m=persons))
                 tolerance = 1e-4 if logits.dtype.itemsize >= 4 else 2e-2
                 same = bool((pooled - logits).abs().max() <= tolerance * logits.abs().max().clamp(min=1))
             self._closed_form[self.training] = same

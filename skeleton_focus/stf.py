@@ -48,7 +48,7 @@ class STFAdjacency(nn.Module):
         super().__init__()
         require(bins >= 1 and hidden >= 1, "STFAdjacency", "bins and hidden of at least 1", (bins, hidden))
         width = max(in_channels // 4, 1)
-        self.num_subsets, self.bins = num_subsets, bins
+        self.in_channels, self.num_subsets, self.num_joints, self.bins = in_channels, num_subsets, num_joints, bins
         self.beta = nn.Sequential(
             nn.Conv2d(in_channels, width, 1, bias=False),
             nn.BatchNorm2d(width),
@@ -58,29 +58,25 @@ class STFAdjacency(nn.Module):
             nn.ReLU(),
             nn.Conv2d(width, 1, 1),
         )
-        self.alpha = nn.Sequential(
-            nn.Conv2d(1, hidden, (bins, num_joints)),
-            nn.ReLU(),
-            nn.Conv2d(hidden, num_subsets * num_joints * num_joints, 1),
-        )
+        self.cover = nn.Conv2d(1, hidden, (bins, num_joints))  # alpha: these two
+        self.emit = nn.Conv2d(hidden, num_subsets * num_joints * num_joints, 1)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Start the last convolution of alpha at zero: G = 0."""
-        last = self.alpha[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in self.emit.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         n, _, _, v = x.shape
-        check_shape("STFAdjacency", "x", x, f"N, C={self.beta[0].in_channels}, T, V={self.alpha[0].kernel_size[1]}")
+        check_shape("STFAdjacency", "x", x, f"N, C={self.in_channels}, T, V={self.num_joints}")
         embedding = torch.sigmoid(self.beta(x))  # (N, 1, T, V)
         pooled = F.adaptive_avg_pool2d(embedding, (self.bins, v))  # (N, 1, bins, V)
-        adjacency = self.alpha(pooled).view(n, self.num_subsets, v, v)
+        adjacency = self.emit(F.relu(self.cover(pooled))).view(n, self.num_subsets, v, v)
         return adjacency, embedding.squeeze(1)
 
     def extra_repr(self) -> str:
-        return f"subsets={self.num_subsets}, joints={self.alpha[0].kernel_size[1]}, bins={self.bins}"
+        return f"subsets={self.num_subsets}, joints={self.num_joints}, bins={self.bins}"
 
 
 class STFGraphConv(nn.Module):

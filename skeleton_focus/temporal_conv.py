@@ -45,7 +45,8 @@ class TemporalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("TemporalConv", "x", x, f"N, C={self.conv.in_channels}, T, V")
-        return self.norm(self.conv(x))
+        y: Tensor = self.norm(self.conv(x))
+        return y
 
 
 class MultiScaleTemporalConv(nn.Module):
@@ -109,7 +110,7 @@ class MultiScaleTemporalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("MultiScaleTemporalConv", "x", x, f"N, C={self.narrow.in_channels}, T, V")
-        *parts, pooled = F.relu(self.narrow_norm(self.narrow(x))).split(self.widths, dim=1)
+        *parts, pooled = torch.split(F.relu(self.narrow_norm(self.narrow(x))), self.widths, dim=1)
         branches = [conv(part) for conv, part in zip(self.dilated, parts, strict=True)]
         branches.append(F.max_pool2d(pooled, (3, 1), (self.stride, 1), (1, 0)))
         branches.append(self.pointwise(x))

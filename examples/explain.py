@@ -1,0 +1,134 @@
+"""Show where and when a trained network looks: pictures of its focus on one test clip.
+
+    python examples/explain.py runs/focus                                   # generated clip: the truth outlined
+    python examples/explain.py runs/focus --data PATH --clip a02_s10_e01_v03 --out pictures
+    python examples/explain.py runs/focus --class "touch neck" --compare runs/plain
+
+Writes focus.png (film strip), top_two.png (the same frames for the two most probable classes, and for the other run),
+map.png (joint x frame) and focus.gif into --out, by default the run's own folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from train import Recipe, load_data, load_run, prepare
+
+from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, STFObjective, resample_frames, resize_focus
+from skeleton_focus.plot import animate_focus, plot_film_strip, plot_focus_comparison, plot_focus_map
+
+
+def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recipe: Recipe) -> int:
+    """The clip of that name or number; by default the first that is recognised without being too easy."""
+    if name is not None:
+        if name in data.names:
+            return data.names.index(name)
+        if name.isdecimal() and int(name) < len(data):
+            return int(name)
+        raise ValueError(f"expected --clip to be a test clip's name or number in 0..{len(data) - 1}, got {name!r}")
+    for start in range(0, len(data), 32):
+        batch = SkeletonDataset.collate([data[i] for i in range(start, min(start + 32, len(data)))])
+        with torch.no_grad():
+            p, first = objective.model(prepare(batch, recipe, data.layout)).softmax(1).max(1)
+        for i in ((first == batch.label) & (p < 0.9)).nonzero().flatten().tolist():
+            return int(start + i)
+    return 0
+
+
+def to_draw(batch: Batch, frames: int) -> tuple[Tensor, Tensor]:
+    """Positions (C, T, V, M) and truth (M, T, V) of a batch of one clip, at the frames of its focus."""
+    truth = batch.critical.permute(0, 2, 3, 1)  # (N, M, T, V) -> (N, T, V, M)
+    both = torch.cat([batch.x, batch.visibility[:, None], truth[:, None]], dim=1)
+    x, seen, truth = resample_frames(both, batch.lengths, frames)[0].split([batch.x.shape[1], 1, 1])
+    x = x * (seen > 0.99)  # between a missing joint, at 0, and a seen one lies no position to draw
+    return x, (truth[0] > 0.5).float().permute(2, 0, 1)  # (T, V, M) -> (M, T, V)
+
+
+def tell(focus: Tensor, layout: SkeletonLayout) -> str:
+    """In words: the joints and the frames with most focus."""
+    order = focus.mean(1).flatten().argsort(descending=True)[:5].tolist()  # over (M, V)
+    persons = [f" of person {i // layout.num_joints + 1}" if len(focus) > 1 else "" for i in order]
+    names = [layout.joints[i % layout.num_joints].replace("_", " ") for i in order]
+    joints = ", ".join(name + person for name, person in zip(names, persons, strict=True))
+    over_time = focus.mean((0, 2))
+    first = last = int(over_time.argmax())
+    while first > 0 and over_time[first - 1] > over_time.max() / 2:
+        first -= 1
+    while last < len(over_time) - 1 and over_time[last + 1] > over_time.max() / 2:
+        last += 1
+    return f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to {len(over_time) - 1}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="folder of a run of train.py")
+    parser.add_argument("--data", help="folder of clips; by default what the run was trained on")
+    parser.add_argument("--clip", metavar="NAME", help="a test clip, by default one recognised at p < 0.9")
+    parser.add_argument("--class", dest="label", metavar="NAME", help="what to explain; by default the predicted class")
+    parser.add_argument("--out", help="folder for the pictures; by default the run's")
+    parser.add_argument("--compare", metavar="RUN", help="one more row: the focus of another run")
+    parser.add_argument("--frames", type=int, default=8, help="frames in a film strip, default 8")
+    given = parser.parse_args(arguments)
+
+    objective, recipe, layout, classes = load_run(given.run)
+    if given.label is not None and given.label not in classes:
+        raise ValueError(f"expected --class to be one of {', '.join(map(repr, classes))}, got {given.label!r}")
+    if not 1 <= given.frames <= recipe.frames:
+        raise ValueError(f"expected --frames in 1..{recipe.frames}, got {given.frames}")
+    report = Path(given.run) / "report.json"
+    source = given.data or (json.loads(report.read_text())["data"] if report.is_file() else "synthetic")
+    data = load_data(None if source == "synthetic" else source, recipe).test
+    if data.layout != layout or list(data.classes) != classes:
+        raise ValueError(f"expected clips of {layout.name} in the run's {len(classes)} classes, got {source}: "
+                         f"{data.layout.name}, {len(data.classes)} classes")  # fmt: skip
+
+    number = pick(given.clip, data, objective, recipe)
+    batch = SkeletonDataset.collate([data[number]])
+    inputs = prepare(batch, recipe, layout)
+    _, logits = objective.explain(inputs)
+    p = logits[0].softmax(0)
+    ranked = p.argsort(descending=True).tolist()
+    chosen = classes.index(given.label) if given.label is not None else ranked[0]
+    rival = next(label for label in ranked if label != chosen)
+    x, truth = to_draw(batch, recipe.frames)
+    present = x.flatten(0, 2).any(0)  # (M,), without the persons that are absent
+    x, truth = x[..., present], truth[present]
+
+    def explain(label: int) -> Tensor:
+        return objective.explain(inputs, torch.tensor([label]))[0][0][present]
+
+    names = {label: f"{classes[label]}, {p[label]:.0%}" for label in (chosen, rival)}
+    focus = explain(chosen)
+    rows = {names[chosen]: focus, names[rival]: explain(rival)}
+    if given.compare is not None:
+        other, others, same_layout, same_classes = load_run(given.compare)
+        if same_layout != layout or same_classes != classes:
+            raise ValueError(f"expected --compare with a run on the same skeleton and classes, got {given.compare}")
+        theirs, logits = other.explain(prepare(batch, others, layout), torch.tensor([chosen]))
+        title = f"{classes[chosen]}, {logits[0].softmax(0)[chosen]:.0%}, by {given.compare}"
+        rows[title] = resize_focus(theirs, recipe.frames)[0][present]
+
+    print(f"clip {data.names[number]} of class {classes[data.labels[number]]!r}; predicted:",
+          ", ".join(f"{classes[label]} {p[label]:.1%}" for label in ranked[:3]))  # fmt: skip
+    print(f"the focus of {classes[chosen]!r}:\n{tell(focus, layout)}")
+    out = Path(given.out if given.out is not None else given.run)
+    out.mkdir(parents=True, exist_ok=True)
+    known = truth if truth.any() else None
+    options = {"frames": given.frames, "truth": known}
+    plot_film_strip(x, focus, layout, title=names[chosen], **options).savefig(out / "focus.png")
+    plot_focus_comparison(x, rows, layout, **options).savefig(out / "top_two.png")
+    plot_focus_map(focus, layout, truth=known, title=names[chosen]).savefig(out / "map.png")
+    animate_focus(x, focus, layout, out / "focus.gif", title=names[chosen], truth=known)
+    print("written:", ", ".join(str(out / name) for name in ("focus.png", "top_two.png", "map.png", "focus.gif")))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,309 @@
+"""Pictures of the focus on the body: film strips, comparisons, joint x frame maps, GIFs.
+
+Needs matplotlib, which ``pip install 'skeleton_focus[examples]'`` brings. No figure is registered with pyplot: nothing
+to close, no window; ``figure.savefig("focus.png")`` saves one. Absent persons and missing joints, those at exactly 0 in
+every coordinate, are not drawn; of 3D positions x runs to the right and y upwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ._checks import check_shape, message, require
+from .layouts import SkeletonLayout
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array: TypeAlias = NDArray[Any]
+Values: TypeAlias = Tensor | Array
+Box: TypeAlias = tuple[float, float, float, float]
+
+_INK, _MUTED, _BONE, _TRUTH, _PANEL = "#24292f", "#6e7781", "#b0b8c1", "#0072b2", "#f3f5f7"
+_WIDTH, _SIDE, _BAR = 9.0, 0.1, 0.66  # inches: a figure, its left margin, its colour bar with labels
+
+
+def plot_skeleton(
+    ax: Axes, joints: Values, layout: SkeletonLayout, *, focus: Values | None = None, truth: Values | None = None,
+    size: float = 11.0,
+) -> None:  # fmt: skip
+    """Draw one body: the more focus on a joint, the larger and the darker it is.
+
+    Shape:
+        joints (V, C), focus and truth (V,).
+
+    Args:
+        ax: where to draw.
+        joints: positions, C of at least 2.
+        layout: the skeleton.
+        focus: in [0, 1]; by default 0.
+        truth: above 0 where a joint truly matters; a line is drawn around these.
+        size: diameter of a joint of focus 1, points.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ValueError: shapes that do not fit, or a focus outside [0, 1].
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from skeleton_focus.layouts import KINECT20
+        >>> ax = Figure().add_subplot()
+        >>> plot_skeleton(ax, torch.rand(20, 3), KINECT20, focus=torch.rand(20))
+        >>> len(ax.collections[0].get_paths())  # bones
+        19
+    """
+    lines, who, v = _matplotlib().collections.LineCollection, "plot_skeleton", layout.num_joints
+    body = _array(who, "joints", joints, f"V={v}, C")
+    require(body.shape[1] >= 2, who, "joints (V, C) with C of at least 2", body.shape)
+    heat = np.zeros(v) if focus is None else _unit(who, focus, f"V={v}")
+    seen = (body != 0).any(1)
+    at, bones = body[:, :2], [list(bone) for bone in layout.bones if seen[list(bone)].all()]
+    ax.add_collection(lines(at[bones], colors=_BONE, linewidths=0.3 * size, capstyle="round", zorder=2))
+    order = np.flatnonzero(seen)[np.argsort(heat[seen], kind="stable")]  # the joints that matter lie on top
+    ax.scatter(at[order, 0], at[order, 1], s=(size * (0.38 + 0.62 * heat[order])) ** 2, c=heat[order], vmin=0, vmax=1,
+               cmap=_colormap(), linewidths=(0.09 * size * heat[order]).tolist(), edgecolors="white", zorder=3)  # fmt: skip
+    if truth is not None:  # wide lines, and narrower white ones on top: what shows is the outline of their union
+        true = (_array(who, "truth", truth, f"V={v}") > 0) & seen
+        limbs = at[[bone for bone in bones if true[bone].all()] + [[j, j] for j in np.flatnonzero(true)]]
+        for wide, colour, above in ((1.5 * size + 2.4, _TRUTH, 1.0), (1.5 * size, "white", 1.1)):
+            ax.add_collection(lines(limbs, colors=colour, linewidths=wide, capstyle="round", zorder=above))
+    ax.set_aspect("equal")
+
+
+def plot_film_strip(
+    x: Values, focus: Values, layout: SkeletonLayout, *, frames: int = 8, title: str | None = None,
+    truth: Values | None = None, invert_y: bool = False,
+) -> Figure:  # fmt: skip
+    """Evenly spaced frames of a clip with the focus on the joints; the band below shows each frame's largest focus.
+
+    Shape:
+        x (C, T, V, M), focus and truth (M, T, V).
+
+    Args:
+        x: positions, C of at least 2.
+        focus: in [0, 1], at the frames of x.
+        layout: the skeleton.
+        frames: how many to draw, 1..T.
+        title: stands above.
+        truth: above 0 at the joints and frames that truly matter; a line is drawn around these.
+        invert_y: for image coordinates, whose y grows downwards.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ValueError: shapes that do not fit, a focus outside [0, 1], or a clip without any joint.
+
+    Example:
+        >>> from skeleton_focus.layouts import KINECT20
+        >>> figure = plot_film_strip(torch.rand(3, 16, 20, 2), torch.rand(2, 16, 20), KINECT20, frames=4)
+        >>> len(figure.axes)  # frames, band, colour bar
+        6
+
+    Reference:
+        STF (Ke et al., AAAI 2022), figure 2.
+    """
+    return _strips("plot_film_strip", x, {title or "": focus}, layout, frames, truth, invert_y)
+
+
+def plot_focus_comparison(
+    x: Values, focuses: Mapping[str, Values], layout: SkeletonLayout, *, frames: int = 8,
+    truth: Values | None = None, invert_y: bool = False,
+) -> Figure:  # fmt: skip
+    """One film strip a focus, titled by its key: two classes, two layers, or networks with and without STF.
+
+    Shape, Args and Raises as for :func:`plot_film_strip`.
+
+    Example:
+        >>> from skeleton_focus.layouts import KINECT20
+        >>> rows = {"touch head": torch.rand(1, 16, 20), "touch neck": torch.rand(1, 16, 20)}
+        >>> len(plot_focus_comparison(torch.rand(3, 16, 20, 1), rows, KINECT20, frames=4).axes)
+        11
+    """
+    require(len(focuses) > 0, "plot_focus_comparison", "at least one focus", "none")
+    return _strips("plot_focus_comparison", x, focuses, layout, frames, truth, invert_y)
+
+
+def plot_focus_map(
+    focus: Values, layout: SkeletonLayout, *, truth: Values | None = None, title: str | None = None
+) -> Figure:
+    """The focus as a joint x frame heat map, joints sorted by the layout's parts, one map a person.
+
+    Shape, Args and Raises as for :func:`plot_film_strip`.
+
+    Example:
+        >>> from skeleton_focus.layouts import KINECT20
+        >>> len(plot_focus_map(torch.rand(2, 16, 20), KINECT20).axes)  # persons, colour bar
+        3
+    """
+    mpl, who, v = _matplotlib(), "plot_focus_map", layout.num_joints
+    heat = _unit(who, focus, f"M, T, V={v}")
+    m, t, _ = heat.shape
+    true = None if truth is None else _array(who, "truth", truth, f"M={m}, T={t}, V={v}") > 0
+    groups: dict[str, list[int]] = {}
+    for part, members in {**layout.parts, "other": range(v)}.items():
+        groups[part] = [j for j in members if j not in sum(groups.values(), [])]
+    order, tall = sum(groups.values(), []), 0.165 * v
+    figure: Figure = mpl.figure.Figure((_WIDTH, m * (tall + 0.55)), dpi=200)
+    for person in range(m):
+        bottom = (m - 1 - person) * (tall + 0.55) + 0.22
+        ax = figure.add_axes(_inches(figure, 1.35, bottom, _WIDTH - _BAR - 2.5, tall))
+        ax.imshow(heat[person][:, order].T, cmap=_colormap(), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        ax.set_yticks(range(v), [layout.joints[j].replace("_", " ") for j in order])
+        ax.text(-1, v - 0.15, "frame", ha="right", va="top", fontsize=8, color=_MUTED)
+        _bare(ax)
+        start = 0
+        for part, group in groups.items():
+            if group:
+                ax.axhline(start - 0.5, color="white", linewidth=3)
+                ax.text(t, start + len(group) / 2 - 0.5, part.replace("_", " "), va="center", fontsize=8, color=_MUTED)
+            start += len(group)
+        if true is not None:  # nine cells a cell, so that the outline has square corners; white below, to show on dark
+            fine, edge = np.pad(true[person][:, order].T.repeat(9, 0).repeat(9, 1), 1).astype(float), 0.5 + 1 / 9
+            for wide, colour in ((3.5, "white"), (1.5, _TRUTH)):
+                ax.contour(fine, [0.5], colors=colour, linewidths=wide, extent=(-edge, t + edge - 1, -edge, v + edge - 1))
+        names = ([title] if title else []) + ([f"person {person + 1}"] if m > 1 else [])
+        figure.text(*_inches(figure, _SIDE, bottom + tall + 0.12)[:2], ", ".join(names), fontsize=11, color=_INK)
+    _legend(figure, min(2.0, tall), true is not None)
+    return figure
+
+
+def animate_focus(
+    x: Values, focus: Values, layout: SkeletonLayout, path: str | Path, *, fps: float = 15, title: str | None = None,
+    truth: Values | None = None, invert_y: bool = False,
+) -> Path:  # fmt: skip
+    """Write a clip with its focus as a GIF that plays for ever, ``fps`` frames a second, and return its path.
+
+    Shape, Args and Raises as for :func:`plot_film_strip`; ``path`` ends in ``.gif``, ``fps`` is at most 50.
+
+    Example:
+        >>> from skeleton_focus.layouts import KINECT20
+        >>> animate_focus(torch.rand(3, 2, 20, 1), torch.rand(1, 2, 20), KINECT20, "focus.mp4")
+        Traceback (most recent call last):
+            ...
+        ValueError: animate_focus: expected a path that ends in .gif, got focus.mp4
+    """
+    mpl, who, path = _matplotlib(), "animate_focus", Path(path)
+    require(path.suffix.lower() == ".gif", who, "a path that ends in .gif", path)
+    require(0 < fps <= 50, who, "fps above 0 and at most 50", fps)
+    figure, writer = mpl.figure.Figure((4.4, 4.0)), mpl.animation.PillowWriter(fps=fps)
+    _strips(who, x, {title or "": focus}, layout, [0], truth, invert_y, figure)  # refuses before a file is opened
+    with writer.saving(figure, str(path), dpi=110):
+        for t in range(x.shape[1]):
+            _strips(who, x, {title or "": focus}, layout, [t], truth, invert_y, figure)
+            writer.grab_frame()
+    return path
+
+
+def _strips(
+    who: str, x: Values, focuses: Mapping[str, Values], layout: SkeletonLayout, frames: int | list[int],
+    truth: Values | None, invert_y: bool, figure: Figure | None = None,
+) -> Figure:  # fmt: skip
+    """A row of frames and a band for each focus; on a new figure of the height they need, or on the one given."""
+    mpl, clip = _matplotlib(), _array(who, "x", x, f"C, T, V={layout.num_joints}, M")
+    c, t, v, m = clip.shape
+    require(c >= 2, who, "x (C, T, V, M) with C of at least 2", clip.shape)
+    heats = {title: _unit(who, focus, f"M={m}, T={t}, V={v}") for title, focus in focuses.items()}
+    true = None if truth is None else _array(who, "truth", truth, f"M={m}, T={t}, V={v}")
+    clip = clip * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None, None]
+    seen = clip[:2].transpose(1, 2, 3, 0)[(clip != 0).any(0)]  # (joints seen, 2)
+    require(len(seen) > 0, who, "a clip with joints", "zeros alone")
+    require(not isinstance(frames, int) or 1 <= frames <= t, who, f"frames in 1..{t}", frames)
+    shown = np.linspace(0, t - 1, frames).round().astype(int).tolist() if isinstance(frames, int) else frames
+    middle, half = (seen.max(0) + seen.min(0)) / 2, np.ptp(seen, axis=0) / 2
+    half += 0.12 * half.max() + 1e-6
+    wide = ((_WIDTH if figure is None else figure.get_figwidth()) - _SIDE - _BAR) / len(shown)
+    if figure is None:
+        tall = float(np.clip(wide * half[1] / half[0], 1.2, 3.0))
+        figure = mpl.figure.Figure((_WIDTH, len(heats) * (tall + 0.42) + 0.2), dpi=200)
+    figure.clear()
+    row = (figure.get_figheight() - 0.2) / len(heats)
+    tall = row - 0.42
+    gap = min(0.06, 0.1 * wide)
+    reach = np.array([wide - gap, tall]) * max(half / (wide - gap, tall))
+    for number, (title, heat) in enumerate(heats.items()):
+        last, bottom = number == len(heats) - 1, 0.32 + (len(heats) - 1 - number) * row
+        figure.text(*_inches(figure, _SIDE, bottom + tall + 0.1)[:2], title, fontsize=11, color=_INK)
+        for i, frame in enumerate(shown):
+            ax = figure.add_axes(_inches(figure, _SIDE + i * wide, bottom, wide - gap, tall))
+            for person in np.flatnonzero(clip.any((0, 1, 2))):
+                mark, size = None if true is None else true[person, frame], float(np.clip(4 * tall, 5, 12))
+                body = clip[:, frame, :, person].T
+                plot_skeleton(ax, body, layout, focus=heat[person, frame], truth=mark, size=size)
+            (left, base), (right, top) = middle - reach, middle + reach
+            ax.set(xlim=(left, right), ylim=(base, top), xticks=[], yticks=[], facecolor=_PANEL)
+            _bare(ax)
+        inset = wide / 2 - wide / 2 / (t - 1) * (len(shown) - 1) if len(shown) > 1 else 0.1  # ticks under their frames
+        band = figure.add_axes(_inches(figure, _SIDE + inset, bottom - 0.08, wide * len(shown) - 2 * inset, 0.08))
+        band.imshow(heat.max((0, 2))[None], cmap=_colormap(), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        band.set_xticks(shown, [f"frame {shown[0]}", *map(str, shown[1:])] if last else [""] * len(shown))
+        band.set_yticks([])
+        _bare(band)
+    _legend(figure, tall, true is not None)
+    return figure
+
+
+def _legend(figure: Figure, tall: float, truth: bool) -> None:
+    """The colour bar, ``tall`` inches, in the upper right corner, and above it what the outline means."""
+    mpl, (width, height) = _matplotlib(), figure.get_size_inches()
+    ax = figure.add_axes(_inches(figure, width - 0.5, height - 0.3 - tall, 0.1, tall))
+    bar = figure.colorbar(mpl.cm.ScalarMappable(cmap=_colormap()), cax=ax, ticks=[0, 0.5, 1])
+    ax.set_yticklabels(["0", "focus", "1"])
+    _bare(ax)
+    bar.outline.set_visible(False)
+    if truth:
+        ring = mpl.lines.Line2D([], [], color="white", marker="o", markersize=8, markeredgecolor=_TRUTH)
+        corner = _inches(figure, width - 0.05, height - 0.02)[:2]
+        figure.legend([ring], ["truth"], loc="upper right", bbox_to_anchor=corner, frameon=False, fontsize=9,
+                      labelcolor=_INK, borderpad=0.2, handletextpad=0)  # fmt: skip
+
+
+def _inches(figure: Figure, left: float, bottom: float, width: float = 0.0, height: float = 0.0) -> Box:
+    """A place on a figure, from inches to the shares of it that matplotlib wants."""
+    across, up = figure.get_size_inches()
+    return left / across, bottom / up, width / across, height / up
+
+
+def _bare(ax: Axes) -> None:
+    """No frame; small grey tick labels."""
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0, labelsize=8, labelcolor=_MUTED)
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib
+        import matplotlib.animation
+        import matplotlib.figure
+    except ImportError as error:
+        raise ImportError(message("plot", "matplotlib", "none", "pip install 'skeleton_focus[examples]'")) from error
+    return matplotlib
+
+
+def _colormap() -> Any:
+    """Light grey, then magma to its dark purple: lightness falls with the focus, so it reads without colour too."""
+    mpl = _matplotlib()
+    warm = mpl.colormaps["magma"](np.linspace(0.84, 0.2, 10))
+    return mpl.colors.LinearSegmentedColormap.from_list("focus", ["#d3d8df", "#dfdbdb", *warm])
+
+
+def _array(who: str, name: str, values: Values, axes: str) -> Array:
+    """Checked and as float64."""
+    tensor = torch.as_tensor(values).detach()
+    check_shape(who, name, tensor, axes)
+    require(bool(tensor.isfinite().all()), who, f"{name} to be finite", "NaN or infinity")
+    return tensor.double().cpu().numpy()
+
+
+def _unit(who: str, focus: Values, axes: str) -> Array:
+    """A focus, in [0, 1]."""
+    values = _array(who, "focus", focus, axes)
+    low, high = values.min(initial=0), values.max(initial=0)
+    require(low >= 0 and high <= 1, who, "a focus in [0, 1]", f"{low:.3g} to {high:.3g}", "see min_max_normalize")
+    return values

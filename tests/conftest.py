@@ -1,0 +1,68 @@
+"""What every test file shares: threads, the hypothesis profile, and the folders beside the repository."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from torch import Tensor
+
+torch.set_num_threads(2)
+settings.register_profile(
+    "repository", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repository")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _folder(name: str, holds: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}: {holds}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real NW-UCLA clips."""
+    return _folder("data/nw_ucla", "it holds NW-UCLA under its owners' terms and is no part of the repository")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of float64 outputs of the published code."""
+    return _folder("golden", "it holds the golden values and is no part of the repository")
+
+
+@pytest.fixture(scope="session")
+def golden_weights(golden: Path) -> Callable[[str], dict[str, Tensor]]:
+    """``golden_weights("ms_gcn")``: the published layer's state dict, filled by the rule of golden/README.md."""
+
+    def fill(layer: str) -> dict[str, Tensor]:
+        state = {}
+        for line in (golden / f"{layer}_state_dict.tsv").read_text().splitlines():
+            key, sizes = line.split("\t")
+            if key.endswith("num_batches_tracked"):
+                continue
+            shape = tuple(int(size) for size in sizes.split(","))
+            a = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
+            if key.endswith("running_var"):
+                a = 1 + 0.1 * abs(a)
+            elif key.endswith("running_mean") or (key.endswith("bias")):
+                a = 0.1 * a
+            elif key.endswith("weight") and len(shape) == 1:
+                a = 1 + 0.1 * a
+            elif key.endswith("A_res"):
+                a = 0.01 * a
+            else:
+                a = a / np.sqrt(np.prod(shape[1:]))
+            state[key] = torch.from_numpy(a)
+        return state
+
+    return fill

@@ -1,0 +1,145 @@
+"""Adjacencies against the published tables, the slow reference and a chain of three joints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import Bones, graphs, trees
+
+from skeleton_focus import (
+    KINECT20,
+    LAYOUTS,
+    NTU25,
+    SkeletonLayout,
+    hop_distance,
+    multi_scale_adjacency,
+    normalize_adjacency,
+    spatial_partition,
+    window_adjacency,
+)
+
+CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1)
+HALF_ROOT = 6**-0.5  # degrees 2 and 3, self-loops included
+
+
+def test_published_tables(golden: Path) -> None:
+    tables = np.load(golden / "adjacency.npz")
+    ours = {
+        "k_adjacency_normalized_ntu25_K13": (multi_scale_adjacency(NTU25, 13, dtype=torch.float64), 1e-6),
+        "g3d_adjacency_normalized_ntu25_window3_K6": (window_adjacency(NTU25, 3, 6, dtype=torch.float64), 1e-6),
+        "g3d_adjacency_normalized_ntu25_window5_K6": (window_adjacency(NTU25, 5, 6, dtype=torch.float64), 1e-6),
+        "spatial_partition_ntu25": (spatial_partition(NTU25, dtype=torch.float64), 0),
+        "spatial_partition_ucla20": (spatial_partition(KINECT20, dtype=torch.float64), 0),
+    }
+    assert sorted(tables) == sorted(ours)
+    for name, (adjacency, tolerance) in ours.items():  # float32 files to 1e-6, the partitions exactly
+        assert adjacency.shape == tables[name].shape, name
+        assert np.abs(adjacency.numpy() - tables[name]).max() <= tolerance, name
+
+
+@given(graphs(), st.integers(1, 6))
+def test_multi_scale_equals_the_slow_reference(bones: Bones, num_scales: int) -> None:
+    layout = SkeletonLayout.from_bones(bones)
+    hops = reference.hop_distance(layout.num_joints, bones)
+    assert np.array_equal(hop_distance(layout).numpy(), hops)
+    expected = reference.multi_scale_adjacency(layout.num_joints, bones, num_scales)
+    ours = multi_scale_adjacency(layout, num_scales, dtype=torch.float64)
+    assert np.abs(ours.numpy() - expected).max() < 1e-14
+
+
+@given(st.data(), trees())
+def test_partition_equals_the_slow_reference(data: st.DataObject, bones: Bones) -> None:
+    layout = SkeletonLayout.from_bones(bones, center=data.draw(st.integers(0, len(bones))))
+    children = [(j, p) for j, p in enumerate(layout.parents) if j != p]
+    expected = reference.spatial_partition(layout.num_joints, children)
+    assert np.abs(spatial_partition(layout, dtype=torch.float64).numpy() - expected).max() < 1e-15
+
+
+@given(trees(5), st.integers(1, 4), st.integers(1, 5))
+def test_a_window_is_a_graph_of_its_own(bones: Bones, window: int, num_scales: int) -> None:
+    layout = SkeletonLayout.from_bones(bones)
+    size = layout.num_joints
+    links = [(t * size + v, u * size + w) for t in range(window) for u in range(window) for v in range(size)
+             for w in range(size) if (v == w and t < u) or (v, w) in bones]  # fmt: skip
+    expected = reference.multi_scale_adjacency(window * size, links, num_scales)
+    ours = window_adjacency(layout, window, num_scales, dtype=torch.float64)
+    assert ours.shape == expected.shape and np.abs(ours.numpy() - expected).max() < 1e-14
+
+
+def test_a_chain_of_three_by_hand() -> None:
+    assert hop_distance(CHAIN).tolist() == [[0, 1, 2], [1, 0, 1], [2, 1, 0]]
+    assert hop_distance(CHAIN).dtype == torch.int64
+    expected = torch.tensor([
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0.5, HALF_ROOT, 0], [HALF_ROOT, 1 / 3, HALF_ROOT], [0, HALF_ROOT, 0.5]],
+        [[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]],
+    ])  # fmt: skip
+    torch.testing.assert_close(multi_scale_adjacency(CHAIN, 3), expected)
+    partition = [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0, 0, 0], [1, 0, 1], [0, 0, 0]],  # joints 0 and 2 take from their parent 1
+        [[0, 0.5, 0], [0, 0, 0], [0, 0.5, 0]],  # joint 1 takes the mean of its children
+    ]
+    assert spatial_partition(CHAIN).tolist() == partition
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=lambda layout: layout.name)
+def test_a_scale_beyond_the_longest_path_is_the_identity(layout: SkeletonLayout) -> None:
+    longest = int(hop_distance(layout).max())
+    scales = multi_scale_adjacency(layout, longest + 3)
+    eye = torch.eye(layout.num_joints)
+    assert torch.equal(scales[0], eye)
+    assert all(torch.equal(scale, eye) for scale in scales[longest + 1 :])
+    assert not any(torch.equal(scale, eye) for scale in scales[1 : longest + 1])
+
+
+def test_ntu_is_empty_from_hop_twelve_on() -> None:
+    assert int(hop_distance(NTU25).max()) == 11
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dtype_as_asked(dtype: torch.dtype) -> None:
+    assert multi_scale_adjacency(CHAIN, 2, dtype=dtype).dtype == dtype
+    assert window_adjacency(CHAIN, 2, 2, dtype=dtype).dtype == dtype
+    assert spatial_partition(CHAIN, dtype=dtype).dtype == dtype
+    assert normalize_adjacency(torch.ones(2, 2, dtype=dtype)).dtype == dtype
+
+
+def test_normalize_by_hand() -> None:
+    linked = torch.tensor([[0.0, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    root = 0.5**0.5
+    symmetric = torch.tensor([[0, root, root, 0], [root, 0, 0, 0], [root, 0, 0, 0], [0, 0, 0, 0]])
+    torch.testing.assert_close(normalize_adjacency(linked), symmetric)
+    torch.testing.assert_close(normalize_adjacency(linked, "symmetric"), symmetric)
+    column = torch.tensor([[0, 1, 1, 0], [0.5, 0, 0, 0], [0.5, 0, 0, 0], [0, 0, 0, 0]])
+    assert torch.equal(normalize_adjacency(linked, "column"), column)
+    before = linked.clone()
+    both = normalize_adjacency(torch.stack([linked, torch.eye(4)]), "column")
+    assert torch.equal(both, torch.stack([column, torch.eye(4)])) and torch.equal(linked, before)
+
+
+def test_columns_of_the_partition_add_up_to_one_or_nothing() -> None:
+    for layout in LAYOUTS.values():
+        sums = spatial_partition(layout, dtype=torch.float64).sum(1)
+        assert ((sums - 1).abs().lt(1e-12) | (sums == 0)).all()
+        assert (sums[1] == 0).sum() == 1 and sums[1, layout.center] == 0  # the centre alone has no parent
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match=r"^multi_scale_adjacency: expected num_scales of at least 1, got 0$"):
+        multi_scale_adjacency(NTU25, 0)
+    with pytest.raises(ValueError, match=r"^window_adjacency: expected a window of at least 1 frame, got 0$"):
+        window_adjacency(NTU25, 0, 2)
+    with pytest.raises(ValueError, match=r"^normalize_adjacency: expected how to be one of .*'column', got 'row'$"):
+        normalize_adjacency(torch.eye(2), "row")
+
+
+def test_the_window_error_names_its_own_function() -> None:
+    with pytest.raises(ValueError, match=r"^window_adjacency: expected num_scales of at least 1, got 0$"):
+        window_adjacency(NTU25, 3, 0)

@@ -1,0 +1,59 @@
+"""The one form of error: who refuses, what was expected, what came."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from skeleton_focus._checks import check_adjacency, check_choice, check_shape, message, require
+
+
+def test_message_is_spelled_in_one_form() -> None:
+    assert message("who", "a b", 3) == "who: expected a b, got 3"
+    assert message("who", "a b", (1, 2), "do c") == "who: expected a b, got (1, 2); do c"
+
+
+def test_require_passes_what_holds_and_refuses_the_rest() -> None:
+    require(True, "who", "nothing", 0)
+    with pytest.raises(ValueError, match=r"^who: expected an odd kernel, got 4; take 3$"):
+        require(False, "who", "an odd kernel", 4, "take 3")
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("N, C=3, T, V=25", (8, 3, 64, 25)), ("N, C=3, T, V=25", (0, 3, 0, 25)), ("N", (5,)), ("N*M, T', V", (4, 2, 1))],
+)
+def test_a_shape_that_fits(axes: str, shape: tuple[int, ...]) -> None:
+    check_shape("who", "x", torch.empty(shape), axes)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [
+        ("N, C=3, T, V=25", (8, 3, 64, 17)),
+        ("N, C=3, T, V=25", (8, 4, 64, 25)),
+        ("N, C=3, T, V=25", (3, 64, 25)),
+        ("N, C=3, T, V=25", (8, 3, 64, 25, 1)),
+        ("N", ()),
+        ("N=2", (3,)),
+        ("V=2", (20,)),
+    ],
+)
+def test_a_shape_that_does_not_fit(axes: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"who: expected x ({axes}), got {shape}") + "$"):
+        check_shape("who", "x", torch.empty(shape), axes)
+
+
+def test_choice() -> None:
+    check_choice("who", "score", "b", ("a", "b"))
+    with pytest.raises(ValueError, match=r"^who: expected score to be one of 'a', 'b', got 'c'$"):
+        check_choice("who", "score", "c", ("a", "b"))
+
+
+def test_adjacency() -> None:
+    check_adjacency("who", torch.zeros(1, 4, 4))
+    for shape in [(4, 4), (0, 4, 4), (3, 4, 5), (2, 3, 4, 4), ()]:
+        with pytest.raises(ValueError, match=re.escape(f"who: expected an adjacency (K, V, V), got {shape}")):
+            check_adjacency("who", torch.zeros(shape))

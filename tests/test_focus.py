@@ -1,0 +1,279 @@
+"""STF equation 2: closed form, automatic differentiation, the slow reference and captum agree."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+from captum.attr import LayerGradCam
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+
+from skeleton_focus import (
+    FeatureTap,
+    class_score,
+    grad_cam,
+    linear_head_focus,
+    mask_by_focus,
+    min_max_normalize,
+    resize_focus,
+)
+
+SIZES = [(1, 2, 3, 4, 5), (3, 4, 5, 6, 2), (2, 3, 1, 2, 1)]  # N, C, T, V, M
+
+
+def draw(n: int, c: int, t: int, v: int, m: int, classes: int = 6, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (N*M, C, T, V), a head's weight, and classes to explain; float64."""
+    random = torch.Generator().manual_seed(seed)
+    features = torch.rand(n * m, c, t, v, generator=random, dtype=torch.float64) - 0.2
+    weight = torch.randn(classes, c, generator=random, dtype=torch.float64)
+    return features, weight, torch.randint(classes, (n,), generator=random)
+
+
+def head(features: Tensor, weight: Tensor, persons: int) -> Tensor:
+    rows, c, t, v = features.shape
+    return features.view(rows // persons, persons, c, t, v).mean((1, 3, 4)) @ weight.T
+
+
+@pytest.mark.parametrize("score", ["log_odds", "probability"])
+@pytest.mark.parametrize("size", SIZES)
+def test_closed_form_is_autograd_is_the_reference(size: tuple[int, ...], score: str) -> None:
+    features, weight, classes = draw(*size)
+    persons = size[-1]
+    features.requires_grad_()
+    logits = head(features, weight, persons)
+    by_autograd = grad_cam(class_score(logits, classes, score), features, num_persons=persons)
+    closed = linear_head_focus(features, weight, logits, classes, num_persons=persons, score=score)
+    slow = reference.focus_linear_head(
+        features.detach().numpy(), weight.numpy(), np.zeros(len(weight)), classes.tolist(), persons, score=score
+    )
+    assert by_autograd.shape == (size[0], persons, size[2], size[3])
+    torch.testing.assert_close(by_autograd, closed.detach(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(closed.detach().numpy(), slow, rtol=0, atol=1e-12)
+    assert closed.max() == 1  # the draw leaves something positive, so this compares more than zeros
+
+
+def test_unnormalized_scales_differ_by_p_times_one_minus_p() -> None:
+    features, weight, classes = draw(3, 4, 5, 6, 2)
+    logits = head(features, weight, 2)
+    odds, probability = (
+        linear_head_focus(features, weight, logits, classes, num_persons=2, score=score, normalize=False)
+        for score in ("log_odds", "probability")
+    )
+    p = logits.softmax(1).gather(1, classes[:, None])[:, :, None, None]
+    torch.testing.assert_close(probability, odds * p * (1 - p))
+    assert odds.max() > 0
+
+
+def test_an_earlier_layer_against_central_differences() -> None:
+    random = torch.Generator().manual_seed(3)
+    features = torch.randn(2, 3, 2, 3, generator=random, dtype=torch.float64, requires_grad=True)
+    mix = torch.randn(4, 3, generator=random, dtype=torch.float64)
+
+    def score(x: Tensor) -> Tensor:
+        return class_score((torch.einsum("kc,nctv->nk", mix, (x * 1.3).tanh() ** 2)).view(1, 2, 4).sum(1), torch.tensor([2]))
+
+    focus = grad_cam(score(features), features, num_persons=2)
+    slow = reference.focus_by_differences(
+        lambda x: score(torch.from_numpy(np.asarray(x))).detach().numpy(), features.detach().numpy(), 2
+    )
+    np.testing.assert_allclose(focus.numpy(), slow, rtol=0, atol=1e-7)
+    assert focus.max() == 1
+
+
+def test_captum_agrees() -> None:
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 7, 1))
+            self.fc = nn.Linear(7, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.body(x).mean((2, 3)))
+
+    net, x, classes = Net().double(), torch.randn(4, 3, 6, 7, dtype=torch.float64), torch.tensor([0, 1, 2, 4])
+
+    def score(z: Tensor) -> Tensor:
+        return class_score(z, classes)[:, None]
+
+    oracle = LayerGradCam(lambda x: score(net(x)), net.body).attribute(x, target=0, relu_attributions=True)
+    with FeatureTap(net, ["body"]) as tap:
+        logits = net(x)
+    mine = linear_head_focus(tap["body"], net.fc.weight, logits, classes)
+    torch.testing.assert_close(mine, min_max_normalize(oracle), rtol=0, atol=1e-12)
+    torch.testing.assert_close(grad_cam(class_score(logits, classes), tap["body"]), mine.detach(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("how", ["closed", "autograd"])
+def test_a_confident_prediction_keeps_its_focus(how: str) -> None:
+    """Logit margin 60: the probability is 1 in float32 and its own gradient is gone."""
+    features, weight, _ = draw(4, 6, 5, 7, 1, seed=5)
+    logits = head(features, weight, 1)
+    classes = logits.argmax(1)
+    margin = (logits.topk(2).values @ torch.tensor([1.0, -1.0], dtype=torch.float64)).min()
+    weight = weight * (60 / margin)
+
+    def focus(dtype: torch.dtype, score: str) -> Tensor:
+        x = features.to(dtype).requires_grad_()
+        z = head(x, weight.to(dtype), 1)
+        if how == "closed":
+            return linear_head_focus(x, weight.to(dtype), z, classes, score=score).detach()
+        return grad_cam(class_score(z, classes, score), x)
+
+    exact, single = focus(torch.float64, "log_odds"), focus(torch.float32, "log_odds")
+    assert exact.amax((1, 2, 3)).eq(1).all()
+    assert (single.double() - exact).abs().max() < 1e-4
+    vanished = focus(torch.float32, "probability")
+    assert vanished.isfinite().all()
+    assert (vanished.double() - exact).abs().max() > 1e-2  # what the log-odds are for
+
+
+def test_second_derivatives() -> None:
+    features, weight, classes = draw(2, 3, 2, 3, 2)
+
+    def closed(x: Tensor, w: Tensor) -> Tensor:
+        return linear_head_focus(x, w, head(x, w, 2), classes, num_persons=2, normalize=False)
+
+    def twice(x: Tensor, w: Tensor) -> Tensor:
+        score = class_score(head(x.tanh(), w, 2), classes)
+        return grad_cam(score, x, num_persons=2, normalize=False, create_graph=True)
+
+    inputs = (features.requires_grad_(), weight.requires_grad_())
+    assert gradcheck(closed, inputs)
+    assert gradgradcheck(closed, inputs)
+    assert gradcheck(twice, inputs)
+
+
+def test_grad_is_left_untouched() -> None:
+    features, weight, classes = draw(2, 3, 2, 3, 1)
+    features.requires_grad_()
+    weight.requires_grad_()
+    grad_cam(class_score(head(features, weight, 1), classes), features)
+    assert features.grad is None
+    assert weight.grad is None
+
+
+@given(
+    values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=6, max_size=6),
+    scale=st.floats(0.5, 8.0),
+)
+def test_min_max_is_bounded_and_ignores_scale(values: list[float], scale: float) -> None:
+    q = torch.tensor(values, dtype=torch.float64).view(1, 1, 2, 3)
+    out = min_max_normalize(q)
+    assert out.isfinite().all()
+    assert out.min() >= 0
+    assert out.max() <= 1
+    np.testing.assert_allclose(out[0].numpy(), reference.min_max(q[0].numpy()), atol=1e-9)
+    torch.testing.assert_close(min_max_normalize(scale * q), out, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -1e30, 1e-40])
+def test_a_constant_map_gives_zeros_and_a_zero_gradient(value: float) -> None:
+    q = torch.full((2, 1, 3, 4), value, requires_grad=True)
+    out = min_max_normalize(q)
+    assert out.eq(0).all()
+    (out**2).sum().backward()
+    assert q.grad is not None
+    assert q.grad.eq(0).all()
+
+
+def test_constant_features_give_a_zero_focus_and_a_zero_gradient() -> None:
+    x = torch.ones(2, 3, 4, 5, requires_grad=True)
+    weight = torch.randn(4, 3, requires_grad=True)
+    focus = linear_head_focus(x, weight, head(x, weight, 1), torch.tensor([0, 1]))
+    focus.sum().backward()
+    assert focus.eq(0).all()
+    assert x.grad is not None
+    assert x.grad.eq(0).all()
+
+
+@pytest.mark.parametrize(("short", "frames"), [(1, 5), (3, 3), (3, 7), (8, 3), (4, 1)])
+def test_resize(short: int, frames: int) -> None:
+    q = torch.rand(2, 2, short, 3, dtype=torch.float64)
+    np.testing.assert_allclose(resize_focus(q, frames).numpy(), reference.resize_frames(q.numpy(), frames), atol=1e-12)
+
+
+def test_mask() -> None:
+    x, q = torch.randn(2, 4, 5, 3, 2, dtype=torch.float64), torch.rand(2, 2, 5, 3, dtype=torch.float64)
+    np.testing.assert_allclose(mask_by_focus(x, q).numpy(), reference.mask_by_focus(x.numpy(), q.numpy()), atol=1e-14)
+    assert torch.equal(mask_by_focus(x, torch.zeros_like(q)), x)
+    assert mask_by_focus(x, torch.ones_like(q)).eq(0).all()
+
+
+def test_relabelling_joints_permutes_the_focus_and_batches_do_not_mix() -> None:
+    features, weight, classes = draw(3, 4, 5, 6, 2)
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    logits = head(features, weight, 2)
+    focus = linear_head_focus(features, weight, logits, classes, num_persons=2)
+    permuted = linear_head_focus(features[..., order], weight, logits, classes, num_persons=2)
+    torch.testing.assert_close(permuted, focus[..., order])
+    alone = linear_head_focus(features[2:4], weight, logits[1:2], classes[1:2], num_persons=2)
+    torch.testing.assert_close(alone, focus[1:2])
+
+
+def test_half_precision_features_give_a_float32_focus() -> None:
+    features, weight, classes = draw(2, 3, 4, 5, 1)
+    half = features.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        focus = linear_head_focus(half, weight.bfloat16(), head(half, weight.bfloat16(), 1), classes)
+    assert focus.dtype == torch.float32
+    exact = linear_head_focus(half.float(), weight.bfloat16().float(), head(half, weight.bfloat16(), 1).float(), classes)
+    torch.testing.assert_close(focus, exact)
+
+
+ERRORS = [
+    (lambda f, w, y: class_score(torch.zeros(2, 3), y[:1]), r"class_score: expected classes \(N=2\), got \(1,\)"),
+    (lambda f, w, y: class_score(torch.zeros(2, 1), y), "class_score: expected logits of at least 2 classes, got 1"),
+    (lambda f, w, y: class_score(torch.zeros(2, 3), y, "logit"), "expected score to be one of 'log_odds', 'probability'"),
+    (lambda f, w, y: linear_head_focus(f, w[:, :1], head(f, w, 1), y), r"expected weight \(classes=6, C=3\), got \(6, 1\)"),
+    (lambda f, w, y: linear_head_focus(f, w, head(f, w, 1), y, num_persons=2), r"features \(N\*M=4, C, T, V\), got \(2"),
+    (lambda f, w, y: grad_cam(head(f, w, 1)[:, 0], f), "expected a score and features with gradients on"),
+    (lambda f, w, y: grad_cam(w.requires_grad_()[:2, 0], f.requires_grad_()), "expected a score that depends on the feat"),
+    (lambda f, w, y: resize_focus(torch.zeros(1, 1, 2, 2), 0), "resize_focus: expected at least 1 frame, got 0"),
+    (lambda f, w, y: resize_focus(torch.zeros(1, 2, 2), 3), r"expected focus \(N, M, T', V\), got \(1, 2, 2\)"),
+    (lambda f, w, y: min_max_normalize(torch.zeros(3)), r"expected focus \(N, M, T, V\), got \(3,\)"),
+    (
+        lambda f, w, y: mask_by_focus(torch.zeros(1, 3, 4, 5, 2), torch.zeros(1, 1, 4, 5)),
+        r"expected focus \(N=1, M=2, T', V=5\), got \(1, 1, 4, 5\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "text"), ERRORS)
+def test_errors(call: object, text: str) -> None:
+    features, weight, classes = draw(2, 3, 4, 5, 1)
+    with pytest.raises(ValueError, match=text):
+        call(features, weight, classes)  # type: ignore[operator]
+
+
+class TestFeatureTap:
+    net = nn.ModuleDict({"used": nn.Linear(2, 3), "unused": nn.Linear(2, 2), "pair": nn.LSTM(2, 2)})
+
+    def test_hooks_go_even_after_an_exception(self) -> None:
+        with pytest.raises(RuntimeError, match="boom"), FeatureTap(self.net, ["used"]):
+            raise RuntimeError("boom")
+        assert len(self.net["used"]._forward_hooks) == 0
+
+    def test_a_layer_that_did_not_run_or_ran_twice(self) -> None:
+        with FeatureTap(self.net, ["used", "unused"]) as tap:
+            self.net["used"](torch.zeros(1, 2))
+            self.net["used"](torch.zeros(1, 2))
+        with pytest.raises(ValueError, match="expected layer 'unused' to run once, got 0 runs; take a layer that the mod"):
+            tap["unused"]
+        with pytest.raises(ValueError, match="expected layer 'used' to run once, got 2 runs"):
+            tap["used"]
+
+    def test_a_layer_without_a_tensor(self) -> None:
+        with FeatureTap(self.net, ["pair"]) as tap:
+            self.net["pair"](torch.zeros(1, 1, 2))
+        with pytest.raises(ValueError, match="expected layer 'pair' to give a tensor, got tuple"):
+            tap["pair"]
+
+    def test_an_unknown_name_names_its_neighbours(self) -> None:
+        with pytest.raises(ValueError, match="expected the name of a layer, got 'use'; ModuleDict has 'used', 'unused'"):
+            FeatureTap(self.net, ["use"])
+        with pytest.raises(ValueError, match="got 'zzz'; ModuleDict has 'used', 'unused', 'pair'"):
+            FeatureTap(self.net, ["zzz"])

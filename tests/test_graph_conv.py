@@ -1,0 +1,249 @@
+"""Graph convolutions against plain loops, limiting cases and the published MS-GCN."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from skeleton_focus import (
+    KINECT20,
+    NTU25,
+    GraphConv,
+    MultiScaleGraphConv,
+    graph_conv,
+    multi_scale_adjacency,
+    spatial_partition,
+)
+
+SIZES = [(4, 2), (3, 3), (2, 5)]  # C > O, C = O, C < O: both orders of mixing and aggregating
+A = spatial_partition(KINECT20)
+
+
+def draw(*shape: int, seed: int = 0, grad: bool = False) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape)).requires_grad_(grad)
+
+
+def problem(channels: int, outputs: int, *, per_sample: bool, n: int = 2, t: int = 3, v: int = 4, k: int = 3):
+    adjacency = draw(n, k, v, v, seed=3) if per_sample else draw(k, v, v, seed=3)
+    return draw(n, channels, t, v, seed=1), draw(k, outputs, channels, seed=2), adjacency, draw(outputs, seed=4)
+
+
+@pytest.mark.parametrize(("channels", "outputs"), SIZES)
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_equals_the_slow_reference(channels: int, outputs: int, per_sample: bool, with_bias: bool) -> None:
+    x, weight, adjacency, bias = problem(channels, outputs, per_sample=per_sample)
+    given_bias = bias if with_bias else None
+    expected = reference.graph_conv(x, weight, adjacency, given_bias)
+    ours = graph_conv(x, weight, adjacency, given_bias)
+    assert ours.shape == expected.shape and np.abs(ours.numpy() - expected).max() < 1e-12
+
+
+def test_a_chain_of_three_by_hand() -> None:
+    carry = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 0, 0]])  # A[v, w]: joint 0 to 1, joint 1 to 2
+    x = torch.tensor([1.0, 10.0, 100.0]).view(1, 1, 1, 3)
+    assert graph_conv(x, torch.ones(1, 1, 1), carry[None]).flatten().tolist() == [0, 1, 10]
+    two = graph_conv(x, torch.ones(1, 2, 1) * torch.tensor([[[2.0], [3.0]]]), carry[None], torch.tensor([0.0, 7.0]))
+    assert two.flatten().tolist() == [0, 2, 20, 7, 10, 37]
+
+
+@pytest.mark.parametrize(("channels", "outputs"), SIZES)
+def test_module_equals_function(channels: int, outputs: int) -> None:
+    x, weight, adjacency, _ = problem(channels, outputs, per_sample=False)
+    conv = GraphConv(channels, outputs, adjacency, learn_adjacency=True).double()
+    with torch.no_grad():
+        conv.weight.copy_(weight)
+        conv.correction.normal_()
+    expected = graph_conv(x, weight, adjacency + conv.correction, conv.bias)
+    assert torch.equal(conv(x), expected)
+    plain = GraphConv(channels, outputs, adjacency, bias=False).double()
+    assert plain.bias is None and plain.correction is None
+    assert torch.equal(plain(x), graph_conv(x, plain.weight, adjacency))
+
+
+def test_multi_scale_is_conv_norm_relu() -> None:
+    torch.manual_seed(0)
+    x, layer = torch.randn(2, 3, 4, 20), MultiScaleGraphConv(3, 6, A)
+    expected = F.relu(nn.BatchNorm2d(6)(layer.conv(x)))
+    torch.testing.assert_close(layer(x), expected)
+    assert layer.conv.bias is None and layer.conv.correction is not None
+    assert MultiScaleGraphConv(3, 6, A, learn_adjacency=False).conv.correction is None
+
+
+@pytest.mark.parametrize(("channels", "outputs"), [(2, 1), (2, 2), (1, 2)])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_gradients_of_first_and_second_order(channels: int, outputs: int, per_sample: bool) -> None:
+    tensors = problem(channels, outputs, per_sample=per_sample, t=2, v=3, k=2)
+    inputs = tuple(tensor.requires_grad_() for tensor in tensors)
+    assert torch.autograd.gradcheck(graph_conv, inputs)
+    assert torch.autograd.gradgradcheck(graph_conv, inputs)
+
+
+@given(order=st.permutations(range(5)), sizes=st.sampled_from(SIZES), per_sample=st.booleans())
+def test_relabelling_joints_permutes_the_output(order: list[int], sizes: tuple[int, int], per_sample: bool) -> None:
+    x, weight, adjacency, bias = problem(*sizes, per_sample=per_sample, v=5)
+    relabelled = graph_conv(x[..., order], weight, adjacency[..., order, :][..., order], bias)
+    torch.testing.assert_close(relabelled, graph_conv(x, weight, adjacency, bias)[..., order], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("channels", "outputs"), SIZES)
+def test_a_sample_does_not_depend_on_its_batch(channels: int, outputs: int) -> None:
+    x, weight, adjacency, bias = problem(channels, outputs, per_sample=True, n=4)
+    whole = graph_conv(x, weight, adjacency, bias)
+    for n in range(4):
+        alone = graph_conv(x[n : n + 1], weight, adjacency[n : n + 1], bias)
+        torch.testing.assert_close(whole[n : n + 1], alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("channels", "outputs"), SIZES)
+def test_identity_adjacency_is_a_pointwise_convolution(channels: int, outputs: int) -> None:
+    x, weight, _, bias = problem(channels, outputs, per_sample=False, k=1)
+    expected = F.conv2d(x, weight[0, :, :, None, None], bias)
+    torch.testing.assert_close(graph_conv(x, weight, torch.eye(4).double()[None], bias), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("channels", "outputs"), SIZES)
+def test_memory_format_does_not_matter(channels: int, outputs: int) -> None:
+    x, weight, adjacency, bias = problem(channels, outputs, per_sample=False)
+    expected = graph_conv(x, weight, adjacency, bias)
+    last = x.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(graph_conv(last, weight, adjacency, bias), expected, rtol=0, atol=1e-12)
+    turned = x.transpose(2, 3).contiguous().transpose(2, 3)
+    torch.testing.assert_close(graph_conv(turned, weight, adjacency, bias), expected, rtol=0, atol=1e-12)
+
+
+def test_published_ms_gcn(golden: Path, golden_weights: Callable[[str], dict[str, Tensor]]) -> None:
+    expected = np.load(golden / "ms_g3d.npz")["ms_gcn.out_seed1_N2_C5_T6_V25_K13_O12"]
+    state = golden_weights("ms_gcn")
+    layer = MultiScaleGraphConv(5, 12, multi_scale_adjacency(NTU25, 13)).double().eval()
+    norm = {name: state[f"mlp.layers.1.{name}"] for name in ("weight", "bias", "running_mean", "running_var")}
+    norm["running_mean"] = norm["running_mean"] - state["mlp.layers.0.bias"]  # ours has no bias before BatchNorm
+    missing = layer.load_state_dict(
+        {
+            # published rows are (k, target) and columns sources; ours is A[k, source, target]
+            "conv.correction": state["A_res"].view(13, 25, 25).transpose(1, 2),
+            "conv.weight": state["mlp.layers.0.weight"].view(12, 13, 5).transpose(0, 1),  # columns k * C + c
+            **{f"norm.{name}": value for name, value in norm.items()},
+        },
+        strict=False,
+    )
+    assert set(missing.missing_keys) == {"conv.adjacency", "norm.num_batches_tracked"} and not missing.unexpected_keys
+    ours = layer(draw(2, 5, 6, 25, seed=1)).detach().numpy()
+    assert ours.shape == expected.shape and np.abs(ours - expected).max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("shapes", "error"),
+    [
+        (((2, 3, 4, 5), (3, 6), (2, 5, 5)), "weight (K, O, C), got (3, 6)"),
+        (((2, 3, 4), (2, 6, 3), (2, 5, 5)), "x (N, C=3, T, V=5), got (2, 3, 4)"),
+        (((2, 4, 4, 5), (2, 6, 3), (2, 5, 5)), "x (N, C=3, T, V=5), got (2, 4, 4, 5)"),
+        (((2, 3, 4, 6), (2, 6, 3), (2, 5, 5)), "x (N, C=3, T, V=5), got (2, 3, 4, 6)"),
+        (((2, 3, 4, 5), (2, 6, 3), (3, 5, 5)), "adjacency (K=2, V=5, V=5), got (3, 5, 5)"),
+        (((2, 3, 4, 5), (2, 6, 3), (2, 4, 5)), "adjacency (K=2, V=5, V=5), got (2, 4, 5)"),
+        (((2, 3, 4, 5), (2, 6, 3), (3, 2, 5, 5)), "adjacency (N=2, K=2, V=5, V=5), got (3, 2, 5, 5)"),
+        (((2, 3, 4, 5), (2, 6, 3), (5, 5)), "adjacency (N=2, K=2, V=5, V=5), got (5, 5)"),
+    ],
+)
+def test_shapes_that_do_not_fit(shapes: tuple[tuple[int, ...], ...], error: str) -> None:
+    with pytest.raises(ValueError, match=re.escape("graph_conv: expected " + error)):
+        graph_conv(*(torch.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize(("channels", "outputs"), SIZES)
+@pytest.mark.parametrize("wrong", [(1,), (7,), (1, 1)])
+def test_a_bias_that_does_not_fit(channels: int, outputs: int, wrong: tuple[int, ...]) -> None:
+    x, weight, adjacency, _ = problem(channels, outputs, per_sample=False)
+    with pytest.raises(ValueError, match=rf"^graph_conv: expected bias \(O={outputs}\), got "):
+        graph_conv(x, weight, adjacency, torch.zeros(wrong).double())
+
+
+@pytest.mark.parametrize("layer", [GraphConv, MultiScaleGraphConv])
+def test_layers_refuse_when_built_and_at_the_door(layer: type[nn.Module]) -> None:
+    for shape in [(20, 20), (0, 20, 20), (3, 20, 25)]:
+        with pytest.raises(ValueError, match=re.escape(f"GraphConv: expected an adjacency (K, V, V), got {shape}")):
+            layer(3, 8, torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"^GraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"):
+        layer(3, 8, A)(torch.zeros(2, 3, 8, 25))
+
+
+LAYERS: list[Callable[[], nn.Module]] = [
+    lambda: GraphConv(3, 8, A),
+    lambda: GraphConv(3, 2, A, learn_adjacency=True, bias=False),
+    lambda: MultiScaleGraphConv(3, 8, A),
+]
+
+
+@pytest.mark.parametrize("build", LAYERS)
+def test_copies_give_the_same_output(build: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    layer, other, x = build().eval(), build().eval(), torch.randn(2, 3, 4, 20)
+    expected = layer(x)
+    assert not torch.equal(other(x), expected)
+    other.load_state_dict(layer.state_dict())
+    for copied in (other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(copied(x), expected)
+
+
+@pytest.mark.parametrize("build", LAYERS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_dtype_follows_the_input(build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, x = build().eval(), torch.randn(2, 3, 4, 20)
+    expected = layer(x)
+    low = layer.to(dtype)(x.to(dtype))
+    assert low.dtype == dtype
+    torch.testing.assert_close(low.float(), expected, rtol=0.05, atol=0.1)
+
+
+@pytest.mark.parametrize("build", LAYERS)
+def test_an_empty_batch(build: Callable[[], nn.Module]) -> None:
+    layer = build().eval()
+    assert layer(torch.zeros(0, 3, 4, 20)).shape == (0, *layer(torch.zeros(1, 3, 4, 20)).shape[1:])
+
+
+def test_the_adjacency_is_a_buffer_of_its_own() -> None:
+    source = A.clone()
+    conv = GraphConv(3, 8, source, learn_adjacency=True)
+    assert [name for name, _ in conv.named_buffers()] == ["adjacency"]
+    assert sorted(name for name, _ in conv.named_parameters()) == ["bias", "correction", "weight"]
+    source.zero_()
+    assert torch.equal(conv.adjacency, A)
+    assert conv.double().adjacency.dtype == torch.float64
+
+
+def test_weights_at_the_start() -> None:
+    torch.manual_seed(0)
+    conv = GraphConv(64, 96, A, learn_adjacency=True)
+    bound = (3 * 64) ** -0.5
+    assert conv.weight.abs().max() <= 3**0.5 * bound and conv.bias.abs().max() <= bound
+    assert conv.weight.std().item() == pytest.approx(bound, rel=0.02)
+    assert 0 < conv.correction.abs().max() <= 1e-6
+    before = conv.weight.clone()
+    conv.reset_parameters()
+    assert not torch.equal(conv.weight, before)
+
+
+def test_forward_changes_nothing() -> None:
+    layer, x = GraphConv(3, 8, A, learn_adjacency=True), torch.randn(2, 3, 4, 20)
+    state, kept, attributes = copy.deepcopy(layer.state_dict()), x.clone(), set(vars(layer))
+    layer(x)
+    assert torch.equal(x, kept) and set(vars(layer)) == attributes
+    assert all(torch.equal(value, state[name]) for name, value in layer.state_dict().items())
+
+
+def test_repr_shows_the_sizes() -> None:
+    assert repr(GraphConv(3, 8, A)) == "GraphConv(3, 8, subsets=3, joints=20, learn_adjacency=False)"
+    assert "GraphConv(3, 8, subsets=3, joints=20, learn_adjacency=True)" in repr(MultiScaleGraphConv(3, 8, A))

@@ -1,0 +1,158 @@
+"""STF equations 3 to 6 against the slow reference, and what a weighted sum must keep."""
+
+from collections.abc import Callable
+
+import pytest
+import reference
+import torch
+from torch import Tensor, nn
+from torch.autograd import gradcheck
+
+from skeleton_focus import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
+
+N, M, V, CLASSES = 3, 2, 4, 5
+
+
+def maps(*frames: int, seed: int = 0) -> list[Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return [torch.rand(N, M, t, V, generator=random, dtype=torch.float64) for t in frames]
+
+
+def test_exploration() -> None:
+    logits, classes = torch.randn(N, CLASSES, dtype=torch.float64), torch.tensor([0, 4, 2])
+    expected = reference.exploration_loss(logits.numpy(), classes.tolist())
+    assert exploration_loss(logits, classes).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_divergence() -> None:
+    a, b = maps(6, 6)
+    assert divergence_loss(a, b).item() == pytest.approx(reference.divergence_loss(a.numpy(), b.numpy()), abs=1e-12)
+
+
+@pytest.mark.parametrize("frames", [(6, 6), (6, 3), (3, 6), (1, 5)])
+def test_coherence(frames: tuple[int, int]) -> None:
+    a, b = maps(*frames)
+    assert coherence_loss(a, b).item() == pytest.approx(reference.coherence_loss(a.numpy(), b.numpy()), abs=1e-12)
+
+
+@pytest.mark.parametrize("frames", [6, 3, 12, 1])
+def test_adjacency(frames: int) -> None:
+    (q,) = maps(6)
+    embedding = torch.rand(N * M, frames, V, dtype=torch.float64)
+    expected = reference.adjacency_focus_loss(q.numpy(), [embedding.numpy()])
+    assert adjacency_focus_loss(q, embedding).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_by_hand() -> None:
+    """A 2 x 2 map: (3, 4) apart in two entries is 5 apart."""
+    a, b = torch.zeros(1, 1, 2, 2), torch.tensor([[3.0, 0.0], [0.0, 4.0]]).view(1, 1, 2, 2)
+    assert divergence_loss(a, b).item() == -5
+    assert coherence_loss(a, b).item() == 5
+    assert adjacency_focus_loss(b, a[:, 0]).item() == 5
+
+
+REDUCED: list[Callable[[str], Tensor]] = [
+    lambda how: exploration_loss(torch.arange(15.0).view(3, 5), torch.tensor([0, 1, 2]), reduction=how),
+    lambda how: divergence_loss(*maps(6, 6), reduction=how),
+    lambda how: coherence_loss(*maps(6, 3), reduction=how),
+    lambda how: adjacency_focus_loss(maps(6)[0], torch.zeros(N * M, 6, V), reduction=how),
+]
+
+
+@pytest.mark.parametrize("loss", REDUCED)
+def test_reductions(loss: Callable[[str], Tensor]) -> None:
+    each = loss("none")
+    assert each.shape == (N,)
+    torch.testing.assert_close(loss("sum"), each.sum())
+    torch.testing.assert_close(loss("mean"), each.mean())
+    with pytest.raises(ValueError, match="expected reduction to be one of 'none', 'mean', 'sum', got 'avg'"):
+        loss("avg")
+
+
+def test_gradients() -> None:
+    a, b = (q.requires_grad_() for q in maps(4, 2))
+    logits = torch.randn(N, CLASSES, dtype=torch.float64, requires_grad=True)
+    embedding = torch.rand(N * M, 4, V, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda z: exploration_loss(z, torch.tensor([0, 1, 2])), (logits,))
+    assert gradcheck(coherence_loss, (a, b))
+    assert gradcheck(lambda q: divergence_loss(q, a.detach()), (maps(4, seed=1)[0].requires_grad_(),))
+    assert gradcheck(lambda e: adjacency_focus_loss(a, e), (embedding,))
+
+
+def test_equal_maps_have_a_zero_gradient_and_a_target_none() -> None:
+    (q,) = maps(3)
+    q.requires_grad_()
+    divergence_loss(q, q.detach()).backward()
+    assert q.grad is not None
+    assert q.grad.eq(0).all()
+    q.grad = None
+    embedding = torch.rand(N * M, 3, V, dtype=torch.float64, requires_grad=True)
+    adjacency_focus_loss(q, embedding).backward()
+    assert q.grad is None
+    assert embedding.grad is not None
+    assert embedding.grad.abs().sum() > 0
+
+
+def everything() -> dict[str, Tensor | list[Tensor]]:
+    focus, rival, low = maps(4, 4, 8)
+    random = torch.Generator().manual_seed(1)
+    embeddings = [torch.rand(N * M, t, V, generator=random, dtype=torch.float64) for t in (8, 4)]
+    masked = torch.randn(N, CLASSES, generator=random, dtype=torch.float64)
+    return {"focus": focus, "rival_focus": rival, "low_focus": low, "embeddings": embeddings, "masked_logits": masked}
+
+
+def test_the_sum_is_equation_6_with_the_papers_weights() -> None:
+    logits, target, given = torch.randn(N, CLASSES, dtype=torch.float64), torch.tensor([4, 0, 1]), everything()
+    loss, terms = STFLoss()(logits, target, **given)
+    as_numpy = {k: [e.numpy() for e in v] if isinstance(v, list) else v.numpy() for k, v in given.items()}
+    slow = {
+        "exploration": reference.exploration_loss(as_numpy["masked_logits"], logits.argmax(1).tolist()),
+        "divergence": reference.divergence_loss(as_numpy["focus"], as_numpy["rival_focus"]),
+        "coherence": reference.coherence_loss(as_numpy["low_focus"], as_numpy["focus"]),
+        "adjacency": reference.adjacency_focus_loss(as_numpy["focus"], as_numpy["embeddings"]),
+    }
+    weights = {"exploration": 0.01, "divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
+    ce = reference.cross_entropy(logits.numpy(), target.tolist())
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx({"classification": ce, **slow}, abs=1e-12)
+    assert loss.item() == pytest.approx(reference.total(ce, slow, weights), abs=1e-12)
+
+
+def test_presets() -> None:
+    assert STFLoss.exploration_branch().weights == {"exploration": 0.01, "divergence": 0, "coherence": 0, "adjacency": 0}
+    assert STFLoss.focus_branch().weights == {"exploration": 0, "divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
+    assert not STFLoss.plain().uses("exploration", "divergence", "coherence", "adjacency")
+    assert "divergence=0.1" in repr(STFLoss.focus_branch())
+
+
+def test_without_weights_it_is_cross_entropy_to_the_bit() -> None:
+    logits, target = torch.randn(N, CLASSES, requires_grad=True), torch.tensor([4, 0, 1])
+    loss, terms = STFLoss.plain()(logits, target)
+    plain = nn.functional.cross_entropy(logits, target)
+    assert loss.item() == plain.item()
+    assert list(terms) == ["classification"]
+    assert torch.equal(*(torch.autograd.grad(value, logits)[0] for value in (loss, plain)))
+
+
+def test_options_stop_gradients() -> None:
+    given = everything()
+    given["focus"].requires_grad_()  # type: ignore[union-attr]
+    logits, target = torch.zeros(N, CLASSES, dtype=torch.float64), torch.tensor([4, 0, 1])
+    only = {"exploration": 0.0, "divergence": 0.0, "adjacency": 0.0}
+    assert STFLoss(**only)(logits, target, **given).loss.requires_grad
+    assert not STFLoss(**only, detach_high=True)(logits, target, **given).loss.requires_grad
+
+
+def test_errors() -> None:
+    (a, b), logits, target = maps(4, 5), torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
+    with pytest.raises(ValueError, match=r"STFLoss: expected a weight divergence of at least 0, got -1"):
+        STFLoss(divergence=-1)
+    with pytest.raises(ValueError, match="STFLoss: expected focus, got None; a term with a weight needs it"):
+        STFLoss.focus_branch()(logits, target)
+    with pytest.raises(ValueError, match="STFLoss: expected masked_logits, got None"):
+        STFLoss.exploration_branch()(logits, target)
+    with pytest.raises(ValueError, match=r"divergence_loss: expected the other focus \(N=3, M=2, T=4, V=4\), got \(3, 2, 5"):
+        divergence_loss(a, b)
+    with pytest.raises(ValueError, match=r"expected embedding \(N\*M=6, T, V=4\), got \(3, 4, 4\)"):
+        adjacency_focus_loss(a, torch.zeros(3, 4, 4))
+    with pytest.raises(ValueError, match=r"exploration_loss: expected classes \(N=3\), got \(2,\)"):
+        exploration_loss(logits, target[:2])

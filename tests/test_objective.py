@@ -1,0 +1,292 @@
+"""STFObjective on the STF network and on others: what it computes, and what it leaves alone."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from stf_gcn import STFGCN
+from torch import Tensor, nn
+
+from skeleton_focus import KINECT20, STFAdjacency, STFLoss, STFObjective, class_score, grad_cam, mask_by_focus, resize_focus
+
+N, C, T, V, M, CLASSES = 3, 4, 16, 20, 2, 7
+BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch, "all": STFLoss}
+
+
+def network(dtype: torch.dtype = torch.float64, *, trained: bool = True) -> STFGCN:
+    torch.manual_seed(0)
+    net = STFGCN(CLASSES, KINECT20, in_channels=C, widths=(6, 6, 12, 12, 18, 18)).to(dtype)
+    for module in net.modules():
+        if trained and isinstance(module, STFAdjacency):
+            nn.init.normal_(module.emit.weight, std=0.05)
+    return net
+
+
+def clips(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    return torch.randn(N, C, T, V, M, generator=random, dtype=dtype), torch.tensor([0, 3, 6])
+
+
+def objective(net: nn.Module, loss: STFLoss | None = None) -> STFObjective:
+    return STFObjective(net, layers=["block5", "block6"], head="fc", loss=loss)
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+class Stepwise(nn.Module):
+    """The network cut open: features handed on by hand, so that no hook is needed to explain them."""
+
+    def __init__(self, net: STFGCN) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        net, embeddings = self.net, []
+        n, c, t, v, m = x.shape
+        x = net.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t).transpose(2, 3)
+        outputs = []
+        for i in range(1, 7):
+            block = getattr(net, f"block{i}")
+            embeddings.append(torch.sigmoid(block.graph.generator.beta(x)).squeeze(1))
+            x = block(x)
+            outputs.append(x)
+        return net.fc(x.view(n, m, x.shape[1], -1).mean((1, 3))), outputs[4], outputs[5], embeddings
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_every_gradient_is_the_plain_way_s(branch: str) -> None:
+    """Against autograd.grad through whole feature maps, PyTorch's own BatchNorm and a second forward in full."""
+    (x, target), net = clips(), network().eval()  # in evaluation beta runs twice by hand without moving BatchNorm
+    criterion = BRANCHES[branch]()
+    mine = objective(net, criterion).eval()
+    out = mine(x, target)
+    out.loss.backward()
+
+    plain = copy.deepcopy(net)
+    plain.zero_grad()
+    logits, low, high, embeddings = Stepwise(plain)(x)
+    first, second = logits.topk(2).indices.unbind(1)
+
+    def focus(features: Tensor, classes: Tensor) -> Tensor:
+        return grad_cam(class_score(logits, classes), features, num_persons=M, create_graph=True)
+
+    q = focus(high, first)
+    masked, *_ = Stepwise(plain)(mask_by_focus(x, q))
+    loss, terms = criterion(
+        logits, target, masked_logits=masked, focus=q, rival_focus=focus(high, second),
+        low_focus=focus(low, first), embeddings=embeddings,
+    )  # fmt: skip
+    loss.backward()
+    assert out.terms.keys() == terms.keys()
+    for name, term in terms.items():
+        torch.testing.assert_close(out.terms[name], term.detach(), msg=name, check_dtype=False)
+    torch.testing.assert_close(out.focus, resize_focus(q.detach(), T))
+    expected, got = gradients(plain), gradients(net)
+    assert expected.keys() == got.keys()
+    for name in expected:
+        torch.testing.assert_close(got[name], expected[name], rtol=1e-7, atol=1e-11, msg=name)
+
+
+def test_in_training_too() -> None:
+    """BatchNorm on batch statistics: the coherence term's gradient with the cheap second order and without."""
+    (x, target), net = clips(), network()
+    plain = copy.deepcopy(net)
+    only = STFLoss(exploration=0, divergence=0, adjacency=0)
+    objective(net, only)(x, target).loss.backward()
+    logits, low, high, _ = Stepwise(plain)(x)
+    maps = [grad_cam(class_score(logits, logits.argmax(1)), f, num_persons=M, create_graph=True) for f in (low, high)]
+    only(logits, target, low_focus=maps[0], focus=maps[1]).loss.backward()
+    for name, expected in gradients(plain).items():
+        torch.testing.assert_close(gradients(net)[name], expected, rtol=1e-7, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_batch_norm_sees_each_clip_once(branch: str) -> None:
+    (x, target), net = clips(), network()
+    once = copy.deepcopy(net)
+    once(x)
+    objective(net, BRANCHES[branch]())(x, target)
+    before = dict(network().named_buffers())
+    for name, buffer in net.named_buffers():
+        assert torch.equal(buffer, dict(once.named_buffers())[name]), name
+    assert any(not torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
+
+
+def test_without_weights_it_is_cross_entropy_to_the_bit() -> None:
+    (x, target), net = clips(torch.float32), network(torch.float32)
+    plain = copy.deepcopy(net)
+    out = objective(net, STFLoss.plain())(x, target)
+    loss = nn.functional.cross_entropy(plain(x), target)
+    assert out.loss.item() == loss.item()
+    assert out.focus is None
+    out.loss.backward()
+    loss.backward()
+    for name, expected in gradients(plain).items():
+        assert torch.equal(gradients(net)[name], expected), name
+
+
+def test_an_untrained_generator_changes_nothing() -> None:
+    """G_k starts at zero: the network is the one without it."""
+    (x, _), net = clips(), network(trained=False).eval()
+    with_generator = net(x)
+    for module in net.modules():
+        if isinstance(module, STFAdjacency):
+            module.forward = lambda x, k=module.num_subsets: (x.new_zeros(len(x), k, V, V), None)  # type: ignore[method-assign]
+    assert torch.equal(net(x), with_generator)
+
+
+def test_a_step_lowers_each_term_it_trains() -> None:
+    x, target = clips(torch.float32)
+    for term in ("exploration", "divergence", "coherence", "adjacency"):
+        weights = dict.fromkeys(("exploration", "divergence", "coherence", "adjacency"), 0.0) | {term: 1.0}
+        net = network(torch.float32)
+        trained = objective(net, STFLoss(**weights))
+        optimizer = torch.optim.SGD(net.parameters(), lr=3e-3)
+        values = []
+        for _ in range(12):
+            out = trained(x, target)
+            values.append(out.terms[term].item())
+            optimizer.zero_grad()
+            (out.loss - out.terms["classification"]).backward()
+            optimizer.step()
+        assert values[-1] < values[0], (term, values)
+
+
+class Other(nn.Module):
+    """A network whose head is not pooling and a linear layer alone."""
+
+    def __init__(self, dropout: float = 0.0, *, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(C, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.last = nn.Conv2d(8, 9, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(9, CLASSES)
+        self.temperature = temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, t, v, m = x.shape
+        y = self.last(self.body(x.permute(0, 4, 1, 2, 3).reshape(n * m, c, t, v)))
+        return self.fc(self.dropout(y.view(n, m, 9, -1).mean((1, 3)))) * self.temperature
+
+
+@pytest.mark.parametrize(("net", "closed"), [(Other(), True), (Other(0.5), False), (Other(temperature=2.0), False)])
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_any_head(net: nn.Module, closed: bool, branch: str) -> None:
+    (x, target), net = clips(), copy.deepcopy(net).double()
+    trained = STFObjective(net, layers=["body", "last"], head="fc", loss=BRANCHES[branch]())
+    torch.manual_seed(5)
+    out = trained(x, target)
+    out.loss.backward()
+    assert trained._closed_form == {True: closed}
+    by_autograd = STFObjective(copy.deepcopy(net), layers=["body", "last"], loss=BRANCHES[branch]())
+    by_autograd.zero_grad()
+    torch.manual_seed(5)
+    again = by_autograd(x, target)
+    again.loss.backward()
+    torch.testing.assert_close(out.loss, again.loss)
+    for name, expected in gradients(by_autograd).items():
+        torch.testing.assert_close(gradients(trained)[name], expected, rtol=1e-7, atol=1e-11, msg=name)
+
+
+def test_dropout_before_the_head_decides_by_mode() -> None:
+    (x, _), net = clips(), Other(0.5).double()
+    trained = STFObjective(net, layers=["last"], head="fc", loss=STFLoss.exploration_branch())
+    trained.train()(*clips())
+    trained.eval()(*clips())
+    assert trained._closed_form == {True: False, False: True}
+
+
+def test_without_gradients_the_terms_are_the_same() -> None:
+    (x, target), trained = clips(), objective(network()).eval()
+    with_gradients = trained(x, target)
+    with torch.no_grad():
+        out = trained(x, target)
+    assert not out.loss.requires_grad
+    torch.testing.assert_close(out.loss, with_gradients.loss.detach())
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"not under torch.inference_mode\(\)"):
+        trained(x, target)
+
+
+def test_explain() -> None:
+    (x, _), trained = clips(), objective(network()).eval()
+    with torch.no_grad():
+        focus, logits = trained.explain(x)
+        other, _ = trained.explain(x, torch.tensor([1, 1, 1]))
+        low, _ = trained.explain(x, layer="block5")
+    assert focus.shape == (N, M, T, V)
+    torch.testing.assert_close(logits, trained.model(x))
+    torch.testing.assert_close(focus, trained(x, logits.argmax(1)).focus)
+    assert not torch.equal(focus, other)
+    assert not torch.equal(focus, low)
+    assert all(p.grad is None for p in trained.parameters())
+    with pytest.raises(ValueError, match="expected layer to be one of 'block5', 'block6', got 'fc'"):
+        trained.explain(x, layer="fc")
+
+
+def test_nothing_is_left_behind() -> None:
+    (x, target), trained = clips(), objective(network(), STFLoss())
+    for _ in range(3):
+        trained(x, target)
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in trained.modules())
+    with pytest.raises(ValueError, match="expected x"):
+        trained.model.block6.forward(torch.zeros(1, 1, 1, 1))
+    with pytest.raises(RuntimeError, match="running_mean should contain 100 elements"):
+        trained(torch.randn(N, C + 1, T, V, M, dtype=torch.float64), target)
+    assert all(not m._forward_hooks for m in trained.modules())
+
+
+def test_bfloat16_autocast_is_finite_and_close() -> None:
+    (x, target), net = clips(torch.float32), network(torch.float32).eval()
+    trained = objective(net, STFLoss()).eval()
+    exact, classes = trained.explain(x)[0], trained.explain(x)[1].argmax(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = trained(x, target)
+        focus, _ = trained.explain(x, classes)
+    out.loss.backward()
+    assert all(g.isfinite().all() for g in gradients(net).values())
+    assert out.focus is not None
+    assert focus.dtype == torch.float32
+    assert (focus - exact).abs().mean() < 2e-2
+
+
+def test_copies() -> None:
+    (x, target), trained = clips(), objective(network(), STFLoss()).eval()
+    expected = trained(x, target).loss
+    for copied in (copy.deepcopy(trained), pickle.loads(pickle.dumps(trained))):
+        torch.testing.assert_close(copied(x, target).loss, expected)
+    fresh = objective(network(trained=False), STFLoss()).eval()
+    fresh.load_state_dict(trained.state_dict())
+    torch.testing.assert_close(fresh(x, target).loss, expected)
+    assert "layers=['block5', 'block6'], head='fc'" in repr(trained)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_short_clips_and_clips_of_nothing(frames: int) -> None:
+    _, target = clips()
+    net = network(torch.float32)
+    for x in (torch.randn(N, C, frames, V, M), torch.zeros(N, C, frames, V, M)):
+        out = objective(net, STFLoss())(x, target)
+        out.loss.backward()
+        assert out.loss.isfinite()
+        assert all(g.isfinite().all() for g in gradients(net).values())
+
+
+def test_errors() -> None:
+    (x, target), net = clips(), network()
+    with pytest.raises(ValueError, match="expected the name of a layer, got 'block7'; STFGCN has 'block6'"):
+        STFObjective(net, layers=["block5", "block7"])
+    with pytest.raises(ValueError, match="expected a list of layer names, got 'block6'"):
+        STFObjective(net, layers="block6")
+    with pytest.raises(ValueError, match=r"two layers for the coherence term, got \['block6'\]; name the layer before"):
+        STFObjective(net, layers=["block6"])
+    with pytest.raises(ValueError, match="expected score to be one of 'log_odds', 'probability', got 'logit'"):
+        STFObjective(net, layers=["block5", "block6"], score="logit")
+    with pytest.raises(ValueError, match=r"expected x \(N, C, T, V, M\), got \(3, 4, 16, 20\)"):
+        objective(net)(x[..., 0], target)
+    with pytest.raises(ValueError, match=r"expected target \(N=3\), got \(2,\)"):
+        objective(net)(x, target[:2])
+    with pytest.raises(ValueError, match=r"expected layer 'fc' to give \(N\*M, C, T, V\), got \(3, 7\)"):
+        STFObjective(net, layers=["block6", "fc"])(x, target)

@@ -1,0 +1,258 @@
+"""Pictures: what is drawn, where, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+matplotlib = pytest.importorskip("matplotlib")
+
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from skeleton_focus.layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout  # noqa: E402
+from skeleton_focus.plot import (  # noqa: E402
+    animate_focus,
+    plot_film_strip,
+    plot_focus_comparison,
+    plot_focus_map,
+    plot_skeleton,
+)
+
+T, M = 6, 2
+CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)])
+BODY = torch.tensor([[1.0, 1.0], [2.0, 1.0], [3.0, 2.0], [4.0, 2.0]])
+
+
+def clip(layout: SkeletonLayout = KINECT20, *, c: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """x (C, T, V, M), focus and truth (M, T, V)."""
+    random = torch.Generator().manual_seed(seed)
+    x = 1 + torch.rand(c, T, layout.num_joints, M, generator=random)
+    focus = torch.rand(M, T, layout.num_joints, generator=random)
+    return x, focus, (focus > 0.7).float()
+
+
+def bodies(ax: Axes) -> list[int]:
+    """The number of joints of each body drawn."""
+    return [np.shape(part.get_offsets())[0] for part in ax.collections if type(part).__name__ == "PathCollection"]
+
+
+def lines(ax: Axes) -> list[int]:
+    """The number of lines of each set of bones, and of each outline."""
+    return [len(part.get_paths()) for part in ax.collections if type(part).__name__ == "LineCollection"]
+
+
+def panels(figure: Figure) -> list[Axes]:
+    return [ax for ax in figure.axes if ax.get_aspect() == 1]
+
+
+def test_skeleton_draws_every_joint_and_bone_once() -> None:
+    ax = Figure().add_subplot()
+    plot_skeleton(ax, BODY, CHAIN)
+    assert bodies(ax) == [4] and lines(ax) == [3]
+    assert sorted(map(tuple, np.asarray(ax.collections[1].get_offsets()).tolist())) == sorted(map(tuple, BODY.tolist()))
+
+
+def test_skeleton_sizes_and_colours_follow_the_focus_and_the_most_lies_on_top() -> None:
+    ax = Figure().add_subplot()
+    plot_skeleton(ax, BODY, CHAIN, focus=torch.tensor([0.2, 1.0, 0.0, 0.5]), size=10)
+    joints: Any = ax.collections[1]
+    assert joints.get_offsets()[:, 0].tolist() == [3, 1, 4, 2]
+    assert joints.get_array().tolist() == pytest.approx([0.0, 0.2, 0.5, 1.0])
+    assert joints.get_clim() == (0, 1)
+    assert (np.diff(joints.get_sizes()) > 0).all() and joints.get_sizes()[-1] == pytest.approx(100)
+    grey = joints.to_rgba(np.linspace(0, 1, 50))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(grey[5:]) < 0).all() and grey[0] - grey[-1] > 0.6  # readable without colour
+
+
+def test_missing_joints_are_not_drawn_nor_their_bones() -> None:
+    ax, body = Figure().add_subplot(), BODY.clone()
+    body[1] = 0
+    plot_skeleton(ax, body, CHAIN, truth=torch.ones(4))
+    assert bodies(ax) == [3]
+    assert lines(ax) == [1, 4, 4]  # bone 2-3; its outline and those of joints 0, 2, 3
+    body[1, 1] = 1e-9  # on the axis, not missing
+    ax.clear()
+    plot_skeleton(ax, body, CHAIN)
+    assert bodies(ax) == [4] and lines(ax) == [3]
+
+
+@pytest.mark.parametrize("layout", [NTU25, KINECT20, OPENPOSE18, COCO17], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("c", [2, 3])
+def test_film_strip_on_every_layout(layout: SkeletonLayout, c: int) -> None:
+    x, focus, truth = clip(layout, c=c)
+    figure = plot_film_strip(x.numpy(), focus.numpy(), layout, frames=3, title="walk", truth=truth)
+    assert len(figure.axes) == 3 + 1 + 1 and len(panels(figure)) == 3
+    assert all(bodies(ax) == [layout.num_joints] * M for ax in panels(figure))
+    assert figure.texts[0].get_text() == "walk"
+    figure.draw_without_rendering()
+
+
+def test_film_strip_draws_the_first_and_last_frame_in_common_limits() -> None:
+    x, focus, _ = clip()
+    x[:, -1] += 3
+    first, second, third = panels(plot_film_strip(x, focus, KINECT20, frames=3))
+    assert first.get_xlim() == second.get_xlim() == third.get_xlim()
+    for ax, t in ((first, 0), (second, 2), (third, 5)):
+        drawn = {round(float(value), 5) for value in np.asarray(ax.collections[1].get_offsets())[:, 0]}
+        assert drawn == {round(value, 5) for value in x[0, t, :, 0].tolist()}
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        assert left < x[0].min() and right > x[0].max() and low < x[1].min() and high > x[1].max()
+
+
+def test_panels_have_equal_aspect() -> None:
+    x, focus, _ = clip()
+    figure = plot_film_strip(x * torch.tensor([3.0, 1.0, 1.0]).view(3, 1, 1, 1), focus, KINECT20, frames=3)
+    for ax in panels(figure):
+        box = ax.get_position()
+        width, height = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        assert (right - left) / width == pytest.approx((high - low) / height)
+
+
+def test_absent_persons_and_lost_joints_in_a_clip() -> None:
+    x, focus, _ = clip()
+    x[..., 1] = 0
+    x[:, 0, 3, 0] = 0
+    first, last = panels(plot_film_strip(x, focus, KINECT20, frames=2))
+    assert bodies(first) == [19] and bodies(last) == [20]
+    assert first.get_xlim()[0] > 0  # what is missing does not stretch the limits to 0
+
+
+def test_image_coordinates_are_flipped() -> None:
+    x, focus, _ = clip(COCO17, c=2)
+    up, down = (panels(plot_film_strip(x, focus, COCO17, frames=1, invert_y=flip))[0] for flip in (False, True))
+    assert np.allclose(up.collections[1].get_offsets() * np.array([1, -1]), down.collections[1].get_offsets())
+
+
+def test_comparison_has_a_row_a_focus() -> None:
+    x, focus, truth = clip()
+    figure = plot_focus_comparison(x, {"with": focus, "without": 1 - focus}, KINECT20, frames=4, truth=truth)
+    assert len(figure.axes) == 2 * (4 + 1) + 1
+    assert [text.get_text() for text in figure.texts] == ["with", "without"]
+    tops = [round(ax.get_position().y0, 6) for ax in panels(figure)]
+    assert len(set(tops)) == 2 and tops[0] > tops[-1]
+    with pytest.raises(ValueError, match=r"^plot_focus_comparison: expected at least one focus, got none$"):
+        plot_focus_comparison(x, {}, KINECT20)
+
+
+@pytest.mark.parametrize("layout", [NTU25, OPENPOSE18, CHAIN], ids=lambda layout: layout.name)
+def test_map_shows_each_joint_once_sorted_by_part(layout: SkeletonLayout) -> None:
+    _, focus, truth = clip(layout)
+    figure = plot_focus_map(focus, layout, truth=truth, title="walk")
+    assert len(figure.axes) == M + 1
+    for person, ax in enumerate(figure.axes[:M]):
+        shown: Any = ax.images[0].get_array()
+        names = [label.get_text().replace(" ", "_") for label in ax.get_yticklabels()]
+        assert sorted(names) == sorted(layout.joints)
+        order = [layout.index(name) for name in names]
+        assert np.allclose(shown, focus[person][:, order].T)
+    assert [text.get_text() for text in figure.texts] == ["walk, person 1", "walk, person 2"]
+
+
+def test_map_puts_joints_without_a_part_last() -> None:
+    layout = SkeletonLayout.from_bones([(0, 1), (1, 2)], parts={"end": [2], "both ends": [0, 2]})
+    ax = plot_focus_map(torch.rand(1, T, 3), layout, truth=torch.zeros(1, T, 3)).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["joint 2", "joint 0", "joint 1"]
+    assert [text.get_text() for text in ax.texts][-3:] == ["end", "both ends", "other"]
+
+
+def test_gif_holds_every_frame(tmp_path: Path) -> None:
+    x, focus, truth = clip()
+    x[:] = x[:, :1].clone()  # even a body that stands still gives T frames
+    path = animate_focus(x, focus, KINECT20, tmp_path / "focus.gif", fps=10, title="walk", truth=truth)
+    with Image.open(path) as picture:
+        assert getattr(picture, "n_frames", 1) == T and picture.info["duration"] == 100 and picture.info["loop"] == 0
+        assert min(picture.size) >= 300
+
+
+Call = Callable[..., Any]
+STRIPS: list[Call] = [
+    plot_film_strip,
+    lambda x, focus, layout, **options: plot_focus_comparison(x, {"a": focus}, layout, **options),
+    lambda x, focus, layout, **options: animate_focus(x, focus, layout, "never.gif", **options),
+]
+NAMES = ["plot_film_strip", "plot_focus_comparison", "animate_focus"]
+
+
+@pytest.mark.parametrize(("draw", "name"), list(zip(STRIPS, NAMES, strict=True)), ids=NAMES)
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"x": torch.rand(3, T, 25, M)}, "expected x (C, T, V=20, M), got (3, 6, 25, 2)"),
+        ({"x": torch.rand(3, T, 20)}, "expected x (C, T, V"),
+        ({"x": torch.rand(1, T, 20, M)}, "expected x (C, T, V, M) with C of at least 2, got (1, 6, 20, 2)"),
+        ({"x": torch.zeros(3, T, 20, M)}, "expected a clip with joints, got zeros alone"),
+        ({"x": torch.full((3, T, 20, M), torch.nan)}, "expected x to be finite, got NaN or infinity"),
+        ({"focus": torch.rand(T, 20, M)}, "expected focus (M=2, T=6, V=20), got (6, 20, 2)"),
+        ({"focus": 2 * torch.ones(M, T, 20)}, "expected a focus in [0, 1], got 0 to 2; see min_max_normalize"),
+        ({"focus": -torch.ones(M, T, 20)}, "expected a focus in [0, 1], got -1 to 0; see min_max_normalize"),
+        ({"truth": torch.rand(M, T, 25)}, "expected truth (M=2, T=6, V=20), got (2, 6, 25)"),
+    ],
+    ids=["joints", "axes", "one coordinate", "empty", "NaN", "order", "above 1", "below 0", "truth"],
+)
+def test_refusals(draw: Call, name: str, change: dict[str, Tensor], error: str) -> None:
+    x, focus, truth = clip()
+    given = {"x": x, "focus": focus, "layout": KINECT20, "truth": truth, **change}
+    with pytest.raises(ValueError, match=f"^{name}: {re.escape(error)}"):
+        draw(given.pop("x"), given.pop("focus"), given.pop("layout"), **given)
+    assert not Path("never.gif").exists()
+
+
+@pytest.mark.parametrize("frames", [0, T + 1])
+def test_number_of_frames_is_checked(frames: int) -> None:
+    x, focus, _ = clip()
+    with pytest.raises(ValueError, match=rf"^plot_film_strip: expected frames in 1\.\.6, got {frames}$"):
+        plot_film_strip(x, focus, KINECT20, frames=frames)
+
+
+def test_more_refusals(tmp_path: Path) -> None:
+    x, focus, _ = clip()
+    with pytest.raises(ValueError, match=r"^animate_focus: expected a path that ends in \.gif, got .*focus\.mp4$"):
+        animate_focus(x, focus, KINECT20, tmp_path / "focus.mp4")
+    with pytest.raises(ValueError, match=r"^animate_focus: expected fps above 0 and at most 50, got 0$"):
+        animate_focus(x, focus, KINECT20, tmp_path / "focus.gif", fps=0)
+    with pytest.raises(ValueError, match=r"^plot_focus_map: expected focus \(M, T, V=25\), got \(2, 6, 20\)$"):
+        plot_focus_map(focus, NTU25)
+    ax = Figure().add_subplot()
+    with pytest.raises(ValueError, match=r"^plot_skeleton: expected joints \(V=4, C\), got \(3, 2\)$"):
+        plot_skeleton(ax, BODY[:3], CHAIN)
+    with pytest.raises(ValueError, match=r"^plot_skeleton: expected joints \(V, C\) with C of at least 2, got \(4, 1\)$"):
+        plot_skeleton(ax, BODY[:, :1], CHAIN)
+    with pytest.raises(ValueError, match=r"^plot_skeleton: expected focus \(V=4\), got \(5,\)$"):
+        plot_skeleton(ax, BODY, CHAIN, focus=torch.zeros(5))
+    assert not ax.collections and not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ax, (x, focus, _) = Figure().add_subplot(), clip()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    wanted = re.escape("plot: expected matplotlib, got none; pip install 'skeleton_focus[examples]'")
+    calls: list[Call] = [
+        lambda: plot_skeleton(ax, BODY, CHAIN),
+        lambda: plot_film_strip(x, focus, KINECT20),
+        lambda: plot_focus_comparison(x, {"a": focus}, KINECT20),
+        lambda: plot_focus_map(focus, KINECT20),
+        lambda: animate_focus(x, focus, KINECT20, tmp_path / "focus.gif"),
+    ]
+    for call in calls:
+        with pytest.raises(ImportError, match=f"^{wanted}$"):
+            call()
+
+
+def test_no_global_state() -> None:
+    x, focus, truth = clip(c=2)
+    before = x.clone(), dict(matplotlib.rcParams)
+    plot_film_strip(x.requires_grad_(), focus, KINECT20, frames=2, truth=truth, invert_y=True)
+    assert torch.equal(x, before[0]) and dict(matplotlib.rcParams) == before[1]
+    if "matplotlib.pyplot" in sys.modules:
+        assert not sys.modules["matplotlib.pyplot"].get_fignums()

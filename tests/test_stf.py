@@ -1,0 +1,213 @@
+"""STF's adjacency: zero at the start, the sample's own afterwards."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+
+import numpy as np
+import pytest
+import reference
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from skeleton_focus import (
+    KINECT20,
+    GraphConv,
+    SkeletonLayout,
+    STFAdjacency,
+    STFGraphConv,
+    graph_conv,
+    multi_scale_adjacency,
+)
+
+A = multi_scale_adjacency(KINECT20, 3)
+CHAIN = multi_scale_adjacency(SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1), 2, dtype=torch.float64)
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def awake(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with random numbers in every parameter that starts at zero, alpha's last convolution among them."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_g_starts_at_exactly_zero(training: bool) -> None:
+    torch.manual_seed(0)
+    g, embedding = STFAdjacency(16, 3, 20).train(training)(torch.randn(4, 16, 10, 20))
+    assert g.shape == (4, 3, 20, 20) and not g.any()
+    assert embedding.shape == (4, 10, 20) and embedding.std() > 0
+
+
+def test_reset_parameters_brings_zero_back() -> None:
+    torch.manual_seed(0)
+    generator, conv = awake(STFAdjacency(4, 3, 20)).eval(), awake(STFGraphConv(4, 2, A)).eval()
+    x = torch.randn(2, 4, 5, 20)
+    assert generator(x)[0].any()
+    generator.reset_parameters()
+    assert not generator(x)[0].any()
+    conv.reset_parameters()
+    torch.testing.assert_close(conv(x), graph_conv(x, conv.weight, A, conv.bias))
+
+
+@pytest.mark.parametrize("channels_out", [2, 4, 8])
+def test_equals_graph_conv_until_trained(channels_out: int) -> None:
+    torch.manual_seed(0)
+    plain, stf, x = GraphConv(4, channels_out, A), STFGraphConv(4, channels_out, A), torch.randn(3, 4, 6, 20)
+    stf.load_state_dict(plain.state_dict(), strict=False)
+    torch.testing.assert_close(stf(x), plain(x), rtol=0, atol=1e-5)
+    awake(stf)
+    assert (stf(x) - plain(x)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("channels_out", [2, 3, 5])
+@pytest.mark.parametrize("bias", [False, True])
+def test_equation_one_by_loops(channels_out: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = awake(STFGraphConv(3, channels_out, CHAIN, bias=bias)).double().eval()
+    x = draw(2, 3, 4, 3)
+    g, _ = layer.generator(x)
+    assert g.abs().max() > 0.1 and not torch.allclose(g[0], g[1])
+    graph = (CHAIN + g).detach().numpy()
+    expected = reference.graph_conv(x, layer.weight.detach(), graph, None if layer.bias is None else layer.bias.detach())
+    assert np.abs(layer(x).detach().numpy() - expected).max() < 1e-12
+
+
+@given(frames=st.integers(1, 20), bins=st.integers(1, 12), scale=st.sampled_from([0.0, 1.0, 1e4]))
+def test_any_number_of_frames_and_an_embedding_in_0_1(frames: int, bins: int, scale: float) -> None:
+    torch.manual_seed(0)
+    generator = awake(STFAdjacency(4, 2, 3, bins=bins, hidden=2)).eval()
+    g, embedding = generator(scale * torch.randn(2, 4, frames, 3))
+    assert g.shape == (2, 2, 3, 3) and embedding.shape == (2, frames, 3)
+    assert g.isfinite().all() and embedding.min() >= 0 and embedding.max() <= 1
+
+
+def test_the_embedding_is_beta_by_hand() -> None:
+    torch.manual_seed(0)
+    generator = awake(STFAdjacency(8, 2, 3)).double().eval()
+    narrow, norm_1, _, over_time, norm_2, _, last = generator.beta
+    x = draw(2, 8, 5, 3)
+    y = reference.temporal_conv(x, narrow.weight.detach())
+    assert y.shape[1] == 2  # C / 4
+    y = np.maximum(norm_1(torch.from_numpy(y)).detach().numpy(), 0)
+    y = reference.temporal_conv(y, over_time.weight.detach())
+    y = np.maximum(norm_2(torch.from_numpy(y)).detach().numpy(), 0)
+    y = reference.temporal_conv(y, last.weight.detach(), last.bias.detach())
+    _, embedding = generator(x)
+    assert np.abs(embedding.detach().numpy() - 1 / (1 + np.exp(-y[:, 0]))).max() < 1e-12
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("channels_out", [1, 3])
+def test_gradients_of_first_and_second_order(training: bool, channels_out: int) -> None:
+    torch.manual_seed(0)
+    layer = awake(STFGraphConv(2, channels_out, CHAIN, bins=2, hidden=2)).double().train(training)
+    x = draw(2, 2, 3, 3).requires_grad_()
+    assert torch.autograd.gradcheck(layer, (x,))
+    assert torch.autograd.gradgradcheck(layer, (x,))
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    torch.manual_seed(0)
+    layer, x = awake(STFGraphConv(3, 4, CHAIN)).double().eval(), draw(4, 3, 6, 3)
+    whole = layer(x)
+    for n in range(4):
+        torch.testing.assert_close(whole[n : n + 1], layer(x[n : n + 1]), rtol=0, atol=1e-12)
+
+
+def test_gradients_reach_beta_and_alpha() -> None:
+    torch.manual_seed(0)
+    layer, x = STFGraphConv(8, 4, A), torch.randn(3, 8, 6, 20)
+    target = torch.randn(3, 4, 6, 20)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for step in range(2):
+        optimizer.zero_grad()
+        (layer(x) - target).square().mean().backward()
+        moved = {name for name, p in layer.named_parameters() if p.grad is not None and p.grad.any()}
+        generator = {name for name in moved if name.startswith("generator.")}
+        assert "weight" in moved
+        if step == 0:  # G = 0: only alpha's last convolution, which starts at zero, feels the loss
+            assert len(generator) == 2 and all(not p.any() for n, p in layer.named_parameters() if n in generator)
+            optimizer.step()
+    assert generator == {n for n, _ in layer.named_parameters() if n.startswith("generator.")}
+
+
+def test_nothing_is_stored_on_the_module() -> None:
+    layer, x = STFGraphConv(3, 4, A).eval(), torch.randn(2, 3, 6, 20)
+    before = {name: (set(vars(m)), set(m._buffers)) for name, m in layer.named_modules()}
+    state, kept = copy.deepcopy(layer.state_dict()), x.clone()
+    layer(x)
+    assert {name: (set(vars(m)), set(m._buffers)) for name, m in layer.named_modules()} == before
+    assert all(torch.equal(value, state[name]) for name, value in layer.state_dict().items())
+    assert torch.equal(x, kept)
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match=r"^STFAdjacency: expected bins and hidden of at least 1, got \(0, 16\)$"):
+        STFAdjacency(3, 2, 4, bins=0)
+    with pytest.raises(ValueError, match=r"^STFAdjacency: expected bins and hidden of at least 1, got \(8, 0\)$"):
+        STFGraphConv(3, 2, A, hidden=0)
+    with pytest.raises(ValueError, match=r"^STFGraphConv: expected an adjacency \(K, V, V\), got \(20, 20\)$"):
+        STFGraphConv(3, 2, A[0])
+    with pytest.raises(ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"):
+        STFGraphConv(3, 2, A)(torch.zeros(2, 3, 8, 25))
+    with pytest.raises(ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(3, 8, 20\)$"):
+        STFGraphConv(3, 2, A)(torch.zeros(3, 8, 20))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 8, 20), (2, 3, 8, 25), (3, 8, 20), (2, 3, 8, 20, 1)])
+def test_the_generator_refuses_at_its_own_door(shape: tuple[int, ...]) -> None:
+    error = re.escape(f"STFAdjacency: expected x (N, C=3, T, V=20), got {shape}")
+    with pytest.raises(ValueError, match=f"^{error}$"):
+        STFAdjacency(3, 2, 20)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("channels_out", [2, 8])
+def test_memory_format_does_not_matter(channels_out: int) -> None:
+    torch.manual_seed(0)
+    layer, x = awake(STFGraphConv(4, channels_out, A)).eval(), torch.randn(2, 4, 6, 20)
+    torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), layer(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_dtype_follows_the_input(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, x = awake(STFGraphConv(4, 2, A)).eval(), torch.randn(2, 4, 6, 20)
+    expected = layer(x)
+    low = layer.to(dtype)(x.to(dtype))
+    assert low.dtype == dtype
+    torch.testing.assert_close(low.float(), expected, rtol=0.05, atol=0.15)
+
+
+def test_an_empty_batch() -> None:
+    assert STFGraphConv(4, 2, A).eval()(torch.zeros(0, 4, 6, 20)).shape == (0, 2, 6, 20)
+
+
+def test_copies_give_the_same_output() -> None:
+    torch.manual_seed(0)
+    layer, other = awake(STFGraphConv(3, 4, A)).eval(), STFGraphConv(3, 4, A).eval()
+    x = torch.randn(2, 3, 6, 20)
+    expected = layer(x)
+    assert not torch.equal(other(x), expected)
+    other.load_state_dict(layer.state_dict())
+    for copied in (other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(copied(x), expected)
+
+
+def test_repr_and_buffer() -> None:
+    layer = STFGraphConv(3, 4, A, bins=5)
+    assert repr(layer).startswith("STFGraphConv(\n  3, 4, subsets=3, joints=20\n")
+    assert "(generator): STFAdjacency(\n    subsets=3, joints=20, bins=5\n" in repr(layer)
+    assert "adjacency" in dict(layer.named_buffers()) and "adjacency" not in dict(layer.named_parameters())
+    assert STFGraphConv(3, 4, A, bias=False).bias is None
