@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from train import Recipe, load_data, load_run, prepare
+from train import Recipe, load_data, load_run, prepare, run
 
 from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, STFObjective, resample_frames, resize_focus
 from skeleton_focus.plot import animate_focus, plot_film_strip, plot_focus_comparison, plot_focus_map
@@ -25,9 +24,9 @@ from skeleton_focus.plot import animate_focus, plot_film_strip, plot_focus_compa
 
 def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recipe: Recipe) -> int:
     """The clip of that name or number; by default the first that is recognised without being too easy."""
+    if name in data.names:
+        return data.names.index(name)
     if name is not None:
-        if name in data.names:
-            return data.names.index(name)
         if name.isdecimal() and int(name) < len(data):
             return int(name)
         raise ValueError(f"expected --clip to be a test clip's name or number in 0..{len(data) - 1}, got {name!r}")
@@ -51,16 +50,15 @@ def to_draw(batch: Batch, frames: int) -> tuple[Tensor, Tensor]:
 
 def tell(focus: Tensor, layout: SkeletonLayout) -> str:
     """In words: the joints and the frames with most focus."""
+    if not focus.any():
+        return "nowhere: no joint and no frame speaks for it"
     order = focus.mean(1).flatten().argsort(descending=True)[:5].tolist()  # over (M, V)
     persons = [f" of person {i // layout.num_joints + 1}" if len(focus) > 1 else "" for i in order]
-    names = [layout.joints[i % layout.num_joints].replace("_", " ") for i in order]
-    joints = ", ".join(name + person for name, person in zip(names, persons, strict=True))
+    joints = ", ".join(layout.joints[i % layout.num_joints] + who for i, who in zip(order, persons, strict=True))
     over_time = focus.mean((0, 2))
-    first = last = int(over_time.argmax())
-    while first > 0 and over_time[first - 1] > over_time.max() / 2:
-        first -= 1
-    while last < len(over_time) - 1 and over_time[last + 1] > over_time.max() / 2:
-        last += 1
+    low = [-1, *(over_time < over_time.max() / 2).nonzero().flatten().tolist(), len(over_time)]
+    peak = int(over_time.argmax())
+    first, last = max(t for t in low if t < peak) + 1, min(t for t in low if t > peak) - 1
     return f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to {len(over_time) - 1}"
 
 
@@ -81,17 +79,15 @@ def main(arguments: list[str] | None = None) -> None:
     if not 1 <= given.frames <= recipe.frames:
         raise ValueError(f"expected --frames in 1..{recipe.frames}, got {given.frames}")
     report = Path(given.run) / "report.json"
-    source = given.data or (json.loads(report.read_text())["data"] if report.is_file() else "synthetic")
-    data = load_data(None if source == "synthetic" else source, recipe).test
+    source = given.data or (json.loads(report.read_text())["data"] if report.is_file() else None)
+    data = load_data(source, recipe).test
     if data.layout != layout or list(data.classes) != classes:
-        raise ValueError(f"expected clips of {layout.name} in the run's {len(classes)} classes, got {source}: "
-                         f"{data.layout.name}, {len(data.classes)} classes")  # fmt: skip
+        raise ValueError(f"expected clips of {layout.name} in the run's {len(classes)} classes, got {source}")
 
     number = pick(given.clip, data, objective, recipe)
     batch = SkeletonDataset.collate([data[number]])
     inputs = prepare(batch, recipe, layout)
-    _, logits = objective.explain(inputs)
-    p = logits[0].softmax(0)
+    p = objective.explain(inputs)[1][0].softmax(0)
     ranked = p.argsort(descending=True).tolist()
     chosen = classes.index(given.label) if given.label is not None else ranked[0]
     rival = next(label for label in ranked if label != chosen)
@@ -128,7 +124,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    run(main)

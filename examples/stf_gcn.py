@@ -46,6 +46,8 @@ class STFGCN(nn.Module):
         strides: Sequence[int] = (1, 1, 2, 1, 2, 1),
     ) -> None:
         super().__init__()
+        if len(widths) != len(strides):
+            raise ValueError(f"STFGCN: expected as many widths as strides, got {len(widths)} and {len(strides)}")
         adjacency = multi_scale_adjacency(layout, 3)
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
         for i, (before, width, stride) in enumerate(

@@ -60,16 +60,17 @@ def plot_skeleton(
         >>> len(ax.collections[0].get_paths())  # bones
         19
     """
-    lines, who, v = _matplotlib().collections.LineCollection, "plot_skeleton", layout.num_joints
+    (mpl, colours), who, v = _matplotlib(), "plot_skeleton", layout.num_joints
+    lines = mpl.collections.LineCollection
     body = _array(who, "joints", joints, f"V={v}, C")
     require(body.shape[1] >= 2, who, "joints (V, C) with C of at least 2", body.shape)
-    heat = np.zeros(v) if focus is None else _unit(who, focus, f"V={v}")
+    heat = np.zeros(v) if focus is None else _array(who, "focus", focus, f"V={v}")
     seen = (body != 0).any(1)
     at, bones = body[:, :2], [list(bone) for bone in layout.bones if seen[list(bone)].all()]
     ax.add_collection(lines(at[bones], colors=_BONE, linewidths=0.3 * size, capstyle="round", zorder=2))
     order = np.flatnonzero(seen)[np.argsort(heat[seen], kind="stable")]  # the joints that matter lie on top
     ax.scatter(at[order, 0], at[order, 1], s=(size * (0.38 + 0.62 * heat[order])) ** 2, c=heat[order], vmin=0, vmax=1,
-               cmap=_colormap(), linewidths=(0.09 * size * heat[order]).tolist(), edgecolors="white", zorder=3)  # fmt: skip
+               cmap=colours, linewidths=(0.09 * size * heat[order]).tolist(), edgecolors="white", zorder=3)  # fmt: skip
     if truth is not None:  # wide lines, and narrower white ones on top: what shows is the outline of their union
         true = (_array(who, "truth", truth, f"V={v}") > 0) & seen
         limbs = at[[bone for bone in bones if true[bone].all()] + [[j, j] for j in np.flatnonzero(true)]]
@@ -142,8 +143,8 @@ def plot_focus_map(
         >>> len(plot_focus_map(torch.rand(2, 16, 20), KINECT20).axes)  # persons, colour bar
         3
     """
-    mpl, who, v = _matplotlib(), "plot_focus_map", layout.num_joints
-    heat = _unit(who, focus, f"M, T, V={v}")
+    (mpl, colours), who, v = _matplotlib(), "plot_focus_map", layout.num_joints
+    heat = _array(who, "focus", focus, f"M, T, V={v}")
     m, t, _ = heat.shape
     true = None if truth is None else _array(who, "truth", truth, f"M={m}, T={t}, V={v}") > 0
     groups: dict[str, list[int]] = {}
@@ -154,7 +155,7 @@ def plot_focus_map(
     for person in range(m):
         bottom = (m - 1 - person) * (tall + 0.55) + 0.22
         ax = figure.add_axes(_inches(figure, 1.35, bottom, _WIDTH - _BAR - 2.5, tall))
-        ax.imshow(heat[person][:, order].T, cmap=_colormap(), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        ax.imshow(heat[person][:, order].T, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         ax.set_yticks(range(v), [layout.joints[j].replace("_", " ") for j in order])
         ax.text(-1, v - 0.15, "frame", ha="right", va="top", fontsize=8, color=_MUTED)
         _bare(ax)
@@ -164,10 +165,12 @@ def plot_focus_map(
                 ax.axhline(start - 0.5, color="white", linewidth=3)
                 ax.text(t, start + len(group) / 2 - 0.5, part.replace("_", " "), va="center", fontsize=8, color=_MUTED)
             start += len(group)
-        if true is not None:  # nine cells a cell, so that the outline has square corners; white below, to show on dark
+        if true is not None:  # nine cells for each, so that the outline has square corners; white to show it on dark
             fine, edge = np.pad(true[person][:, order].T.repeat(9, 0).repeat(9, 1), 1).astype(float), 0.5 + 1 / 9
             for wide, colour in ((3.5, "white"), (1.5, _TRUTH)):
-                ax.contour(fine, [0.5], colors=colour, linewidths=wide, extent=(-edge, t + edge - 1, -edge, v + edge - 1))
+                ax.contour(
+                    fine, [0.5], colors=colour, linewidths=wide, extent=(-edge, t + edge - 1, -edge, v + edge - 1)
+                )
         names = ([title] if title else []) + ([f"person {person + 1}"] if m > 1 else [])
         figure.text(*_inches(figure, _SIDE, bottom + tall + 0.12)[:2], ", ".join(names), fontsize=11, color=_INK)
     _legend(figure, min(2.0, tall), true is not None)
@@ -189,7 +192,7 @@ def animate_focus(
             ...
         ValueError: animate_focus: expected a path that ends in .gif, got focus.mp4
     """
-    mpl, who, path = _matplotlib(), "animate_focus", Path(path)
+    (mpl, _), who, path = _matplotlib(), "animate_focus", Path(path)
     require(path.suffix.lower() == ".gif", who, "a path that ends in .gif", path)
     require(0 < fps <= 50, who, "fps above 0 and at most 50", fps)
     figure, writer = mpl.figure.Figure((4.4, 4.0)), mpl.animation.PillowWriter(fps=fps)
@@ -206,10 +209,10 @@ def _strips(
     truth: Values | None, invert_y: bool, figure: Figure | None = None,
 ) -> Figure:  # fmt: skip
     """A row of frames and a band for each focus; on a new figure of the height they need, or on the one given."""
-    mpl, clip = _matplotlib(), _array(who, "x", x, f"C, T, V={layout.num_joints}, M")
+    (mpl, colours), clip = _matplotlib(), _array(who, "x", x, f"C, T, V={layout.num_joints}, M")
     c, t, v, m = clip.shape
     require(c >= 2, who, "x (C, T, V, M) with C of at least 2", clip.shape)
-    heats = {title: _unit(who, focus, f"M={m}, T={t}, V={v}") for title, focus in focuses.items()}
+    heats = {title: _array(who, "focus", focus, f"M={m}, T={t}, V={v}") for title, focus in focuses.items()}
     true = None if truth is None else _array(who, "truth", truth, f"M={m}, T={t}, V={v}")
     clip = clip * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None, None]
     seen = clip[:2].transpose(1, 2, 3, 0)[(clip != 0).any(0)]  # (joints seen, 2)
@@ -223,9 +226,8 @@ def _strips(
         tall = float(np.clip(wide * half[1] / half[0], 1.2, 3.0))
         figure = mpl.figure.Figure((_WIDTH, len(heats) * (tall + 0.42) + 0.2), dpi=200)
     figure.clear()
-    row = (figure.get_figheight() - 0.2) / len(heats)
+    row, gap = (figure.get_figheight() - 0.2) / len(heats), min(0.06, 0.1 * wide)
     tall = row - 0.42
-    gap = min(0.06, 0.1 * wide)
     reach = np.array([wide - gap, tall]) * max(half / (wide - gap, tall))
     for number, (title, heat) in enumerate(heats.items()):
         last, bottom = number == len(heats) - 1, 0.32 + (len(heats) - 1 - number) * row
@@ -233,15 +235,15 @@ def _strips(
         for i, frame in enumerate(shown):
             ax = figure.add_axes(_inches(figure, _SIDE + i * wide, bottom, wide - gap, tall))
             for person in np.flatnonzero(clip.any((0, 1, 2))):
-                mark, size = None if true is None else true[person, frame], float(np.clip(4 * tall, 5, 12))
-                body = clip[:, frame, :, person].T
-                plot_skeleton(ax, body, layout, focus=heat[person, frame], truth=mark, size=size)
+                mark, body = None if true is None else true[person, frame], clip[:, frame, :, person].T
+                plot_skeleton(ax, body, layout, focus=heat[person, frame], truth=mark, size=min(max(4 * tall, 5), 12))
             (left, base), (right, top) = middle - reach, middle + reach
             ax.set(xlim=(left, right), ylim=(base, top), xticks=[], yticks=[], facecolor=_PANEL)
             _bare(ax)
-        inset = wide / 2 - wide / 2 / (t - 1) * (len(shown) - 1) if len(shown) > 1 else 0.1  # ticks under their frames
-        band = figure.add_axes(_inches(figure, _SIDE + inset, bottom - 0.08, wide * len(shown) - 2 * inset, 0.08))
-        band.imshow(heat.max((0, 2))[None], cmap=_colormap(), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        # As wide as puts each tick under its frame.
+        inset = (wide - wide / (t - 1) * (len(shown) - 1)) / 2 if len(shown) > 1 else 0.1
+        band = figure.add_axes(_inches(figure, _SIDE + inset, bottom - 0.11, wide * len(shown) - 2 * inset, 0.08))
+        band.imshow(heat.max((0, 2))[None], cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         band.set_xticks(shown, [f"frame {shown[0]}", *map(str, shown[1:])] if last else [""] * len(shown))
         band.set_yticks([])
         _bare(band)
@@ -251,9 +253,9 @@ def _strips(
 
 def _legend(figure: Figure, tall: float, truth: bool) -> None:
     """The colour bar, ``tall`` inches, in the upper right corner, and above it what the outline means."""
-    mpl, (width, height) = _matplotlib(), figure.get_size_inches()
+    (mpl, colours), (width, height) = _matplotlib(), figure.get_size_inches()
     ax = figure.add_axes(_inches(figure, width - 0.5, height - 0.3 - tall, 0.1, tall))
-    bar = figure.colorbar(mpl.cm.ScalarMappable(cmap=_colormap()), cax=ax, ticks=[0, 0.5, 1])
+    bar = figure.colorbar(mpl.cm.ScalarMappable(cmap=colours), cax=ax, ticks=[0, 0.5, 1])
     ax.set_yticklabels(["0", "focus", "1"])
     _bare(ax)
     bar.outline.set_visible(False)
@@ -276,34 +278,24 @@ def _bare(ax: Axes) -> None:
     ax.tick_params(length=0, labelsize=8, labelcolor=_MUTED)
 
 
-def _matplotlib() -> Any:
+def _matplotlib() -> tuple[Any, Any]:
+    """The library, and light grey to magma's dark purple: lightness falls with the focus, as grey prints need."""
     try:
         import matplotlib
         import matplotlib.animation
         import matplotlib.figure
     except ImportError as error:
         raise ImportError(message("plot", "matplotlib", "none", "pip install 'skeleton_focus[examples]'")) from error
-    return matplotlib
-
-
-def _colormap() -> Any:
-    """Light grey, then magma to its dark purple: lightness falls with the focus, so it reads without colour too."""
-    mpl = _matplotlib()
-    warm = mpl.colormaps["magma"](np.linspace(0.84, 0.2, 10))
-    return mpl.colors.LinearSegmentedColormap.from_list("focus", ["#d3d8df", "#dfdbdb", *warm])
+    shades = ["#d3d8df", "#dfdbdb", *matplotlib.colormaps["magma"](np.linspace(0.84, 0.2, 10))]
+    return matplotlib, matplotlib.colors.LinearSegmentedColormap.from_list("focus", shades)
 
 
 def _array(who: str, name: str, values: Values, axes: str) -> Array:
-    """Checked and as float64."""
-    tensor = torch.as_tensor(values).detach()
-    check_shape(who, name, tensor, axes)
-    require(bool(tensor.isfinite().all()), who, f"{name} to be finite", "NaN or infinity")
-    return tensor.double().cpu().numpy()
-
-
-def _unit(who: str, focus: Values, axes: str) -> Array:
-    """A focus, in [0, 1]."""
-    values = _array(who, "focus", focus, axes)
-    low, high = values.min(initial=0), values.max(initial=0)
-    require(low >= 0 and high <= 1, who, "a focus in [0, 1]", f"{low:.3g} to {high:.3g}", "see min_max_normalize")
-    return values
+    """Checked, and as float64; a focus is in [0, 1]."""
+    array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.array(values, np.float64)
+    check_shape(who, name, torch.from_numpy(array), axes)
+    require(bool(np.isfinite(array).all()), who, f"{name} to be finite", "NaN or infinity")
+    low, high = array.min(initial=0), array.max(initial=0)
+    fits = name != "focus" or (low >= 0 and high <= 1)
+    require(fits, who, "a focus in [0, 1]", f"{low:.3g} to {high:.3g}", "see min_max_normalize")
+    return array

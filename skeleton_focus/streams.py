@@ -17,7 +17,7 @@ from .layouts import SkeletonLayout
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 
 
-def center(x: Tensor, joint: int, *, frame: int | None = None, visibility: Tensor | None = None) -> Tensor:
+def center(x: Tensor, joint: int, *, each_frame: bool = True, visibility: Tensor | None = None) -> Tensor:
     """Measure positions from the centre joint.
 
     Shape:
@@ -26,20 +26,29 @@ def center(x: Tensor, joint: int, *, frame: int | None = None, visibility: Tenso
     Args:
         x: positions.
         joint: the centre, for example ``layout.center``.
-        frame: take the centre of this one frame of the first person for all, so that travel and the distance between
-            persons are kept; by default each person's own centre in each frame, as STF does.
+        each_frame: each person's own centre in each frame, as STF does; where it was not seen, its mean over the frames
+            in which it was. Otherwise one origin for the whole clip, the centre joint as first seen, so that travel
+            and the distance between persons are kept.
         visibility: (N, T, V, M); joints not seen stay at 0.
 
     Example:
         >>> x = torch.tensor([[1.0, 3.0], [5.0, 8.0]]).view(1, 1, 2, 2, 1)
-        >>> center(x, 0).flatten().tolist(), center(x, 0, frame=0).flatten().tolist()
+        >>> center(x, 0).flatten().tolist(), center(x, 0, each_frame=False).flatten().tolist()
         ([0.0, 2.0, 0.0, 3.0], [0.0, 2.0, 4.0, 7.0])
 
     Reference:
         STF (Ke et al., AAAI 2022), "Data preparation".
     """
     _check("center", x, joint + 1)
-    origin = x[:, :, :, joint : joint + 1] if frame is None else x[:, :, frame : frame + 1, joint : joint + 1, :1]
+    centers = x[:, :, :, joint]  # (N, C, T, M)
+    seen = torch.ones_like(x[:, 0, :, joint]) if visibility is None else (visibility[:, :, joint] > 0).to(x.dtype)
+    if each_frame:
+        count = seen.sum(1, keepdim=True).clamp(min=1)[:, None]  # (N, 1, 1, M)
+        mean = (centers * seen[:, None]).sum(2, keepdim=True) / count
+        origin = torch.where(seen[:, None] > 0, centers, mean).unsqueeze(3)  # (N, C, T, 1, M)
+    else:
+        first = seen.flatten(1).argmax(1)[:, None, None].expand(-1, x.shape[1], 1)  # (N, C, 1), of T * M
+        origin = centers.flatten(2).gather(2, first)[..., None, None]  # (N, C, 1, 1, 1)
     return _seen(x - origin, visibility)
 
 

@@ -54,7 +54,7 @@ def golden_weights(golden: Path) -> Callable[[str], dict[str, Tensor]]:
             a = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
             if key.endswith("running_var"):
                 a = 1 + 0.1 * abs(a)
-            elif key.endswith("running_mean") or (key.endswith("bias")):
+            elif key.endswith(("running_mean", "bias")):
                 a = 0.1 * a
             elif key.endswith("weight") and len(shape) == 1:
                 a = 1 + 0.1 * a

@@ -6,6 +6,7 @@ skeleton sequences are (N, C, T, V, M); focus maps are (N, M, T, V). Nothing her
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -347,7 +348,7 @@ def body_height(x, visibility, path):
             for t in range(frames):
                 if all(visibility[n, t, v, m] > 0 for v in path):
                     length = 0.0
-                    for v, w in zip(path[:-1], path[1:], strict=True):
+                    for v, w in itertools.pairwise(path):
                         length += math.dist(
                             [float(x[n, c, t, v, m]) for c in range(channels)],
                             [float(x[n, c, t, w, m]) for c in range(channels)],

@@ -89,7 +89,7 @@ def test_a_chain_of_three_by_hand() -> None:
     assert spatial_partition(CHAIN).tolist() == partition
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", list(LAYOUTS.values()), ids=lambda layout: layout.name)
 def test_a_scale_beyond_the_longest_path_is_the_identity(layout: SkeletonLayout) -> None:
     longest = int(hop_distance(layout).max())
     scales = multi_scale_adjacency(layout, longest + 3)
@@ -99,8 +99,11 @@ def test_a_scale_beyond_the_longest_path_is_the_identity(layout: SkeletonLayout)
     assert not any(torch.equal(scale, eye) for scale in scales[1 : longest + 1])
 
 
-def test_ntu_is_empty_from_hop_twelve_on() -> None:
-    assert int(hop_distance(NTU25).max()) == 11
+def test_the_last_scale_of_ntu_joins_hand_tips_and_feet() -> None:
+    ends = [NTU25.index(name) for name in ("left_foot", "right_foot", "left_hand_tip", "right_hand_tip")]
+    apart = (hop_distance(NTU25) == 12).nonzero().tolist()
+    assert apart == sorted([a, b] for a in ends for b in ends if a != b and {a, b} != set(ends[:2]))
+    assert int(hop_distance(NTU25).max()) == 12
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -72,7 +72,9 @@ def test_an_earlier_layer_against_central_differences() -> None:
     mix = torch.randn(4, 3, generator=random, dtype=torch.float64)
 
     def score(x: Tensor) -> Tensor:
-        return class_score((torch.einsum("kc,nctv->nk", mix, (x * 1.3).tanh() ** 2)).view(1, 2, 4).sum(1), torch.tensor([2]))
+        return class_score(
+            (torch.einsum("kc,nctv->nk", mix, (x * 1.3).tanh() ** 2)).view(1, 2, 4).sum(1), torch.tensor([2])
+        )
 
     focus = grad_cam(score(features), features, num_persons=2)
     slow = reference.focus_by_differences(
@@ -220,18 +222,32 @@ def test_half_precision_features_give_a_float32_focus() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         focus = linear_head_focus(half, weight.bfloat16(), head(half, weight.bfloat16(), 1), classes)
     assert focus.dtype == torch.float32
-    exact = linear_head_focus(half.float(), weight.bfloat16().float(), head(half, weight.bfloat16(), 1).float(), classes)
+    exact = linear_head_focus(
+        half.float(), weight.bfloat16().float(), head(half, weight.bfloat16(), 1).float(), classes
+    )
     torch.testing.assert_close(focus, exact)
 
 
 ERRORS = [
     (lambda f, w, y: class_score(torch.zeros(2, 3), y[:1]), r"class_score: expected classes \(N=2\), got \(1,\)"),
     (lambda f, w, y: class_score(torch.zeros(2, 1), y), "class_score: expected logits of at least 2 classes, got 1"),
-    (lambda f, w, y: class_score(torch.zeros(2, 3), y, "logit"), "expected score to be one of 'log_odds', 'probability'"),
-    (lambda f, w, y: linear_head_focus(f, w[:, :1], head(f, w, 1), y), r"expected weight \(classes=6, C=3\), got \(6, 1\)"),
-    (lambda f, w, y: linear_head_focus(f, w, head(f, w, 1), y, num_persons=2), r"features \(N\*M=4, C, T, V\), got \(2"),
+    (
+        lambda f, w, y: class_score(torch.zeros(2, 3), y, "logit"),
+        "expected score to be one of 'log_odds', 'probability'",
+    ),
+    (
+        lambda f, w, y: linear_head_focus(f, w[:, :1], head(f, w, 1), y),
+        r"expected weight \(classes=6, C=3\), got \(6, 1\)",
+    ),
+    (
+        lambda f, w, y: linear_head_focus(f, w, head(f, w, 1), y, num_persons=2),
+        r"features \(N\*M=4, C, T, V\), got \(2",
+    ),
     (lambda f, w, y: grad_cam(head(f, w, 1)[:, 0], f), "expected a score and features with gradients on"),
-    (lambda f, w, y: grad_cam(w.requires_grad_()[:2, 0], f.requires_grad_()), "expected a score that depends on the feat"),
+    (
+        lambda f, w, y: grad_cam(w.requires_grad_()[:2, 0], f.requires_grad_()),
+        "expected a score that depends on the feat",
+    ),
     (lambda f, w, y: resize_focus(torch.zeros(1, 1, 2, 2), 0), "resize_focus: expected at least 1 frame, got 0"),
     (lambda f, w, y: resize_focus(torch.zeros(1, 2, 2), 3), r"expected focus \(N, M, T', V\), got \(1, 2, 2\)"),
     (lambda f, w, y: min_max_normalize(torch.zeros(3)), r"expected focus \(N, M, T, V\), got \(3,\)"),
@@ -261,7 +277,9 @@ class TestFeatureTap:
         with FeatureTap(self.net, ["used", "unused"]) as tap:
             self.net["used"](torch.zeros(1, 2))
             self.net["used"](torch.zeros(1, 2))
-        with pytest.raises(ValueError, match="expected layer 'unused' to run once, got 0 runs; take a layer that the mod"):
+        with pytest.raises(
+            ValueError, match="expected layer 'unused' to run once, got 0 runs; take a layer that the mod"
+        ):
             tap["unused"]
         with pytest.raises(ValueError, match="expected layer 'used' to run once, got 2 runs"):
             tap["used"]
@@ -273,7 +291,9 @@ class TestFeatureTap:
             tap["pair"]
 
     def test_an_unknown_name_names_its_neighbours(self) -> None:
-        with pytest.raises(ValueError, match="expected the name of a layer, got 'use'; ModuleDict has 'used', 'unused'"):
+        with pytest.raises(
+            ValueError, match="expected the name of a layer, got 'use'; ModuleDict has 'used', 'unused'"
+        ):
             FeatureTap(self.net, ["use"])
         with pytest.raises(ValueError, match="got 'zzz'; ModuleDict has 'used', 'unused', 'pair'"):
             FeatureTap(self.net, ["zzz"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -41,9 +42,7 @@ def by_name(layout: SkeletonLayout) -> str:
 
 
 @pytest.mark.parametrize(("layout", "table", "first", "size", "center"), TABLES, ids=[x.name for x in ALL])
-def test_bones_are_those_of_the_field(
-    layout: SkeletonLayout, table: str, first: int, size: int, center: int
-) -> None:
+def test_bones_are_those_of_the_field(layout: SkeletonLayout, table: str, first: int, size: int, center: int) -> None:
     pairs = [pair.strip("()").split(",") for pair in table.split()]
     expected = {(int(a) - first, int(b) - first) for a, b in pairs}
     assert set(layout.bones) == expected and len(layout.bones) == len(expected) == size - 1
@@ -148,7 +147,7 @@ def test_what_from_bones_refuses(options: dict[str, Any], error: str) -> None:
     ids=["a pair of three", "a pair of one", "a height beyond the joints", "a negative height"],
 )
 def test_pairs_are_two_joints_and_the_height_lies_on_the_body(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="^SkeletonLayout 'custom': expected .*got"):
+    with pytest.raises(ValueError, match=r"^SkeletonLayout 'custom': expected .*got"):
         SkeletonLayout.from_bones(CHAIN, **options)
 
 
@@ -196,7 +195,7 @@ def test_hops_and_paths_on_any_graph(data: st.DataObject, bones: Bones) -> None:
     start, end = data.draw(st.integers(0, layout.num_joints - 1)), data.draw(st.integers(0, layout.num_joints - 1))
     path = layout.path(start, end)
     assert path[0] == start and path[-1] == end and len(path) == expected[start, end] + 1
-    assert all(b in layout.neighbors(a) for a, b in zip(path[:-1], path[1:], strict=True))
+    assert all(b in layout.neighbors(a) for a, b in pairwise(path))
     assert expected[layout.height] == expected.max()
 
 

@@ -113,12 +113,19 @@ def test_the_sum_is_equation_6_with_the_papers_weights() -> None:
     }
     weights = {"exploration": 0.01, "divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
     ce = reference.cross_entropy(logits.numpy(), target.tolist())
-    assert {name: term.item() for name, term in terms.items()} == pytest.approx({"classification": ce, **slow}, abs=1e-12)
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
+        {"classification": ce, **slow}, abs=1e-12
+    )
     assert loss.item() == pytest.approx(reference.total(ce, slow, weights), abs=1e-12)
 
 
 def test_presets() -> None:
-    assert STFLoss.exploration_branch().weights == {"exploration": 0.01, "divergence": 0, "coherence": 0, "adjacency": 0}
+    assert STFLoss.exploration_branch().weights == {
+        "exploration": 0.01,
+        "divergence": 0,
+        "coherence": 0,
+        "adjacency": 0,
+    }
     assert STFLoss.focus_branch().weights == {"exploration": 0, "divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
     assert not STFLoss.plain().uses("exploration", "divergence", "coherence", "adjacency")
     assert "divergence=0.1" in repr(STFLoss.focus_branch())
@@ -150,7 +157,9 @@ def test_errors() -> None:
         STFLoss.focus_branch()(logits, target)
     with pytest.raises(ValueError, match="STFLoss: expected masked_logits, got None"):
         STFLoss.exploration_branch()(logits, target)
-    with pytest.raises(ValueError, match=r"divergence_loss: expected the other focus \(N=3, M=2, T=4, V=4\), got \(3, 2, 5"):
+    with pytest.raises(
+        ValueError, match=r"divergence_loss: expected the other focus \(N=3, M=2, T=4, V=4\), got \(3, 2, 5"
+    ):
         divergence_loss(a, b)
     with pytest.raises(ValueError, match=r"expected embedding \(N\*M=6, T, V=4\), got \(3, 4, 4\)"):
         adjacency_focus_loss(a, torch.zeros(3, 4, 4))

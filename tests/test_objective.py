@@ -8,7 +8,16 @@ import torch
 from stf_gcn import STFGCN
 from torch import Tensor, nn
 
-from skeleton_focus import KINECT20, STFAdjacency, STFLoss, STFObjective, class_score, grad_cam, mask_by_focus, resize_focus
+from skeleton_focus import (
+    KINECT20,
+    STFAdjacency,
+    STFLoss,
+    STFObjective,
+    class_score,
+    grad_cam,
+    mask_by_focus,
+    resize_focus,
+)
 
 N, C, T, V, M, CLASSES = 3, 4, 16, 20, 2, 7
 BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch, "all": STFLoss}
@@ -192,7 +201,7 @@ def test_any_head(net: nn.Module, closed: bool, branch: str) -> None:
 
 
 def test_dropout_before_the_head_decides_by_mode() -> None:
-    (x, _), net = clips(), Other(0.5).double()
+    net = Other(0.5).double()
     trained = STFObjective(net, layers=["last"], head="fc", loss=STFLoss.exploration_branch())
     trained.train()(*clips())
     trained.eval()(*clips())

@@ -74,6 +74,15 @@ def test_skeleton_sizes_and_colours_follow_the_focus_and_the_most_lies_on_top() 
     assert (np.diff(grey[5:]) < 0).all() and grey[0] - grey[-1] > 0.6  # readable without colour
 
 
+def test_a_body_of_one_joint() -> None:
+    ax, body = Figure().add_subplot(), torch.zeros(4, 3)
+    body[2] = 1
+    plot_skeleton(ax, body, CHAIN, truth=torch.ones(4))
+    assert bodies(ax) == [1] and lines(ax) == [0, 1, 1]
+    plot_skeleton(ax, torch.zeros(4, 3), CHAIN, truth=torch.ones(4))
+    assert bodies(ax) == [1, 0]
+
+
 def test_missing_joints_are_not_drawn_nor_their_bones() -> None:
     ax, body = Figure().add_subplot(), BODY.clone()
     body[1] = 0
@@ -95,6 +104,13 @@ def test_film_strip_on_every_layout(layout: SkeletonLayout, c: int) -> None:
     assert all(bodies(ax) == [layout.num_joints] * M for ax in panels(figure))
     assert figure.texts[0].get_text() == "walk"
     figure.draw_without_rendering()
+
+
+def test_read_only_arrays_and_half_precision() -> None:
+    x, focus, _ = clip()
+    array = x.numpy()
+    array.setflags(write=False)
+    assert len(panels(plot_film_strip(array[:, ::-1], focus.bfloat16(), KINECT20, frames=2))) == 2
 
 
 def test_film_strip_draws_the_first_and_last_frame_in_common_limits() -> None:
@@ -226,7 +242,9 @@ def test_more_refusals(tmp_path: Path) -> None:
     ax = Figure().add_subplot()
     with pytest.raises(ValueError, match=r"^plot_skeleton: expected joints \(V=4, C\), got \(3, 2\)$"):
         plot_skeleton(ax, BODY[:3], CHAIN)
-    with pytest.raises(ValueError, match=r"^plot_skeleton: expected joints \(V, C\) with C of at least 2, got \(4, 1\)$"):
+    with pytest.raises(
+        ValueError, match=r"^plot_skeleton: expected joints \(V, C\) with C of at least 2, got \(4, 1\)$"
+    ):
         plot_skeleton(ax, BODY[:, :1], CHAIN)
     with pytest.raises(ValueError, match=r"^plot_skeleton: expected focus \(V=4\), got \(5,\)$"):
         plot_skeleton(ax, BODY, CHAIN, focus=torch.zeros(5))

@@ -71,16 +71,17 @@ def test_equals_graph_conv_until_trained(channels_out: int) -> None:
     assert (stf(x) - plain(x)).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("channels_out", [2, 3, 5])
+@pytest.mark.parametrize("channels_out", [2, 8, 9])
 @pytest.mark.parametrize("bias", [False, True])
 def test_equation_one_by_loops(channels_out: int, bias: bool) -> None:
     torch.manual_seed(0)
-    layer = awake(STFGraphConv(3, channels_out, CHAIN, bias=bias)).double().eval()
-    x = draw(2, 3, 4, 3)
+    layer = awake(STFGraphConv(8, channels_out, CHAIN, bias=bias)).double().eval()
+    x = draw(2, 8, 4, 3)
     g, _ = layer.generator(x)
     assert g.abs().max() > 0.1 and not torch.allclose(g[0], g[1])
     graph = (CHAIN + g).detach().numpy()
-    expected = reference.graph_conv(x, layer.weight.detach(), graph, None if layer.bias is None else layer.bias.detach())
+    shift = None if layer.bias is None else layer.bias.detach().numpy()
+    expected = reference.graph_conv(x.numpy(), layer.weight.detach().numpy(), graph, shift)
     assert np.abs(layer(x).detach().numpy() - expected).max() < 1e-12
 
 
@@ -98,12 +99,12 @@ def test_the_embedding_is_beta_by_hand() -> None:
     generator = awake(STFAdjacency(8, 2, 3)).double().eval()
     narrow, norm_1, _, over_time, norm_2, _, last = generator.beta
     x = draw(2, 8, 5, 3)
-    y = reference.temporal_conv(x, narrow.weight.detach())
+    y = reference.temporal_conv(x.numpy(), narrow.weight.detach().numpy())
     assert y.shape[1] == 2  # C / 4
     y = np.maximum(norm_1(torch.from_numpy(y)).detach().numpy(), 0)
-    y = reference.temporal_conv(y, over_time.weight.detach())
+    y = reference.temporal_conv(y, over_time.weight.detach().numpy())
     y = np.maximum(norm_2(torch.from_numpy(y)).detach().numpy(), 0)
-    y = reference.temporal_conv(y, last.weight.detach(), last.bias.detach())
+    y = reference.temporal_conv(y, last.weight.detach().numpy(), last.bias.detach().numpy())
     _, embedding = generator(x)
     assert np.abs(embedding.detach().numpy() - 1 / (1 + np.exp(-y[:, 0]))).max() < 1e-12
 
@@ -114,8 +115,9 @@ def test_gradients_of_first_and_second_order(training: bool, channels_out: int) 
     torch.manual_seed(0)
     layer = awake(STFGraphConv(2, channels_out, CHAIN, bins=2, hidden=2)).double().train(training)
     x = draw(2, 2, 3, 3).requires_grad_()
+    assert layer.generator(x)[0].abs().max() > 0.1
     assert torch.autograd.gradcheck(layer, (x,))
-    assert torch.autograd.gradgradcheck(layer, (x,))
+    assert torch.autograd.gradgradcheck(layer, (x,), fast_mode=True)
 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:

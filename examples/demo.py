@@ -1,0 +1,82 @@
+"""From nothing to a focus: train with and without the STF losses on generated actions, measure the focus, draw it.
+
+    python examples/demo.py [--out runs/demo]
+
+Writes OUT/focus.png (the film strip of a clip: the truth, the focus with the STF losses and without), the two runs with
+their checkpoints in OUT/focus and OUT/plain, and OUT/report.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from explain import pick, to_draw
+from torch import Tensor
+from torch.utils.data import DataLoader
+from train import Recipe, load_data, load_run, prepare, run
+from train import main as train
+
+from skeleton_focus import SkeletonDataset, Split, STFObjective, focus_overlap
+from skeleton_focus.plot import plot_focus_comparison
+
+
+def overlap(objective: STFObjective, recipe: Recipe, data: SkeletonDataset) -> Tensor:
+    """Average precision of the predicted class's focus against the truth, for each test clip."""
+    found = []
+    for batch in DataLoader(data, batch_size=64, collate_fn=SkeletonDataset.collate):
+        focus, _ = objective.explain(prepare(batch, recipe, data.layout))
+        found.append(focus_overlap(focus, batch.critical))
+    return torch.cat(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="runs/demo", help="folder to write; an earlier demo in it is replaced")
+    given = parser.parse_args()
+    out = Path(given.out)
+    if out.exists():
+        if {path.name for path in out.iterdir()} - {"plain", "focus", "focus.png", "report.json"}:
+            raise ValueError(f"expected a new folder or an earlier demo's, got {out}, which holds something else")
+        shutil.rmtree(out)
+    report: dict[str, Any] = {}
+    for branch in ("plain", "focus"):
+        print(f"\ntraining: {'cross-entropy alone' if branch == 'plain' else 'with the STF losses (focus branch)'}")
+        run_of = train(["--branch", branch, "--out", str(out / branch), "--validate-every", "100"])
+        objective, recipe, layout, classes = load_run(out / branch)
+        data: Split = load_data(None, recipe)
+        values = overlap(objective, recipe, data.test)
+        report[branch] = {
+            "top1": run_of["top1"],
+            "seconds": run_of["seconds"],
+            "overlap": round(values.mean().item(), 4),
+        }
+    truth = torch.stack(data.test.critical)
+    present = torch.stack(data.test.visibility).amax(1) > 0  # (N, V, M)
+    report["overlap_of_chance"] = round((truth.sum() / (present.sum() * truth.shape[2])).item(), 4)
+
+    number = pick(None, data.test, objective, recipe)
+    batch = SkeletonDataset.collate([data.test[number]])
+    x, critical = to_draw(batch, recipe.frames)
+    bodies = x.flatten(0, 2).any(0)
+    label = batch.label
+    rows = {f"{classes[int(label)]}: the truth": critical[bodies]}
+    for branch, title in (("focus", "focus, trained with STF"), ("plain", "focus, trained without")):
+        objective, recipe, _, _ = load_run(out / branch)
+        rows[title] = objective.explain(prepare(batch, recipe, layout), label)[0][0][bodies]
+    plot_focus_comparison(x[..., bodies], rows, layout, truth=critical[bodies]).savefig(out / "focus.png")
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+
+    print(f"\n{'':24}{'top-1':>8}{'overlap of the focus with the truth':>38}")
+    for branch, title in (("plain", "without the STF losses"), ("focus", "with the STF losses")):
+        print(f"{title:24}{report[branch]['top1']:8.2%}{report[branch]['overlap']:38.3f}")
+    print(f"{'a focus that knows nothing':26}{'':6}{report['overlap_of_chance']:38.3f}")
+    print(f"\nwritten: {out}/focus.png, {out}/report.json, {out}/focus/model.pt, {out}/focus/last.ckpt")
+
+
+if __name__ == "__main__":
+    run(main)

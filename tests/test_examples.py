@@ -1,0 +1,156 @@
+"""The example programs as a person runs them: trained, stopped, resumed, averaged, misused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SMALL = ["--clips", "80", "--batch", "16", "--frames", "16", "--widths", *"666666", "--ema", "0.5", "--quiet"]
+SMALL += ["--threads", "1"]
+
+
+def start(program: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / program), *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}, check=False,
+    )  # fmt: skip
+
+
+def succeed(program: str, *arguments: str, cwd: Path) -> str:
+    done = start(program, *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two finished runs of three epochs: straight, and bone."""
+    folder = tmp_path_factory.mktemp("runs")
+    succeed("train.py", *SMALL, "--epochs", "3", "--out", "straight", cwd=folder)
+    succeed(
+        "train.py", *SMALL, "--epochs", "3", "--out", "bone", "--stream", "bone", "--branch", "exploration", cwd=folder
+    )
+    return folder
+
+
+def test_a_run_leaves_what_it_says(finished: Path) -> None:
+    run = finished / "straight"
+    report = json.loads((run / "report.json").read_text())
+    assert report["recipe"]["branch"] == "focus"
+    assert 0 <= report["top1"] <= report["top5"] <= 1
+    with np.load(run / "probabilities.npz", allow_pickle=False) as file:
+        np.testing.assert_allclose(file["probabilities"].sum(1), 1, rtol=1e-5)
+        assert file["probabilities"].shape == (20, 18)
+        assert np.mean(file["probabilities"].argmax(1) == file["label"]) == pytest.approx(report["top1"], abs=1e-4)
+    saved = torch.load(run / "model.pt", weights_only=True)
+    assert saved["layout"] == "NTU25"
+    assert len(saved["classes"]) == 18
+
+
+# Trains epoch by epoch and kills itself, as hard as can be, in the middle of the second.
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {examples!r})
+import train
+step = train.Recogniser.training_step
+def dying(self, batch, index):
+    if self.current_epoch == 1 and index == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, index)
+train.Recogniser.training_step = dying
+train.main({arguments!r})
+"""
+
+
+def test_a_killed_run_resumes_to_the_same_weights(finished: Path) -> None:
+    arguments = [*SMALL, "--epochs", "3", "--out", "killed"]
+    program = KILLED.format(examples=str(EXAMPLES), arguments=arguments)
+    died = subprocess.run([sys.executable, "-c", program], cwd=finished, capture_output=True, timeout=300, check=False)
+    assert died.returncode == -9, died.stderr
+    assert not (finished / "killed" / "model.pt").exists()
+    succeed("train.py", "--out", "killed", "--resume", "--quiet", "--threads", "1", cwd=finished)
+    straight, resumed = (
+        torch.load(finished / name / "model.pt", weights_only=True)["weights"] for name in ("straight", "killed")
+    )
+    assert straight.keys() == resumed.keys()
+    for name, weight in straight.items():
+        assert torch.equal(weight, resumed[name]), name
+
+
+def test_ensemble(finished: Path) -> None:
+    lines = succeed("ensemble.py", "straight", "bone", cwd=finished).splitlines()
+    assert [line.split()[0] for line in lines] == ["straight", "bone", "together"]
+    alone = succeed("ensemble.py", "straight", "bone", "--weights", "0", "1", cwd=finished).splitlines()
+    assert alone[1].split()[1:] == alone[2].split()[1:]
+
+
+def test_explain(finished: Path) -> None:
+    out = succeed("explain.py", "straight", "--clip", "3", "--out", "pictures", cwd=finished)
+    for name in ("focus.png", "top_two.png", "map.png", "focus.gif"):
+        assert (finished / "pictures" / name).stat().st_size > 1000, out
+
+
+MISTAKES = [
+    (
+        "train.py",
+        ["--data", "nowhere"],
+        "error: open_dataset: expected a folder of clips, got nowhere, which does not exist",
+    ),
+    (
+        "train.py",
+        ["--data", "."],
+        r"error: open_dataset: expected NW-UCLA clips aAA_sSS_eEE_vVV.json, got ., which holds no",
+    ),
+    ("train.py", ["--out", "straight"], "error: expected a new --out, got straight, which holds a run"),
+    ("train.py", ["--out", "missing", "--resume"], "error: expected --out with a run to resume, got missing"),
+    ("train.py", ["--resume"], "error: expected --out with a run to resume, got None"),
+    ("train.py", ["--out", "straight", "--resume", "--lr", "1"], "error: expected --resume with --out alone"),
+    (
+        "train.py",
+        [*SMALL, "--out", "x1", "--stream", "joints"],
+        "error: make_stream: expected stream to be one of 'joint',",
+    ),
+    (
+        "train.py",
+        [*SMALL, "--out", "x2", "--frames", "3"],
+        "error: SyntheticActions: expected frames of at least 16, got 3",
+    ),
+    (
+        "train.py",
+        [*SMALL, "--out", "x3", "--widths", "4"],
+        "error: STFGCN: expected as many widths as strides, got 1 and 6",
+    ),
+    ("train.py", [*SMALL, "--out", "x4", "--epochs", "0"], "error: expected epochs of at least 1, got 0"),
+    (
+        "train.py",
+        ["--out", "corrupt", "--resume"],
+        "error: expected a checkpoint of this program, got corrupt/last.ckpt",
+    ),
+    (
+        "ensemble.py",
+        ["straight", "nowhere"],
+        "error: expected a finished run, got nowhere, which holds no probabilities",
+    ),
+    ("ensemble.py", ["straight", "bone", "--weights", "1"], "error: fuse: expected 2 weights"),
+    ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),
+    ("explain.py", ["straight", "--clip", "1000"], "error: expected"),
+]
+
+
+@pytest.mark.parametrize(("program", "arguments", "text"), MISTAKES, ids=[" ".join(m[1][-2:]) for m in MISTAKES])
+def test_a_mistake_ends_in_one_line(program: str, arguments: list[str], text: str, finished: Path) -> None:
+    corrupt = finished / "corrupt"
+    if not corrupt.exists():
+        corrupt.mkdir()
+        (corrupt / "recipe.json").write_text((finished / "straight" / "recipe.json").read_text())
+        (corrupt / "last.ckpt").write_bytes(b"PK\x03\x04 half a file")
+    done = start(program, *arguments, cwd=finished)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr

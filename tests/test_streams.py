@@ -1,0 +1,426 @@
+"""Preparation and streams against plain loops, hand examples and their own inverses."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from skeleton_focus import (
+    KINECT20,
+    LAYOUTS,
+    NTU25,
+    SkeletonLayout,
+    add_visibility,
+    body_height,
+    center,
+    fuse,
+    make_stream,
+    prepare_stf,
+    repeat_frames,
+    resample_frames,
+    rotate,
+)
+from skeleton_focus.streams import STREAMS
+
+CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)], center=1)
+TWO = 2.0**0.5
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def some_seen(*shape: int, seed: int = 5) -> Tensor:
+    return torch.from_numpy((np.random.default_rng(seed).random(shape) > 0.3).astype(float))
+
+
+def clip(frames: int = 4, visible: bool = False) -> tuple[Tensor, Tensor]:
+    """x (N=2, C=3, T, V=4, M=2) and its visibility; what was not seen is 0."""
+    seen = some_seen(2, frames, 4, 2) if visible else torch.ones(2, frames, 4, 2).double()
+    return draw(2, 3, frames, 4, 2) * seen[:, None], seen
+
+
+def close(ours: Tensor, expected: Any, tolerance: float = 1e-12) -> None:
+    assert ours.shape == expected.shape
+    assert np.abs(ours.numpy() - np.asarray(expected)).max(initial=0) <= tolerance
+
+
+# ------------------------------------------------------------------------------------------------------- preparation
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("joint", [0, 3])
+def test_center_equals_the_slow_reference(frames: int, joint: int) -> None:
+    x, seen = clip(frames)
+    close(center(x, joint), reference.center(x.numpy(), joint))
+    close(center(x, joint, visibility=seen), reference.center(x.numpy(), joint))
+
+
+def test_center_of_one_frame_keeps_travel_and_distance() -> None:
+    x, _ = clip()
+    ours = center(x, 1, frame=2)
+    for n in range(2):
+        origin = x[n, :, 2, 1, 0]
+        torch.testing.assert_close(ours[n], x[n] - origin[:, None, None, None])
+    torch.testing.assert_close(ours[:, :, 1:] - ours[:, :, :-1], x[:, :, 1:] - x[:, :, :-1])
+    assert not ours[:, :, 2, 1, 0].any()
+
+
+def test_missing_joints_stay_at_zero() -> None:
+    x, seen = clip(visible=True)
+    unseen = (seen == 0)[:, None].expand(-1, 3, -1, -1, -1)
+    assert unseen.any()
+    for frame in (None, 0):
+        ours = center(x, 1, frame=frame, visibility=seen)
+        assert not ours[unseen].any()
+        torch.testing.assert_close(ours[~unseen], center(x, 1, frame=frame)[~unseen])
+    assert not center(x, 1, visibility=0.3 * seen)[unseen].any()  # a confidence, not only 0 and 1
+    torch.testing.assert_close(center(x, 1, visibility=0.3 * seen), center(x, 1, visibility=seen))
+    torch.testing.assert_close(center(x, 1, visibility=seen > 0), center(x, 1, visibility=seen))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"joint": -1}, {"joint": 0, "frame": 4}, {"joint": 0, "frame": -1}, {"joint": 4}],
+    ids=["a negative joint", "a frame beyond the clip", "a negative frame", "a joint beyond the layout"],
+)
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4, 2), (1, 3, 1, 1, 1)])
+def test_center_refuses_joints_and_frames_that_are_not_there(options: dict[str, int], shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^center: expected .*, got"):
+        center(torch.ones(shape), **options)
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_body_height_equals_the_slow_reference(frames: int) -> None:
+    x, seen = clip(frames, visible=True)
+    path = CHAIN.path(*CHAIN.height)
+    assert path == (0, 1, 2, 3)
+    close(body_height(x, CHAIN, visibility=seen), reference.body_height(x, seen, path))
+    ones = torch.ones_like(seen)
+    close(body_height(draw(2, 3, frames, 4, 2), CHAIN), reference.body_height(draw(2, 3, frames, 4, 2), ones, path))
+    ntu = draw(2, 3, 3, 25, 2)
+    close(body_height(ntu, NTU25), reference.body_height(ntu, torch.ones(2, 3, 25, 2), NTU25.path(*NTU25.height)))
+
+
+def test_body_height_by_hand() -> None:
+    straight = torch.tensor([0.0, 1.0, 3.0, 7.0]).view(1, 1, 1, 4, 1)
+    bodies = torch.cat([straight, 2 * straight, 0 * straight], dim=4)  # the third person is absent
+    assert body_height(bodies, CHAIN).tolist() == [14]
+    assert body_height(torch.cat([straight, 3 * straight, 0 * straight], dim=2), CHAIN).tolist() == [14]
+    assert body_height(0 * straight, CHAIN).tolist() == [1]  # nobody: dividing by it is safe
+    seen = torch.tensor([1.0, 1, 0, 1]).view(1, 1, 4, 1)
+    assert body_height(straight, CHAIN, visibility=seen).tolist() == [1]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.integers(1, 12))
+def test_repeat_equals_the_slow_reference(lengths: list[int], frames: int) -> None:
+    x = draw(len(lengths), 2, 5, 3, 1)
+    close(repeat_frames(x, torch.tensor(lengths), frames), reference.repeat_frames(x.numpy(), lengths, frames), 0)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 200])
+@pytest.mark.parametrize("frames", [1, 2, 13, 64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_resample_equals_numpy(length: int, frames: int, dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(length)
+    x = rng.standard_normal((1, 2, length + 3, 2, 1))
+    start, stop = np.float32(0.25), np.float32(0.875)
+    for options, low, high in [
+        ({}, 0.0, 1.0),
+        ({"start": torch.tensor([start]), "stop": torch.tensor([stop])}, start, stop),
+        ({"start": torch.tensor([start])}, start, 1.0),
+    ]:
+        ours = resample_frames(torch.from_numpy(x).to(dtype), torch.tensor([length]), frames, **options)
+        assert ours.dtype == dtype and ours.shape == (1, 2, frames, 2, 1)
+        share = np.linspace(0, 1, frames) if frames > 1 else np.array([0.5])
+        at = (low + (high - low) * share) * (length - 1)
+        for c, v in np.ndindex(2, 2):
+            expected = np.interp(at, np.arange(length), x[0, c, :length, v, 0])
+            error = np.abs(ours[0, c, :, v, 0].numpy() - expected).max()
+            assert error < (1e-12 if dtype == torch.float64 else 1e-4), (c, v, options)
+
+
+def test_resample_to_its_own_length_changes_nothing() -> None:
+    x = draw(2, 3, 6, 4, 1).float()
+    ours = resample_frames(x, torch.tensor([6, 6]), 6)
+    torch.testing.assert_close(ours, x)
+    assert torch.equal(ours[:, :, [0, -1]], x[:, :, [0, -1]])
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 9), st.booleans())
+def test_padding_is_not_read(lengths: list[int], frames: int, span: bool) -> None:
+    x, dirty, count = draw(len(lengths), 2, 6, 3, 1), draw(len(lengths), 2, 6, 3, 1), torch.tensor(lengths)
+    for n, length in enumerate(lengths):
+        dirty[n, :, length:] = 1e9
+    options = {"start": torch.full((len(lengths),), 0.3)} if span else {}
+    assert torch.equal(repeat_frames(x, count, frames), repeat_frames(dirty, count, frames))
+    assert torch.equal(resample_frames(x, count, frames, **options), resample_frames(dirty, count, frames, **options))
+
+
+@pytest.mark.parametrize("function", [repeat_frames, resample_frames])
+def test_lengths_and_frames_that_do_not_fit(function: Any) -> None:
+    x, who = torch.zeros(2, 3, 5, 4, 1), function.__name__
+    for lengths in ([0, 5], [5, 6], [-1, 2]):
+        with pytest.raises(ValueError, match=re.escape(f"{who}: expected lengths in 1..5, got {lengths}")):
+            function(x, torch.tensor(lengths), 8)
+    with pytest.raises(ValueError, match=rf"^{who}: expected lengths \(N=2\), got \(3,\)$"):
+        function(x, torch.tensor([1, 2, 3]), 8)
+    with pytest.raises(ValueError, match=rf"^{who}: expected frames of at least 1, got 0$"):
+        function(x, torch.tensor([5, 5]), 0)
+    with pytest.raises(ValueError, match=rf"^{who}: expected x \(N, C, T, V, M\), got \(2, 3, 5, 4\)$"):
+        function(x[..., 0], torch.tensor([5, 5]), 8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stop": [2.0, 1.0]}, {"start": [-0.5, 0.0]}, {"start": [0.5]}, {"stop": [[1.0], [1.0]]}],
+    ids=["beyond the end", "before the beginning", "one for two clips", "two axes"],
+)
+def test_a_span_that_does_not_fit(options: dict[str, list[float]]) -> None:
+    spans = {name: torch.tensor(value) for name, value in options.items()}
+    with pytest.raises(ValueError, match=r"^resample_frames: expected (start|stop).*, got"):
+        resample_frames(torch.zeros(2, 3, 5, 4, 1), torch.tensor([3, 3]), 4, **spans)
+
+
+def test_add_visibility() -> None:
+    x, seen = clip(visible=True)
+    ours = add_visibility(x, seen)
+    assert torch.equal(ours[:, :3], x) and torch.equal(ours[:, 3], seen)
+    assert torch.equal(add_visibility(x)[:, 3], torch.ones_like(seen))
+    assert add_visibility(x.float(), seen > 0).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"^add_visibility: expected x \(N, C, T, V, M\), got \(2, 3, 4, 4\)$"):
+        add_visibility(x[..., 0])
+
+
+@pytest.mark.parametrize("visible", [False, True])
+@pytest.mark.parametrize("lengths", [[4, 4], [2, 3], [1, 1]])
+def test_prepare_stf_is_its_steps(visible: bool, lengths: list[int]) -> None:
+    x, seen = clip(visible=visible)
+    for n, length in enumerate(lengths):
+        x[n, :, length:], seen[n, length:] = 0, 0
+    path, lone = CHAIN.path(*CHAIN.height), seen[:, None].numpy()
+    height = reference.body_height(x, seen, path)[:, None, None, None, None]
+    steps = np.concatenate([reference.center(x.numpy(), 1) * lone / height, lone], axis=1)
+    ours = prepare_stf(x, torch.tensor(lengths), CHAIN, visibility=seen, frames=7)
+    close(ours, reference.repeat_frames(steps, lengths, 7))
+    assert prepare_stf(x, torch.tensor(lengths), CHAIN).shape == (2, 4, 300, 4, 2)
+
+
+# ----------------------------------------------------------------------------------------------------------- streams
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+@pytest.mark.parametrize("layout", list(LAYOUTS.values()), ids=lambda layout: layout.name)
+def test_streams_equal_the_slow_reference(layout: SkeletonLayout, frames: int) -> None:
+    x = draw(2, 3, frames, layout.num_joints, 2)
+    bones = reference.bone(x.numpy(), layout.parents)
+    close(make_stream(x, "joint", layout), x, 0)
+    close(make_stream(x, "bone", layout), bones)
+    close(make_stream(x, "joint_motion", layout), reference.motion(x.numpy()))
+    close(make_stream(x, "bone_motion", layout), reference.motion(bones))
+    assert not make_stream(x, "bone", layout)[:, :, :, layout.center].any()
+    assert not make_stream(x, "bone_motion", layout)[:, :, -1].any()
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("confidence", [1.0, 0.2])
+def test_what_counts_as_seen(stream: str, confidence: float) -> None:
+    x, seen = clip(5, visible=True)
+    x = draw(2, 3, 5, 4, 2)  # what was not seen is not even 0
+    ours = make_stream(x, stream, CHAIN, visibility=confidence * seen)
+    whole = make_stream(x, stream, CHAIN)
+    for n, t, v, m in np.ndindex(2, 5, 4, 2):
+        frames = (t, t + 1) if stream.endswith("motion") and t < 4 else (t,)
+        ends = (v, CHAIN.parents[v]) if stream.startswith("bone") else (v,)
+        visible = all(seen[n, f, e, m] > 0 for f in frames for e in ends)
+        expected = whole[n, :, t, v, m] if visible else torch.zeros(3).double()
+        assert torch.equal(ours[n, :, t, v, m], expected), (n, t, v, m)
+
+
+def test_a_stream_by_hand() -> None:
+    x = torch.tensor([[1.0, 3, 8, 9], [2, 5, 7, 7]]).view(1, 1, 2, 4, 1)
+    table = {
+        "joint": [1, 3, 8, 9, 2, 5, 7, 7],
+        "bone": [-2, 0, 5, 1, -3, 0, 2, 0],
+        "joint_motion": [1, 2, -1, -2, 0, 0, 0, 0],
+        "bone_motion": [-1, 0, -3, -1, 0, 0, 0, 0],
+    }
+    assert {stream: make_stream(x, stream, CHAIN).flatten().tolist() for stream in STREAMS} == table
+
+
+def test_stream_errors() -> None:
+    x = torch.zeros(2, 3, 5, 20, 1)
+    with pytest.raises(ValueError, match=r"^make_stream: expected stream to be one of 'joint', .*, got 'velocity'$"):
+        make_stream(x, "velocity", KINECT20)
+    with pytest.raises(ValueError, match=r"^make_stream: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"):
+        make_stream(x, "bone", NTU25)
+    with pytest.raises(ValueError, match=r"^prepare_stf: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"):
+        prepare_stf(x, torch.tensor([5, 5]), NTU25)
+    with pytest.raises(ValueError, match=r"^body_height: expected x of at least 25 joints, got 20$"):
+        body_height(x, NTU25)
+    with pytest.raises(ValueError, match=r"^center: expected x \(N, C, T, V, M\), got \(3, 5, 20, 1\)$"):
+        center(x[0], 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4, 2), (2, 4, 4, 1), (2, 1, 4, 2), (2, 4, 4)])
+def test_a_visibility_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    x, seen, lengths = draw(2, 3, 4, 4, 2), torch.ones(shape), torch.tensor([4, 4])
+    calls = [
+        lambda: center(x, 1, visibility=seen),
+        lambda: body_height(x, CHAIN, visibility=seen),
+        lambda: make_stream(x, "bone_motion", CHAIN, visibility=seen),
+        lambda: add_visibility(x, seen),
+        lambda: prepare_stf(x, lengths, CHAIN, visibility=seen),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"^\w+: expected visibility \(.*\), got \("):
+            call()
+
+
+# -------------------------------------------------------------------------------------------------------------- views
+
+
+@pytest.mark.parametrize(
+    ("angles", "before", "after"),
+    [
+        ((90, 0, 0), (0, 1, 0), (0, 0, 1)),  # about x: y to z
+        ((90, 0, 0), (0, 0, 1), (0, -1, 0)),
+        ((0, 90, 0), (0, 0, 1), (1, 0, 0)),  # about y: z to x
+        ((0, 90, 0), (1, 0, 0), (0, 0, -1)),
+        ((0, 0, 90), (1, 0, 0), (0, 1, 0)),  # about z: x to y
+        ((0, 0, 90), (0, 1, 0), (-1, 0, 0)),
+        ((0, 0, 45), (1, 0, 0), (TWO / 2, TWO / 2, 0)),
+        ((90, 90, 0), (0, 1, 0), (1, 0, 0)),  # x first, then y
+        ((90, 0, 90), (0, 0, 1), (1, 0, 0)),  # x first, then z
+        ((0, 90, 90), (0, 0, 1), (0, 1, 0)),  # y first, then z
+    ],
+)
+def test_rotate_is_right_handed(angles: Any, before: Any, after: Any) -> None:
+    turn = torch.tensor([angles], dtype=torch.float64) * math.pi / 180
+    ours = rotate(torch.tensor(before, dtype=torch.float64).view(1, 3, 1, 1, 1), turn)
+    torch.testing.assert_close(ours.flatten(), torch.tensor(after, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@given(st.lists(st.floats(-7, 7), min_size=3, max_size=3))
+def test_rotate_keeps_lengths_and_has_an_inverse(angles: list[float]) -> None:
+    x, turn = draw(2, 3, 2, 4, 2), torch.tensor([angles, [0.1, 0.2, 0.3]]).double()
+    ours = rotate(x, turn)
+    torch.testing.assert_close(ours.norm(dim=1), x.norm(dim=1))
+    back = ours
+    for axis in (2, 1, 0):  # the steps undone from the last to the first
+        only = torch.zeros_like(turn)
+        only[:, axis] = -turn[:, axis]
+        back = rotate(back, only)
+    torch.testing.assert_close(back, x)
+    basis = torch.linalg.det(rotate(torch.eye(3).double().view(1, 3, 1, 3, 1), turn[:1])[0, :, 0, :, 0])
+    assert basis.item() == pytest.approx(1)
+    torch.testing.assert_close(ours[:1], rotate(x[:1], turn[:1]))
+
+
+def test_rotate_by_nothing_and_its_errors() -> None:
+    x = draw(2, 3, 2, 4, 2)
+    torch.testing.assert_close(rotate(x, torch.zeros(2, 3).double()), x)
+    assert rotate(x.float(), torch.zeros(2, 3)).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"^rotate: expected x \(N, C=3, T, V, M\), got \(2, 2, 2, 4, 2\)$"):
+        rotate(x[:, :2], torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"^rotate: expected angles \(N=2, axes=3\), got \(3,\)$"):
+        rotate(x, torch.zeros(3))
+
+
+# ------------------------------------------------------------------------------------------------------------- fusion
+
+
+def test_fuse_averages() -> None:
+    one, two = torch.tensor([[1.0, 0.0], [0.2, 0.8]]), torch.tensor([[0.5, 0.5], [0.6, 0.4]])
+    torch.testing.assert_close(fuse([one]), one)
+    torch.testing.assert_close(fuse([one, two]), torch.tensor([[0.75, 0.25], [0.4, 0.6]]))
+    torch.testing.assert_close(fuse([one, two], [3, 1]), torch.tensor([[0.875, 0.125], [0.3, 0.7]]))
+    torch.testing.assert_close(fuse([one, two], [0.2, 0.2]), fuse([two, one]))
+    torch.testing.assert_close(fuse([one, two], [0, 5]), two)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fuse_takes_probabilities_in_half_precision(dtype: torch.dtype) -> None:
+    logits = 3 * torch.randn(64, 60, generator=torch.Generator().manual_seed(0))
+    half = logits.softmax(1).to(dtype)
+    torch.testing.assert_close(fuse([half, half]), half, rtol=0, atol=1e-6)
+
+
+def test_fuse_an_empty_batch() -> None:
+    assert fuse([torch.zeros(0, 3), torch.zeros(0, 3)]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "weights", "error"),
+    [
+        ([], None, "one tensor of probabilities, got none"),
+        ([[[2.0, -1.0]]], None, "probabilities, each row adding up to 1, .*; take the softmax of logits first"),
+        ([[[2.0, 1.0]]], None, "rows adding up to 3 to 3; take the softmax"),
+        ([[[math.nan, 1.0]]], None, "probabilities, each row adding up to 1"),
+        ([[[0.5, 0.5]], [[0.2, 0.3, 0.5]]], None, r"probabilities \(N=1, classes=2\), got \(1, 3\)"),
+        ([[[0.5, 0.5]], [[0.5, 0.5]] * 2], None, r"probabilities \(N=1, classes=2\), got \(2, 2\)"),
+        ([[[0.5, 0.5]]], [1, 2], r"1 weights of at least 0, not all 0, got \[1, 2\]"),
+        ([[[0.5, 0.5]]], [], r"1 weights of at least 0, not all 0, got \[\]"),
+        ([[[0.5, 0.5]]], [-1], r"1 weights of at least 0, not all 0, got \[-1\]"),
+        ([[[0.5, 0.5]]], [0], r"1 weights of at least 0, not all 0, got \[0\]"),
+        ([[0.5, 0.5]], None, r"probabilities \(N, classes\), got \(2,\)"),
+    ],
+)
+def test_what_fuse_refuses(probabilities: list[Any], weights: Any, error: str) -> None:
+    with pytest.raises(ValueError, match="^fuse: expected .*" + error):
+        fuse([torch.tensor(p) for p in probabilities], weights)
+
+
+# ------------------------------------------------------------------------------------------------------ common to all
+
+
+def test_a_sample_does_not_depend_on_its_batch_and_no_input_changes() -> None:
+    x, seen = clip(5, visible=True)
+    lengths, angles = torch.tensor([5, 3]), draw(2, 3)
+    calls = [
+        lambda i: center(x[i], 1, visibility=seen[i]),
+        lambda i: center(x[i], 1, frame=1),
+        lambda i: body_height(x[i], CHAIN, visibility=seen[i]),
+        lambda i: repeat_frames(x[i], lengths[i], 9),
+        lambda i: resample_frames(x[i], lengths[i], 9),
+        lambda i: add_visibility(x[i], seen[i]),
+        lambda i: prepare_stf(x[i], lengths[i], CHAIN, visibility=seen[i]),
+        lambda i: rotate(x[i], angles[i]),
+        *(lambda i, s=stream: make_stream(x[i], s, CHAIN, visibility=seen[i]) for stream in STREAMS),
+    ]
+    kept = [tensor.clone() for tensor in (x, seen, lengths, angles)]
+    for call in calls:
+        whole = call(slice(0, 2))
+        assert whole.isfinite().all()
+        for n in range(2):
+            torch.testing.assert_close(whole[n : n + 1], call(slice(n, n + 1)))
+    for before, after in zip(kept, (x, seen, lengths, angles), strict=True):
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_frame_everywhere_and_the_dtype_of_the_input(dtype: torch.dtype) -> None:
+    x, one = draw(2, 3, 1, 4, 2).to(dtype), torch.tensor([1, 1])
+    results = [
+        center(x, 1),
+        center(x, 1, frame=0),
+        repeat_frames(x, one, 4),
+        resample_frames(x, one, 4),
+        prepare_stf(x, one, CHAIN, frames=4),
+        rotate(x, torch.zeros(2, 3)),
+        add_visibility(x),
+        body_height(x, CHAIN),
+        *(make_stream(x, stream, CHAIN) for stream in STREAMS),
+    ]
+    assert all(result.dtype == dtype and result.isfinite().all() for result in results)
+    assert torch.equal(resample_frames(x, one, 4), x.expand(-1, -1, 4, -1, -1))
+    assert torch.equal(repeat_frames(x, one, 4), x.expand(-1, -1, 4, -1, -1))
