@@ -102,8 +102,8 @@ class _BatchNormGradient(torch.autograd.Function):
 
     With :math:`\hat x = (x - \mu) r` and means over everything but the channels:
     :math:`g_x = \gamma r (g - \bar g - \hat x \, \overline{g \hat x})`. That is linear and symmetric in g, so its
-    gradient at g is itself, applied to what arrives (v); its gradient at x is a v + b g + e x + f, with numbers that differ
-    from channel to channel alone.
+    gradient at g is itself, applied to what arrives (v). Its gradient at x is a v + b g + e x + f, where a, b, e and f
+    are one number a channel.
     """
 
     @staticmethod

@@ -56,7 +56,7 @@ def multi_scale_adjacency(layout: SkeletonLayout, num_scales: int, *, dtype: tor
 
     .. math:: A_k[v, w] = 1 \text{ where } d(v, w) = k \text{ or } v = w, \quad \text{then } D^{-1/2} A_k D^{-1/2}
 
-    A scale beyond the longest path holds the identity alone (NTU25 from scale 12 on).
+    A scale beyond the longest path holds the identity alone (NTU25 from scale 13 on, NTU25_PYSKL from 12).
 
     Shape:
         returns (K=num_scales, V, V).
@@ -76,7 +76,7 @@ def multi_scale_adjacency(layout: SkeletonLayout, num_scales: int, *, dtype: tor
     Reference:
         MS-G3D (Liu et al., CVPR 2020), section 3.2; STF (Ke et al., AAAI 2022), equation 1.
     """
-    return _scales(hop_distance(layout), num_scales, dtype)
+    return _scales("multi_scale_adjacency", hop_distance(layout), num_scales, dtype)
 
 
 def window_adjacency(
@@ -99,7 +99,7 @@ def window_adjacency(
     """
     require(window >= 1, "window_adjacency", "a window of at least 1 frame", window)
     hops = hop_distance(layout).clamp(min=1).repeat(window, window)
-    return _scales(hops.fill_diagonal_(0), num_scales, dtype)
+    return _scales("window_adjacency", hops.fill_diagonal_(0), num_scales, dtype)
 
 
 def spatial_partition(layout: SkeletonLayout, *, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -128,8 +128,8 @@ def spatial_partition(layout: SkeletonLayout, *, dtype: torch.dtype = torch.floa
     return torch.stack([normalize_adjacency(subset, "column") for subset in subsets])
 
 
-def _scales(hops: Tensor, num_scales: int, dtype: torch.dtype) -> Tensor:
-    require(num_scales >= 1, "multi_scale_adjacency", "num_scales of at least 1", num_scales)
+def _scales(who: str, hops: Tensor, num_scales: int, dtype: torch.dtype) -> Tensor:
+    require(num_scales >= 1, who, "num_scales of at least 1", num_scales)
     scale = torch.arange(num_scales)[:, None, None]
     joined = (hops == scale) | torch.eye(len(hops), dtype=torch.bool)
     return normalize_adjacency(joined.to(dtype), "symmetric")

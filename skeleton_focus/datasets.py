@@ -86,10 +86,10 @@ class SkeletonDataset(Dataset[Clip]):
         who = "SkeletonDataset"
         require(len(clips) > 0, who, "at least one clip", "none")
         numbers = [int(label) for label in labels]
+        require(len(numbers) == len(clips), who, f"{len(clips)} labels, one a clip", len(numbers))
         self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(max(numbers) + 1))
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(clips)))
         for what, values in (
-            ("labels", numbers),
             ("names", self.names),
             ("visibility", visibility),
             ("critical", critical),
@@ -108,6 +108,10 @@ class SkeletonDataset(Dataset[Clip]):
         self.clips, self.labels, self.layout = list(clips), numbers, layout
         self.visibility = [torch.ones_like(x[0]) for x in clips] if visibility is None else list(visibility)
         self.critical = [torch.zeros_like(x[0]).permute(2, 0, 1) for x in clips] if critical is None else list(critical)
+        for name, x, seen, truth in zip(self.names, clips, self.visibility, self.critical, strict=True):
+            _, t, v, m = x.shape
+            check_shape(who, f"visibility of clip {name!r}", seen, f"T={t}, V={v}, M={m}")
+            check_shape(who, f"critical of clip {name!r}", truth, f"M={m}, T={t}, V={v}")
 
     @classmethod
     def from_batch(
@@ -138,6 +142,7 @@ class SkeletonDataset(Dataset[Clip]):
     @staticmethod
     def collate(clips: Sequence[Clip]) -> Batch:
         """Pad clips to one batch: the ``collate_fn`` of a DataLoader."""
+        require(len(clips) > 0, "SkeletonDataset.collate", "at least one clip", "none")
         lengths = torch.tensor([clip.x.shape[1] for clip in clips])
         c, _, v, m = clips[0].x.shape
         x = clips[0].x.new_zeros(len(clips), c, int(lengths.max()), v, m)
@@ -178,6 +183,8 @@ def open_dataset(path: str | Path) -> Split:
     files = sorted((inner if inner.is_dir() else folder).glob("*.json"))
     require(bool(files), "open_dataset", "NW-UCLA clips aAA_sSS_eEE_vVV.json", f"{folder}, which holds no .json file")
     clips = [read_nw_ucla(file) for file in files]
+    strange = sorted({clip.view for clip in clips} - {1, 2, 3})
+    require(not strange, "open_dataset", "NW-UCLA clips of views 1 to 3", f"views {strange} too")
     parts = []
     for what, views in (("training views 1 and 2", (1, 2)), ("test view 3", (3,))):
         chosen = [clip for clip in clips if clip.view in views]

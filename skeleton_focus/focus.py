@@ -298,10 +298,10 @@ class FeatureTap:
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
     """A layer by its name, or an error that suggests the names nearest to it.
 
-    >>> find_layer(nn.ModuleDict({"block5": nn.ReLU(), "block6": nn.ReLU()}), "block")
+    >>> find_layer(nn.ModuleDict({"block5": nn.ReLU(), "fc": nn.ReLU()}), "block")
     Traceback (most recent call last):
         ...
-    ValueError: FeatureTap: expected the name of a layer, got 'block'; ModuleDict has 'block5', 'block6'
+    ValueError: FeatureTap: expected the name of a layer, got 'block'; ModuleDict has 'block5'
     """
     modules: dict[str, nn.Module] = dict(model.named_modules())
     if layer not in modules or not layer:

@@ -80,7 +80,7 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
     """
     path = Path(path)
     name = _NW_UCLA_NAME.match(path.stem)
-    if name is None or name["action"] not in NW_UCLA_ACTIONS:
+    if name is None or name["action"] not in NW_UCLA_ACTIONS or path.suffix != ".json":
         raise FormatError(
             message(path.name, f"a name aAA_sSS_eEE_vVV.json with an action among {list(NW_UCLA_ACTIONS)}", path.stem)
         )
@@ -89,7 +89,7 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
         got = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise FormatError(message(str(path), "the keys file_name, skeletons and label", got))
     label = list(NW_UCLA_ACTIONS).index(name["action"])
-    if content["label"] != label + 1:
+    if type(content["label"]) is not int or content["label"] != label + 1:
         raise FormatError(
             message(str(path), f"label {label + 1}, which is action {name['action']}", repr(content["label"]))
         )
@@ -104,7 +104,7 @@ def _read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}, column {error.colno}"
         raise FormatError(message(where, "JSON", error.msg)) from None
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not text, nested too deep, or a number of thousands of digits
         raise FormatError(message(str(path), "JSON text", type(error).__name__)) from None
 
 
@@ -124,8 +124,11 @@ def _frames(path: Path, skeletons: Any) -> NDArray[np.float32]:
                 or any(type(value) not in (int, float) for value in point)
             ):
                 raise FormatError(message(f"{path}, frame {t}, joint {v}", "three numbers x, y, z", repr(point)[:60]))
-    with np.errstate(over="ignore"):
-        array = np.array(skeletons, dtype=np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(skeletons, dtype=np.float32)
+    except OverflowError:
+        raise FormatError(message(str(path), "finite coordinates", "a number beyond any float")) from None
     if not np.isfinite(array).all():
         t, v, _ = np.argwhere(~np.isfinite(array))[0]
         raise FormatError(message(f"{path}, frame {t}, joint {v}", "finite coordinates", array[t, v].tolist()))

@@ -43,9 +43,11 @@ def graph_conv(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | None
     n, _, t, v = x.shape
     lead = "" if adjacency.dim() == 3 else f"N={n}, "
     check_shape("graph_conv", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}")
+    if bias is not None:
+        check_shape("graph_conv", "bias", bias, f"O={out_channels}")
     if out_channels <= in_channels:
         mixed = F.conv2d(x, weight.reshape(subsets * out_channels, in_channels, 1, 1))  # (N, K*O, T, V)
-        carried = mixed.view(n, subsets, out_channels * t, v) @ adjacency  # (N, K, O*T, V)
+        carried = mixed.reshape(n, subsets, out_channels * t, v) @ adjacency  # (N, K, O*T, V)
         y = carried.sum(1).view(n, out_channels, t, v)
         return y if bias is None else y + bias.view(-1, 1, 1)
     carried = x.reshape(n, 1, in_channels * t, v) @ adjacency  # (N, K, C*T, V)

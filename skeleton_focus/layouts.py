@@ -18,7 +18,8 @@ class SkeletonLayout:
     Attributes:
         name: what errors and pictures call it.
         joints: V joint names; a layout built without names calls them ``"joint_0"``, ``"joint_1"``, ...
-        bones: ``(joint, parent)`` pairs, the parent being the end nearer to the centre.
+        bones: ``(joint, parent)`` pairs in ascending order, the parent being the end nearer to the centre; of a bone
+            between two joints equally near, the one of the smaller index.
         center: the joint that the others are measured from.
         pairs: ``(left, right)`` joints that a mirror image exchanges.
         parts: body parts, name to joints.
@@ -36,7 +37,7 @@ class SkeletonLayout:
     bones: tuple[tuple[int, int], ...]
     center: int
     pairs: tuple[tuple[int, int], ...] = ()
-    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     height: tuple[int, int] = (0, 0)
 
     @classmethod
@@ -63,7 +64,8 @@ class SkeletonLayout:
             height: head and foot; by default the two ends of the longest path along the bones.
 
         Raises:
-            ValueError: a bone out of range, from a joint to itself or given twice, or joints no bone reaches.
+            ValueError: a bone out of range, from a joint to itself or given twice, joints no bone reaches, a joint name
+                given twice, or pairs, parts or a height that do not fit.
 
         Example:
             >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1)
@@ -94,16 +96,22 @@ got none that reach joints [2, 3]
         require(
             not lost, who, f"bones that connect every joint to the centre {center}", f"none that reach joints {lost}"
         )
-        for what, group in [("pair", pair) for pair in pairs] + [("part", part) for part in (parts or {}).values()]:
-            require(
-                all(0 <= j < size for j in group), who, f"each {what} to hold joints in 0..{size - 1}", tuple(group)
-            )
+        sides = tuple((int(left), int(right)) for left, right in _pairs(who, pairs))
+        paired = [joint for pair in sides for joint in pair]
+        require(len(set(paired)) == len(paired), who, "each joint in one pair at most", sides)
+        groups = {"pair": sides, "part": [tuple(part) for part in (parts or {}).values()], "height": [height or (0, 0)]}
+        for what, kind in groups.items():
+            for group in kind:
+                expected = f"each {what} to hold joints in 0..{size - 1}"
+                require(all(0 <= j < size for j in group), who, expected, tuple(group))
+        names = tuple(joints) if joints is not None else tuple(f"joint_{j}" for j in range(size))
+        require(len(set(names)) == size, who, "each joint name once", names)
         return cls(
             name=name,
-            joints=tuple(joints) if joints is not None else tuple(f"joint_{j}" for j in range(size)),
-            bones=tuple((a, b) if hops[a] > hops[b] else (b, a) for a, b in edges),
+            joints=names,
+            bones=tuple(sorted((a, b) if (hops[a], a) > (hops[b], b) else (b, a) for a, b in edges)),
             center=center,
-            pairs=tuple((int(left), int(right)) for left, right in pairs),
+            pairs=sides,
             parts={key: tuple(value) for key, value in (parts or {"body": range(size)}).items()},
             height=height if height is not None else _longest_path(size, edges),
         )
@@ -116,13 +124,12 @@ got none that reach joints [2, 3]
     @property
     def parents(self) -> tuple[int, ...]:
         """The parent of each joint, one step nearer to the centre; the centre is its own parent."""
-        parent = list(range(self.num_joints))
-        for joint, towards_center in self.bones:
-            parent[joint] = towards_center
-        return tuple(parent)
+        hops = self.hops(self.center)
+        nearer = [[j for j in self.neighbors(joint) if hops[j] < hops[joint]] for joint in range(self.num_joints)]
+        return tuple(min(near, default=joint) for joint, near in enumerate(nearer))
 
     def hops(self, joint: int) -> tuple[int, ...]:
-        """The number of bones between ``joint`` and each joint.
+        """The number of bones between ``joint`` (0..V-1) and each joint.
 
         >>> SkeletonLayout.from_bones([(0, 1), (1, 2)]).hops(0)
         (0, 1, 2)
@@ -172,6 +179,12 @@ got none that reach joints [2, 3]
         for left, right in self.pairs:
             other[left], other[right] = right, left
         return tuple(other)
+
+
+def _pairs(who: str, pairs: Iterable[Sequence[int]]) -> list[Sequence[int]]:
+    listed = list(pairs)
+    require(all(len(pair) == 2 for pair in listed), who, "pairs of a left and a right joint", listed)
+    return listed
 
 
 def _hops_from(start: int, size: int, edges: Iterable[Sequence[int]]) -> list[int]:

@@ -63,13 +63,16 @@ class STFAdjacency(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start the last convolution of alpha at zero: G = 0."""
+        """Draw all weights anew, but start the last convolution of alpha at zero: G = 0."""
+        for module in (*self.beta, self.cover):
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                module.reset_parameters()
         for parameter in self.emit.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        n, _, _, v = x.shape
         check_shape("STFAdjacency", "x", x, f"N, C={self.in_channels}, T, V={self.num_joints}")
+        n, _, _, v = x.shape
         embedding = torch.sigmoid(self.beta(x))  # (N, 1, T, V)
         pooled = F.adaptive_avg_pool2d(embedding, (self.bins, v))  # (N, 1, bins, V)
         adjacency = self.emit(F.relu(self.cover(pooled))).view(n, self.num_subsets, v, v)
@@ -133,6 +136,8 @@ class STFGraphConv(nn.Module):
         """Draw W_k (fan-in of all K subsets) and start G at zero."""
         bound = math.sqrt(3 / (self.weight.shape[0] * self.weight.shape[2]))
         nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
         self.generator.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:

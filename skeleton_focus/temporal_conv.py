@@ -39,7 +39,7 @@ class TemporalConv(nn.Module):
         self, in_channels: int, out_channels: int, *, kernel_size: int = 9, stride: int = 1, dilation: int = 1
     ) -> None:
         super().__init__()
-        require(kernel_size % 2 == 1, "TemporalConv", "an odd kernel_size", kernel_size)
+        _check_options("TemporalConv", kernel_size, stride, [dilation])
         self.conv = _conv_over_time(in_channels, out_channels, kernel_size, stride, dilation)
         self.norm = nn.BatchNorm2d(out_channels)
 
@@ -92,7 +92,7 @@ class MultiScaleTemporalConv(nn.Module):
         who = "MultiScaleTemporalConv"
         branches = len(dilations) + 2
         width = out_channels // branches
-        require(kernel_size % 2 == 1, who, "an odd kernel_size", kernel_size)
+        _check_options(who, kernel_size, stride, dilations)
         require(width >= 1, who, f"out_channels of at least {branches}, one for each branch", out_channels)
         self.stride = stride
         self.widths = [width] * (branches - 1)
@@ -116,6 +116,12 @@ class MultiScaleTemporalConv(nn.Module):
         branches.append(self.pointwise(x))
         y = self.norm(torch.cat(branches, dim=1))
         return F.relu(y if self.shortcut is None else y + self.shortcut(x))
+
+
+def _check_options(who: str, kernel_size: int, stride: int, dilations: Sequence[int]) -> None:
+    require(kernel_size % 2 == 1 and kernel_size > 0, who, "an odd kernel_size", kernel_size)
+    require(stride >= 1, who, "a stride of at least 1", stride)
+    require(all(d >= 1 for d in dilations), who, "dilations of at least 1", list(dilations))
 
 
 def _conv_over_time(in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int) -> nn.Conv2d:

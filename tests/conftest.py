@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 settings.register_profile(
     "repository", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -159,7 +159,7 @@ def test_every_argument_may_be_an_iterator() -> None:
 def test_a_chain_by_hand() -> None:
     chain = SkeletonLayout.from_bones([(3, 2), (0, 1), (2, 1)], center=1, pairs=[(0, 2)])
     assert chain.joints == ("joint_0", "joint_1", "joint_2", "joint_3") and chain.num_joints == 4
-    assert chain.bones == ((3, 2), (0, 1), (2, 1)) and chain.parents == (1, 1, 1, 2)
+    assert chain.bones == ((0, 1), (2, 1), (3, 2)) and chain.parents == (1, 1, 1, 2)
     assert chain.hops(0) == (0, 1, 2, 3) and chain.hops(2) == (2, 1, 0, 1)
     assert chain.path(3, 0) == (3, 2, 1, 0) and chain.path(2, 2) == (2,)
     assert chain.neighbors(1) == (0, 2) and chain.neighbors(3) == (2,)

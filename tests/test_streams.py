@@ -65,38 +65,49 @@ def test_center_equals_the_slow_reference(frames: int, joint: int) -> None:
     close(center(x, joint, visibility=seen), reference.center(x.numpy(), joint))
 
 
-def test_center_of_one_frame_keeps_travel_and_distance() -> None:
-    x, _ = clip()
-    ours = center(x, 1, frame=2)
+def test_one_origin_keeps_travel_and_distance() -> None:
+    """The centre joint as first seen: here in frame 2, of the first person."""
+    x, seen = clip()
+    seen[:, :2, 1] = 0
+    seen[:, 2, 1, 1] = 0
+    torch.testing.assert_close(center(x, 1, each_frame=False)[0], x[0] - x[0, :, 0, 1, 0][:, None, None, None])
+    ours = center(x, 1, each_frame=False, visibility=seen)
     for n in range(2):
         origin = x[n, :, 2, 1, 0]
-        torch.testing.assert_close(ours[n], x[n] - origin[:, None, None, None])
-    torch.testing.assert_close(ours[:, :, 1:] - ours[:, :, :-1], x[:, :, 1:] - x[:, :, :-1])
+        torch.testing.assert_close(ours[n], (x[n] - origin[:, None, None, None]) * seen[n])
     assert not ours[:, :, 2, 1, 0].any()
+
+
+def test_a_centre_that_is_lost_for_a_while_is_taken_at_its_mean() -> None:
+    x, seen = clip()
+    seen[:, 1:3, 1, 0] = 0
+    ours, frames = center(x, 1, visibility=seen), [0, 3]
+    mean = x[:, :, frames, 1, 0].mean(2)
+    torch.testing.assert_close(ours[:, :, 1, 2, 0], x[:, :, 1, 2, 0] - mean)
+    torch.testing.assert_close(ours[:, :, 0], center(x, 1)[:, :, 0])
+    torch.testing.assert_close(ours[..., 1], center(x, 1)[..., 1])
 
 
 def test_missing_joints_stay_at_zero() -> None:
     x, seen = clip(visible=True)
     unseen = (seen == 0)[:, None].expand(-1, 3, -1, -1, -1)
     assert unseen.any()
-    for frame in (None, 0):
-        ours = center(x, 1, frame=frame, visibility=seen)
+    seen[:, :, 1] = 1  # the centre itself
+    unseen = (seen == 0)[:, None].expand(-1, 3, -1, -1, -1)
+    for each_frame in (True, False):
+        ours = center(x, 1, each_frame=each_frame, visibility=seen)
         assert not ours[unseen].any()
-        torch.testing.assert_close(ours[~unseen], center(x, 1, frame=frame)[~unseen])
+        torch.testing.assert_close(ours[~unseen], center(x, 1, each_frame=each_frame)[~unseen])
     assert not center(x, 1, visibility=0.3 * seen)[unseen].any()  # a confidence, not only 0 and 1
     torch.testing.assert_close(center(x, 1, visibility=0.3 * seen), center(x, 1, visibility=seen))
     torch.testing.assert_close(center(x, 1, visibility=seen > 0), center(x, 1, visibility=seen))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"joint": -1}, {"joint": 0, "frame": 4}, {"joint": 0, "frame": -1}, {"joint": 4}],
-    ids=["a negative joint", "a frame beyond the clip", "a negative frame", "a joint beyond the layout"],
-)
+@pytest.mark.parametrize("joint", [-1, 4])
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4, 2), (1, 3, 1, 1, 1)])
-def test_center_refuses_joints_and_frames_that_are_not_there(options: dict[str, int], shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"^center: expected .*, got"):
-        center(torch.ones(shape), **options)
+def test_center_refuses_joints_that_are_not_there(joint: int, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"^center: expected a joint in 0..{shape[3] - 1}, got {joint}$"):
+        center(torch.ones(shape), joint)
 
 
 @pytest.mark.parametrize("frames", [1, 5])
@@ -187,7 +198,7 @@ def test_lengths_and_frames_that_do_not_fit(function: Any) -> None:
 )
 def test_a_span_that_does_not_fit(options: dict[str, list[float]]) -> None:
     spans = {name: torch.tensor(value) for name, value in options.items()}
-    with pytest.raises(ValueError, match=r"^resample_frames: expected (start|stop).*, got"):
+    with pytest.raises(ValueError, match=r"^resample_frames: expected (spans|start|stop).*, got"):
         resample_frames(torch.zeros(2, 3, 5, 4, 1), torch.tensor([3, 3]), 4, **spans)
 
 
@@ -206,6 +217,7 @@ def test_add_visibility() -> None:
 def test_prepare_stf_is_its_steps(visible: bool, lengths: list[int]) -> None:
     x, seen = clip(visible=visible)
     for n, length in enumerate(lengths):
+        seen[n, :length, 1] = 1  # the centre: a lost one has a test of its own
         x[n, :, length:], seen[n, length:] = 0, 0
     path, lone = CHAIN.path(*CHAIN.height), seen[:, None].numpy()
     height = reference.body_height(x, seen, path)[:, None, None, None, None]
@@ -265,7 +277,7 @@ def test_stream_errors() -> None:
         make_stream(x, "bone", NTU25)
     with pytest.raises(ValueError, match=r"^prepare_stf: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"):
         prepare_stf(x, torch.tensor([5, 5]), NTU25)
-    with pytest.raises(ValueError, match=r"^body_height: expected x of at least 25 joints, got 20$"):
+    with pytest.raises(ValueError, match=r"^body_height: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"):
         body_height(x, NTU25)
     with pytest.raises(ValueError, match=r"^center: expected x \(N, C, T, V, M\), got \(3, 5, 20, 1\)$"):
         center(x[0], 0)
@@ -364,7 +376,7 @@ def test_fuse_an_empty_batch() -> None:
     [
         ([], None, "one tensor of probabilities, got none"),
         ([[[2.0, -1.0]]], None, "probabilities, each row adding up to 1, .*; take the softmax of logits first"),
-        ([[[2.0, 1.0]]], None, "rows adding up to 3 to 3; take the softmax"),
+        ([[[2.0, 1.0]]], None, r"each row adding up to 1, got \[3.0\]; take the softmax"),
         ([[[math.nan, 1.0]]], None, "probabilities, each row adding up to 1"),
         ([[[0.5, 0.5]], [[0.2, 0.3, 0.5]]], None, r"probabilities \(N=1, classes=2\), got \(1, 3\)"),
         ([[[0.5, 0.5]], [[0.5, 0.5]] * 2], None, r"probabilities \(N=1, classes=2\), got \(2, 2\)"),
@@ -388,7 +400,7 @@ def test_a_sample_does_not_depend_on_its_batch_and_no_input_changes() -> None:
     lengths, angles = torch.tensor([5, 3]), draw(2, 3)
     calls = [
         lambda i: center(x[i], 1, visibility=seen[i]),
-        lambda i: center(x[i], 1, frame=1),
+        lambda i: center(x[i], 1, each_frame=False, visibility=seen[i]),
         lambda i: body_height(x[i], CHAIN, visibility=seen[i]),
         lambda i: repeat_frames(x[i], lengths[i], 9),
         lambda i: resample_frames(x[i], lengths[i], 9),
@@ -412,7 +424,7 @@ def test_one_frame_everywhere_and_the_dtype_of_the_input(dtype: torch.dtype) -> 
     x, one = draw(2, 3, 1, 4, 2).to(dtype), torch.tensor([1, 1])
     results = [
         center(x, 1),
-        center(x, 1, frame=0),
+        center(x, 1, each_frame=False),
         repeat_frames(x, one, 4),
         resample_frames(x, one, 4),
         prepare_stf(x, one, CHAIN, frames=4),
