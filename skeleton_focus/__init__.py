@@ -13,7 +13,7 @@ from .focus import (
 )
 from .focus_metrics import focus_overlap
 from .formats import FormatError, read_nw_ucla
-from .graph_conv import GraphConv, MultiScaleGraphConv, graph_conv
+from .graph_conv import GraphConv, MultiScaleGraphConv, convolve_graph
 from .layouts import COCO17, KINECT20, LAYOUTS, NTU25, NTU25_PYSKL, OPENPOSE18, SkeletonLayout
 from .losses import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
 from .objective import STFObjective, STFOutput
@@ -64,12 +64,12 @@ __all__ = [
     "center",
     "class_score",
     "coherence_loss",
+    "convolve_graph",
     "divergence_loss",
     "exploration_loss",
     "focus_overlap",
     "fuse",
     "grad_cam",
-    "graph_conv",
     "hop_distance",
     "linear_head_focus",
     "make_stream",

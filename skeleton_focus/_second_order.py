@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .graph_conv import graph_conv
+from .graph_conv import convolve_graph
 
 
 class SecondOrder(TorchFunctionMode):
@@ -55,7 +55,9 @@ class SecondOrder(TorchFunctionMode):
             return _BatchNorm.apply(  # type: ignore[no-untyped-call]
                 x, kwargs["weight"], kwargs["bias"], mean, var, kwargs["momentum"], kwargs["eps"]
             )
-        if (func is graph_conv or (func is F.conv2d and _is_pointwise(*args))) and not kwargs:
+        if func is torch.cat and len(args) == 1 and isinstance(kwargs.get("dim"), int):
+            return _Join.apply(kwargs["dim"], *args[0])  # type: ignore[no-untyped-call]
+        if (func is convolve_graph or (func is F.conv2d and _is_pointwise(*args))) and not kwargs:
             for whole, x, shift in self._shifted:
                 if args[0] is whole and whole._version == 0:  # not written to since
                     one_frame = shift.expand(-1, -1, 1, x.shape[3])
@@ -69,7 +71,20 @@ def _is_pointwise(x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, 
 
 
 def _without_bias(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return args[1:3] if func is graph_conv else args[1:2]
+    return args[1:3] if func is convolve_graph else args[1:2]
+
+
+class _Join(torch.autograd.Function):
+    """Concatenation whose gradient is one split: differentiated again, one concatenation and not a sum of padded parts."""
+
+    @staticmethod
+    def forward(ctx: Any, dim: int, *parts: Tensor) -> Tensor:
+        ctx.dim, ctx.sizes = dim, [part.shape[dim] for part in parts]
+        return torch.cat(parts, dim=dim)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
+        return (None, *torch.split(g, ctx.sizes, dim=ctx.dim))
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -119,7 +134,6 @@ class _BatchNormGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor | None, v_weight: Tensor | None, v_bias: Tensor | None) -> tuple[Any, ...]:
         g, x, weight, center, scale, gweight, gbias = ctx.saved_tensors
-        over = [axis for axis in range(x.dim()) if axis != 1]
         count = x.numel() // x.shape[1]
 
         def wide(channel: Tensor) -> Tensor:
@@ -129,7 +143,10 @@ class _BatchNormGradient(torch.autograd.Function):
         if v is not None:
             at_g, vx_sum, v_sum = _native_gradient(v, x, weight, center, scale, ctx.eps)
             g_mean, gx_mean, v_mean, vx_mean = (s / count for s in (gbias, gweight, v_sum, vx_sum))
-            inner = (v * g).sum(over).to(scale.dtype) - g_mean * v_sum - gx_mean * vx_sum
+            vg_sum = _native_gradient(v, g, weight, torch.zeros_like(center), torch.ones_like(scale), ctx.eps, only=1)[
+                1
+            ]
+            inner = vg_sum - g_mean * v_sum - gx_mean * vx_sum
             at_weight = scale * inner
             k = weight * scale.square()
             on_x = k * scale * (2 * gx_mean * vx_mean - inner / count)
@@ -148,8 +165,10 @@ class _BatchNormGradient(torch.autograd.Function):
 
 
 def _native_gradient(
-    g: Tensor, x: Tensor, weight: Tensor, center: Tensor, scale: Tensor, eps: float
+    g: Tensor, x: Tensor, weight: Tensor, center: Tensor, scale: Tensor, eps: float, only: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients at x, weight and bias: g_x as above, sum(g x_hat), sum(g); or one of them alone."""
+    wanted = [only in (None, i) for i in range(3)]
     return torch.ops.aten.native_batch_norm_backward(  # type: ignore[no-any-return]
-        g, x, weight, None, None, center, scale, True, eps, [True, True, True]
+        g, x, weight, None, None, center, scale, True, eps, wanted
     )

@@ -12,7 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from ._checks import check_adjacency, check_shape
 
 
-def graph_conv(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | None = None) -> Tensor:
+def convolve_graph(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | None = None) -> Tensor:
     r"""Aggregate each joint's neighbours and mix the channels, summed over adjacency subsets.
 
     .. math:: Y = \sum_{k=1}^{K} W_k X A_k + b
@@ -29,22 +29,22 @@ def graph_conv(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | None
 
     Example:
         >>> x = torch.arange(3.0).view(1, 1, 1, 3)
-        >>> graph_conv(x, torch.ones(1, 1, 1), torch.eye(3)[None].roll(1, -1)).flatten()
+        >>> convolve_graph(x, torch.ones(1, 1, 1), torch.eye(3)[None].roll(1, -1)).flatten()
         tensor([2., 0., 1.])
 
     Reference:
         STF (Ke et al., AAAI 2022), equation 1; ST-GCN (Yan et al., AAAI 2018).
     """
     if has_torch_function_unary(x):
-        return handle_torch_function(graph_conv, (x,), x, weight, adjacency, bias)
-    check_shape("graph_conv", "weight", weight, "K, O, C")
+        return handle_torch_function(convolve_graph, (x,), x, weight, adjacency, bias)
+    check_shape("convolve_graph", "weight", weight, "K, O, C")
     subsets, out_channels, in_channels = weight.shape
-    check_shape("graph_conv", "x", x, f"N, C={in_channels}, T, V={adjacency.shape[-1]}")
+    check_shape("convolve_graph", "x", x, f"N, C={in_channels}, T, V={adjacency.shape[-1]}")
     n, _, t, v = x.shape
     lead = "" if adjacency.dim() == 3 else f"N={n}, "
-    check_shape("graph_conv", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}")
+    check_shape("convolve_graph", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}")
     if bias is not None:
-        check_shape("graph_conv", "bias", bias, f"O={out_channels}")
+        check_shape("convolve_graph", "bias", bias, f"O={out_channels}")
     if out_channels <= in_channels:
         mixed = F.conv2d(x, weight.reshape(subsets * out_channels, in_channels, 1, 1))  # (N, K*O, T, V)
         carried = mixed.reshape(n, subsets, out_channels * t, v) @ adjacency  # (N, K, O*T, V)
@@ -114,7 +114,7 @@ class GraphConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_shape("GraphConv", "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
         adjacency = self.adjacency if self.correction is None else self.adjacency + self.correction
-        return graph_conv(x, self.weight, adjacency, self.bias)
+        return convolve_graph(x, self.weight, adjacency, self.bias)
 
     def extra_repr(self) -> str:
         subsets, out_channels, in_channels = self.weight.shape

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_adjacency, check_shape, require
-from .graph_conv import graph_conv
+from .graph_conv import convolve_graph
 
 
 class STFAdjacency(nn.Module):
@@ -143,7 +143,7 @@ class STFGraphConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_shape("STFGraphConv", "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
         generated, _ = self.generator(x)
-        return graph_conv(x, self.weight, self.adjacency + generated, self.bias)
+        return convolve_graph(x, self.weight, self.adjacency + generated, self.bias)
 
     def extra_repr(self) -> str:
         subsets, out_channels, in_channels = self.weight.shape

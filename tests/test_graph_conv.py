@@ -22,7 +22,7 @@ from skeleton_focus import (
     NTU25,
     GraphConv,
     MultiScaleGraphConv,
-    graph_conv,
+    convolve_graph,
     multi_scale_adjacency,
     spatial_partition,
 )
@@ -47,15 +47,15 @@ def test_equals_the_slow_reference(channels: int, outputs: int, per_sample: bool
     x, weight, adjacency, bias = problem(channels, outputs, per_sample=per_sample)
     given_bias = bias if with_bias else None
     expected = reference.graph_conv(*(t.numpy() for t in (x, weight, adjacency)), bias.numpy() if with_bias else None)
-    ours = graph_conv(x, weight, adjacency, given_bias)
+    ours = convolve_graph(x, weight, adjacency, given_bias)
     assert ours.shape == expected.shape and np.abs(ours.numpy() - expected).max() < 1e-12
 
 
 def test_a_chain_of_three_by_hand() -> None:
     carry = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 0, 0]])  # A[v, w]: joint 0 to 1, joint 1 to 2
     x = torch.tensor([1.0, 10.0, 100.0]).view(1, 1, 1, 3)
-    assert graph_conv(x, torch.ones(1, 1, 1), carry[None]).flatten().tolist() == [0, 1, 10]
-    two = graph_conv(x, torch.ones(1, 2, 1) * torch.tensor([[[2.0], [3.0]]]), carry[None], torch.tensor([0.0, 7.0]))
+    assert convolve_graph(x, torch.ones(1, 1, 1), carry[None]).flatten().tolist() == [0, 1, 10]
+    two = convolve_graph(x, torch.ones(1, 2, 1) * torch.tensor([[[2.0], [3.0]]]), carry[None], torch.tensor([0.0, 7.0]))
     assert two.flatten().tolist() == [0, 2, 20, 7, 10, 37]
 
 
@@ -66,11 +66,11 @@ def test_module_equals_function(channels: int, outputs: int) -> None:
     with torch.no_grad():
         conv.weight.copy_(weight)
         conv.correction.normal_()
-    expected = graph_conv(x, weight, adjacency + conv.correction, conv.bias)
+    expected = convolve_graph(x, weight, adjacency + conv.correction, conv.bias)
     assert torch.equal(conv(x), expected)
     plain = GraphConv(channels, outputs, adjacency, bias=False).double()
     assert plain.bias is None and plain.correction is None
-    assert torch.equal(plain(x), graph_conv(x, plain.weight, adjacency))
+    assert torch.equal(plain(x), convolve_graph(x, plain.weight, adjacency))
 
 
 def test_multi_scale_is_conv_norm_relu() -> None:
@@ -87,23 +87,23 @@ def test_multi_scale_is_conv_norm_relu() -> None:
 def test_gradients_of_first_and_second_order(channels: int, outputs: int, per_sample: bool) -> None:
     tensors = problem(channels, outputs, per_sample=per_sample, t=2, v=3, k=2)
     inputs = tuple(tensor.requires_grad_() for tensor in tensors)
-    assert torch.autograd.gradcheck(graph_conv, inputs)
-    assert torch.autograd.gradgradcheck(graph_conv, inputs, fast_mode=True)
+    assert torch.autograd.gradcheck(convolve_graph, inputs)
+    assert torch.autograd.gradgradcheck(convolve_graph, inputs, fast_mode=True)
 
 
 @given(order=st.permutations(range(5)), sizes=st.sampled_from(SIZES), per_sample=st.booleans())
 def test_relabelling_joints_permutes_the_output(order: list[int], sizes: tuple[int, int], per_sample: bool) -> None:
     x, weight, adjacency, bias = problem(*sizes, per_sample=per_sample, v=5)
-    relabelled = graph_conv(x[..., order], weight, adjacency[..., order, :][..., order], bias)
-    torch.testing.assert_close(relabelled, graph_conv(x, weight, adjacency, bias)[..., order], rtol=0, atol=1e-12)
+    relabelled = convolve_graph(x[..., order], weight, adjacency[..., order, :][..., order], bias)
+    torch.testing.assert_close(relabelled, convolve_graph(x, weight, adjacency, bias)[..., order], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("channels", "outputs"), SIZES)
 def test_a_sample_does_not_depend_on_its_batch(channels: int, outputs: int) -> None:
     x, weight, adjacency, bias = problem(channels, outputs, per_sample=True, n=4)
-    whole = graph_conv(x, weight, adjacency, bias)
+    whole = convolve_graph(x, weight, adjacency, bias)
     for n in range(4):
-        alone = graph_conv(x[n : n + 1], weight, adjacency[n : n + 1], bias)
+        alone = convolve_graph(x[n : n + 1], weight, adjacency[n : n + 1], bias)
         torch.testing.assert_close(whole[n : n + 1], alone, rtol=0, atol=1e-12)
 
 
@@ -111,17 +111,19 @@ def test_a_sample_does_not_depend_on_its_batch(channels: int, outputs: int) -> N
 def test_identity_adjacency_is_a_pointwise_convolution(channels: int, outputs: int) -> None:
     x, weight, _, bias = problem(channels, outputs, per_sample=False, k=1)
     expected = F.conv2d(x, weight[0, :, :, None, None], bias)
-    torch.testing.assert_close(graph_conv(x, weight, torch.eye(4).double()[None], bias), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        convolve_graph(x, weight, torch.eye(4).double()[None], bias), expected, rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(("channels", "outputs"), SIZES)
 def test_memory_format_does_not_matter(channels: int, outputs: int) -> None:
     x, weight, adjacency, bias = problem(channels, outputs, per_sample=False)
-    expected = graph_conv(x, weight, adjacency, bias)
+    expected = convolve_graph(x, weight, adjacency, bias)
     last = x.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(graph_conv(last, weight, adjacency, bias), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(convolve_graph(last, weight, adjacency, bias), expected, rtol=0, atol=1e-12)
     turned = x.transpose(2, 3).contiguous().transpose(2, 3)
-    torch.testing.assert_close(graph_conv(turned, weight, adjacency, bias), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(convolve_graph(turned, weight, adjacency, bias), expected, rtol=0, atol=1e-12)
 
 
 def test_published_ms_gcn(golden: Path, golden_weights: Callable[[str], dict[str, Tensor]]) -> None:
@@ -158,16 +160,16 @@ def test_published_ms_gcn(golden: Path, golden_weights: Callable[[str], dict[str
     ],
 )
 def test_shapes_that_do_not_fit(shapes: tuple[tuple[int, ...], ...], error: str) -> None:
-    with pytest.raises(ValueError, match=re.escape("graph_conv: expected " + error)):
-        graph_conv(*(torch.zeros(shape) for shape in shapes))
+    with pytest.raises(ValueError, match=re.escape("convolve_graph: expected " + error)):
+        convolve_graph(*(torch.zeros(shape) for shape in shapes))
 
 
 @pytest.mark.parametrize(("channels", "outputs"), SIZES)
 @pytest.mark.parametrize("wrong", [(1,), (7,), (1, 1)])
 def test_a_bias_that_does_not_fit(channels: int, outputs: int, wrong: tuple[int, ...]) -> None:
     x, weight, adjacency, _ = problem(channels, outputs, per_sample=False)
-    with pytest.raises(ValueError, match=rf"^graph_conv: expected bias \(O={outputs}\), got "):
-        graph_conv(x, weight, adjacency, torch.zeros(wrong).double())
+    with pytest.raises(ValueError, match=rf"^convolve_graph: expected bias \(O={outputs}\), got "):
+        convolve_graph(x, weight, adjacency, torch.zeros(wrong).double())
 
 
 @pytest.mark.parametrize("layer", [GraphConv, MultiScaleGraphConv])

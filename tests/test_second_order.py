@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from skeleton_focus import FeatureTap, class_score, graph_conv
+from skeleton_focus import FeatureTap, class_score, convolve_graph
 from skeleton_focus._second_order import SecondOrder, _BatchNorm
 
 
@@ -51,7 +51,7 @@ class Graph(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         made = self.make(x).mean(2).unflatten(1, (2, 5)).tanh()  # (N, K, V, V)
-        return graph_conv(x, self.weight, made, self.bias)
+        return convolve_graph(x, self.weight, made, self.bias)
 
 
 class Twice(nn.Module):

@@ -20,7 +20,7 @@ from skeleton_focus import (
     SkeletonLayout,
     STFAdjacency,
     STFGraphConv,
-    graph_conv,
+    convolve_graph,
     multi_scale_adjacency,
 )
 
@@ -58,7 +58,7 @@ def test_reset_parameters_brings_zero_back() -> None:
     generator.reset_parameters()
     assert not generator(x)[0].any()
     conv.reset_parameters()
-    torch.testing.assert_close(conv(x), graph_conv(x, conv.weight, A, conv.bias))
+    torch.testing.assert_close(conv(x), convolve_graph(x, conv.weight, A, conv.bias))
 
 
 @pytest.mark.parametrize("channels_out", [2, 4, 8])
