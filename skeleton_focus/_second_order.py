@@ -75,7 +75,7 @@ def _without_bias(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any,
 
 
 class _Join(torch.autograd.Function):
-    """Concatenation whose gradient is one split: differentiated again, one concatenation and not a sum of padded parts."""
+    """Concatenation whose gradient is one split, and whose second is one concatenation: no sum of padded parts."""
 
     @staticmethod
     def forward(ctx: Any, dim: int, *parts: Tensor) -> Tensor:
