@@ -31,6 +31,7 @@ from lightning.pytorch.loggers import CSVLogger
 from stf_gcn import STFGCN
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 from torchmetrics.classification import MulticlassAccuracy
 
 from skeleton_focus import (
@@ -88,13 +89,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "widths": (48, 48, 96, 96, 192, 192),
         "strides": (2, 1, 2, 1, 1, 1),
         "frames": 32,
-        "epochs": 45,
+        "epochs": 50,
         "label_smoothing": 0.1,
         "ema": 0.99,
         "turn": (20.0, 60.0, 15.0),
         "stretch": 0.2,
         "crop": 0.5,
-        "stf_after": 0.6,
+        "stf_after": 0.8,
     },
     "synthetic": {
         "stream": "joint+joint_motion",
@@ -194,11 +195,10 @@ class Clips(L.LightningDataModule):
         self.split, self.recipe, self.workers = split, recipe, workers
 
     def train_dataloader(self) -> DataLoader[Any]:
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        order = torch.Generator().manual_seed(self.recipe.seed * 100_003 + epoch)
-        return self._loader(
-            self.split.train, shuffle=True, generator=order, drop_last=len(self.split.train) > self.recipe.batch
-        )
+        ranks, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        order = DistributedSampler(self.split.train, ranks, rank, seed=self.recipe.seed)  # Lightning tells it the epoch
+        whole = len(self.split.train) > self.recipe.batch  # a last batch of one clip would upset BatchNorm
+        return self._loader(self.split.train, sampler=order, drop_last=whole)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.split.test)
@@ -341,7 +341,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         max_epochs=recipe.epochs, precision=given.precision, devices="auto" if given.devices == -1 else given.devices,
         num_nodes=given.nodes, callbacks=callbacks, logger=CSVLogger(out, name="", version=""), default_root_dir=out,
         gradient_clip_val=recipe.clip_gradient, check_val_every_n_epoch=given.validate_every,
-        reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0, enable_model_summary=False,
+        num_sanity_val_steps=0, enable_model_summary=False,
         enable_progress_bar=not given.quiet, log_every_n_steps=10,
     )  # fmt: skip
     start = time.perf_counter()
