@@ -105,6 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 10,
         "turn": (0.0, 30.0, 0.0),
         "crop": 0.9,
+        "stf_after": 0.7,
     },
 }
 
