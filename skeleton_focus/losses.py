@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from ._checks import check_choice, check_shape, require
 from .focus import resize_focus
 
 REDUCTIONS = ("none", "mean", "sum")
+NORMS = ("l2", "rms")
 
 
 def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -43,12 +45,13 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
     return _reduce("exploration_loss", masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1), reduction)
 
 
-def divergence_loss(focus: Tensor, rival_focus: Tensor, *, reduction: str = "mean") -> Tensor:
+def divergence_loss(focus: Tensor, rival_focus: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
     r"""Minus the distance between the focus of the two most probable classes, so that they look at different parts.
 
     .. math:: L_d = -\lVert Q^{y_i} - Q^{y_j} \rVert_2
 
-    The norm is Euclidean over a sample's (M, T, V). Where the two agree everywhere its gradient is taken as zero.
+    The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their number, so that it does
+    not grow with the map. Where the two agree everywhere its gradient is taken as zero.
 
     Shape:
         two maps (N, M, T, V) -> () or (N,), never above 0.
@@ -63,10 +66,10 @@ def divergence_loss(focus: Tensor, rival_focus: Tensor, *, reduction: str = "mea
     Reference:
         STF (Ke et al., AAAI 2022), equation 4.
     """
-    return -_distance("divergence_loss", focus, rival_focus, reduction)
+    return -_distance("divergence_loss", focus, rival_focus, norm, reduction)
 
 
-def coherence_loss(low_focus: Tensor, focus: Tensor, *, reduction: str = "mean") -> Tensor:
+def coherence_loss(low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
     r"""Distance between the focus at two layers; the shorter is resized to the longer one's frames.
 
     .. math:: L_c = \lVert Q_i - Q_j \rVert_2
@@ -85,10 +88,11 @@ def coherence_loss(low_focus: Tensor, focus: Tensor, *, reduction: str = "mean")
         STF (Ke et al., AAAI 2022), equation 5.
     """
     frames = max(low_focus.shape[2], focus.shape[2])
-    return _distance("coherence_loss", resize_focus(low_focus, frames), resize_focus(focus, frames), reduction)
+    high = resize_focus(focus, frames)
+    return _distance("coherence_loss", resize_focus(low_focus, frames), high, norm, reduction)
 
 
-def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, reduction: str = "mean") -> Tensor:
+def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
     r"""Distance between an STF module's embedding and the focus, which is the target: no gradient reaches it.
 
     .. math:: L_G = \lVert Q - \beta(X^l) \rVert_2
@@ -115,9 +119,8 @@ def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, reduction: str = "
     n, m, _, v = focus.shape
     check_shape("adjacency_focus_loss", "embedding", embedding, f"N*M={n * m}, T, V={v}")
     target = resize_focus(focus.detach(), embedding.shape[1])
-    return _distance(
-        "adjacency_focus_loss", target, rearrange(embedding, "(n m) t v -> n m t v", n=n).to(target.dtype), reduction
-    )
+    embedded = rearrange(embedding, "(n m) t v -> n m t v", n=n).to(target.dtype)
+    return _distance("adjacency_focus_loss", target, embedded, norm, reduction)
 
 
 class STFTerms(NamedTuple):
@@ -144,6 +147,8 @@ class STFLoss(nn.Module):
         divergence: lambda_d, >= 0; the paper's 0.1.
         coherence: lambda_c, >= 0; the paper's 0.1.
         adjacency: lambda_G, >= 0; the paper's 0.01.
+        norm: of L_d, L_c and L_G. ``"l2"``, as printed, grows with the root of the map's size; ``"rms"`` divides that
+            out, so that the paper's weights give "comparable absolute ranges" on maps of any size.
         classification: L_ce; any module of (logits, target), by default ``nn.CrossEntropyLoss()``.
         detach_focus: stop L_e's gradient at Q, so that it flows through the masked pass alone.
         detach_high: stop L_c's gradient at the later layer's focus; equation 5 as printed does not.
@@ -157,7 +162,7 @@ class STFLoss(nn.Module):
         >>> maps |= {"low_focus": torch.ones(1, 1, 2, 2), "embeddings": [torch.ones(1, 2, 2)]}
         >>> out = criterion(torch.zeros(1, 2), torch.tensor([0]), **maps)
         >>> {name: round(term.item(), 3) for name, term in out.terms.items()}
-        {'classification': 0.693, 'divergence': -2.0, 'coherence': 0.0, 'adjacency': 0.0}
+        {'classification': 0.693, 'divergence': -1.0, 'coherence': 0.0, 'adjacency': 0.0}
 
     Reference:
         STF (Ke et al., AAAI 2022), equation 6 and "Training scheme".
@@ -170,6 +175,7 @@ class STFLoss(nn.Module):
         divergence: float = 0.1,
         coherence: float = 0.1,
         adjacency: float = 0.01,
+        norm: str = "rms",
         classification: nn.Module | None = None,
         detach_focus: bool = False,
         detach_high: bool = False,
@@ -183,6 +189,8 @@ class STFLoss(nn.Module):
         }
         for name, weight in self.weights.items():
             require(weight >= 0, "STFLoss", f"a weight {name} of at least 0", weight)
+        check_choice("STFLoss", "norm", norm, NORMS)
+        self.norm = norm
         self.classification = classification if classification is not None else nn.CrossEntropyLoss()
         self.detach_focus = detach_focus
         self.detach_high = detach_high
@@ -193,9 +201,9 @@ class STFLoss(nn.Module):
         return cls(divergence=0, coherence=0, adjacency=0, classification=classification)
 
     @classmethod
-    def focus_branch(cls, *, classification: nn.Module | None = None) -> STFLoss:
+    def focus_branch(cls, *, norm: str = "rms", classification: nn.Module | None = None) -> STFLoss:
         """L_ce, L_d, L_c and L_G, with the paper's weights."""
-        return cls(exploration=0, classification=classification)
+        return cls(exploration=0, norm=norm, classification=classification)
 
     @classmethod
     def plain(cls, *, classification: nn.Module | None = None) -> STFLoss:
@@ -225,15 +233,17 @@ class STFLoss(nn.Module):
         if self.uses("exploration"):
             terms["exploration"] = exploration_loss(_given("masked_logits", masked_logits), logits.argmax(1))
         if self.uses("divergence"):
-            terms["divergence"] = divergence_loss(_given("focus", focus), _given("rival_focus", rival_focus))
+            terms["divergence"] = divergence_loss(
+                _given("focus", focus), _given("rival_focus", rival_focus), norm=self.norm
+            )
         if self.uses("coherence"):
             high = _given("focus", focus)
             terms["coherence"] = coherence_loss(
-                _given("low_focus", low_focus), high.detach() if self.detach_high else high
+                _given("low_focus", low_focus), high.detach() if self.detach_high else high, norm=self.norm
             )
         if self.uses("adjacency") and embeddings:
             target_map = _given("focus", focus)
-            losses = [adjacency_focus_loss(target_map, embedding) for embedding in embeddings]
+            losses = [adjacency_focus_loss(target_map, embedding, norm=self.norm) for embedding in embeddings]
             terms["adjacency"] = torch.stack(losses).mean()
         loss = terms["classification"]
         for name, weight in self.weights.items():
@@ -251,13 +261,15 @@ def _given(name: str, value: Tensor | None) -> Tensor:
     return value
 
 
-def _distance(who: str, a: Tensor, b: Tensor, reduction: str) -> Tensor:
-    """Euclidean distance of two (N, M, T, V) maps, a number for each sample."""
+def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tensor:
+    """Distance of two (N, M, T, V) maps, a number for each sample."""
+    check_choice(who, "norm", norm, NORMS)
     check_shape(who, "focus", a, "N, M, T, V")
     check_shape(
         who, "the other focus", b, ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True))
     )
-    return _reduce(who, torch.linalg.vector_norm(a - b, dim=(1, 2, 3)), reduction)
+    distance = torch.linalg.vector_norm(a - b, dim=(1, 2, 3))
+    return _reduce(who, distance if norm == "l2" else distance / math.sqrt(a[0].numel()), reduction)
 
 
 def _reduce(who: str, values: Tensor, reduction: str) -> Tensor:

@@ -1,5 +1,6 @@
 """STF equations 3 to 6 against the slow reference, and what a weighted sum must keep."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -101,9 +102,10 @@ def everything() -> dict[str, Tensor | list[Tensor]]:
     return {"focus": focus, "rival_focus": rival, "low_focus": low, "embeddings": embeddings, "masked_logits": masked}
 
 
-def test_the_sum_is_equation_6_with_the_papers_weights() -> None:
+@pytest.mark.parametrize("norm", ["l2", "rms"])
+def test_the_sum_is_equation_6_with_the_papers_weights(norm: str) -> None:
     logits, target, given = torch.randn(N, CLASSES, dtype=torch.float64), torch.tensor([4, 0, 1]), everything()
-    loss, terms = STFLoss()(logits, target, **given)
+    loss, terms = STFLoss(norm=norm)(logits, target, **given)
     as_numpy = {k: [e.numpy() for e in v] if isinstance(v, list) else v.numpy() for k, v in given.items()}
     slow = {
         "exploration": reference.exploration_loss(as_numpy["masked_logits"], logits.argmax(1).tolist()),
@@ -111,6 +113,12 @@ def test_the_sum_is_equation_6_with_the_papers_weights() -> None:
         "coherence": reference.coherence_loss(as_numpy["low_focus"], as_numpy["focus"]),
         "adjacency": reference.adjacency_focus_loss(as_numpy["focus"], as_numpy["embeddings"]),
     }
+    if norm == "rms":  # a map holds M * T * V entries; coherence and one of the embeddings are compared at 8 frames
+        slow["divergence"] /= math.sqrt(M * 4 * V)
+        slow["coherence"] /= math.sqrt(M * 8 * V)
+        sizes = [math.sqrt(M * t * V) for t in (8, 4)]
+        each = [reference.adjacency_focus_loss(as_numpy["focus"], [e]) for e in as_numpy["embeddings"]]
+        slow["adjacency"] = sum(loss / size for loss, size in zip(each, sizes, strict=True)) / 2
     weights = {"exploration": 0.01, "divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
     ce = reference.cross_entropy(logits.numpy(), target.tolist())
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(
@@ -138,6 +146,18 @@ def test_without_weights_it_is_cross_entropy_to_the_bit() -> None:
     assert loss.item() == plain.item()
     assert list(terms) == ["classification"]
     assert torch.equal(*(torch.autograd.grad(value, logits)[0] for value in (loss, plain)))
+
+
+def test_rms_does_not_grow_with_the_map() -> None:
+    a, b = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5)
+    for size in (1, 3):
+        big_a, big_b = a.repeat(1, 1, size, size), b.repeat(1, 1, size, size)
+        assert coherence_loss(big_a, big_b, norm="rms").item() == pytest.approx(0.5)
+        assert coherence_loss(big_a, big_b).item() == pytest.approx(size)
+        assert divergence_loss(big_a, big_b, norm="rms").item() == pytest.approx(-0.5)
+        assert adjacency_focus_loss(big_a, big_b[:, 0], norm="rms").item() == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="divergence_loss: expected norm to be one of 'l2', 'rms', got 'l1'"):
+        divergence_loss(a, b, norm="l1")
 
 
 def test_options_stop_gradients() -> None:
