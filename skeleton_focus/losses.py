@@ -50,8 +50,8 @@ def divergence_loss(focus: Tensor, rival_focus: Tensor, *, norm: str = "l2", red
 
     .. math:: L_d = -\lVert Q^{y_i} - Q^{y_j} \rVert_2
 
-    The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their number, so that it does
-    not grow with the map. Where the two agree everywhere its gradient is taken as zero.
+    The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their number, and does not
+    grow with the map. Where the two agree everywhere its gradient is taken as zero.
 
     Shape:
         two maps (N, M, T, V) -> () or (N,), never above 0.
