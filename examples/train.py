@@ -28,6 +28,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from stf_gcn import STFGCN
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -70,6 +72,7 @@ class Recipe:
     epochs: int = 60
     batch: int = 32
     lr: float = 0.1
+    cycle: float = 1.0  # share of the one-cycle schedule that the epochs cover; below 1 the rate does not fall to 0
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     ema: float = 0.0  # decay of the weights' running average; 0 is none
@@ -89,13 +92,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "widths": (48, 48, 96, 96, 192, 192),
         "strides": (2, 1, 2, 1, 1, 1),
         "frames": 32,
-        "epochs": 50,
+        "epochs": 40,
         "label_smoothing": 0.1,
         "ema": 0.99,
         "turn": (20.0, 60.0, 15.0),
         "stretch": 0.2,
         "crop": 0.5,
-        "stf_after": 0.8,
+        "cycle": 0.8,
+        "stf_after": 0.9,
     },
     "synthetic": {
         "stream": "joint+joint_motion",
@@ -182,9 +186,8 @@ class Recogniser(L.LightningModule):
         rest = [p for p in self.parameters() if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         optimizer = torch.optim.SGD(groups, lr=self.recipe.lr, momentum=0.9, nesterov=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.recipe.lr, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.15
-        )
+        steps = round(self.trainer.estimated_stepping_batches / self.recipe.cycle)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.recipe.lr, total_steps=steps, pct_start=0.15)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -198,7 +201,7 @@ class Clips(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         ranks, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         order = DistributedSampler(self.split.train, ranks, rank, seed=self.recipe.seed)  # Lightning tells it the epoch
-        whole = len(self.split.train) > self.recipe.batch  # a last batch of one clip would upset BatchNorm
+        whole = len(order) > self.recipe.batch  # a last batch of one clip would upset BatchNorm
         return self._loader(self.split.train, sampler=order, drop_last=whole)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -293,6 +296,8 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
         path = Path(given.out or "") / "recipe.json"
         if given.out is None or not path.is_file() or not path.with_name("last.ckpt").is_file():
             raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt")
+        if path.with_name("report.json").exists():
+            raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
         kept = json.loads(path.read_text())
         if chosen or given.preset or given.data not in (None, kept["data"]):
             raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
@@ -307,7 +312,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     if given.out is None:
         folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
         given.out = str(next(folder for folder in folders if not folder.exists()))
-    if (Path(given.out) / "recipe.json").exists():
+    if rank_zero_only.rank == 0 and (Path(given.out) / "recipe.json").exists():
         raise ValueError(f"expected a new --out, got {given.out}, which holds a run; go on with it by --resume")
     return given, recipe
 
@@ -325,9 +330,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     checkpoint = out / "last.ckpt" if given.resume else None
     if checkpoint is not None:
         load_file(checkpoint)
-    out.mkdir(parents=True, exist_ok=True)
     facts = {"preset": given.preset, "data": given.data, "recipe": asdict(recipe)}
-    (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
+    if rank_zero_only.rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
     print(f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}; "
           f"preset {given.preset}, branch {recipe.branch}; writing to {out}")  # fmt: skip
     callbacks: list[Any] = [
@@ -340,7 +346,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
     trainer = L.Trainer(
         max_epochs=recipe.epochs, precision=given.precision, devices="auto" if given.devices == -1 else given.devices,
-        num_nodes=given.nodes, callbacks=callbacks, logger=CSVLogger(out, name="", version=""), default_root_dir=out,
+        num_nodes=given.nodes, callbacks=callbacks, logger=CSVLogger(out, name="log"), default_root_dir=out,
         gradient_clip_val=recipe.clip_gradient, check_val_every_n_epoch=given.validate_every,
         num_sanity_val_steps=0, enable_model_summary=False,
         enable_progress_bar=not given.quiet, log_every_n_steps=10,
@@ -369,7 +375,7 @@ def run(program: Any) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         program()
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, MisconfigurationException) as error:
         sys.exit(f"error: {error}")
 
 
