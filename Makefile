@@ -25,4 +25,4 @@ test: install
 	$(BIN)/pytest --cov --cov-report=term
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

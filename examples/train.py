@@ -84,6 +84,11 @@ class Recipe:
     clips: int = 1200  # generated training clips, where no data are given
     seed: int = 1
 
+    @property
+    def stf_start(self) -> int:
+        """The first epoch with the STF terms; at least the last one has them."""
+        return min(int(self.stf_after * self.epochs), self.epochs - 1)
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"preparation": "paper", "frames": 300, "lr": 0.05},
@@ -166,7 +171,7 @@ class Recogniser(L.LightningModule):
         (seed,) = np.random.SeedSequence([self.recipe.seed, self.global_step, self.global_rank]).generate_state(1)
         random = torch.Generator().manual_seed(int(seed))
         x = prepare(batch, self.recipe, self.layout, random)
-        if self.current_epoch < self.recipe.stf_after * self.recipe.epochs:
+        if self.current_epoch < self.recipe.stf_start:
             loss: Tensor = self.objective.loss.classification(self.objective.model(x), batch.label)
             terms = {"classification": loss}
         else:
@@ -307,6 +312,17 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     for name in ("epochs", "batch", "frames", "clips"):
         if chosen.get(name, 1) < 1:
             raise ValueError(f"expected {name} of at least 1, got {chosen[name]}")
+    for name, low, high in (
+        ("label_smoothing", 0, 1),
+        ("ema", 0, 1),
+        ("crop", 0.01, 1),
+        ("cycle", 0.1, 1),
+        ("lr", 1e-9, 99),
+    ):
+        if not low <= chosen.get(name, 1) <= high:
+            raise ValueError(f"expected {name} in {low}..{high}, got {chosen[name]}")
+    if len(chosen.get("turn", (0, 0, 0))) != 3 or given.validate_every < 1 or given.devices == 0:
+        raise ValueError("expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0")
     given.preset = given.preset or ("synthetic" if given.data is None else "nw_ucla")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
     if given.out is None:
@@ -335,7 +351,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
     print(f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}; "
-          f"preset {given.preset}, branch {recipe.branch}; writing to {out}")  # fmt: skip
+          f"preset {given.preset}, branch {recipe.branch}"
+        + ("" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}")
+        + f"; writing to {out}")  # fmt: skip
     callbacks: list[Any] = [
         ModelCheckpoint(out, "last", save_on_train_epoch_end=True, enable_version_counter=False),
         LearningRateMonitor("epoch"),

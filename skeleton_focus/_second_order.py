@@ -55,9 +55,9 @@ class SecondOrder(TorchFunctionMode):
             return _BatchNorm.apply(  # type: ignore[no-untyped-call]
                 x, kwargs["weight"], kwargs["bias"], mean, var, kwargs["momentum"], kwargs["eps"]
             )
-        if func is torch.cat and len(args) == 1 and isinstance(kwargs.get("dim"), int):
+        if func is torch.cat and len(args) == 1 and set(kwargs) == {"dim"} and len({x.dim() for x in args[0]}) == 1:
             return _Join.apply(kwargs["dim"], *args[0])  # type: ignore[no-untyped-call]
-        if (func is convolve_graph or (func is F.conv2d and _is_pointwise(*args))) and not kwargs:
+        if not kwargs and (func is convolve_graph or (func is F.conv2d and _is_pointwise(*args))):
             for whole, x, shift in self._shifted:
                 if args[0] is whole and whole._version == 0:  # not written to since
                     one_frame = shift.expand(-1, -1, 1, x.shape[3])

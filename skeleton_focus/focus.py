@@ -325,7 +325,7 @@ def _gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
     """The gradient of ``score.sum()``, or an error that says why there is none."""
     if not (score.requires_grad and at.requires_grad):
         got = f"requires_grad {score.requires_grad} and {at.requires_grad}"
-        hint = "run the model under torch.enable_grad(), and not under torch.inference_mode()"
+        hint = "run the model under torch.enable_grad(), not under torch.inference_mode(), with parameters that train"
         raise ValueError(message("grad_cam", "a score and features with gradients on", got, hint))
     try:
         return torch.autograd.grad(score.sum(), at, create_graph=create_graph, retain_graph=True)[0]

@@ -87,6 +87,8 @@ def coherence_loss(low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduct
     Reference:
         STF (Ke et al., AAAI 2022), equation 5.
     """
+    check_shape("coherence_loss", "low_focus", low_focus, "N, M, T', V")
+    check_shape("coherence_loss", "focus", focus, "N, M, T', V")
     frames = max(low_focus.shape[2], focus.shape[2])
     high = resize_focus(focus, frames)
     return _distance("coherence_loss", resize_focus(low_focus, frames), high, norm, reduction)
@@ -154,7 +156,8 @@ class STFLoss(nn.Module):
         detach_high: stop L_c's gradient at the later layer's focus; equation 5 as printed does not.
 
     Raises:
-        ValueError: a negative weight, or a term in use whose maps are missing.
+        ValueError: a negative weight, or a term in use whose maps are missing (but L_G of a network without embeddings
+            is left out).
 
     Example:
         >>> criterion = STFLoss.focus_branch()
@@ -202,7 +205,7 @@ class STFLoss(nn.Module):
 
     @classmethod
     def focus_branch(cls, *, norm: str = "rms", classification: nn.Module | None = None) -> STFLoss:
-        """L_ce, L_d, L_c and L_G, with the paper's weights."""
+        """L_ce, L_d, L_c and L_G, with the paper's weights; see ``norm`` for what they weigh."""
         return cls(exploration=0, norm=norm, classification=classification)
 
     @classmethod

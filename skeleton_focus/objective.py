@@ -114,7 +114,7 @@ class STFObjective(nn.Module):
         check_shape("STFObjective", "x", x, "N, C, T, V, M")
         check_shape("STFObjective", "target", target, f"N={len(x)}")
         graph = torch.is_grad_enabled()
-        with torch.set_grad_enabled(graph or self.loss.uses("coherence")):
+        with torch.set_grad_enabled(graph or self.loss.uses(*self.loss.weights)):
             logits, tap = self._run(x, twice=self.layers[-2] if graph and self.loss.uses("coherence") else None)
             maps, focus = self._maps(x, logits, tap, create_graph=graph)
             loss, terms = self.loss(logits, target, **maps)
@@ -138,7 +138,7 @@ class STFObjective(nn.Module):
         layer = self.layers[-1] if layer is None else layer
         check_choice("STFObjective", "layer", layer, self.layers)
         with torch.enable_grad():
-            logits, tap = self._run(x)
+            logits, tap = self._run(x, apart=True)
             chosen = logits.argmax(1) if classes is None else classes
             focus = self._focus(x, logits, tap, layer, chosen, create_graph=False)
         return resize_focus(focus.detach(), x.shape[2]), logits.detach()
@@ -146,25 +146,32 @@ class STFObjective(nn.Module):
     def extra_repr(self) -> str:
         return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}"
 
-    def _run(self, x: Tensor, *, twice: str | None = None) -> tuple[Tensor, FeatureTap]:
+    def _run(self, x: Tensor, *, twice: str | None = None, apart: bool = False) -> tuple[Tensor, FeatureTap]:
+        """The logits and what the layers put out; ``apart``: on copies of the buffers."""
         with FeatureTap(self.model, [*self.layers, *self.generators], twice=twice) as tap:
-            logits = self.model(x)
+            logits = self._apart(x) if apart else self.model(x)
         check_shape("STFObjective", "logits", logits, f"N={len(x)}, classes")
+        require(logits.shape[1] >= 2, "STFObjective", "logits of at least 2 classes", logits.shape[1])
         return logits, tap
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """Run the model on copies of its buffers: BatchNorm's running statistics stay as they are."""
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        logits: Tensor = torch.func.functional_call(self.model, buffers, (x,))
+        return logits
 
     def _maps(
         self, x: Tensor, logits: Tensor, tap: FeatureTap, *, create_graph: bool
     ) -> tuple[dict[str, Tensor | list[Tensor]], Tensor | None]:
         """What the loss terms in use need, by their names in :class:`STFLoss`, and the predicted class's focus."""
         maps: dict[str, Tensor | list[Tensor]] = {}
-        if not self.loss.uses("exploration", "divergence", "coherence", "adjacency"):
+        if not self.loss.uses(*self.loss.weights):
             return maps, None
         first, second = logits.detach().topk(2).indices.unbind(1)
         focus = maps["focus"] = self._focus(x, logits, tap, self.layers[-1], first, create_graph=create_graph)
         if self.loss.uses("exploration"):
             masked = mask_by_focus(x, focus.detach() if self.loss.detach_focus else focus)
-            buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-            maps["masked_logits"] = torch.func.functional_call(self.model, buffers, (masked,))
+            maps["masked_logits"] = self._apart(masked)
         if self.loss.uses("divergence"):
             maps["rival_focus"] = self._focus(x, logits, tap, self.layers[-1], second, create_graph=create_graph)
         if self.loss.uses("coherence"):
@@ -197,7 +204,10 @@ class STFObjective(nn.Module):
             if same:
                 with torch.no_grad():
                     pooled = head(reduce(features, "(n m) c t v -> n c", "mean", m=persons))
+                    scale = (logits - (0 if head.bias is None else head.bias)).abs().max()
+                if scale == 0:  # a head that starts at zero tells nothing yet
+                    return False
                 tolerance = 1e-4 if logits.dtype.itemsize >= 4 else 2e-2
-                same = bool((pooled - logits).abs().max() <= tolerance * logits.abs().max().clamp(min=1))
+                same = bool((pooled - logits).abs().max() <= tolerance * scale)
             self._closed_form[self.training] = same
         return self._closed_form[self.training]

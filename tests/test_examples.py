@@ -12,7 +12,7 @@ import torch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = ["--clips", "80", "--batch", "16", "--frames", "16", "--widths", *"666666", "--ema", "0.5", "--quiet"]
-SMALL += ["--threads", "1"]
+SMALL += ["--threads", "1", "--stf-after", "0.4"]  # from epoch 1 of 3
 
 
 def start(program: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,6 +42,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_it_says(finished: Path) -> None:
     run = finished / "straight"
     report = json.loads((run / "report.json").read_text())
+    logged = "".join(path.read_text() for path in finished.glob("*/log/*/metrics.csv"))
+    assert all(f"train/{term}" in logged for term in ("divergence", "coherence", "adjacency", "exploration"))
     assert report["recipe"]["branch"] == "focus"
     assert 0 <= report["top1"] <= report["top5"] <= 1
     with np.load(run / "probabilities.npz", allow_pickle=False) as file:
@@ -110,7 +112,7 @@ MISTAKES = [
     ("train.py", ["--out", "straight"], "error: expected a new --out, got straight, which holds a run"),
     ("train.py", ["--out", "missing", "--resume"], "error: expected --out with a run to resume, got missing"),
     ("train.py", ["--resume"], "error: expected --out with a run to resume, got None"),
-    ("train.py", ["--out", "straight", "--resume", "--lr", "1"], "error: expected --resume with --out alone"),
+    ("train.py", ["--out", "corrupt", "--resume", "--lr", "1"], "error: expected --resume with --out alone"),
     (
         "train.py",
         [*SMALL, "--out", "x1", "--stream", "joints"],
@@ -138,8 +140,11 @@ MISTAKES = [
         "error: expected a finished run, got nowhere, which holds no probabilities",
     ),
     ("ensemble.py", ["straight", "bone", "--weights", "1"], "error: fuse: expected 2 weights"),
+    ("train.py", ["--out", "straight", "--resume"], "error: expected an unfinished run to resume, got straight"),
+    ("train.py", [*SMALL, "--out", "x5", "--turn", "1", "2"], "error: expected --turn with 3 angles"),
+    ("train.py", [*SMALL, "--out", "x6", "--label-smoothing", "2"], "error: expected label_smoothing in 0..1, got 2"),
     ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),
-    ("explain.py", ["straight", "--clip", "1000"], "error: expected"),
+    ("explain.py", ["straight", "--clip", "1000"], "error: expected --clip to be a test clip"),
 ]
 
 

@@ -219,6 +219,36 @@ def test_without_gradients_the_terms_are_the_same() -> None:
         trained(x, target)
 
 
+@pytest.mark.parametrize("head", ["fc", None])
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_validation_without_gradients_for_any_head(head: str | None, branch: str) -> None:
+    (x, target), net = clips(), Other().double().eval()
+    trained = STFObjective(net, layers=["body", "last"], head=head, loss=BRANCHES[branch]()).eval()
+    with torch.no_grad():
+        out = trained(x, target)
+    torch.testing.assert_close(out.loss, trained(x, target).loss.detach())
+    assert not out.loss.requires_grad
+
+
+def test_a_head_that_starts_at_zero_decides_nothing() -> None:
+    (x, target), net = clips(), Other(0.5).double()
+    nn.init.zeros_(net.fc.weight)
+    nn.init.zeros_(net.fc.bias)
+    trained = STFObjective(net, layers=["last"], head="fc", loss=STFLoss.exploration_branch())
+    trained(x, target)
+    assert trained._closed_form == {}
+    nn.init.normal_(net.fc.weight)
+    trained(x, target)
+    assert trained._closed_form == {True: False}
+
+
+def test_explaining_leaves_batch_norm_alone() -> None:
+    (x, _), trained = clips(), objective(network()).train()
+    before = {name: buffer.clone() for name, buffer in trained.named_buffers()}
+    trained.explain(x)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in trained.named_buffers())
+
+
 def test_explain() -> None:
     (x, _), trained = clips(), objective(network()).eval()
     with torch.no_grad():
@@ -297,5 +327,7 @@ def test_errors() -> None:
         objective(net)(x[..., 0], target)
     with pytest.raises(ValueError, match=r"expected target \(N=3\), got \(2,\)"):
         objective(net)(x, target[:2])
+    with pytest.raises(ValueError, match="STFObjective: expected logits of at least 2 classes, got 1"):
+        objective(STFGCN(1, KINECT20, in_channels=C, widths=(6,) * 6).double())(x, target * 0)
     with pytest.raises(ValueError, match=r"expected layer 'fc' to give \(N\*M, C, T, V\), got \(3, 7\)"):
         STFObjective(net, layers=["block6", "fc"])(x, target)

@@ -66,7 +66,20 @@ class Twice(nn.Module):
         return torch.cat([self.conv(x) + x, x], dim=1)
 
 
+class Keywords(nn.Module):
+    """Calls with keywords, and joins in every way torch.cat is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, z = nn.functional.conv2d(x, weight=self.weight), nn.functional.conv2d(input=x, weight=self.weight)
+        return torch.cat([torch.cat((y, z), 1), torch.cat(tensors=[y, z], dim=1), torch.cat([y, z], dim=1)], dim=1)
+
+
 BEHIND = {
+    "keywords": lambda: (Keywords(), nn.BatchNorm2d(18), nn.Tanh(), nn.Conv2d(18, 6, 1)),
     "pointwise": lambda: (nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, (3, 1), padding=(1, 0))),
     "pointwise, strided": lambda: (nn.Conv2d(4, 6, 1, (2, 1)), nn.BatchNorm2d(6), nn.Tanh()),
     "pointwise, padded": lambda: (nn.Conv2d(4, 6, 1, padding=1), nn.BatchNorm2d(6), nn.Tanh()),
