@@ -199,12 +199,11 @@ class STFObjective(nn.Module):
     def _has_closed_form(self, features: Tensor, logits: Tensor, persons: int) -> bool:
         """Whether head(mean of the features) is the logits, found on the first batch of each mode."""
         if self.training not in self._closed_form:
-            head = find_layer(self.model, cast(str, self.head))
-            same = isinstance(head, nn.Linear) and head.in_features == features.shape[1]
-            if same:
+            head, same = find_layer(self.model, cast(str, self.head)), False
+            if isinstance(head, nn.Linear) and head.in_features == features.shape[1]:
                 with torch.no_grad():
                     pooled = head(reduce(features, "(n m) c t v -> n c", "mean", m=persons))
-                    scale = (logits - (0 if head.bias is None else head.bias)).abs().max()
+                    scale = (logits if head.bias is None else logits - head.bias).abs().max()
                 if scale == 0:  # a head that starts at zero tells nothing yet
                     return False
                 tolerance = 1e-4 if logits.dtype.itemsize >= 4 else 2e-2
