@@ -46,7 +46,7 @@ def main() -> None:
     report: dict[str, Any] = {}
     for branch in ("plain", "focus"):
         print(f"\ntraining: {'cross-entropy alone' if branch == 'plain' else 'with the STF losses (focus branch)'}")
-        run_of = train(["--branch", branch, "--out", str(out / branch), "--validate-every", "100"])
+        run_of = train(["--branch", branch, "--out", str(out / branch), "--validate-every", "100", "--devices", "1"])
         objective, recipe, layout, classes = load_run(out / branch)
         data: Split = load_data(None, recipe)
         values = overlap(objective, recipe, data.test)

@@ -17,16 +17,15 @@ import json
 import logging
 import pickle
 import sys
-import time
 import warnings
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -58,31 +57,36 @@ from skeleton_focus import (
 BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch, "plain": STFLoss.plain}
 
 
+def setting(default: Any, meaning: str) -> Any:
+    """A field of the recipe: its default and what --help says of it."""
+    return field(default=default, metadata={"help": meaning})
+
+
 @dataclass
 class Recipe:
     """Everything a run needs besides its data; kept in its folder."""
 
-    model: str = "stf_gcn"
-    branch: str = "focus"
-    stream: str = "joint"  # or several, joined on the channels: "joint+joint_motion"
-    preparation: str = "view"  # or the paper's: every frame centred, clips repeated to the number of frames
-    widths: tuple[int, ...] = (96, 96, 192, 192, 384, 384)
-    strides: tuple[int, ...] = (1, 1, 2, 1, 2, 1)
-    frames: int = 64
-    epochs: int = 60
-    batch: int = 32
-    lr: float = 0.1
-    cycle: float = 1.0  # share of the one-cycle schedule that the epochs cover; below 1 the rate does not fall to 0
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    ema: float = 0.0  # decay of the weights' running average; 0 is none
-    turn: tuple[float, ...] = (0.0, 0.0, 0.0)  # training views, up to these degrees about x, y, z
-    stretch: float = 0.0  # training sizes, 1 - stretch to 1 + stretch
-    crop: float = 1.0  # shortest share of a clip that training sees
-    clip_gradient: float = 5.0
-    stf_after: float = 0.0  # share of the epochs that cross-entropy trains alone before the STF terms join
-    clips: int = 1200  # generated training clips, where no data are given
-    seed: int = 1
+    model: str = setting("stf_gcn", "network")
+    branch: str = setting("focus", "loss terms: STF's focus or exploration branch, or plain cross-entropy")
+    stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
+    preparation: str = setting("view", "view: clips stretched to --frames; paper: frames centred, clips repeated")
+    widths: tuple[int, ...] = setting((96, 96, 192, 192, 384, 384), "channels of the six modules")
+    strides: tuple[int, ...] = setting((1, 1, 2, 1, 2, 1), "steps in time of the six modules")
+    frames: int = setting(64, "T that every clip is brought to")
+    epochs: int = setting(60, "passes over the training clips")
+    batch: int = setting(32, "clips a step, on each device")
+    lr: float = setting(0.1, "highest learning rate of the one-cycle schedule")
+    cycle: float = setting(1.0, "share of that schedule that the epochs cover; below 1 the rate does not fall to 0")
+    weight_decay: float = setting(5e-4, "on weights of two and more axes")
+    label_smoothing: float = setting(0.0, "of the cross-entropy")
+    ema: float = setting(0.0, "decay of the weights' running average, which is what is tested and kept; 0: none")
+    turn: tuple[float, ...] = setting((0.0, 0.0, 0.0), "training views, up to these degrees about x, y and z")
+    stretch: float = setting(0.0, "training sizes, 1 - stretch to 1 + stretch")
+    crop: float = setting(1.0, "shortest share of a clip that training sees")
+    clip_gradient: float = setting(5.0, "largest norm of the gradient")
+    stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
+    clips: int = setting(1200, "generated training clips, where no data are given")
+    seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
 
     @property
     def stf_start(self) -> int:
@@ -90,6 +94,7 @@ class Recipe:
         return min(int(self.stf_after * self.epochs), self.epochs - 1)
 
 
+# What a preset sets besides; an option on the command line comes before it.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"preparation": "paper", "frames": 300, "lr": 0.05},
     "nw_ucla": {
@@ -270,14 +275,27 @@ def load_file(path: Path) -> dict[str, Any]:
         raise ValueError(f"expected a checkpoint of this program, got {path}, which cannot be read: {reason}") from None
 
 
+def given_as(value: Any) -> str:
+    """A value as the command line takes it."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]:
     """The command line. A resumed run takes everything from its folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    listed = "\n".join(
+        f"  {name}: " + " ".join(f"--{key.replace('_', '-')} {given_as(value)}" for key, value in preset.items())
+        for name, preset in PRESETS.items()
+    )
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="presets; an option given beside one comes before it:\n" + listed,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--data", help="folder of clips; by default actions are generated")
     parser.add_argument("--preset", choices=PRESETS, help="by default the preset made for the data")
     parser.add_argument("--out", help="folder of the run; by default a new one in runs/")
     parser.add_argument("--resume", action="store_true", help="go on from the last epoch of --out")
-    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed", "16-mixed"])
+    parser.add_argument("--precision", choices=["32-true", "bf16-mixed", "16-mixed"], help="default 32-true")
     parser.add_argument("--devices", type=int, default=-1, help="devices a machine; -1: all")
     parser.add_argument("--nodes", type=int, default=1, help="machines")
     parser.add_argument("--workers", type=int, default=0, help="processes that load clips")
@@ -292,7 +310,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
             type=type(option.default[0] if several else option.default),
             nargs="+" if several else None,
             choices=choices.get(option.name),
-            help=f"default {option.default}, or the preset's",
+            help=f"{option.metadata['help']} (default {given_as(option.default)})",
         )
     given = parser.parse_args(arguments)
     chosen = {o.name: getattr(given, o.name) for o in fields(Recipe) if getattr(given, o.name) is not None}
@@ -304,9 +322,9 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
         if path.with_name("report.json").exists():
             raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
         kept = json.loads(path.read_text())
-        if chosen or given.preset or given.data not in (None, kept["data"]):
+        if chosen or given.preset or given.data or given.precision:
             raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
-        given.data, given.preset = kept["data"], kept["preset"]
+        given.data, given.preset, given.precision = kept["data"], kept["preset"], kept["precision"]
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
         return given, Recipe(**values)
     for name in ("epochs", "batch", "frames", "clips"):
@@ -323,6 +341,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
             raise ValueError(f"expected {name} in {low}..{high}, got {chosen[name]}")
     if len(chosen.get("turn", (0, 0, 0))) != 3 or given.validate_every < 1 or given.devices == 0:
         raise ValueError("expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0")
+    given.precision = given.precision or "32-true"
     given.preset = given.preset or ("synthetic" if given.data is None else "nw_ucla")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
     if given.out is None:
@@ -346,15 +365,17 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     checkpoint = out / "last.ckpt" if given.resume else None
     if checkpoint is not None:
         load_file(checkpoint)
-    facts = {"preset": given.preset, "data": given.data, "recipe": asdict(recipe)}
+    source = given.data and str(Path(given.data).resolve())  # a resumed run may start in another folder
+    facts = {"preset": given.preset, "data": source, "precision": given.precision, "recipe": asdict(recipe)}
     if rank_zero_only.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
-    print(f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}; "
-          f"preset {given.preset}, branch {recipe.branch}"
-        + ("" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}")
-        + f"; writing to {out}")  # fmt: skip
+        terms = "" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}"
+        print(f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}")
+        print(f"preset {given.preset}, branch {recipe.branch}{terms}; writing to {out}")
+    timer = Timer()  # over all parts of a run that was resumed
     callbacks: list[Any] = [
+        timer,
         ModelCheckpoint(out, "last", save_on_train_epoch_end=True, enable_version_counter=False),
         LearningRateMonitor("epoch"),
     ]
@@ -369,13 +390,17 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         num_sanity_val_steps=0, enable_model_summary=False,
         enable_progress_bar=not given.quiet, log_every_n_steps=10,
     )  # fmt: skip
-    start = time.perf_counter()
-    trainer.fit(module, Clips(data, recipe, given.workers), ckpt_path=checkpoint, weights_only=True)
-    seconds = round(time.perf_counter() - start, 1)
+    try:
+        trainer.fit(module, Clips(data, recipe, given.workers), ckpt_path=checkpoint, weights_only=True)
+    except (KeyboardInterrupt, SystemExit):
+        if (out / "last.ckpt").exists():
+            print(f"\nstopped; go on with: python examples/train.py --out {out} --resume")
+        raise
+    seconds = round(timer.time_elapsed(), 1)
     if not trainer.is_global_zero:
         return {}
     label = torch.tensor(data.test.labels)
-    probabilities = predict(module.objective.model, data.test, recipe)
+    probabilities = predict(module.objective.model.to(trainer.strategy.root_device), data.test, recipe)
     parameters = sum(p.numel() for p in module.parameters())
     report = {**accuracy(probabilities, label), "seconds": seconds, "parameters": parameters, **facts}
     network = {"weights": module.objective.state_dict(), "recipe": asdict(recipe)}

@@ -52,6 +52,7 @@ class SecondOrder(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is F.batch_norm and kwargs["training"] and kwargs["weight"] is not None:
             x, mean, var = args
+            F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # one value a channel, as F.batch_norm says it
             return _BatchNorm.apply(  # type: ignore[no-untyped-call]
                 x, kwargs["weight"], kwargs["bias"], mean, var, kwargs["momentum"], kwargs["eps"]
             )

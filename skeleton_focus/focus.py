@@ -233,6 +233,9 @@ class FeatureTap:
         twice: one of ``layers`` whose :meth:`channel_gradient` a loss will differentiate again; the model then runs so
             that this is cheap.
 
+    Attributes:
+        ran: the layers in the order in which they ran.
+
     Raises:
         ValueError: a name the model does not have; a layer that did not run once, or gave no tensor (when read).
 
@@ -247,6 +250,7 @@ class FeatureTap:
     def __init__(self, model: nn.Module, layers: Sequence[str], *, twice: str | None = None) -> None:
         self._modules = {layer: find_layer(model, layer) for layer in layers}
         self._outputs: dict[str, list[object]] = {layer: [] for layer in layers}
+        self.ran: list[str] = []
         self._twice = twice
         self._shift: Tensor | None = None
         self._open = ExitStack()
@@ -287,6 +291,7 @@ class FeatureTap:
     def _hook(self, layer: str, mode: SecondOrder | None) -> Callable[[nn.Module, object, object], Tensor | None]:
         def hook(module: nn.Module, inputs: object, output: object) -> Tensor | None:
             self._outputs[layer].append(output)
+            self.ran.append(layer)
             if mode is None or not isinstance(output, Tensor) or output.dim() != 4:
                 return None
             shifted, self._shift = mode.shift(output)

@@ -95,7 +95,7 @@ class GraphConv(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        check_adjacency("GraphConv", adjacency)
+        check_adjacency(type(self).__name__, adjacency)
         self.register_buffer("adjacency", adjacency.detach().clone())
         self.weight = nn.Parameter(torch.empty(len(adjacency), out_channels, in_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
@@ -112,9 +112,12 @@ class GraphConv(nn.Module):
             nn.init.uniform_(self.correction, -1e-6, 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape("GraphConv", "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
-        adjacency = self.adjacency if self.correction is None else self.adjacency + self.correction
-        return convolve_graph(x, self.weight, adjacency, self.bias)
+        check_shape(type(self).__name__, "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
+        return convolve_graph(x, self.weight, self.current_adjacency(x), self.bias)
+
+    def current_adjacency(self, x: Tensor) -> Tensor:
+        """A + R (K, V, V), which x is convolved over."""
+        return self.adjacency if self.correction is None else self.adjacency + self.correction
 
     def extra_repr(self) -> str:
         subsets, out_channels, in_channels = self.weight.shape

@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_shape, require
+from ._checks import check_choice, check_shape, message, require
 from .focus import resize_focus
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -56,6 +56,12 @@ def divergence_loss(focus: Tensor, rival_focus: Tensor, *, norm: str = "l2", red
     Shape:
         two maps (N, M, T, V) -> () or (N,), never above 0.
 
+    Args:
+        focus: Q of the most probable class.
+        rival_focus: Q of the second.
+        norm: ``"l2"``, as printed, or ``"rms"``.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
+
     Raises:
         ValueError: maps of different shapes, or an unknown reduction.
 
@@ -76,6 +82,12 @@ def coherence_loss(low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduct
 
     Shape:
         (N, M, T', V) and (N, M, T'', V) -> () or (N,), never below 0.
+
+    Args:
+        low_focus: Q at the earlier layer.
+        focus: Q at the later layer.
+        norm: ``"l2"``, as printed, or ``"rms"``; see :func:`divergence_loss`.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
     Raises:
         ValueError: maps whose N, M or V differ, or an unknown reduction.
@@ -105,6 +117,7 @@ def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", 
     Args:
         focus: Q of the last layer; resized to the embedding's frames.
         embedding: beta(X^l), the second output of :class:`~skeleton_focus.STFAdjacency`.
+        norm: ``"l2"``, as printed, or ``"rms"``; see :func:`divergence_loss`.
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
     Raises:
@@ -260,7 +273,7 @@ class STFLoss(nn.Module):
 
 def _given(name: str, value: Tensor | None) -> Tensor:
     if value is None:
-        raise ValueError(f"STFLoss: expected {name}, got None; a term with a weight needs it")
+        raise ValueError(message("STFLoss", name, None, "a term with a weight needs it"))
     return value
 
 

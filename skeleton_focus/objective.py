@@ -101,8 +101,14 @@ class STFObjective(nn.Module):
         if self.loss.uses("coherence"):
             hint = "name the layer before the last one too, or set coherence=0"
             require(len(layers) >= 2, "STFObjective", "two layers for the coherence term", list(layers), hint)
-        for layer in [*layers, *([head] if head is not None else [])]:
+        require(len(set(layers)) == len(layers), "STFObjective", "each layer once", list(layers))
+        for layer in layers:
             find_layer(model, layer)
+        if head is not None:
+            kind = type(find_layer(model, head)).__name__
+            hint = "name the linear layer that gives the logits, or pass head=None"
+            require(isinstance(find_layer(model, head), nn.Linear), "STFObjective", f"head {head!r} to be nn.Linear",
+                    kind, hint)  # fmt: skip
         self.model = model
         self.layers = tuple(layers)
         self.head = head
@@ -152,6 +158,9 @@ class STFObjective(nn.Module):
             logits = self._apart(x) if apart else self.model(x)
         check_shape("STFObjective", "logits", logits, f"N={len(x)}, classes")
         require(logits.shape[1] >= 2, "STFObjective", "logits of at least 2 classes", logits.shape[1])
+        ran = [layer for layer in tap.ran if layer in self.layers]
+        in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] tells of a missing one
+        require(in_order, "STFObjective", f"layers from low to high, {ran}", list(self.layers))
         return logits, tap
 
     def _apart(self, x: Tensor) -> Tensor:

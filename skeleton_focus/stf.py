@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_adjacency, check_shape, require
-from .graph_conv import convolve_graph
+from ._checks import check_shape, require
+from .graph_conv import GraphConv
 
 
 class STFAdjacency(nn.Module):
@@ -82,10 +80,12 @@ class STFAdjacency(nn.Module):
         return f"subsets={self.num_subsets}, joints={self.num_joints}, bins={self.bins}"
 
 
-class STFGraphConv(nn.Module):
+class STFGraphConv(GraphConv):
     r"""Graph convolution over a fixed adjacency and the sample's own.
 
     .. math:: X^{l+1} = \sum_{k=1}^{K} W_k X^l (A_k + G_k), \qquad G = \alpha(\beta(X^l))
+
+    Until it is trained, exactly :class:`~skeleton_focus.GraphConv` with the same weights.
 
     Shape:
         x (N, C, T, V) -> (N, O, T, V).
@@ -94,6 +94,7 @@ class STFGraphConv(nn.Module):
         in_channels: C.
         out_channels: O.
         adjacency: (K, V, V); the paper takes K = 3 scales of :func:`~skeleton_focus.multi_scale_adjacency`.
+        learn_adjacency: see :class:`~skeleton_focus.GraphConv`.
         bias: add one number to each output channel.
         bins: see :class:`STFAdjacency`.
         hidden: see :class:`STFAdjacency`.
@@ -111,40 +112,28 @@ class STFGraphConv(nn.Module):
         STF (Ke et al., AAAI 2022), equation 1.
     """
 
-    adjacency: Tensor
-
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         adjacency: Tensor,
         *,
+        learn_adjacency: bool = False,
         bias: bool = True,
         bins: int = 8,
         hidden: int = 16,
     ) -> None:
-        super().__init__()
-        check_adjacency("STFGraphConv", adjacency)
+        super().__init__(in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=bias)
         subsets, joints, _ = adjacency.shape
-        self.register_buffer("adjacency", adjacency.detach().clone())
         self.generator = STFAdjacency(in_channels, subsets, joints, bins=bins, hidden=hidden)
-        self.weight = nn.Parameter(torch.empty(subsets, out_channels, in_channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw W_k (fan-in of all K subsets) and start G at zero."""
-        bound = math.sqrt(3 / (self.weight.shape[0] * self.weight.shape[2]))
-        nn.init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-        self.generator.reset_parameters()
+        """Draw W_k anew and start G at zero."""
+        super().reset_parameters()
+        if hasattr(self, "generator"):  # not yet while GraphConv is built
+            self.generator.reset_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
-        check_shape("STFGraphConv", "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
-        generated, _ = self.generator(x)
-        return convolve_graph(x, self.weight, self.adjacency + generated, self.bias)
-
-    def extra_repr(self) -> str:
-        subsets, out_channels, in_channels = self.weight.shape
-        return f"{in_channels}, {out_channels}, subsets={subsets}, joints={self.adjacency.shape[-1]}"
+    def current_adjacency(self, x: Tensor) -> Tensor:
+        """A + R + G (N, K, V, V) of each sample."""
+        generated: Tensor = self.generator(x)[0]
+        return super().current_adjacency(x) + generated

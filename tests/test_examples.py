@@ -85,6 +85,15 @@ def test_a_killed_run_resumes_to_the_same_weights(finished: Path) -> None:
         assert torch.equal(weight, resumed[name]), name
 
 
+def test_two_devices_share_a_run(finished: Path) -> None:
+    out = succeed("train.py", *SMALL, "--epochs", "2", "--devices", "2", cwd=finished)
+    (run,) = (finished / "runs").iterdir()  # the default folder, the same for both
+    assert out.count(f"writing to runs/{run.name}") == 1
+    assert json.loads((run / "report.json").read_text())["seconds"] > 0
+    steps = torch.load(run / "last.ckpt", weights_only=True)["global_step"]
+    assert steps == 2 * (80 // 2 // 16)  # each device has its half of the clips
+
+
 def test_ensemble(finished: Path) -> None:
     lines = succeed("ensemble.py", "straight", "bone", cwd=finished).splitlines()
     assert [line.split()[0] for line in lines] == ["straight", "bone", "together"]

@@ -331,3 +331,9 @@ def test_errors() -> None:
         objective(STFGCN(1, KINECT20, in_channels=C, widths=(6,) * 6).double())(x, target * 0)
     with pytest.raises(ValueError, match=r"expected layer 'fc' to give \(N\*M, C, T, V\), got \(3, 7\)"):
         STFObjective(net, layers=["block6", "fc"])(x, target)
+    with pytest.raises(ValueError, match=r"expected layers from low to high, \['block5', 'block6'\], got \['block6',"):
+        STFObjective(net, layers=["block6", "block5"], head="fc")(x, target)
+    with pytest.raises(ValueError, match=r"STFObjective: expected each layer once, got \['block6', 'block6'\]"):
+        STFObjective(net, layers=["block6", "block6"])
+    with pytest.raises(ValueError, match=r"expected head 'norm' to be nn.Linear, got BatchNorm1d; name the"):
+        STFObjective(net, layers=["block5", "block6"], head="norm")
