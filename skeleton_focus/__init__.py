@@ -13,7 +13,7 @@ from .focus import (
 )
 from .focus_metrics import focus_overlap
 from .formats import FormatError, read_nw_ucla
-from .graph_conv import GraphConv, MultiScaleGraphConv, convolve_graph
+from .graph_conv import GraphConv, MultiScaleG3D, MultiScaleGraphConv, convolve_graph, convolve_windows
 from .layouts import COCO17, KINECT20, LAYOUTS, NTU25, NTU25_PYSKL, OPENPOSE18, SkeletonLayout
 from .losses import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
 from .objective import STFObjective, STFOutput
@@ -46,6 +46,7 @@ __all__ = [
     "FeatureTap",
     "FormatError",
     "GraphConv",
+    "MultiScaleG3D",
     "MultiScaleGraphConv",
     "MultiScaleTemporalConv",
     "STFAdjacency",
@@ -65,6 +66,7 @@ __all__ = [
     "class_score",
     "coherence_loss",
     "convolve_graph",
+    "convolve_windows",
     "divergence_loss",
     "exploration_loss",
     "focus_overlap",

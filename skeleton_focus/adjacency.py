@@ -5,6 +5,7 @@ Convention: ``A[k, v, w]`` carries joint v (source) to joint w (target), so a gr
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -132,4 +133,9 @@ def _scales(who: str, hops: Tensor, num_scales: int, dtype: torch.dtype) -> Tens
     require(num_scales >= 1, who, "num_scales of at least 1", num_scales)
     scale = torch.arange(num_scales)[:, None, None]
     joined = (hops == scale) | torch.eye(len(hops), dtype=torch.bool)
-    return normalize_adjacency(joined.to(dtype), "symmetric")
+    if dtype != torch.float32:
+        return normalize_adjacency(joined.to(dtype), "symmetric")
+    # The last bit counts: published checkpoints give their logits only on the tables that they were trained on, whose
+    # degrees numpy raised to -1/2 in single precision. torch rounds another way at 17, 18, 21, ...
+    scale = torch.from_numpy(np.power(joined.sum(-1).float().numpy(), np.float32(-0.5)))
+    return scale.unsqueeze(-1) * joined * scale.unsqueeze(-2)

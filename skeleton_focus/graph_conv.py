@@ -1,4 +1,4 @@
-"""Graph convolutions over the joints: one subset, several scales, fixed or learned adjacency."""
+"""Graph convolutions over the joints: one subset, several scales, windows of frames; fixed or learned adjacency."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from ._checks import check_adjacency, check_shape
+from ._checks import check_adjacency, check_shape, require
+from ._windows import convolve
 
 
 def convolve_graph(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -53,6 +54,49 @@ def convolve_graph(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | 
     carried = x.reshape(n, 1, in_channels * t, v) @ adjacency  # (N, K, C*T, V)
     mixer = weight.transpose(0, 1).reshape(out_channels, subsets * in_channels, 1, 1)
     return F.conv2d(carried.view(n, subsets * in_channels, t, v), mixer, bias)
+
+
+def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: int = 1) -> Tensor:
+    r"""Graph convolution over windows of w frames, every joint of a window joined to every other as the adjacency says.
+
+    .. math:: Y_{o t' j} = \sum_{k, c, i, v} W_{k o c} \, X_{c, \, s t' + i - \lfloor w / 2 \rfloor, \, v} \, A_{k, \, (i, v), \, j}
+
+    with zeros beyond the clip's ends. No copy of the windows is made. The channels are mixed before or after the
+    aggregation, whichever multiplies less; mixed channels are not kept for the backward pass but made again.
+
+    Shape:
+        x (N, C, T, V), weight (K, O, C), adjacency (K, w * V, w * V), frame-major as
+        :func:`~skeleton_focus.window_adjacency` gives it -> (N, O, ceil(T / stride), w * V).
+
+    Args:
+        x: feature map.
+        weight: W.
+        adjacency: A; w is odd.
+        stride: keep every stride-th window, s.
+
+    Raises:
+        ValueError: shapes that do not fit each other, an even window, or a stride below 1.
+
+    Example:
+        >>> x = torch.tensor([1.0, 2.0, 3.0]).view(1, 1, 3, 1)
+        >>> convolve_windows(x, torch.ones(1, 1, 1), torch.ones(1, 3, 3))[0, 0]
+        tensor([[3., 3., 3.],
+                [6., 6., 6.],
+                [5., 5., 5.]])
+
+    Reference:
+        MS-G3D (Liu et al., CVPR 2020), section 3.3.
+    """
+    who = "convolve_windows"
+    check_shape(who, "weight", weight, "K, O, C")
+    check_shape(who, "x", x, f"N, C={weight.shape[2]}, T, V")
+    check_adjacency(who, adjacency)
+    window, rest = divmod(adjacency.shape[-1], x.shape[3])
+    require(rest == 0 and window % 2 == 1, who, f"an adjacency of w * V joints, V={x.shape[3]} and w odd",
+            tuple(adjacency.shape), "an even window has no middle frame")  # fmt: skip
+    check_shape(who, "adjacency", adjacency, f"K={len(weight)}, w*V={window * x.shape[3]}, w*V={window * x.shape[3]}")
+    require(stride >= 1, who, "a stride of at least 1", stride)
+    return convolve(x, weight, adjacency, stride)
 
 
 class GraphConv(nn.Module):
@@ -159,3 +203,74 @@ class MultiScaleGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)))
+
+
+class MultiScaleG3D(nn.Module):
+    """One G3D pathway of MS-G3D: a graph convolution over windows of frames, then the window's frames become one.
+
+    BatchNorm and ReLU follow the graph convolution, BatchNorm alone the convolution over the window's w frames; the
+    published block adds the pathways of several windows to a spatial one before its ReLU.
+
+    Shape:
+        x (N, C, T, V) -> (N, O, ceil(T / stride), V).
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        adjacency: (K, w * V, w * V), as :func:`~skeleton_focus.window_adjacency` gives it; the paper's K is 6.
+        window: w, odd; the paper's 3 and 5.
+        stride: keep every stride-th window.
+        hidden_channels: channels between the two convolutions; by default C, as the paper's later blocks (its first
+            takes O).
+        learn_adjacency: learn a correction of the adjacency (the paper's residual mask).
+
+    Raises:
+        ValueError: an even window, an adjacency that does not fit it, or an x of another shape.
+
+    Example:
+        >>> from skeleton_focus import NTU25, window_adjacency
+        >>> pathway = MultiScaleG3D(16, 32, window_adjacency(NTU25, 3, 6), 3, stride=2)
+        >>> pathway(torch.randn(2, 16, 8, 25)).shape
+        torch.Size([2, 32, 4, 25])
+
+    Reference:
+        MS-G3D (Liu et al., CVPR 2020), sections 3.3 and 4.1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        adjacency: Tensor,
+        window: int,
+        *,
+        stride: int = 1,
+        hidden_channels: int | None = None,
+        learn_adjacency: bool = True,
+    ) -> None:
+        super().__init__()
+        who = "MultiScaleG3D"
+        hint = "an even window has no middle frame"
+        require(window >= 1 and window % 2 == 1, who, "an odd window", window, hint)
+        require(stride >= 1, who, "a stride of at least 1", stride)
+        check_adjacency(who, adjacency)
+        hint = f"window_adjacency(layout, {window}, K) gives one"
+        require(adjacency.shape[-1] % window == 0, who, f"an adjacency of {window} * V joints", tuple(adjacency.shape), hint)
+        hidden = in_channels if hidden_channels is None else hidden_channels
+        self.window, self.stride = window, stride
+        self.conv = GraphConv(in_channels, hidden, adjacency, learn_adjacency=learn_adjacency, bias=False)
+        self.norm = nn.BatchNorm2d(hidden)
+        self.collapse = nn.Conv2d(hidden, out_channels, (window, 1), bias=False)
+        self.collapse_norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        joints = self.conv.adjacency.shape[-1] // self.window
+        check_shape("MultiScaleG3D", "x", x, f"N, C={self.conv.weight.shape[2]}, T, V={joints}")
+        y = convolve_windows(x, self.conv.weight, self.conv.current_adjacency(x), stride=self.stride)
+        frames = y.shape[2]  # y (N, hidden, T', w V), channels last in memory
+        y = F.relu(self.norm(y)).transpose(2, 3).unflatten(2, (self.window, joints)).flatten(3)  # (N, hidden, w, V T')
+        y = self.collapse_norm(self.collapse(y))  # (N, O, 1, V T')
+        return y.view(len(x), -1, joints, frames).transpose(2, 3).contiguous()
+
+    def extra_repr(self) -> str:
+        return f"window={self.window}, stride={self.stride}"

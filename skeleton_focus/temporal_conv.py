@@ -66,6 +66,7 @@ class MultiScaleTemporalConv(nn.Module):
         stride: keep every stride-th frame.
         dilations: one branch for each.
         residual: add x, through a strided 1x1 and BatchNorm where the shape changes.
+        activation: end with a ReLU; MS-G3D leaves it out where pathways are added up before theirs.
 
     Raises:
         ValueError: an even kernel, too few channels, or an x of another shape.
@@ -87,6 +88,7 @@ class MultiScaleTemporalConv(nn.Module):
         stride: int = 1,
         dilations: Sequence[int] = (1, 2, 3, 4),
         residual: bool = True,
+        activation: bool = True,
     ) -> None:
         super().__init__()
         who = "MultiScaleTemporalConv"
@@ -94,7 +96,7 @@ class MultiScaleTemporalConv(nn.Module):
         width = out_channels // branches
         _check_options(who, kernel_size, stride, dilations)
         require(width >= 1, who, f"out_channels of at least {branches}, one for each branch", out_channels)
-        self.stride = stride
+        self.stride, self.activation = stride, activation
         self.widths = [width] * (branches - 1)
         self.narrow = nn.Conv2d(in_channels, width * (branches - 1), 1, bias=False)
         self.narrow_norm = nn.BatchNorm2d(width * (branches - 1))
@@ -115,7 +117,8 @@ class MultiScaleTemporalConv(nn.Module):
         branches.append(F.max_pool2d(pooled, (3, 1), (self.stride, 1), (1, 0)))
         branches.append(self.pointwise(x))
         y = self.norm(torch.cat(branches, dim=1))
-        return F.relu(y if self.shortcut is None else y + self.shortcut(x))
+        y = y if self.shortcut is None else y + self.shortcut(x)
+        return F.relu(y) if self.activation else y
 
 
 def _check_options(who: str, kernel_size: int, stride: int, dilations: Sequence[int]) -> None:
