@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from explain import pick, to_draw
+from recipe import Recipe, prepare
 from torch import Tensor
 from torch.utils.data import DataLoader
-from train import Recipe, load_data, load_run, prepare, run
+from train import load_data, load_run, run
 from train import main as train
 
 from skeleton_focus import SkeletonDataset, Split, STFObjective, focus_overlap

@@ -15,8 +15,9 @@ import json
 from pathlib import Path
 
 import torch
+from recipe import Recipe, prepare
 from torch import Tensor
-from train import Recipe, load_data, load_run, prepare, run
+from train import load_data, load_run, run
 
 from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, STFObjective, resample_frames, resize_focus
 from skeleton_focus.plot import animate_focus, plot_film_strip, plot_focus_comparison, plot_focus_map

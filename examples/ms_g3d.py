@@ -85,6 +85,8 @@ class MSG3D(nn.Module):
         **scales: int,
     ) -> None:
         super().__init__()
+        if not len(widths) == len(strides) == 3:
+            raise ValueError(f"MSG3D: expected 3 widths and 3 strides, got {len(widths)} and {len(strides)}")
         self.norm = nn.BatchNorm1d(num_persons * layout.num_joints * in_channels)
         self.block1 = MSG3DBlock(in_channels, widths[0], layout, first=True, stride=strides[0], stf=stf, **scales)
         self.block2 = MSG3DBlock(widths[0], widths[1], layout, stride=strides[1], stf=stf, **scales)
@@ -164,7 +166,11 @@ def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _block(old: _Published, number: str, block: MSG3DBlock) -> dict[str, Tensor]:
     new = _graph(old, f"sgcn{number}.0", "graph", block.graph)
-    for ours, theirs in (("temporal1", f"sgcn{number}.1"), ("temporal2", f"sgcn{number}.2"), ("temporal3", f"tcn{number}")):
+    for ours, theirs in (
+        ("temporal1", f"sgcn{number}.1"),
+        ("temporal2", f"sgcn{number}.2"),
+        ("temporal3", f"tcn{number}"),
+    ):
         new |= _prefixed(ours, _temporal(old, theirs, getattr(block, ours)))
     for i, pathway in enumerate(block.windows):
         theirs = f"gcn3d{number}.gcn3d.{i}"
@@ -177,7 +183,7 @@ def _block(old: _Published, number: str, block: MSG3DBlock) -> dict[str, Tensor]
 
 
 def _graph(old: _Published, theirs: str, ours: str, layer: Any) -> dict[str, Tensor]:
-    """Published rows of A_res are (scale, target) and its columns sources; columns of the weight are (scale, channel)."""
+    """Published rows of A_res are (scale, target), its columns sources; columns of the weight are (scale, channel)."""
     (k, o, c), size = layer.conv.weight.shape, layer.conv.adjacency.shape[-1]
     conv = f"{theirs}.mlp.layers.0"
     return {

@@ -44,6 +44,7 @@ class STFGCN(nn.Module):
         in_channels: int = 4,
         widths: Sequence[int] = (96, 96, 192, 192, 384, 384),
         strides: Sequence[int] = (1, 1, 2, 1, 2, 1),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if len(widths) != len(strides):
@@ -55,6 +56,7 @@ class STFGCN(nn.Module):
         ):
             setattr(self, f"block{i}", STFBlock(before, width, adjacency, stride=stride))
         self.depth = len(widths)
+        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,7 +65,7 @@ class STFGCN(nn.Module):
         x = self.norm(x).view(n * m, c, v, t).transpose(2, 3)  # (N*M, C, T, V)
         for i in range(1, self.depth + 1):
             x = getattr(self, f"block{i}")(x)
-        return self.fc(x.view(n, m, x.shape[1], -1).mean((1, 3)))  # pooled over persons, frames, joints
+        return self.fc(self.dropout(x.view(n, m, x.shape[1], -1).mean((1, 3))))  # pooled over persons, frames, joints
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import logging
 import pickle
 import sys
 import warnings
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor,
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from stf_gcn import STFGCN
+from recipe import LAYERS, PRESETS, Recipe, build_network, prepare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
@@ -44,126 +44,19 @@ from skeleton_focus import (
     STFLoss,
     STFObjective,
     SyntheticActions,
-    add_visibility,
-    body_height,
-    center,
-    make_stream,
     open_dataset,
-    repeat_frames,
-    resample_frames,
-    rotate,
 )
 
 BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch, "plain": STFLoss.plain}
 
 
-def setting(default: Any, meaning: str) -> Any:
-    """A field of the recipe: its default and what --help says of it."""
-    return field(default=default, metadata={"help": meaning})
-
-
-@dataclass
-class Recipe:
-    """Everything a run needs besides its data; kept in its folder."""
-
-    model: str = setting("stf_gcn", "network")
-    branch: str = setting("focus", "loss terms: STF's focus or exploration branch, or plain cross-entropy")
-    stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
-    preparation: str = setting("view", "view: clips stretched to --frames; paper: frames centred, clips repeated")
-    widths: tuple[int, ...] = setting((96, 96, 192, 192, 384, 384), "channels of the six modules")
-    strides: tuple[int, ...] = setting((1, 1, 2, 1, 2, 1), "steps in time of the six modules")
-    frames: int = setting(64, "T that every clip is brought to")
-    epochs: int = setting(60, "passes over the training clips")
-    batch: int = setting(32, "clips a step, on each device")
-    lr: float = setting(0.1, "highest learning rate of the one-cycle schedule")
-    cycle: float = setting(1.0, "share of that schedule that the epochs cover; below 1 the rate does not fall to 0")
-    weight_decay: float = setting(5e-4, "on weights of two and more axes")
-    label_smoothing: float = setting(0.0, "of the cross-entropy")
-    ema: float = setting(0.0, "decay of the weights' running average, which is what is tested and kept; 0: none")
-    turn: tuple[float, ...] = setting((0.0, 0.0, 0.0), "training views, up to these degrees about x, y and z")
-    stretch: float = setting(0.0, "training sizes, 1 - stretch to 1 + stretch")
-    crop: float = setting(1.0, "shortest share of a clip that training sees")
-    clip_gradient: float = setting(5.0, "largest norm of the gradient")
-    stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
-    clips: int = setting(1200, "generated training clips, where no data are given")
-    seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
-
-    @property
-    def stf_start(self) -> int:
-        """The first epoch with the STF terms; at least the last one has them."""
-        return min(int(self.stf_after * self.epochs), self.epochs - 1)
-
-
-# What a preset sets besides; an option on the command line comes before it.
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"preparation": "paper", "frames": 300, "lr": 0.05},
-    "nw_ucla": {
-        "stream": "joint+bone+joint_motion",
-        "widths": (48, 48, 96, 96, 192, 192),
-        "strides": (2, 1, 2, 1, 1, 1),
-        "frames": 32,
-        "epochs": 40,
-        "label_smoothing": 0.1,
-        "ema": 0.99,
-        "turn": (20.0, 60.0, 15.0),
-        "stretch": 0.2,
-        "crop": 0.5,
-        "cycle": 0.8,
-        "stf_after": 0.9,
-    },
-    "synthetic": {
-        "stream": "joint+joint_motion",
-        "widths": (24, 24, 48, 48, 64, 64),
-        "strides": (2, 1, 2, 1, 1, 1),
-        "frames": 32,
-        "epochs": 10,
-        "turn": (0.0, 30.0, 0.0),
-        "crop": 0.9,
-        "stf_after": 0.7,
-    },
-}
-
-LAYERS = {"stf_gcn": (["block5", "block6"], "fc")}  # what STF explains, and the linear layer after pooling
-
-
-def build_network(recipe: Recipe, num_classes: int, layout: SkeletonLayout) -> nn.Module:
-    channels = 3 * len(recipe.stream.split("+")) + 1
-    return STFGCN(num_classes, layout, in_channels=channels, widths=recipe.widths, strides=recipe.strides)
-
-
-def prepare(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None = None) -> Tensor:
-    """(N, C, T, V, M) as the network takes it: centred, in body heights, as streams with visibility.
-
-    With ``random``, for training: seen from a random side, in a random size, a random span of the clip.
-    """
-    n, device, paper = len(batch.x), batch.x.device, recipe.preparation == "paper"
-    x = center(batch.x, layout.center, each_frame=paper, visibility=batch.visibility)
-    x = x / body_height(x, layout, visibility=batch.visibility)[:, None, None, None, None]
-    start, stop = torch.zeros(n), torch.ones(n)
-    if random is not None:
-        angles = (2 * torch.rand(n, 3, generator=random) - 1) * torch.tensor(recipe.turn).deg2rad()
-        size = 1 + recipe.stretch * (2 * torch.rand(n, 1, 1, 1, 1, generator=random) - 1)
-        x = rotate(x * size.to(device), angles.to(device))
-        share = recipe.crop + (1 - recipe.crop) * torch.rand(n, generator=random)
-        start = (1 - share) * torch.rand(n, generator=random)
-        stop = start + share
-    both = torch.cat([x, batch.visibility[:, None]], dim=1)
-    if paper:
-        both = repeat_frames(both, batch.lengths, recipe.frames)
-    else:
-        both = resample_frames(both, batch.lengths, recipe.frames, start=start.to(device), stop=stop.to(device))
-    x, seen = both[:, :-1], (both[:, -1] > 0.99).to(x.dtype)  # between a lost joint and a seen one lies no position
-    streams = [make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")]
-    return add_visibility(torch.cat(streams, dim=1), seen)
-
-
 class Recogniser(L.LightningModule):
     """One network under one STF branch."""
 
-    def __init__(self, recipe: Recipe, layout: SkeletonLayout, num_classes: int) -> None:
+    def __init__(self, recipe: Recipe, layout: SkeletonLayout, num_classes: int, num_persons: int) -> None:
         super().__init__()
         self.recipe, self.layout = recipe, layout
-        network = build_network(recipe, num_classes, layout)
+        network = build_network(recipe, num_classes, num_persons, layout)
         layers, head = LAYERS[recipe.model]
         loss = BRANCHES[recipe.branch](classification=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing))
         self.objective = STFObjective(network, layers=layers, head=head, loss=loss)
@@ -175,6 +68,7 @@ class Recogniser(L.LightningModule):
         # Drawn anew from what identifies the step, so that a resumed run sees what an uninterrupted one sees.
         (seed,) = np.random.SeedSequence([self.recipe.seed, self.global_step, self.global_rank]).generate_state(1)
         random = torch.Generator().manual_seed(int(seed))
+        torch.manual_seed(int(seed))  # for dropout
         x = prepare(batch, self.recipe, self.layout, random)
         if self.current_epoch < self.recipe.stf_start:
             loss: Tensor = self.objective.loss.classification(self.objective.model(x), batch.label)
@@ -196,6 +90,8 @@ class Recogniser(L.LightningModule):
         rest = [p for p in self.parameters() if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         optimizer = torch.optim.SGD(groups, lr=self.recipe.lr, momentum=0.9, nesterov=True)
+        if self.recipe.decay != (0,):
+            return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, self.recipe.decay, 0.1)]
         steps = round(self.trainer.estimated_stepping_batches / self.recipe.cycle)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.recipe.lr, total_steps=steps, pct_start=0.15)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -259,11 +155,22 @@ def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, 
     saved = load_file(path)
     try:
         recipe, layout = Recipe(**saved["recipe"]), LAYOUTS[saved["layout"]]
-        module = Recogniser(recipe, layout, len(saved["classes"]))
+        module = Recogniser(recipe, layout, len(saved["classes"]), saved["persons"])
         module.objective.load_state_dict(saved["weights"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
     return module.objective.eval(), recipe, layout, saved["classes"]
+
+
+def start_from(network: nn.Module, folder: str) -> None:
+    """Take over the weights of a finished run; what the network has besides (STF's G_k) keeps its start."""
+    trained = load_run(folder)[0].model.state_dict()
+    own = network.state_dict()
+    strange = [name for name, weight in trained.items() if name not in own or own[name].shape != weight.shape]
+    if strange:
+        listed = ", ".join(strange[:5])
+        raise ValueError(f"expected --start-from with a run of the same sizes, got {folder}; {listed} do not fit")
+    network.load_state_dict(trained, strict=False)
 
 
 def load_file(path: Path) -> dict[str, Any]:
@@ -333,16 +240,18 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     for name, low, high in (
         ("label_smoothing", 0, 1),
         ("ema", 0, 1),
+        ("dropout", 0, 0.99),
         ("crop", 0.01, 1),
         ("cycle", 0.1, 1),
         ("lr", 1e-9, 99),
     ):
-        if not low <= chosen.get(name, 1) <= high:
+        if name in chosen and not low <= chosen[name] <= high:
             raise ValueError(f"expected {name} in {low}..{high}, got {chosen[name]}")
     if len(chosen.get("turn", (0, 0, 0))) != 3 or given.validate_every < 1 or given.devices == 0:
         raise ValueError("expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0")
     given.precision = given.precision or "32-true"
-    given.preset = given.preset or ("synthetic" if given.data is None else "nw_ucla")
+    suited = "synthetic" if given.data is None else "nw_ucla"
+    given.preset = given.preset or suited + ("" if chosen.get("model", "stf_gcn") == "stf_gcn" else "_ms_g3d")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
     if given.out is None:
         folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
@@ -360,7 +269,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     L.seed_everything(recipe.seed, verbose=False)
     data = load_data(given.data, recipe)
     classes, layout = data.train.classes, data.train.layout
-    module = Recogniser(recipe, layout, len(classes))
+    persons = data.train[0].x.shape[-1]
+    module = Recogniser(recipe, layout, len(classes), persons)
+    if recipe.start_from and not given.resume:
+        start_from(module.objective.model, recipe.start_from)
     prepare(SkeletonDataset.collate([data.train[0]]), recipe, layout)  # a mistake shows before a file is written
     checkpoint = out / "last.ckpt" if given.resume else None
     if checkpoint is not None:
@@ -404,7 +316,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parameters = sum(p.numel() for p in module.parameters())
     report = {**accuracy(probabilities, label), "seconds": seconds, "parameters": parameters, **facts}
     network = {"weights": module.objective.state_dict(), "recipe": asdict(recipe)}
-    torch.save({**network, "layout": layout.name, "classes": list(classes)}, out / "model.pt")
+    torch.save({**network, "layout": layout.name, "classes": list(classes), "persons": persons}, out / "model.pt")
     arrays = {"probabilities": probabilities.numpy(), "label": label.numpy(), "names": np.array(data.test.names)}
     np.savez_compressed(out / "probabilities.npz", **arrays)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 
@@ -20,25 +21,24 @@ def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tenso
 
     Channels are mixed before or after the aggregation, whichever multiplies less; autograd differentiates either twice.
     """
-    n, channels, t, v = x.shape
+    _, channels, t, v = x.shape
     subsets, out_channels, _ = weight.shape
     window = adjacency.shape[-1] // v
     frames = -(-t // stride)
-    # tables[i, k, (frame, joint) target, joint source of frame i]
-    tables = adjacency.view(subsets, window, v, window * v).permute(1, 0, 3, 2)
     pad = window // 2
     by_joint = F.pad(x.permute(0, 3, 2, 1), (0, 0, pad, -(-(t + 2 * pad) // stride) * stride - t - pad))
-    phases = by_joint.unflatten(2, (-1, stride)).permute(0, 3, 1, 2, 4).contiguous()  # (N, S, V, T / S, C)
+    phases = rearrange(by_joint, "n v (t s) c -> n s v t c", s=stride).contiguous()
     mixed_first = stride * channels * out_channels + out_channels * window * window * v
     aggregated_first = window * channels * out_channels + channels * window * window * v
     if mixed_first <= aggregated_first:
-        tables = tables.transpose(1, 2).flatten(2)  # (w, wV, K V)
-        whole = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        mix_aggregate = _MixAggregate.apply if whole else _mix_aggregate
-        y = mix_aggregate(phases, weight, tables, frames)
+        tables = rearrange(adjacency, "k (i v) j -> i j (k v)", v=v).contiguous()
+        by_hand = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        mix_aggregate: Any = _MixAggregate.apply if by_hand else _mix_aggregate
+        y: Tensor = mix_aggregate(phases, weight, tables, frames)
     else:
-        carried = _aggregate(phases, tables.flatten(1, 2), frames).unflatten(1, (subsets, -1))  # (N, K, wV, T', C)
-        y = F.linear(carried.permute(0, 2, 3, 1, 4).flatten(3), weight.transpose(0, 1).flatten(1))
+        tables = rearrange(adjacency, "k (i v) j -> i (k j) v", v=v)
+        carried = rearrange(_aggregate(phases, tables, frames), "n (k j) t c -> n j t (k c)", k=subsets)
+        y = F.linear(carried, rearrange(weight, "k o c -> o (k c)"))
     return y.permute(0, 3, 2, 1)  # of y (N, wV, T', O)
 
 
@@ -51,16 +51,15 @@ def _frames_of(mixed: Tensor, offset: int, frames: int) -> Tensor:
 
 def _aggregate(mixed: Tensor, tables: Tensor, frames: int) -> Tensor:
     """mixed (N, S, P, T / S, F), tables (w, R, P) -> (N, R, frames, F)."""
-    y = tables[0] @ _frames_of(mixed, 0, frames)
+    y = torch.bmm(_each(tables[0], mixed), _frames_of(mixed, 0, frames))
     for offset in range(1, len(tables)):
-        y = y + tables[offset] @ _frames_of(mixed, offset, frames)
-    return y.unflatten(2, (frames, -1))
+        y = torch.baddbmm(y, _each(tables[offset], mixed), _frames_of(mixed, offset, frames))
+    return rearrange(y, "n r (t f) -> n r t f", t=frames)
 
 
 def _mix(phases: Tensor, weight: Tensor) -> Tensor:
     """(N, S, V, T / S, C) -> (N, S, K V, T / S, O)."""
-    mixed = F.linear(phases, weight.flatten(0, 1)).unflatten(4, weight.shape[:2])
-    return mixed.permute(0, 1, 4, 2, 3, 5).flatten(2, 3)
+    return rearrange(F.linear(phases, weight.flatten(0, 1)), "n s v t (k o) -> n s (k v) t o", k=len(weight))
 
 
 def _mix_aggregate(phases: Tensor, weight: Tensor, tables: Tensor, frames: int) -> Tensor:
@@ -86,7 +85,8 @@ class _MixAggregate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, frames = ctx.saved_tensors, ctx.frames
+        inputs: tuple[Tensor, Tensor, Tensor] = ctx.saved_tensors
+        frames: int = ctx.frames
         if torch.is_grad_enabled():  # to be differentiated again
             wanted = [tensor for tensor, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
             found = iter(torch.autograd.grad(_mix_aggregate(*inputs, frames), wanted, g, create_graph=True))
@@ -94,7 +94,9 @@ class _MixAggregate(torch.autograd.Function):
         phases, weight, tables = inputs
         g = g.flatten(2)
         at_phases = torch.empty_like(phases)
-        at_weight, at_tables = (torch.zeros_like(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in inputs[1:])
+        at_weight, at_tables = (
+            torch.zeros_like(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in inputs[1:]
+        )
         work = _Work(phases, weight)
         at_mixed = torch.empty_like(work.mixed)
         for samples in work.groups:

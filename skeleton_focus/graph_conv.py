@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
@@ -46,6 +47,9 @@ def convolve_graph(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | 
     check_shape("convolve_graph", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}")
     if bias is not None:
         check_shape("convolve_graph", "bias", bias, f"O={out_channels}")
+    if out_channels <= in_channels and adjacency.dim() == 3 and subsets > 4:  # fewer do not repay the turned layout
+        y = convolve(x, weight, adjacency, 1).contiguous()
+        return y if bias is None else y + bias.view(-1, 1, 1)
     if out_channels <= in_channels:
         mixed = F.conv2d(x, weight.reshape(subsets * out_channels, in_channels, 1, 1))  # (N, K*O, T, V)
         carried = mixed.reshape(n, subsets, out_channels * t, v) @ adjacency  # (N, K, O*T, V)
@@ -59,7 +63,7 @@ def convolve_graph(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | 
 def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: int = 1) -> Tensor:
     r"""Graph convolution over windows of w frames, every joint of a window joined to every other as the adjacency says.
 
-    .. math:: Y_{o t' j} = \sum_{k, c, i, v} W_{k o c} \, X_{c, \, s t' + i - \lfloor w / 2 \rfloor, \, v} \, A_{k, \, (i, v), \, j}
+    .. math:: Y_{o t' j} = \sum_{k, c, i, v} W_{k o c} \, X_{c, s t' + i - \lfloor w / 2 \rfloor, v} \, A_{k, (i, v), j}
 
     with zeros beyond the clip's ends. No copy of the windows is made. The channels are mixed before or after the
     aggregation, whichever multiplies less; mixed channels are not kept for the backward pass but made again.
@@ -255,7 +259,9 @@ class MultiScaleG3D(nn.Module):
         require(stride >= 1, who, "a stride of at least 1", stride)
         check_adjacency(who, adjacency)
         hint = f"window_adjacency(layout, {window}, K) gives one"
-        require(adjacency.shape[-1] % window == 0, who, f"an adjacency of {window} * V joints", tuple(adjacency.shape), hint)
+        require(
+            adjacency.shape[-1] % window == 0, who, f"an adjacency of {window} * V joints", tuple(adjacency.shape), hint
+        )
         hidden = in_channels if hidden_channels is None else hidden_channels
         self.window, self.stride = window, stride
         self.conv = GraphConv(in_channels, hidden, adjacency, learn_adjacency=learn_adjacency, bias=False)
@@ -267,10 +273,10 @@ class MultiScaleG3D(nn.Module):
         joints = self.conv.adjacency.shape[-1] // self.window
         check_shape("MultiScaleG3D", "x", x, f"N, C={self.conv.weight.shape[2]}, T, V={joints}")
         y = convolve_windows(x, self.conv.weight, self.conv.current_adjacency(x), stride=self.stride)
-        frames = y.shape[2]  # y (N, hidden, T', w V), channels last in memory
-        y = F.relu(self.norm(y)).transpose(2, 3).unflatten(2, (self.window, joints)).flatten(3)  # (N, hidden, w, V T')
-        y = self.collapse_norm(self.collapse(y))  # (N, O, 1, V T')
-        return y.view(len(x), -1, joints, frames).transpose(2, 3).contiguous()
+        y = self.norm(y.transpose(2, 3)).relu_()  # (N, hidden, w V, T'), in memory channels last; the largest map
+        y = self.collapse(rearrange(y, "n c (w v) t -> n c w (v t)", w=self.window))
+        z: Tensor = self.collapse_norm(rearrange(y, "n c 1 (v t) -> n c t v", v=joints).contiguous())
+        return z
 
     def extra_repr(self) -> str:
         return f"window={self.window}, stride={self.stride}"

@@ -78,6 +78,27 @@ def graph_conv(x, weight, adjacency, bias=None):
     return out
 
 
+def window_conv(x, weight, adjacency, stride=1):
+    """Graph convolution over windows of frames: every term of the sum by itself, zeros beyond the clip's ends.
+
+    x (N, C, T, V), weight (K, O, C), adjacency (K, w * V, w * V) -> (N, O, ceil(T / stride), w * V).
+    """
+    batch, channels, frames, joints = x.shape
+    subsets, outputs, _ = weight.shape
+    size = adjacency.shape[1]
+    window = size // joints
+    starts = range(-(window // 2), frames - window // 2, stride)
+    y = np.zeros((batch, outputs, len(starts), size))
+    for n, o, k, c in itertools.product(range(batch), range(outputs), range(subsets), range(channels)):
+        for place, start in enumerate(starts):
+            for source, target in itertools.product(range(size), range(size)):
+                frame = start + source // joints
+                if 0 <= frame < frames:
+                    value = x[n, c, frame, source % joints]
+                    y[n, o, place, target] += weight[k, o, c] * value * adjacency[k, source, target]
+    return y
+
+
 def temporal_conv(x, weight, bias=None, stride=1, dilation=1):
     """S x 1 convolution over time: out[n,o,t,v] = sum_c sum_s weight[o,c,s] x[n,c,t*stride + s*dilation - pad,v].
 

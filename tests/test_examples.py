@@ -12,6 +12,7 @@ import torch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = ["--clips", "80", "--batch", "16", "--frames", "16", "--widths", *"666666", "--ema", "0.5", "--quiet"]
+SMALL += ["--dropout", "0.1"]
 SMALL += ["--threads", "1", "--stf-after", "0.4"]  # from epoch 1 of 3
 
 
@@ -83,6 +84,21 @@ def test_a_killed_run_resumes_to_the_same_weights(finished: Path) -> None:
     assert straight.keys() == resumed.keys()
     for name, weight in straight.items():
         assert torch.equal(weight, resumed[name]), name
+
+
+def test_stf_starts_from_a_trained_ms_g3d(finished: Path) -> None:
+    small = ["--clips", "40", "--frames", "16", "--batch", "8", "--widths", "6", "6", "12", "--epochs", "1", "--quiet"]
+    succeed("train.py", *small, "--model", "ms_g3d", "--branch", "plain", "--out", "ms_g3d", cwd=finished)
+    stf = ["--model", "stf_ms_g3d", "--start-from", "ms_g3d", "--lr", "1e-9", "--decay", "1", "--out", "stf"]
+    succeed("train.py", *small, *stf, cwd=finished)
+    before, after = (torch.load(finished / run / "model.pt", weights_only=True)["weights"] for run in ("ms_g3d", "stf"))
+    assert any(".generator." in name for name in after.keys() - before.keys())
+    moved = {
+        name: (after[name] - weight).abs().max().item() for name, weight in before.items() if "conv.weight" in name
+    }
+    assert max(moved.values()) < 1e-6  # it began where the other had ended
+    done = start("train.py", *small, "--model", "ms_g3d", "--start-from", "stf", "--out", "x9", cwd=finished)
+    assert done.returncode == 1 and "expected --start-from with a run of the same sizes, got stf" in done.stderr
 
 
 def test_two_devices_share_a_run(finished: Path) -> None:

@@ -1,0 +1,73 @@
+"""What the benchmarks share: interleaved timing, peak memory."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def interleave(steps: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each step, round by round (a, b, a, b, ...), so that a slow moment of the machine meets all alike."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for round_ in range(-2, repeats):  # two rounds warm up
+        print(f"\rround {max(round_ + 1, 0)} of {repeats} ", end="", file=sys.stderr, flush=True)
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if DEVICE == "cuda":
+                torch.cuda.synchronize()
+            if round_ >= 0:
+                times[name].append(time.perf_counter() - start)
+    print("\r" + " " * 24, end="\r", file=sys.stderr, flush=True)
+    return times
+
+
+def ratio(one: list[float], other: list[float]) -> float:
+    """The median over the rounds of one's seconds divided by the other's."""
+    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+def quartiles(seconds: list[float]) -> str:
+    """Median and quartiles in milliseconds."""
+    low, middle, high = (1e3 * value for value in statistics.quantiles(seconds, n=4))
+    return f"{middle:8.1f} ({low:7.1f} - {high:7.1f})"
+
+
+def peak_memory(step: Callable[[], None]) -> float:
+    """MiB above what is there before, during three steps; meant for a process of its own."""
+    if DEVICE == "cuda":
+        before = float(torch.cuda.memory_allocated())
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(3):
+            step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    resident = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    for _ in range(3):
+        step()
+    return _resident("VmHWM") - resident
+
+
+def in_own_process(*options: str) -> float:
+    """The number that this program prints when it is run again with these options added."""
+    done = subprocess.run([sys.executable, *sys.argv, *options], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def setting() -> str:
+    """The machine, in words."""
+    return f"{DEVICE}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _resident(field: str) -> float:
+    """MiB that Linux counts for this process: VmRSS now, VmHWM at its peak."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
+    return int(line.split()[1]) / 1024

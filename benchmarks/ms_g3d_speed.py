@@ -1,0 +1,231 @@
+"""MS-G3D's layers and the whole network against the published order of work, with the same weights.
+
+    python benchmarks/ms_g3d_speed.py [--repeats 9] [--batch 8] [--frames 64] [--only layers network growth flops]
+
+The published order, written here for the comparison alone: windows unfolded into a copy, all scales aggregated, then
+mixed; temporal branches one by one. One training step is a forward and a backward pass (with the update, for the whole
+network). Steps are interleaved, ratios are medians within a round; peak memory is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from measure import DEVICE, in_own_process, interleave, peak_memory, quartiles, ratio, setting
+from ms_g3d import MSG3D
+
+from skeleton_focus import NTU25, MultiScaleG3D, MultiScaleGraphConv, MultiScaleTemporalConv, window_adjacency
+
+
+def aggregate_and_mix(x: Tensor, layer: MultiScaleG3D | MultiScaleGraphConv) -> Tensor:
+    """All scales of every joint side by side, then one 1x1 convolution, BatchNorm and ReLU."""
+    n, c, t, v = x.shape
+    weight, adjacency = layer.conv.weight, layer.conv.current_adjacency(x)
+    k, o, _ = weight.shape
+    rows = adjacency.transpose(1, 2).reshape(k * v, v)  # (scale, target) by source
+    carried = torch.einsum("vu,nctu->nctv", rows, x).view(n, c, t, k, v)
+    carried = carried.permute(0, 3, 1, 2, 4).contiguous().view(n, k * c, t, v)
+    mixed = F.conv2d(carried, weight.transpose(0, 1).reshape(o, k * c, 1, 1))
+    return F.relu(layer.norm(mixed))
+
+
+class PublishedG3D(nn.Module):
+    """Our pathway's weights in the published order."""
+
+    def __init__(self, layer: MultiScaleG3D) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer, (n, c, _, v) = self.layer, x.shape
+        w, s = layer.window, layer.stride
+        windows = F.unfold(x, (w, 1), stride=(s, 1), padding=(w // 2, 0)).view(n, c, w, -1, v)
+        windows = windows.permute(0, 1, 3, 2, 4).contiguous()
+        y = aggregate_and_mix(windows.view(n, c, -1, w * v), layer)
+        y = y.view(n, y.shape[1], -1, w, v)
+        return layer.collapse_norm(F.conv3d(y, layer.collapse.weight.unsqueeze(2)).squeeze(3))
+
+
+class PublishedGraph(nn.Module):
+    """Our multi-scale graph convolution's weights in the published order."""
+
+    def __init__(self, layer: MultiScaleGraphConv) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return aggregate_and_mix(x, self.layer)
+
+
+class PublishedTemporal(nn.Module):
+    """Our multi-scale temporal convolution's weights, branch by branch."""
+
+    def __init__(self, layer: MultiScaleTemporalConv) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer, outputs = self.layer, []
+        width, branches = layer.widths[0], len(layer.widths)
+        for i in range(branches):
+            part = slice(i * width, (i + 1) * width)
+            y = F.relu(_norm(F.conv2d(x, layer.narrow.weight[part]), layer.narrow_norm, part))
+            y = layer.dilated[i](y) if i < branches - 1 else F.max_pool2d(y, (3, 1), (layer.stride, 1), (1, 0))
+            outputs.append(_norm(y, layer.norm, part))
+        outputs.append(_norm(layer.pointwise(x), layer.norm, slice(branches * width, None)))
+        y = torch.cat(outputs, 1)
+        y = y if layer.shortcut is None else y + layer.shortcut(x)
+        return F.relu(y) if layer.activation else y
+
+
+PUBLISHED = {
+    MultiScaleG3D: PublishedG3D,
+    MultiScaleGraphConv: PublishedGraph,
+    MultiScaleTemporalConv: PublishedTemporal,
+}
+
+
+def _norm(y: Tensor, norm: nn.BatchNorm2d, part: slice) -> Tensor:
+    mean, var = norm.running_mean, norm.running_var
+    assert mean is not None and var is not None
+    return F.batch_norm(y, mean[part], var[part], norm.weight[part], norm.bias[part], norm.training, 0.1, norm.eps)
+
+
+def published(network: nn.Module) -> nn.Module:
+    """A copy of the network that works in the published order."""
+    if type(network) in PUBLISHED:
+        return PUBLISHED[type(network)](copy.deepcopy(network))  # type: ignore[arg-type]
+    network = copy.deepcopy(network)
+    for name, module in list(network.named_modules()):
+        if type(module) in PUBLISHED:
+            network.set_submodule(name, PUBLISHED[type(module)](module))  # type: ignore[arg-type]
+    return network
+
+
+def train_step(network: nn.Module, x: Tensor) -> Callable[[], None]:
+    """A forward and a backward pass and an update."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        network(x).square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def pair(network: nn.Module, x: Tensor) -> dict[str, Callable[[], None]]:
+    """Both orders, after a check that they give the same."""
+    other = published(network)
+    with torch.no_grad():
+        ours, theirs = network.eval()(x), other.eval()(x)
+    error = ((ours - theirs).norm() / theirs.norm()).item()
+    assert error < 1e-4, f"the two orders differ by {error}"
+    return {"published": train_step(other.train(), x), "ours": train_step(network.train(), x)}
+
+
+LAYERS = {
+    f"G3D {c}->{o}, window {w}, stride {s}, T {t}": (c, o, w, s, t)
+    for c, o, s, t in ((3, 96, 1, 64), (96, 192, 2, 64), (192, 384, 2, 32))
+    for w in (3, 5)
+}
+HEADER = (
+    f"{'':36}{'published, ms (quartiles)':>30}{'ours, ms (quartiles)':>30}{'x faster':>10}{'MiB':>7}{'MiB':>7}{'x':>6}"
+)
+
+
+def layer_and_input(name: str, given: argparse.Namespace) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    c, o, w, s, t = LAYERS[name]
+    layer = MultiScaleG3D(c, o, window_adjacency(NTU25, w, 6), w, stride=s, hidden_channels=o if c == 3 else c)
+    return layer.to(DEVICE), torch.randn(2 * given.batch, c, t * given.frames // 64, 25, device=DEVICE)
+
+
+def network_and_input(given: argparse.Namespace) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    return MSG3D(60, NTU25).to(DEVICE), torch.randn(given.batch, 3, given.frames, 25, 2, device=DEVICE)
+
+
+def row(name: str, network: nn.Module, x: Tensor, given: argparse.Namespace) -> None:
+    """One line: times interleaved, memory from processes of their own."""
+    times = interleave(pair(network, x), given.repeats)
+    theirs, ours = (in_own_process("--peak", name, order) for order in ("published", "ours"))
+    faster = ratio(times["published"], times["ours"])
+    print(f"{name:36}{quartiles(times['published']):>30}{quartiles(times['ours']):>30}{faster:10.2f}"
+          f"{theirs:7.0f}{ours:7.0f}{ours / theirs:6.2f}", flush=True)  # fmt: skip
+
+
+def growth(given: argparse.Namespace) -> None:
+    """One pathway (96 -> 192) with one quantity doubled at a time."""
+    print("\nG3D 96->192, stride 2, one training step: how it grows")
+    base = {"N": 8, "T": 32, "V": 25, "window": 3}
+    for quantity, values in {"N": (4, 8, 16), "T": (16, 32, 64), "V": (10, 20, 40), "window": (3, 5, 7)}.items():
+        for value in values:
+            size = {**base, quantity: value}
+            torch.manual_seed(0)
+            joints = size["window"] * size["V"]
+            layer = MultiScaleG3D(96, 192, torch.rand(6, joints, joints) / joints, size["window"], stride=2).to(DEVICE)
+            x = torch.randn(size["N"], 96, size["T"], size["V"], device=DEVICE)
+            times = interleave(pair(layer, x), given.repeats)
+            print(f"  {quantity:7}{value:4}  published {quartiles(times['published'])}  ours {quartiles(times['ours'])}"
+                  f"  {ratio(times['published'], times['ours']):6.2f} x faster", flush=True)  # fmt: skip
+
+
+def flops(given: argparse.Namespace) -> None:
+    """Of one forward pass for one clip of the paper's size."""
+    x = torch.randn(1, 3, 300, 25, 2)
+    counted = {}
+    for name, network in {
+        "MS-G3D, published order": published(MSG3D(60, NTU25)),
+        "MS-G3D": MSG3D(60, NTU25),
+        "MS-G3D with STF's G_k": MSG3D(60, NTU25, stf=True),
+    }.items():
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network.eval()(x)
+        counted[name] = counter.get_total_flops()
+        share = counted[name] / counted.get("MS-G3D", counted[name])
+        print(f"{name:26}{counted[name] / 1e9:9.2f} GFLOPs a clip of 300 frames and two bodies{share:8.3f} x MS-G3D")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--batch", type=int, default=8, help="clips of two bodies")
+    parser.add_argument("--frames", type=int, default=64)
+    parts = ["layers", "network", "growth", "flops"]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--peak", nargs=2, help="print the peak memory of a row in one order and stop")
+    given = parser.parse_args()
+    if given.peak:
+        name, order = given.peak
+        network, x = network_and_input(given) if name == "whole network" else layer_and_input(name, given)
+        network = published(network) if order == "published" else network
+        print(peak_memory(train_step(network.train(), x)))
+        return
+    print(f"batch {given.batch}, T {given.frames}, V 25, M 2, float32, {setting()}, {given.repeats} rounds")
+    if {"layers", "network"} & set(given.only):
+        print(HEADER)
+    if "layers" in given.only:
+        for name in LAYERS:
+            row(name, *layer_and_input(name, given), given)
+    if "network" in given.only:
+        row("whole network", *network_and_input(given), given)
+    if "growth" in given.only:
+        growth(given)
+    if "flops" in given.only:
+        print()
+        flops(given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""How a network of this folder is trained: the recipe, its presets, the network it names, the input it prepares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from ms_g3d import MSG3D
+from stf_gcn import STFGCN
+from torch import Tensor, nn
+
+from skeleton_focus import (
+    Batch,
+    SkeletonLayout,
+    add_visibility,
+    body_height,
+    center,
+    make_stream,
+    repeat_frames,
+    resample_frames,
+    rotate,
+)
+
+
+def setting(default: Any, meaning: str) -> Any:
+    """A field of the recipe: its default and what --help says of it."""
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass
+class Recipe:
+    """Everything a run needs besides its data; kept in its folder."""
+
+    model: str = setting("stf_gcn", "network")
+    branch: str = setting("focus", "loss terms: STF's focus or exploration branch, or plain cross-entropy")
+    stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
+    preparation: str = setting("view", "view: clips stretched to --frames; paper: frames centred, clips repeated")
+    widths: tuple[int, ...] = setting((0,), "channels of the network's modules; 0: the paper's")
+    strides: tuple[int, ...] = setting((0,), "steps in time of the network's modules; 0: the paper's")
+    frames: int = setting(64, "T that every clip is brought to")
+    epochs: int = setting(60, "passes over the training clips")
+    batch: int = setting(32, "clips a step, on each device")
+    lr: float = setting(0.1, "highest learning rate; the schedule is one cycle")
+    decay: tuple[int, ...] = setting((0,), "in place of one cycle: epochs after which the rate falls to a tenth")
+    cycle: float = setting(1.0, "share of that schedule that the epochs cover; below 1 the rate does not fall to 0")
+    weight_decay: float = setting(5e-4, "on weights of two and more axes")
+    label_smoothing: float = setting(0.0, "of the cross-entropy")
+    ema: float = setting(0.0, "decay of the weights' running average, which is what is tested and kept; 0: none")
+    turn: tuple[float, ...] = setting((0.0, 0.0, 0.0), "training views, up to these degrees about x, y and z")
+    stretch: float = setting(0.0, "training sizes, 1 - stretch to 1 + stretch")
+    crop: float = setting(1.0, "shortest share of a clip that training sees")
+    dropout: float = setting(0.0, "share of the pooled features dropped before the last layer")
+    clip_gradient: float = setting(5.0, "largest norm of the gradient")
+    stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
+    start_from: str = setting("", "folder of a finished run whose weights to start from")
+    clips: int = setting(1200, "generated training clips, where no data are given")
+    seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
+
+    @property
+    def stf_start(self) -> int:
+        """The first epoch with the STF terms; at least the last one has them."""
+        return min(int(self.stf_after * self.epochs), self.epochs - 1)
+
+
+# What a preset sets besides; an option on the command line comes before it.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"preparation": "paper", "frames": 300, "lr": 0.05, "epochs": 55, "decay": (20, 35, 45)},
+    "paper_stf": {"preparation": "paper", "frames": 300, "lr": 0.001, "epochs": 55, "decay": (20, 35, 45)},
+    "nw_ucla": {
+        "stream": "joint+bone+joint_motion",
+        "widths": (48, 48, 96, 96, 192, 192),
+        "strides": (2, 1, 2, 1, 1, 1),
+        "frames": 32,
+        "epochs": 42,
+        "batch": 16,
+        "lr": 0.05,
+        "label_smoothing": 0.1,
+        "ema": 0.995,
+        "turn": (30.0, 75.0, 15.0),
+        "stretch": 0.2,
+        "crop": 0.5,
+        "dropout": 0.3,
+        "cycle": 0.7,
+        "stf_after": 0.9,
+    },
+    "nw_ucla_ms_g3d": {
+        "stream": "joint+bone+joint_motion",
+        "widths": (32, 64, 128),
+        "strides": (2, 1, 2),
+        "frames": 32,
+        "epochs": 30,
+        "batch": 16,
+        "lr": 0.05,
+        "label_smoothing": 0.1,
+        "ema": 0.995,
+        "turn": (30.0, 75.0, 15.0),
+        "stretch": 0.2,
+        "crop": 0.5,
+        "cycle": 0.7,
+        "stf_after": 0.0,
+    },
+    "synthetic": {
+        "stream": "joint+joint_motion",
+        "widths": (24, 24, 48, 48, 64, 64),
+        "strides": (2, 1, 2, 1, 1, 1),
+        "frames": 32,
+        "epochs": 10,
+        "turn": (0.0, 30.0, 0.0),
+        "crop": 0.9,
+        "stf_after": 0.7,
+    },
+}
+
+PRESETS["synthetic_ms_g3d"] = {**PRESETS["synthetic"], "widths": (12, 24, 48), "strides": (2, 1, 2)}
+
+# What STF explains, and the linear layer after pooling.
+LAYERS = {
+    "stf_gcn": (["block5", "block6"], "fc"),
+    "ms_g3d": (["block2", "block3"], "fc"),
+    "stf_ms_g3d": (["block2", "block3"], "fc"),
+}
+
+
+def build_network(recipe: Recipe, num_classes: int, num_persons: int, layout: SkeletonLayout) -> nn.Module:
+    """The network that a recipe names."""
+    options: dict[str, Any] = {"in_channels": 3 * len(recipe.stream.split("+")) + 1}
+    options |= {name: sizes for name in ("widths", "strides") if (sizes := getattr(recipe, name)) != (0,)}
+    if recipe.model == "stf_gcn":
+        return STFGCN(num_classes, layout, dropout=recipe.dropout, **options)
+    return MSG3D(num_classes, layout, num_persons=num_persons, stf=recipe.model == "stf_ms_g3d", **options)
+
+
+def prepare(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None = None) -> Tensor:
+    """(N, C, T, V, M) as the network takes it: centred, in body heights, as streams with visibility.
+
+    With ``random``, for training: seen from a random side, in a random size, a random span of the clip.
+    """
+    n, device, paper = len(batch.x), batch.x.device, recipe.preparation == "paper"
+    x = center(batch.x, layout.center, each_frame=paper, visibility=batch.visibility)
+    x = x / body_height(x, layout, visibility=batch.visibility)[:, None, None, None, None]
+    start, stop = torch.zeros(n), torch.ones(n)
+    if random is not None:
+        angles = (2 * torch.rand(n, 3, generator=random) - 1) * torch.tensor(recipe.turn).deg2rad()
+        size = 1 + recipe.stretch * (2 * torch.rand(n, 1, 1, 1, 1, generator=random) - 1)
+        x = rotate(x * size.to(device), angles.to(device))
+        share = recipe.crop + (1 - recipe.crop) * torch.rand(n, generator=random)
+        start = (1 - share) * torch.rand(n, generator=random)
+        stop = start + share
+    both = torch.cat([x, batch.visibility[:, None]], dim=1)
+    if paper:
+        both = repeat_frames(both, batch.lengths, recipe.frames)
+    else:
+        both = resample_frames(both, batch.lengths, recipe.frames, start=start.to(device), stop=stop.to(device))
+    x, seen = both[:, :-1], (both[:, -1] > 0.99).to(x.dtype)  # between a lost joint and a seen one lies no position
+    streams = [make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")]
+    return add_visibility(torch.cat(streams, dim=1), seen)
