@@ -21,6 +21,9 @@ def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tenso
 
     Channels are mixed before or after the aggregation, whichever multiplies less; autograd differentiates either twice.
     """
+    if torch.is_autocast_enabled(x.device.type):  # which does not reach into a function of ours
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, adjacency = x.to(dtype), weight.to(dtype), adjacency.to(dtype)
     _, channels, t, v = x.shape
     subsets, out_channels, _ = weight.shape
     window = adjacency.shape[-1] // v
