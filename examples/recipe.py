@@ -84,22 +84,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cycle": 0.7,
         "stf_after": 0.9,
     },
-    "nw_ucla_ms_g3d": {
-        "stream": "joint+bone+joint_motion",
-        "widths": (32, 64, 128),
-        "strides": (2, 1, 2),
-        "frames": 32,
-        "epochs": 30,
-        "batch": 16,
-        "lr": 0.05,
-        "label_smoothing": 0.1,
-        "ema": 0.995,
-        "turn": (30.0, 75.0, 15.0),
-        "stretch": 0.2,
-        "crop": 0.5,
-        "cycle": 0.7,
-        "stf_after": 0.0,
-    },
     "synthetic": {
         "stream": "joint+joint_motion",
         "widths": (24, 24, 48, 48, 64, 64),
@@ -112,6 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+PRESETS["nw_ucla_ms_g3d"] = {**PRESETS["nw_ucla"], "widths": (32, 64, 128), "strides": (2, 1, 2), "dropout": 0.0}
 PRESETS["synthetic_ms_g3d"] = {**PRESETS["synthetic"], "widths": (12, 24, 48), "strides": (2, 1, 2)}
 
 # What STF explains, and the linear layer after pooling.
