@@ -251,7 +251,8 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
         raise ValueError("expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0")
     given.precision = given.precision or "32-true"
     suited = "synthetic" if given.data is None else "nw_ucla"
-    given.preset = given.preset or suited + ("" if chosen.get("model", "stf_gcn") == "stf_gcn" else "_ms_g3d")
+    model = chosen.get("model", "stf_gcn")
+    given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
     if given.out is None:
         folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
