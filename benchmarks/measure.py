@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import statistics
 import subprocess
 import sys
@@ -16,6 +18,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 def interleave(steps: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each step, round by round (a, b, a, b, ...), so that a slow moment of the machine meets all alike."""
+    _keep_freed_memory()
     times: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(-2, repeats):  # two rounds warm up
         print(f"\rround {max(round_ + 1, 0)} of {repeats} ", end="", file=sys.stderr, flush=True)
@@ -65,6 +68,19 @@ def in_own_process(*options: str) -> float:
 def setting() -> str:
     """The machine, in words."""
     return f"{DEVICE}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc not to hand freed memory back: taking it again, page by page, is a cost of the allocator.
+
+    It matters to steps that take more memory than others, on machines where a page is dear. MALLOC_TRIM_THRESHOLD_ and
+    MALLOC_TOP_PAD_ in the environment do the same for a training.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-2, 2**28)  # M_TOP_PAD
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
 
 
 def _resident(field: str) -> float:

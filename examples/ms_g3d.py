@@ -36,13 +36,13 @@ class MSG3DBlock(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        layout: SkeletonLayout,
         *,
+        layout: SkeletonLayout,
+        scales: int,
+        window_scales: int,
+        stf: bool,
         first: bool = False,
         stride: int = 1,
-        scales: int = 13,
-        window_scales: int = 6,
-        stf: bool = False,
     ) -> None:
         super().__init__()
         middle = out_channels if first else in_channels
@@ -81,16 +81,20 @@ class MSG3D(nn.Module):
         num_persons: int = 2,
         widths: Sequence[int] = (96, 192, 384),
         strides: Sequence[int] = (1, 2, 2),
+        scales: int = 13,
+        window_scales: int = 6,
+        dropout: float = 0.0,
         stf: bool = False,
-        **scales: int,
     ) -> None:
         super().__init__()
         if not len(widths) == len(strides) == 3:
             raise ValueError(f"MSG3D: expected 3 widths and 3 strides, got {len(widths)} and {len(strides)}")
         self.norm = nn.BatchNorm1d(num_persons * layout.num_joints * in_channels)
-        self.block1 = MSG3DBlock(in_channels, widths[0], layout, first=True, stride=strides[0], stf=stf, **scales)
-        self.block2 = MSG3DBlock(widths[0], widths[1], layout, stride=strides[1], stf=stf, **scales)
-        self.block3 = MSG3DBlock(widths[1], widths[2], layout, stride=strides[2], stf=stf, **scales)
+        same: dict[str, Any] = {"layout": layout, "scales": scales, "window_scales": window_scales, "stf": stf}
+        self.block1 = MSG3DBlock(in_channels, widths[0], first=True, stride=strides[0], **same)
+        self.block2 = MSG3DBlock(widths[0], widths[1], stride=strides[1], **same)
+        self.block3 = MSG3DBlock(widths[1], widths[2], stride=strides[2], **same)
+        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(widths[2], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,7 +102,7 @@ class MSG3D(nn.Module):
         x = self.norm(x.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t))
         x = x.view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()  # (N*M, C, T, V)
         x = self.block3(self.block2(self.block1(x)))
-        return self.fc(x.view(n, m, x.shape[1], -1).mean((1, 3)))  # pooled over persons, frames, joints
+        return self.fc(self.dropout(x.view(n, m, x.shape[1], -1).mean((1, 3))))  # pooled over persons, frames, joints
 
     def load_published(self, path: str | Path, *, replace_head: bool = False) -> MSG3D:
         """Take the weights of a checkpoint of the published code, also one saved from DataParallel.
@@ -109,7 +113,9 @@ class MSG3D(nn.Module):
             saved = torch.load(path, map_location="cpu", weights_only=True)
             old = _Published({key.removeprefix("module."): value for key, value in saved.items()})
         except (RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
-            raise ValueError(f"expected a published checkpoint, got {path}, which cannot be read: {error}") from None
+            reason = str(error).splitlines()[0].split(". ")[0]
+            hint = "save the network's state_dict() alone, a dictionary of names and tensors"
+            raise ValueError(f"expected a published checkpoint, got {path}: {reason}; {hint}") from None
         new = {f"norm.{name}": value for name, value in old.norm(["data_bn"], [None], len(self.norm.weight)).items()}
         for i, block in enumerate((self.block1, self.block2, self.block3), start=1):
             new |= _prefixed(f"block{i}", _block(old, str(i), block))
@@ -156,8 +162,12 @@ class _Published:
         left = [key for key in self.tensors if key not in self.used and not key.endswith("num_batches_tracked")]
         problems = self.problems + [f"unexpected: {key}" for key in left]
         if problems:
-            hint = "; replace_head=True keeps the own fc" if all("fc." in problem for problem in problems) else ""
-            raise ValueError(f"expected a checkpoint of this network, got {path}{hint}:\n  " + "\n  ".join(problems))
+            hint = "other widths, scales, persons or skeleton, or no state_dict() of the published network"
+            if all("fc." in problem for problem in problems):
+                hint = "replace_head=True keeps the own fc"
+            more = [f"and {len(problems) - 20} more"] if len(problems) > 20 else []
+            listed = "\n  ".join(problems[:20] + more)
+            raise ValueError(f"expected a checkpoint of this network, got {path}; {hint}:\n  {listed}")
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -66,7 +66,6 @@ class Recipe:
 # What a preset sets besides; an option on the command line comes before it.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"preparation": "paper", "frames": 300, "lr": 0.05, "epochs": 55, "decay": (20, 35, 45)},
-    "paper_stf": {"preparation": "paper", "frames": 300, "lr": 0.001, "epochs": 55, "decay": (20, 35, 45)},
     "nw_ucla": {
         "stream": "joint+bone+joint_motion",
         "widths": (48, 48, 96, 96, 192, 192),
@@ -96,14 +95,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-PRESETS["nw_ucla_ms_g3d"] = {**PRESETS["nw_ucla"], "widths": (32, 64, 128), "strides": (2, 1, 2), "dropout": 0.0}
-PRESETS["synthetic_ms_g3d"] = {**PRESETS["synthetic"], "widths": (12, 24, 48), "strides": (2, 1, 2)}
-for data, epochs in (
-    ("nw_ucla", 10),
-    ("synthetic", 3),
-):  # from a trained MS-G3D, at a fiftieth of its rate as in the paper
-    later = {"epochs": epochs, "lr": 0.001, "cycle": 1.0, "stf_after": 0.0}
-    PRESETS[f"{data}_stf_ms_g3d"] = {**PRESETS[f"{data}_ms_g3d"], **later}
+MS_G3D: dict[str, Any] = {"model": "ms_g3d", "strides": (2, 1, 2), "dropout": 0.0}
+PRESETS["nw_ucla_ms_g3d"] = {**PRESETS["nw_ucla"], **MS_G3D, "widths": (32, 64, 128)}
+PRESETS["synthetic_ms_g3d"] = {**PRESETS["synthetic"], **MS_G3D, "widths": (12, 24, 48)}
+
+# STF from a trained MS-G3D, at a fiftieth of its rate as in the paper; needs start_from.
+FROM_TRAINED: dict[str, Any] = {"model": "stf_ms_g3d", "lr": 0.001, "cycle": 1.0, "stf_after": 0.0}
+PRESETS["paper_stf"] = {**PRESETS["paper"], **FROM_TRAINED}
+PRESETS["nw_ucla_stf_ms_g3d"] = {**PRESETS["nw_ucla_ms_g3d"], **FROM_TRAINED, "epochs": 10}
+PRESETS["synthetic_stf_ms_g3d"] = {**PRESETS["synthetic_ms_g3d"], **FROM_TRAINED, "epochs": 3}
 
 # What STF explains, and the linear layer after pooling.
 LAYERS = {
@@ -119,7 +119,8 @@ def build_network(recipe: Recipe, num_classes: int, num_persons: int, layout: Sk
     options |= {name: sizes for name in ("widths", "strides") if (sizes := getattr(recipe, name)) != (0,)}
     if recipe.model == "stf_gcn":
         return STFGCN(num_classes, layout, dropout=recipe.dropout, **options)
-    return MSG3D(num_classes, layout, num_persons=num_persons, stf=recipe.model == "stf_ms_g3d", **options)
+    stf = recipe.model == "stf_ms_g3d"
+    return MSG3D(num_classes, layout, num_persons=num_persons, stf=stf, dropout=recipe.dropout, **options)
 
 
 def prepare(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None = None) -> Tensor:

@@ -162,14 +162,24 @@ def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, 
     return module.objective.eval(), recipe, layout, saved["classes"]
 
 
-def start_from(network: nn.Module, folder: str) -> None:
-    """Take over the weights of a finished run; what the network has besides (STF's G_k) keeps its start."""
-    trained = load_run(folder)[0].model.state_dict()
+def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
+    """Take over the weights of a finished run; STF's G_k, which it need not have, keeps its start."""
+    objective, recipe, layout, known = load_run(folder)
+    for name, ours, theirs in (
+        ("layout", module.layout.name, layout.name),
+        ("classes", classes, known),
+        ("stream", module.recipe.stream, recipe.stream),
+        ("preparation", module.recipe.preparation, recipe.preparation),
+    ):
+        if ours != theirs:
+            raise ValueError(f"expected --start-from with a run on the same {name}, {ours}, got {folder} on {theirs}")
+    network, trained = module.objective.model, objective.model.state_dict()
     own = network.state_dict()
     strange = [name for name, weight in trained.items() if name not in own or own[name].shape != weight.shape]
+    strange += [name for name in own.keys() - trained.keys() if ".generator." not in name]
     if strange:
-        listed = ", ".join(strange[:5])
-        raise ValueError(f"expected --start-from with a run of the same sizes, got {folder}; {listed} do not fit")
+        listed = ", ".join(sorted(strange)[:5])
+        raise ValueError(f"expected --start-from with a run of the same network and sizes, got {folder}: {listed}")
     network.load_state_dict(trained, strict=False)
 
 
@@ -228,12 +238,15 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
             raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt")
         if path.with_name("report.json").exists():
             raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
-        kept = json.loads(path.read_text())
+        kept = {"precision": "32-true", **json.loads(path.read_text())}
         if chosen or given.preset or given.data or given.precision:
             raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
         given.data, given.preset, given.precision = kept["data"], kept["preset"], kept["precision"]
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
-        return given, Recipe(**values)
+        try:
+            return given, Recipe(**values)
+        except TypeError as error:
+            raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
     for name in ("epochs", "batch", "frames", "clips"):
         if chosen.get(name, 1) < 1:
             raise ValueError(f"expected {name} of at least 1, got {chosen[name]}")
@@ -254,6 +267,10 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     model = chosen.get("model", "stf_gcn")
     given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
+    if given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf":
+        hint = "name the folder of a finished run, or another --preset to train from scratch"
+        if not recipe.start_from:
+            raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")
     if given.out is None:
         folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
         given.out = str(next(folder for folder in folders if not folder.exists()))
@@ -273,7 +290,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     persons = data.train[0].x.shape[-1]
     module = Recogniser(recipe, layout, len(classes), persons)
     if recipe.start_from and not given.resume:
-        start_from(module.objective.model, recipe.start_from)
+        start_from(module, list(classes), recipe.start_from)
     prepare(SkeletonDataset.collate([data.train[0]]), recipe, layout)  # a mistake shows before a file is written
     checkpoint = out / "last.ckpt" if given.resume else None
     if checkpoint is not None:

@@ -15,14 +15,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+GROUP = {"cpu": 1}  # samples at a time; elsewhere all at once
+
 
 def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tensor:
     """x (N, C, T, V), weight (K, O, C), adjacency (K, wV, wV), w odd -> (N, O, ceil(T / stride), wV).
 
     Channels are mixed before or after the aggregation, whichever multiplies less; autograd differentiates either twice.
     """
-    if torch.is_autocast_enabled(x.device.type):  # which does not reach into a function of ours
-        dtype = torch.get_autocast_dtype(x.device.type)
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)  # autocast does not reach into a function of ours
         x, weight, adjacency = x.to(dtype), weight.to(dtype), adjacency.to(dtype)
     _, channels, t, v = x.shape
     subsets, out_channels, _ = weight.shape
@@ -35,8 +38,8 @@ def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tenso
     aggregated_first = window * channels * out_channels + channels * window * window * v
     if mixed_first <= aggregated_first:
         tables = rearrange(adjacency, "k (i v) j -> i j (k v)", v=v).contiguous()
-        by_hand = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        mix_aggregate: Any = _MixAggregate.apply if by_hand else _mix_aggregate
+        transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        mix_aggregate: Any = _mix_aggregate if transformed else _MixAggregate.apply
         y: Tensor = mix_aggregate(phases, weight, tables, frames)
     else:
         tables = rearrange(adjacency, "k (i v) j -> i (k j) v", v=v)
@@ -83,7 +86,7 @@ class _MixAggregate(torch.autograd.Function):
             mixed = work.mix(phases[samples], weight)
             total = y[samples].flatten(2)
             for offset, table in enumerate(tables):
-                total.baddbmm_(_each(table, total), _frames_of(mixed, offset, frames), beta=float(offset > 0))
+                _add_bmm(total, _each(table, total), _frames_of(mixed, offset, frames), onto=offset > 0)
         return y
 
     @staticmethod
@@ -95,26 +98,36 @@ class _MixAggregate(torch.autograd.Function):
             found = iter(torch.autograd.grad(_mix_aggregate(*inputs, frames), wanted, g, create_graph=True))
             return (*(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None)
         phases, weight, tables = inputs
+        to_phases, to_weight, to_tables = ctx.needs_input_grad[:3]
         g = g.flatten(2)
         at_phases = torch.empty_like(phases)
         at_weight, at_tables = (
-            torch.zeros_like(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in inputs[1:]
+            torch.zeros_like(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32)) for tensor in inputs[1:]
         )
         work = _Work(phases, weight)
         at_mixed = torch.empty_like(work.mixed)
         for samples in work.groups:
-            x, part = phases[samples].flatten(2, 3).flatten(0, 1), g[samples]  # (n S, V T / S, C), (n, R, frames O)
-            mixed = work.mix(phases[samples], weight)
-            at = at_mixed[: len(part)].zero_()
+            part, at = g[samples], at_mixed[: len(phases[samples])].zero_()
+            if to_tables:
+                mixed = work.mix(phases[samples], weight)
             for offset, table in enumerate(tables):
-                at_tables[offset] += torch.bmm(part, _frames_of(mixed, offset, frames).transpose(1, 2)).sum(0)
-                _frames_of(at, offset, frames).baddbmm_(_each(table.T, part), part)
-            by_subset = at.view(len(x), len(weight), x.shape[1], -1)  # (n S, K, V T / S, O)
-            out = at_phases[samples].view_as(x)
+                if to_tables:
+                    at_tables[offset] += torch.bmm(part, _frames_of(mixed, offset, frames).transpose(1, 2)).sum(0)
+                if to_phases or to_weight:
+                    _add_bmm(_frames_of(at, offset, frames), _each(table.T, part), part, onto=True)
+            x = phases[samples].flatten(2, 3).flatten(0, 1)  # (n S, V T / S, C)
+            by_subset = at.view(len(x), len(weight), x.shape[1], weight.shape[1])
             for k, w in enumerate(weight):
-                at_weight[k] += torch.bmm(by_subset[:, k].transpose(1, 2), x).sum(0)
-                out.baddbmm_(by_subset[:, k], _each(w, x), beta=float(k > 0))
-        return at_phases, at_weight.to(weight.dtype), at_tables.to(tables.dtype), None
+                if to_weight:
+                    at_weight[k] += torch.bmm(by_subset[:, k].transpose(1, 2), x).sum(0)
+                if to_phases:
+                    _add_bmm(at_phases[samples].view_as(x), by_subset[:, k], _each(w, x), onto=k > 0)
+        return (
+            at_phases if to_phases else None,
+            at_weight.to(weight.dtype) if to_weight else None,
+            at_tables.to(tables.dtype) if to_tables else None,
+            None,
+        )
 
 
 class _Work:
@@ -123,18 +136,23 @@ class _Work:
     def __init__(self, phases: Tensor, weight: Tensor) -> None:
         n, stride, v, t, _ = phases.shape
         subsets, out_channels, _ = weight.shape
-        size = 1 if phases.device.type == "cpu" else max(n, 1)
+        size = GROUP.get(phases.device.type, max(n, 1))
         self.groups = [slice(start, start + size) for start in range(0, n, size)]
         self.mixed = phases.new_empty(size, stride, subsets * v, t, out_channels)
 
     def mix(self, phases: Tensor, weight: Tensor) -> Tensor:
         """:func:`_mix` into this memory."""
         n, stride, v, t, channels = phases.shape
-        mixed = self.mixed[:n]
-        x = phases.reshape(n * stride, 1, v * t, channels).expand(-1, len(weight), -1, -1)
-        for out, one in zip(mixed.view(n * stride, len(weight), v * t, -1), x, strict=True):
-            torch.bmm(one, weight.transpose(1, 2), out=out)
+        x, mixed = phases.reshape(n * stride, v * t, channels), self.mixed[:n]
+        by_subset = mixed.view(n * stride, len(weight), v * t, -1)
+        for k, w in enumerate(weight):
+            _add_bmm(by_subset[:, k], x, _each(w.T, x), onto=False)
         return mixed
+
+
+def _add_bmm(out: Tensor, one: Tensor, other: Tensor, *, onto: bool) -> None:
+    """out + one @ other, or one @ other alone, into out."""
+    torch.baddbmm(out, one, other, beta=float(onto), out=out)
 
 
 def _each(table: Tensor, like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ._checks import check_choice, require
@@ -26,7 +27,7 @@ def hop_distance(layout: SkeletonLayout) -> Tensor:
         >>> hop_distance(chain).tolist()
         [[0, 1, 2], [1, 0, 1], [2, 1, 0]]
     """
-    return torch.tensor([layout.hops(joint) for joint in range(layout.num_joints)])
+    return torch.from_numpy(_hops(layout))
 
 
 def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
@@ -77,7 +78,7 @@ def multi_scale_adjacency(layout: SkeletonLayout, num_scales: int, *, dtype: tor
     Reference:
         MS-G3D (Liu et al., CVPR 2020), section 3.2; STF (Ke et al., AAAI 2022), equation 1.
     """
-    return _scales("multi_scale_adjacency", hop_distance(layout), num_scales, dtype)
+    return _scales("multi_scale_adjacency", _hops(layout), num_scales, dtype)
 
 
 def window_adjacency(
@@ -99,8 +100,9 @@ def window_adjacency(
         MS-G3D (Liu et al., CVPR 2020), section 3.3.
     """
     require(window >= 1, "window_adjacency", "a window of at least 1 frame", window)
-    hops = hop_distance(layout).clamp(min=1).repeat(window, window)
-    return _scales("window_adjacency", hops.fill_diagonal_(0), num_scales, dtype)
+    hops = np.tile(_hops(layout).clip(min=1), (window, window))
+    np.fill_diagonal(hops, 0)
+    return _scales("window_adjacency", hops, num_scales, dtype)
 
 
 def spatial_partition(layout: SkeletonLayout, *, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -129,13 +131,14 @@ def spatial_partition(layout: SkeletonLayout, *, dtype: torch.dtype = torch.floa
     return torch.stack([normalize_adjacency(subset, "column") for subset in subsets])
 
 
-def _scales(who: str, hops: Tensor, num_scales: int, dtype: torch.dtype) -> Tensor:
+def _hops(layout: SkeletonLayout) -> NDArray[np.int64]:
+    return np.array([layout.hops(joint) for joint in range(layout.num_joints)], dtype=np.int64)
+
+
+def _scales(who: str, hops: NDArray[np.int64], num_scales: int, dtype: torch.dtype) -> Tensor:
     require(num_scales >= 1, who, "num_scales of at least 1", num_scales)
-    scale = torch.arange(num_scales)[:, None, None]
-    joined = (hops == scale) | torch.eye(len(hops), dtype=torch.bool)
-    if dtype != torch.float32:
-        return normalize_adjacency(joined.to(dtype), "symmetric")
-    # The last bit counts: published checkpoints give their logits only on the tables that they were trained on, whose
-    # degrees numpy raised to -1/2 in single precision. torch rounds another way at 17, 18, 21, ...
-    scale = torch.from_numpy(np.power(joined.sum(-1).float().numpy(), np.float32(-0.5)))
-    return scale.unsqueeze(-1) * joined * scale.unsqueeze(-2)
+    joined = (hops == np.arange(num_scales)[:, None, None]) | np.eye(len(hops), dtype=bool)
+    # In single precision as the published code computes it, numpy's last bit included, which torch rounds another way:
+    # a published checkpoint was trained on these very tables. float64 is exact.
+    scale = np.power(joined.sum(-1, dtype=np.float64 if dtype == torch.float64 else np.float32), -0.5)
+    return torch.tensor(scale[:, :, None] * joined * scale[:, None, :]).to(dtype)

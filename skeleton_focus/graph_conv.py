@@ -95,9 +95,10 @@ def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: in
     check_shape(who, "weight", weight, "K, O, C")
     check_shape(who, "x", x, f"N, C={weight.shape[2]}, T, V")
     check_adjacency(who, adjacency)
+    require(x.shape[3] > 0, who, "at least 1 joint", tuple(x.shape))
     window, rest = divmod(adjacency.shape[-1], x.shape[3])
     require(rest == 0 and window % 2 == 1, who, f"an adjacency of w * V joints, V={x.shape[3]} and w odd",
-            tuple(adjacency.shape), "an even window has no middle frame")  # fmt: skip
+            tuple(adjacency.shape), "window_adjacency(layout, w, K) gives one")  # fmt: skip
     check_shape(who, "adjacency", adjacency, f"K={len(weight)}, w*V={window * x.shape[3]}, w*V={window * x.shape[3]}")
     require(stride >= 1, who, "a stride of at least 1", stride)
     return convolve(x, weight, adjacency, stride)
@@ -164,7 +165,7 @@ class GraphConv(nn.Module):
         return convolve_graph(x, self.weight, self.current_adjacency(x), self.bias)
 
     def current_adjacency(self, x: Tensor) -> Tensor:
-        """A + R (K, V, V), which x is convolved over."""
+        """What x (N, C, T, V) is convolved over: A + R (K, V, V); a subclass may make it from x, (N, K, V, V)."""
         return self.adjacency if self.correction is None else self.adjacency + self.correction
 
     def extra_repr(self) -> str:
@@ -207,6 +208,15 @@ class MultiScaleGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)))
+
+
+class _WindowConv(GraphConv):
+    """The graph convolution of a G3D pathway."""
+
+    stride: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve_windows(x, self.weight, self.current_adjacency(x), stride=self.stride)
 
 
 class MultiScaleG3D(nn.Module):
@@ -264,7 +274,8 @@ class MultiScaleG3D(nn.Module):
         )
         hidden = in_channels if hidden_channels is None else hidden_channels
         self.window, self.stride = window, stride
-        self.conv = GraphConv(in_channels, hidden, adjacency, learn_adjacency=learn_adjacency, bias=False)
+        self.conv = _WindowConv(in_channels, hidden, adjacency, learn_adjacency=learn_adjacency, bias=False)
+        self.conv.stride = stride
         self.norm = nn.BatchNorm2d(hidden)
         self.collapse = nn.Conv2d(hidden, out_channels, (window, 1), bias=False)
         self.collapse_norm = nn.BatchNorm2d(out_channels)
@@ -272,8 +283,8 @@ class MultiScaleG3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         joints = self.conv.adjacency.shape[-1] // self.window
         check_shape("MultiScaleG3D", "x", x, f"N, C={self.conv.weight.shape[2]}, T, V={joints}")
-        y = convolve_windows(x, self.conv.weight, self.conv.current_adjacency(x), stride=self.stride)
-        y = self.norm(y.transpose(2, 3)).relu_()  # (N, hidden, w V, T'), in memory channels last; the largest map
+        y = self.conv(x)  # (N, hidden, T', w V)
+        y = F.relu(self.norm(y.transpose(2, 3)))  # (N, hidden, w V, T'), in memory channels last
         y = self.collapse(rearrange(y, "n c (w v) t -> n c w (v t)", w=self.window))
         z: Tensor = self.collapse_norm(rearrange(y, "n c 1 (v t) -> n c t v", v=joints).contiguous())
         return z

@@ -62,8 +62,8 @@ class STFObjective(nn.Module):
         score: ``"log_odds"`` or ``"probability"`` of the class, see :func:`~skeleton_focus.class_score`.
 
     Raises:
-        ValueError: a layer the model does not have or did not run once, coherence with fewer than two layers, or shapes
-            that do not fit.
+        ValueError: a layer the model does not have or did not run once; layers named twice or not from low to high; a
+            head that is not ``nn.Linear``; coherence with fewer than two layers; shapes that do not fit.
 
     Example:
         >>> class Net(nn.Module):

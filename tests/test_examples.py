@@ -89,6 +89,8 @@ def test_a_killed_run_resumes_to_the_same_weights(finished: Path) -> None:
 def test_stf_starts_from_a_trained_ms_g3d(finished: Path) -> None:
     small = ["--clips", "40", "--frames", "16", "--batch", "8", "--widths", "6", "6", "12", "--epochs", "1", "--quiet"]
     succeed("train.py", *small, "--model", "ms_g3d", "--branch", "plain", "--out", "ms_g3d", cwd=finished)
+    done = start("train.py", *small, "--model", "stf_ms_g3d", "--out", "x8", cwd=finished)
+    assert "error: expected --start-from with the preset synthetic_stf_ms_g3d, got none" in done.stderr
     stf = ["--model", "stf_ms_g3d", "--start-from", "ms_g3d", "--lr", "1e-9", "--decay", "1", "--out", "stf"]
     succeed("train.py", *small, *stf, cwd=finished)
     before, after = (torch.load(finished / run / "model.pt", weights_only=True)["weights"] for run in ("ms_g3d", "stf"))
@@ -98,7 +100,10 @@ def test_stf_starts_from_a_trained_ms_g3d(finished: Path) -> None:
     }
     assert max(moved.values()) < 1e-6  # it began where the other had ended
     done = start("train.py", *small, "--model", "ms_g3d", "--start-from", "stf", "--out", "x9", cwd=finished)
-    assert done.returncode == 1 and "expected --start-from with a run of the same sizes, got stf" in done.stderr
+    assert (
+        done.returncode == 1
+        and "expected --start-from with a run of the same network and sizes, got stf: block1" in done.stderr
+    )
 
 
 def test_two_devices_share_a_run(finished: Path) -> None:

@@ -30,6 +30,10 @@ def published(golden_weights: Callable[[str], dict[str, Tensor]], tmp_path_facto
 def test_the_published_logits(golden: Path, published: Path, stf: bool, dtype: torch.dtype, tolerance: float) -> None:
     expected = np.load(golden / "ms_g3d.npz")[ARRAY]
     network = MSG3D(60, NTU25, stf=stf).to(dtype).load_published(published).eval()
+    # Published tables hold numpy's single-precision d ** -0.5, whose last bit depends on the processor: the golden ones
+    # are of a machine where 6 ** -0.5 is not rounded to the nearest number.
+    if np.power(np.full(64, 6, np.float32), np.float32(-0.5))[0] == np.float32(6.0**-0.5):
+        tolerance = max(tolerance, 1e-8)
     x = torch.from_numpy(np.random.default_rng(SEED).standard_normal((2, 3, 32, 25, 2))).to(dtype)
     logits = network(x).detach().double().numpy()
     assert logits.shape == expected.shape
@@ -84,7 +88,7 @@ def test_everything_that_does_not_fit_is_listed(published: Path, tmp_path: Path)
     torch.save(saved, tmp_path / "other.pt")
     network = MSG3D(60, NTU25)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(ValueError, match="expected a checkpoint of this network") as caught:
+    with pytest.raises(ValueError, match=r"expected a checkpoint of this network, got .*; other widths") as caught:
         network.load_published(tmp_path / "other.pt")
     assert str(caught.value).splitlines()[1:] == [
         "  of another shape: data_bn.weight, expected (150,), got (90,)",
@@ -108,6 +112,8 @@ def test_what_is_no_checkpoint(content: str, tmp_path: Path, capsys: pytest.Capt
         path.write_bytes(b"PK\x03\x04 half a file")
     else:
         torch.save({"fc.weight": Trap()} if content == "code" else [1, 2], path)
-    with pytest.raises(ValueError, match=r"expected a published checkpoint, got .*bad\.pt, which cannot be read"):
+    with pytest.raises(
+        ValueError, match=r"expected a published checkpoint, got .*bad\.pt: .*; save the network's state_d"
+    ):
         MSG3D(5, KINECT20, **SMALL).load_published(path)
     assert "ran" not in capsys.readouterr().out

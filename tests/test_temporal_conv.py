@@ -106,6 +106,15 @@ def test_multi_scale_equals_the_branches_one_by_one(
     assert np.abs(ours.detach().numpy() - multi_scale_by_loops(layer, x, (1, 2, 3, 4))).max() < 1e-12
 
 
+def test_without_the_last_activation() -> None:
+    layer = trained(MultiScaleTemporalConv(6, 6, activation=False))
+    x = draw(2, 6, 5, 2)
+    before = layer(x)
+    layer.activation = True
+    assert before.min() < 0
+    assert torch.equal(layer(x), before.relu())
+
+
 def test_other_kernels_and_dilations() -> None:
     layer = trained(MultiScaleTemporalConv(4, 8, kernel_size=5, dilations=(1, 3)))
     x = draw(2, 4, 9, 2)

@@ -18,7 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from skeleton_focus import KINECT20, NTU25, MultiScaleG3D, convolve_graph, convolve_windows, window_adjacency
+from skeleton_focus import (
+    KINECT20,
+    NTU25,
+    MultiScaleG3D,
+    _windows,
+    convolve_graph,
+    convolve_windows,
+    window_adjacency,
+)
 
 # N, C, O, T, V, K, w, stride: C above, equal to, below O; windows longer than the clip; strides that do not divide T.
 PROBLEMS = [
@@ -120,6 +128,54 @@ def test_bfloat16_autocast_is_close(channels: int) -> None:
         assert ((ours - expected).norm() / expected.norm()).item() < 0.01
 
 
+def test_samples_together_give_what_samples_alone_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where all samples are worked on at once."""
+    inputs = tuple(tensor.requires_grad_() for tensor in problem(5, 3, 2, 6, 2, 2, 3))
+    alone = convolve_windows(*inputs, stride=2)
+    g = draw(*alone.shape, seed=4)
+    expected = [alone, *torch.autograd.grad(alone, inputs, g)]
+    for size in (2, 5):
+        monkeypatch.setitem(_windows.GROUP, "cpu", size)
+        together = convolve_windows(*inputs, stride=2)
+        for ours, theirs in zip([together, *torch.autograd.grad(together, inputs, g)], expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_the_mixed_channels_are_not_kept() -> None:
+    inputs = tuple(tensor.requires_grad_() for tensor in problem(4, 8, 8, 16, 3, 6, 3))
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        convolve_windows(*inputs)
+    x, weight, adjacency = (tensor.nbytes for tensor in inputs)
+    assert sum(kept.values()) <= 18 / 16 * x + weight + adjacency  # two frames of padding; mixed, it would be 6 x
+
+
+def test_transforms_and_hooks() -> None:
+    x, weight, adjacency = problem(2, 3, 2, 4, 2, 5, 1)
+    expected = torch.autograd.grad(convolve_graph(x.requires_grad_(), weight, adjacency).sum(), x)[0]
+    ours = torch.func.grad(lambda x: convolve_graph(x, weight, adjacency).sum())(x.detach())
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+    layer, seen = MultiScaleG3D(3, 4, window_adjacency(KINECT20, 3, 2), 3), []
+    layer.norm.register_full_backward_hook(lambda *_: None)
+    layer.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    layer.conv.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    layer(torch.randn(2, 3, 4, 20)).sum().backward()
+    assert len(seen) == 2 and seen[1].min() < 0  # BatchNorm's own output, before the ReLU
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_built_on_a_device(device: str) -> None:
+    with torch.device(device):
+        layer = MultiScaleG3D(3, 4, window_adjacency(KINECT20, 3, 2), 3)
+        assert layer(torch.zeros(2, 3, 4, 20)).shape == (2, 4, 4, 20)
+    assert {tensor.device.type for tensor in layer.state_dict().values()} == {device}
+
+
 def test_published_block(golden: Path, golden_weights: Callable[[str], dict[str, Tensor]]) -> None:
     name = "ms_g3d_block.out_seed3_N2_C12_T10_V25_K6_windows3_5_stride2_O24"
     expected = np.load(golden / "ms_g3d.npz")[name]
@@ -190,6 +246,10 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: convolve_windows(torch.zeros(2, 3, 4, 5), torch.zeros(2, 6, 4), torch.zeros(2, 15, 15)),
         "convolve_windows: expected x (N, C=4, T, V), got (2, 3, 4, 5)",
+    ),
+    (
+        lambda: convolve_windows(torch.zeros(2, 3, 4, 0), torch.zeros(2, 6, 3), torch.zeros(2, 15, 15)),
+        "convolve_windows: expected at least 1 joint, got (2, 3, 4, 0)",
     ),
 ]
 
