@@ -1,6 +1,7 @@
 """MS-G3D's layers and the whole network against the published order of work, with the same weights.
 
-    python benchmarks/ms_g3d_speed.py [--repeats 9] [--batch 8] [--frames 64] [--only layers network growth flops]
+    python benchmarks/ms_g3d_speed.py [--repeats 9] [--batch 8] [--frames 64] [--keep-memory]
+        [--only layers network growth flops]
 
 The published order, written here for the comparison alone: windows unfolded into a copy, all scales aggregated, then
 mixed; temporal branches one by one. One training step is a forward and a backward pass and an update. Steps are
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from measure import DEVICE, in_own_process, interleave, peak_memory, quartiles, ratio, setting
+from measure import DEVICE, in_own_process, interleave, keep_freed_memory, peak_memory, quartiles, ratio, setting
 from ms_g3d import MSG3D
 
 from skeleton_focus import NTU25, MultiScaleG3D, MultiScaleGraphConv, MultiScaleTemporalConv, window_adjacency
@@ -205,6 +206,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=64)
     parts = ["layers", "network", "growth", "flops"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, let the C library keep freed memory")
     parser.add_argument("--peak", nargs=2, help="print the peak memory of a row in one order and stop")
     given = parser.parse_args()
     if given.peak:
@@ -213,7 +215,10 @@ def main() -> None:
         network = published(network) if order == "published" else network
         print(peak_memory(train_step(network.train(), x)))
         return
-    print(f"batch {given.batch}, T {given.frames}, V 25, M 2, float32, {setting()}, {given.repeats} rounds")
+    print(f"batch {given.batch}, T {given.frames}, V 25, M 2, float32, {setting()}, {given.repeats} rounds"
+          + (", freed memory kept" if given.keep_memory else ""))  # fmt: skip
+    if given.keep_memory:
+        keep_freed_memory()
     if {"layers", "network"} & set(given.only):
         print(HEADER)
     if "layers" in given.only:

@@ -1,6 +1,6 @@
 """What one training step costs under each STF branch, on the same network, batch and process.
 
-    python benchmarks/stf_cost.py [--repeats 15] [--batch 8] [--frames 64] [--widths 96 96 192 192 384 384]
+    python benchmarks/stf_cost.py [--repeats 15] [--batch 8] [--frames 64] [--keep-memory]
 
 Steps are interleaved (plain, focus, exploration, plain, ...), so that a slow moment of the machine meets all alike.
 Times are medians with the quartiles beside them, ratios are medians of the ratio within a round. Peak memory is what a
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from measure import DEVICE, in_own_process, interleave, peak_memory, quartiles, ratio, setting
+from measure import DEVICE, in_own_process, interleave, keep_freed_memory, peak_memory, quartiles, ratio, setting
 from stf_gcn import STFGCN
 
 from skeleton_focus import NTU25, STFLoss, STFObjective
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--persons", type=int, default=2)
     parser.add_argument("--widths", type=int, nargs=6, default=[96, 96, 192, 192, 384, 384])
+    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, let the C library keep freed memory")
     parser.add_argument("--peak", choices=BRANCHES, help="print one branch's peak memory and stop")
     given = parser.parse_args()
     built = Setting(given)
@@ -61,8 +62,10 @@ def main() -> None:
         return
     print(
         f"STF-GCN {given.widths}, batch {given.batch}, T {given.frames}, V 25, M {given.persons}, float32, "
-        f"{setting()}, {given.repeats} rounds"
+        f"{setting()}, {given.repeats} rounds" + (", freed memory kept" if given.keep_memory else "")
     )
+    if given.keep_memory:
+        keep_freed_memory()
     times = interleave({branch: partial(built.step, branch) for branch in BRANCHES}, given.repeats)
     memory = {branch: in_own_process("--peak", branch) for branch in BRANCHES}
     print(f"{'branch':12} {'ms a step (quartiles)':>28} {'x plain':>8} {'peak MiB':>9} {'x plain':>8}")
