@@ -22,9 +22,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
+
+try:
+    import lightning as L
+except ImportError:
+    sys.exit("error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'")
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -166,6 +170,8 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     """Take over the weights of a finished run; STF's G_k, which it need not have, keeps its start."""
     objective, recipe, layout, known = load_run(folder)
     for name, ours, theirs in (
+        ("network", module.recipe.model.replace("stf_ms", "ms"), recipe.model.replace("stf_ms", "ms")),
+        ("widths", module.recipe.widths, recipe.widths),
         ("layout", module.layout.name, layout.name),
         ("classes", classes, known),
         ("stream", module.recipe.stream, recipe.stream),
@@ -227,7 +233,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
             type=type(option.default[0] if several else option.default),
             nargs="+" if several else None,
             choices=choices.get(option.name),
-            help=f"{option.metadata['help']} (default {given_as(option.default)})",
+            help=f"{option.metadata['help']} (where no preset says otherwise: {given_as(option.default)})",
         )
     given = parser.parse_args(arguments)
     chosen = {o.name: getattr(given, o.name) for o in fields(Recipe) if getattr(given, o.name) is not None}
@@ -235,7 +241,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     if given.resume:
         path = Path(given.out or "") / "recipe.json"
         if given.out is None or not path.is_file() or not path.with_name("last.ckpt").is_file():
-            raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt")
+            raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one")
         if path.with_name("report.json").exists():
             raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
         kept = {"precision": "32-true", **json.loads(path.read_text())}
@@ -247,9 +253,11 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
             return given, Recipe(**values)
         except TypeError as error:
             raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
-    for name in ("epochs", "batch", "frames", "clips"):
-        if chosen.get(name, 1) < 1:
-            raise ValueError(f"expected {name} of at least 1, got {chosen[name]}")
+    for name, least in (("epochs", 1), ("batch", 1), ("frames", 1), ("clips", 4)):
+        if chosen.get(name, least) < least:
+            raise ValueError(f"expected {name} of at least {least}, got {chosen[name]}")
+    if given.threads < 0 or given.workers < 0:
+        raise ValueError(f"expected --threads and --workers of at least 0, got {given.threads} and {given.workers}")
     for name, low, high in (
         ("label_smoothing", 0, 1),
         ("ema", 0, 1),
@@ -274,7 +282,9 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     if given.out is None:
         folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
         given.out = str(next(folder for folder in folders if not folder.exists()))
-    if rank_zero_only.rank == 0 and (Path(given.out) / "recipe.json").exists():
+    if Path(given.out).exists() and not Path(given.out).is_dir():
+        raise ValueError(f"expected --out to be a folder, got the file {given.out}")
+    if rank_zero_only.rank == 0 and any((Path(given.out) / name).exists() for name in ("last.ckpt", "report.json")):
         raise ValueError(f"expected a new --out, got {given.out}, which holds a run; go on with it by --resume")
     return given, recipe
 
@@ -323,9 +333,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     try:
         trainer.fit(module, Clips(data, recipe, given.workers), ckpt_path=checkpoint, weights_only=True)
     except (KeyboardInterrupt, SystemExit):
-        if (out / "last.ckpt").exists():
-            print(f"\nstopped; go on with: python examples/train.py --out {out} --resume")
-        raise
+        if not (out / "last.ckpt").exists():
+            sys.exit(f"stopped in the first epoch; nothing is kept in {out}, start again")
+        threads = f" --threads {given.threads}" if given.threads else ""
+        sys.exit(f"stopped; go on with: python examples/train.py --out {out} --resume{threads}")
     seconds = round(timer.time_elapsed(), 1)
     if not trainer.is_global_zero:
         return {}

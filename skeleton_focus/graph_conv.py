@@ -93,7 +93,7 @@ def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: in
     """
     who = "convolve_windows"
     check_shape(who, "weight", weight, "K, O, C")
-    check_shape(who, "x", x, f"N, C={weight.shape[2]}, T, V")
+    check_shape(who, "x, for a weight (K, O, C),", x, f"N, C={weight.shape[2]}, T, V")
     check_adjacency(who, adjacency)
     require(x.shape[3] > 0, who, "at least 1 joint", tuple(x.shape))
     window, rest = divmod(adjacency.shape[-1], x.shape[3])
@@ -273,6 +273,9 @@ class MultiScaleG3D(nn.Module):
             adjacency.shape[-1] % window == 0, who, f"an adjacency of {window} * V joints", tuple(adjacency.shape), hint
         )
         hidden = in_channels if hidden_channels is None else hidden_channels
+        require(
+            min(in_channels, hidden, out_channels) >= 1, who, "at least 1 channel", (in_channels, hidden, out_channels)
+        )
         self.window, self.stride = window, stride
         self.conv = _WindowConv(in_channels, hidden, adjacency, learn_adjacency=learn_adjacency, bias=False)
         self.conv.stride = stride
@@ -282,7 +285,9 @@ class MultiScaleG3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         joints = self.conv.adjacency.shape[-1] // self.window
-        check_shape("MultiScaleG3D", "x", x, f"N, C={self.conv.weight.shape[2]}, T, V={joints}")
+        read = f"x, for {joints * self.window} joints of the adjacency read as {self.window} frames of {joints},"
+        fits = x.dim() == 4 and x.shape[3] == joints
+        check_shape("MultiScaleG3D", "x" if fits else read, x, f"N, C={self.conv.weight.shape[2]}, T, V={joints}")
         y = self.conv(x)  # (N, hidden, T', w V)
         y = F.relu(self.norm(y.transpose(2, 3)))  # (N, hidden, w V, T'), in memory channels last
         y = self.collapse(rearrange(y, "n c (w v) t -> n c w (v t)", w=self.window))

@@ -170,6 +170,22 @@ MISTAKES = [
         "error: expected a finished run, got nowhere, which holds no probabilities",
     ),
     ("ensemble.py", ["straight", "bone", "--weights", "1"], "error: fuse: expected 2 weights"),
+    (
+        "train.py",
+        ["--out", "straight/report.json"],
+        "error: expected --out to be a folder, got the file straight/report",
+    ),
+    ("train.py", [*SMALL, "--out", "x7", "--threads", "-3"], "error: expected --threads and --workers of at least 0"),
+    (
+        "train.py",
+        [*SMALL, "--start-from", "bone", "--stream", "joint", "--out", "y1"],
+        "error: expected --start-from with a run on the same stream, joint, got bone on bone",
+    ),
+    (
+        "train.py",
+        [*SMALL, "--start-from", "straight", "--widths", *"666667", "--out", "y2"],
+        "error: expected --start-from with a run on the same widths, (6, 6, 6, 6, 6, 7), got straight",
+    ),
     ("train.py", ["--out", "straight", "--resume"], "error: expected an unfinished run to resume, got straight"),
     ("train.py", [*SMALL, "--out", "x5", "--turn", "1", "2"], "error: expected --turn with 3 angles"),
     ("train.py", [*SMALL, "--out", "x6", "--label-smoothing", "2"], "error: expected label_smoothing in 0..1, got 2"),

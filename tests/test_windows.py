@@ -233,7 +233,7 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: MultiScaleG3D(3, 4, window_adjacency(KINECT20, 3, 2), 3)(torch.zeros(2, 3, 4, 25)),
-        "MultiScaleG3D: expected x (N, C=3, T, V=20), got (2, 3, 4, 25)",
+        "MultiScaleG3D: expected x, for 60 joints of the adjacency read as 3 frames of 20, (N, C=3, T, V=20)",
     ),
     (
         lambda: convolve_windows(torch.zeros(2, 3, 4, 5), torch.zeros(2, 6, 3), torch.zeros(2, 10, 10)),
@@ -245,7 +245,7 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: convolve_windows(torch.zeros(2, 3, 4, 5), torch.zeros(2, 6, 4), torch.zeros(2, 15, 15)),
-        "convolve_windows: expected x (N, C=4, T, V), got (2, 3, 4, 5)",
+        "convolve_windows: expected x, for a weight (K, O, C), (N, C=4, T, V), got (2, 3, 4, 5)",
     ),
     (
         lambda: convolve_windows(torch.zeros(2, 3, 4, 0), torch.zeros(2, 6, 3), torch.zeros(2, 15, 15)),
