@@ -171,7 +171,6 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     objective, recipe, layout, known = load_run(folder)
     for name, ours, theirs in (
         ("network", module.recipe.model.replace("stf_ms", "ms"), recipe.model.replace("stf_ms", "ms")),
-        ("widths", module.recipe.widths, recipe.widths),
         ("layout", module.layout.name, layout.name),
         ("classes", classes, known),
         ("stream", module.recipe.stream, recipe.stream),
@@ -184,8 +183,10 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     strange = [name for name, weight in trained.items() if name not in own or own[name].shape != weight.shape]
     strange += [name for name in own.keys() - trained.keys() if ".generator." not in name]
     if strange:
+        widths = f"widths {given_as(recipe.widths)} against {given_as(module.recipe.widths)}"
         listed = ", ".join(sorted(strange)[:5])
-        raise ValueError(f"expected --start-from with a run of the same network and sizes, got {folder}: {listed}")
+        hint = f"{listed} ({widths})"
+        raise ValueError(f"expected --start-from with a run of the same network and sizes, got {folder}: {hint}")
     network.load_state_dict(trained, strict=False)
 
 

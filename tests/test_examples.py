@@ -86,6 +86,26 @@ def test_a_killed_run_resumes_to_the_same_weights(finished: Path) -> None:
         assert torch.equal(weight, resumed[name]), name
 
 
+@pytest.mark.parametrize(
+    ("epoch", "told"),
+    [
+        (0, "stopped in the first epoch; nothing is kept in interrupted0, start again"),
+        (1, "stopped; go on with: python examples/train.py --out interrupted1 --resume --threads 1"),
+    ],
+)
+def test_an_interruption_says_how_to_go_on(epoch: int, told: str, finished: Path) -> None:
+    out = f"interrupted{epoch}"
+    program = KILLED.format(examples=str(EXAMPLES), arguments=[*SMALL, "--epochs", "3", "--out", out])
+    program = program.replace("SIGKILL", "SIGINT").replace("self.current_epoch == 1", f"self.current_epoch == {epoch}")
+    stopped = subprocess.run(
+        [sys.executable, "-c", program], cwd=finished, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert stopped.returncode == 1 and told in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    again = ["--out", out, *(["--resume", "--quiet", "--threads", "1"] if epoch else [*SMALL, "--epochs", "1"])]
+    assert "top-1" in succeed("train.py", *again, cwd=finished)
+
+
 def test_stf_starts_from_a_trained_ms_g3d(finished: Path) -> None:
     small = ["--clips", "40", "--frames", "16", "--batch", "8", "--widths", "6", "6", "12", "--epochs", "1", "--quiet"]
     succeed("train.py", *small, "--model", "ms_g3d", "--branch", "plain", "--out", "ms_g3d", cwd=finished)
@@ -184,7 +204,7 @@ MISTAKES = [
     (
         "train.py",
         [*SMALL, "--start-from", "straight", "--widths", *"666667", "--out", "y2"],
-        "error: expected --start-from with a run on the same widths, (6, 6, 6, 6, 6, 7), got straight",
+        "(widths 6 6 6 6 6 6 against 6 6 6 6 6 7)",
     ),
     ("train.py", ["--out", "straight", "--resume"], "error: expected an unfinished run to resume, got straight"),
     ("train.py", [*SMALL, "--out", "x5", "--turn", "1", "2"], "error: expected --turn with 3 angles"),
