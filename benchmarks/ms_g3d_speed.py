@@ -5,7 +5,8 @@
 
 The published order, written here for the comparison alone: windows unfolded into a copy, all scales aggregated, then
 mixed; temporal branches one by one. One training step is a forward and a backward pass and an update. Steps are
-interleaved, ratios are medians within a round; peak memory is that of a process of its own.
+interleaved, ratios are medians within a round; peak memory is that of a process of its own: what is in use, then what
+is resident, with the holes that the C library leaves between tensors.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ LAYERS = {
     for w in (3, 5)
 }
 HEADER = (
-    f"{'':36}{'published, ms (quartiles)':>30}{'ours, ms (quartiles)':>30}{'x faster':>10}{'MiB':>7}{'MiB':>7}{'x':>6}"
+    f"{'':36}{'published, ms (quartiles)':>30}{'ours, ms (quartiles)':>30}{'x faster':>10}"
+    f"{'MiB in use':>20}{'MiB resident':>20}"
 )
 
 
@@ -161,10 +163,12 @@ def network_and_input(given: argparse.Namespace) -> tuple[nn.Module, Tensor]:
 def row(name: str, network: nn.Module, x: Tensor, given: argparse.Namespace) -> None:
     """One line: times interleaved, memory from processes of their own."""
     times = interleave(pair(network, x), given.repeats)
-    theirs, ours = (in_own_process("--peak", name, order) for order in ("published", "ours"))
-    faster = ratio(times["published"], times["ours"])
-    print(f"{name:36}{quartiles(times['published']):>30}{quartiles(times['ours']):>30}{faster:10.2f}"
-          f"{theirs:7.0f}{ours:7.0f}{ours / theirs:6.2f}", flush=True)  # fmt: skip
+    print(f"{name:36}{quartiles(times['published']):>30}{quartiles(times['ours']):>30}"
+          f"{ratio(times['published'], times['ours']):10.2f}", end="", flush=True)  # fmt: skip
+    for holes in (False, True):
+        theirs, ours = (in_own_process("--peak", name, order, holes=holes) for order in ("published", "ours"))
+        print(f"{theirs:7.0f}{ours:7.0f}{ours / theirs:6.2f}", end="", flush=True)
+    print()
 
 
 def growth(given: argparse.Namespace) -> None:

@@ -68,7 +68,7 @@ def main() -> None:
         keep_freed_memory()
     times = interleave({branch: partial(built.step, branch) for branch in BRANCHES}, given.repeats)
     memory = {branch: in_own_process("--peak", branch) for branch in BRANCHES}
-    print(f"{'branch':12} {'ms a step (quartiles)':>28} {'x plain':>8} {'peak MiB':>9} {'x plain':>8}")
+    print(f"{'branch':12} {'ms a step (quartiles)':>28} {'x plain':>8} {'MiB used':>9} {'x plain':>8}")
     for branch, seconds in times.items():
         print(
             f"{branch:12} {quartiles(seconds):>28} {ratio(seconds, times['plain']):8.3f} "
