@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from fg_stformer import FGSTFormer
 from ms_g3d import MSG3D
 from stf_gcn import STFGCN
 from torch import Tensor, nn
@@ -54,6 +55,13 @@ class Recipe:
     clip_gradient: float = setting(5.0, "largest norm of the gradient")
     stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
     start_from: str = setting("", "folder of a finished run whose weights to start from")
+    warmup: int = setting(0, "with --decay: epochs in which the rate grows to its full height")
+    stages: tuple[int, ...] = setting((6, 2), "fg_stformer: layers of stage 1 and of stage 2")
+    focal_joints: int = setting(15, "fg_stformer: joints that stage 2 keeps of each frame; 0: all")
+    parts: bool = setting(True, "fg_stformer: the branch of body parts")
+    joint_part_attention: bool = setting(True, "fg_stformer: cross-attention of joints and parts")
+    global_attention: bool = setting(True, "fg_stformer: attention over the frames")
+    dilated_convolution: bool = setting(True, "fg_stformer: dilated convolutions as values of that attention")
     clips: int = setting(1200, "generated training clips, where no data are given")
     seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
 
@@ -105,11 +113,25 @@ PRESETS["paper_stf"] = {**PRESETS["paper"], **FROM_TRAINED}
 PRESETS["nw_ucla_stf_ms_g3d"] = {**PRESETS["nw_ucla_ms_g3d"], **FROM_TRAINED, "epochs": 10}
 PRESETS["synthetic_stf_ms_g3d"] = {**PRESETS["synthetic_ms_g3d"], **FROM_TRAINED, "epochs": 3}
 
+# FG-STFormer is trained without STF; narrower here than in the paper, whose sizes are those of paper_fg_stformer.
+FG_STFORMER: dict[str, Any] = {"model": "fg_stformer", "branch": "plain", "stream": "joint"}
+PRESETS["paper_fg_stformer"] = {
+    **FG_STFORMER, "frames": 128, "lr": 0.01, "epochs": 80, "decay": (50, 70), "warmup": 5,
+}  # fmt: skip
+PRESETS["nw_ucla_fg_stformer"] = {
+    **PRESETS["nw_ucla"], **FG_STFORMER, "widths": (32, 32, 64, 64, 128, 128, 128, 128),
+    "strides": (2, 1, 2, 1, 1, 1, 1, 1),
+}  # fmt: skip
+PRESETS["synthetic_fg_stformer"] = {
+    **PRESETS["synthetic"], **FG_STFORMER, "widths": (24, 24, 48, 48), "strides": (1, 2, 1, 1), "stages": (3, 1),
+}  # fmt: skip
+
 # What STF explains, and the linear layer after pooling.
 LAYERS = {
     "stf_gcn": (["block5", "block6"], "fc"),
     "ms_g3d": (["block2", "block3"], "fc"),
     "stf_ms_g3d": (["block2", "block3"], "fc"),
+    "fg_stformer": (["stage1", "on_joints"], None),
 }
 
 
@@ -119,6 +141,13 @@ def build_network(recipe: Recipe, num_classes: int, num_persons: int, layout: Sk
     options |= {name: sizes for name in ("widths", "strides") if (sizes := getattr(recipe, name)) != (0,)}
     if recipe.model == "stf_gcn":
         return STFGCN(num_classes, layout, dropout=recipe.dropout, **options)
+    if recipe.model == "fg_stformer":
+        stages = recipe.stages[0], sum(recipe.stages[1:])
+        return FGSTFormer(
+            num_classes, layout, stages=stages, focal_joints=recipe.focal_joints, parts=recipe.parts,
+            cross=recipe.joint_part_attention, attention=recipe.global_attention,
+            convolution=recipe.dilated_convolution, dropout=recipe.dropout, **options,
+        )  # fmt: skip
     stf = recipe.model == "stf_ms_g3d"
     return MSG3D(num_classes, layout, num_persons=num_persons, stf=stf, dropout=recipe.dropout, **options)
 

@@ -95,10 +95,14 @@ class Recogniser(L.LightningModule):
         groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         optimizer = torch.optim.SGD(groups, lr=self.recipe.lr, momentum=0.9, nesterov=True)
         if self.recipe.decay != (0,):
-            return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, self.recipe.decay, 0.1)]
+            return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rate)]
         steps = round(self.trainer.estimated_stepping_batches / self.recipe.cycle)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.recipe.lr, total_steps=steps, pct_start=0.15)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _share_of_rate(self, epoch: int) -> float:
+        """Of the full learning rate: growing during the warm-up, then a tenth from each decay on."""
+        return 0.1 ** sum(epoch >= last for last in self.recipe.decay) * min(1, (epoch + 1) / (self.recipe.warmup + 1))
 
 
 class Clips(L.LightningDataModule):
@@ -229,13 +233,13 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     choices = {"model": LAYERS, "branch": BRANCHES, "preparation": ["view", "paper"]}
     for option in fields(Recipe):
         several = isinstance(option.default, tuple)
-        parser.add_argument(
-            f"--{option.name.replace('_', '-')}",
-            type=type(option.default[0] if several else option.default),
-            nargs="+" if several else None,
-            choices=choices.get(option.name),
-            help=f"{option.metadata['help']} (where no preset says otherwise: {given_as(option.default)})",
-        )
+        flag = f"--{option.name.replace('_', '-')}"
+        says = f"{option.metadata['help']} (where no preset says otherwise: {given_as(option.default)})"
+        if isinstance(option.default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=says)
+            continue
+        kind, nargs = type(option.default[0] if several else option.default), "+" if several else None
+        parser.add_argument(flag, type=kind, nargs=nargs, choices=choices.get(option.name), help=says)
     given = parser.parse_args(arguments)
     chosen = {o.name: getattr(given, o.name) for o in fields(Recipe) if getattr(given, o.name) is not None}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
@@ -269,6 +273,8 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     ):
         if name in chosen and not low <= chosen[name] <= high:
             raise ValueError(f"expected {name} in {low}..{high}, got {chosen[name]}")
+    if len(chosen.get("stages", (1, 1))) != 2 or chosen.get("focal_joints", 0) < 0:
+        raise ValueError("expected --stages with 2 numbers of layers, and --focal-joints of at least 0")
     if len(chosen.get("turn", (0, 0, 0))) != 3 or given.validate_every < 1 or given.devices == 0:
         raise ValueError("expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0")
     given.precision = given.precision or "32-true"

@@ -1,7 +1,15 @@
 """Composable PyTorch layers and losses for skeleton-based action recognition."""
 
 from .adjacency import hop_distance, multi_scale_adjacency, normalize_adjacency, spatial_partition, window_adjacency
+from .attention import DilatedTemporalAttention, JointPartAttention, SpatialAttention, position_codes
 from .datasets import Batch, Clip, SkeletonDataset, Split, open_dataset
+from .focal_joints import (
+    FocalJoints,
+    FocalJointSelection,
+    PartEncoding,
+    ScatterToJoints,
+    scatter_to_joints,
+)
 from .focus import (
     FeatureTap,
     class_score,
@@ -43,19 +51,26 @@ __all__ = [
     "OPENPOSE18",
     "Batch",
     "Clip",
+    "DilatedTemporalAttention",
     "FeatureTap",
+    "FocalJointSelection",
+    "FocalJoints",
     "FormatError",
     "GraphConv",
+    "JointPartAttention",
     "MultiScaleG3D",
     "MultiScaleGraphConv",
     "MultiScaleTemporalConv",
+    "PartEncoding",
     "STFAdjacency",
     "STFGraphConv",
     "STFLoss",
     "STFObjective",
     "STFOutput",
+    "ScatterToJoints",
     "SkeletonDataset",
     "SkeletonLayout",
+    "SpatialAttention",
     "Split",
     "SyntheticActions",
     "TemporalConv",
@@ -80,12 +95,14 @@ __all__ = [
     "multi_scale_adjacency",
     "normalize_adjacency",
     "open_dataset",
+    "position_codes",
     "prepare_stf",
     "read_nw_ucla",
     "repeat_frames",
     "resample_frames",
     "resize_focus",
     "rotate",
+    "scatter_to_joints",
     "spatial_partition",
     "window_adjacency",
 ]

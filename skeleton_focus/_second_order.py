@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from .graph_conv import convolve_graph
@@ -58,6 +59,9 @@ class SecondOrder(TorchFunctionMode):
             )
         if func is torch.cat and len(args) == 1 and set(kwargs) == {"dim"} and len({x.dim() for x in args[0]}) == 1:
             return _Join.apply(kwargs["dim"], *args[0])  # type: ignore[no-untyped-call]
+        if func is F.scaled_dot_product_attention:  # fused kernels cannot be differentiated twice
+            with sdpa_kernel(SDPBackend.MATH):
+                return func(*args, **kwargs)
         if not kwargs and (func is convolve_graph or (func is F.conv2d and _is_pointwise(*args))):
             for whole, x, shift in self._shifted:
                 if args[0] is whole and whole._version == 0:  # not written to since

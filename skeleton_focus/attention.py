@@ -1,0 +1,311 @@
+"""Attention between joints, between joints and body parts, and between frames (FG-STFormer, equations 1, 4 and 5).
+
+Every softmax runs in ``torch.nn.functional.scaled_dot_product_attention``, fused where PyTorch can. PyTorch does not
+differentiate the fused kernels twice; :class:`~skeleton_focus.STFObjective` takes the plain one where it has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ._checks import check_shape, require
+
+
+def position_codes(positions: Tensor, channels: int) -> Tensor:
+    r"""Sine and cosine codes of positions: joint numbers or frame numbers.
+
+    .. math:: e_{p, 2i} = \sin(p / 10000^{2i/C}), \qquad e_{p, 2i+1} = \cos(p / 10000^{2i/C})
+
+    Shape:
+        positions (...) -> (..., C), float64 for float64 positions and float32 for all others.
+
+    Args:
+        positions: numbers from 0.
+        channels: C.
+
+    Raises:
+        ValueError: fewer than one channel.
+
+    Example:
+        >>> position_codes(torch.tensor([0, 1]), 2)
+        tensor([[0.0000, 1.0000],
+                [0.8415, 0.5403]])
+
+    Reference:
+        Vaswani et al., NeurIPS 2017, section 3.5; FG-STFormer (Gao et al., ACCV 2022), sections 3.3 and 3.4.
+    """
+    require(channels >= 1, "position_codes", "at least 1 channel", channels)
+    dtype = positions.dtype if positions.dtype == torch.float64 else torch.float32
+    channel = torch.arange(channels, device=positions.device, dtype=dtype)
+    even = channel - channel % 2
+    angle = positions[..., None].to(dtype) * torch.pow(10000.0, -even / channels)
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
+
+
+class SpatialAttention(nn.Module):
+    r"""The Basic-SFormer block: multi-head self-attention between the joints of each frame, then a linear layer.
+
+    .. math:: H_h = \mathrm{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt d}\Big) V_h + A_g V_h, \qquad
+        Z = X + \mathrm{BN}([H_1, \dots, H_H] W_O), \qquad Y = Z + \sigma(\mathrm{BN}(Z W))
+
+    Q, K and V are linear in X plus the codes of its joints; :math:`A_g` (V x V) is learned and shared by all clips,
+    frames and heads, :math:`\sigma` is a leaky ReLU. Of some joints only, :math:`A_g` and the codes are those of the
+    joints that ``joints`` names. Parts are as good as joints.
+
+    Shape:
+        x (N, C, T, V') -> (N, C, T, V'). joints (N, T, V') int64, by default all V joints in order, V' = V.
+
+    Args:
+        channels: C.
+        num_joints: V.
+        heads: H; the paper's 3. A head has C // H channels.
+        position_codes: add the codes.
+
+    Raises:
+        ValueError: more heads than channels, or an x or joints of another shape.
+
+    Example:
+        >>> attention, x = SpatialAttention(16, 25), torch.randn(2, 16, 8, 25)
+        >>> attention(x).shape
+        torch.Size([2, 16, 8, 25])
+        >>> attention(x[..., :4], torch.arange(4).expand(2, 8, 4)).shape  # four joints of the 25
+        torch.Size([2, 16, 8, 4])
+
+    Reference:
+        FG-STFormer (Gao et al., ACCV 2022), equation 1 and figure 3(a).
+    """
+
+    def __init__(self, channels: int, num_joints: int, *, heads: int = 3, position_codes: bool = True) -> None:
+        super().__init__()
+        _check_heads("SpatialAttention", channels, heads)
+        require(num_joints >= 1, "SpatialAttention", "at least 1 joint", num_joints)
+        self.channels, self.num_joints, self.heads, self.position_codes = channels, num_joints, heads, position_codes
+        self.project = _Projections(channels, heads)
+        self.shared = nn.Parameter(torch.full((num_joints, num_joints), 1 / num_joints))
+        self.update = _Update(self.project.width, channels)
+
+    def forward(self, x: Tensor, joints: Tensor | None = None) -> Tensor:
+        kept = f"V={self.num_joints}" if joints is None else "V'"
+        check_shape("SpatialAttention", "x", x, f"N, C={self.channels}, T, {kept}")
+        n, _, t, v = x.shape
+        if joints is not None:
+            check_shape("SpatialAttention", "joints", joints, f"N={n}, T={t}, V'={v}")
+        tokens = x.permute(0, 2, 3, 1)  # (N, T, V', C)
+        if self.position_codes:
+            which = torch.arange(v, device=x.device) if joints is None else joints
+            tokens = tokens + position_codes(which, self.channels).to(x.dtype)
+        q, k, values = self.project(tokens)  # (N*T, H, V', d)
+        y = F.scaled_dot_product_attention(q, k, values)
+        shared: Tensor = self.shared
+        if joints is not None:
+            shared = shared[joints[..., :, None], joints[..., None, :]].view(n * t, 1, v, v)
+        updated: Tensor = self.update(x, y + shared @ values)
+        return updated
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, joints={self.num_joints}, heads={self.heads}, position_codes={self.position_codes}"
+
+
+class JointPartAttention(nn.Module):
+    r"""Cross-attention between the focal joints and the body parts of each frame, in both directions.
+
+    .. math:: H_J = \mathrm{softmax}\Big(\frac{Q_J K_P^\top}{\sqrt d}\Big) V_P, \qquad
+        H_P = \mathrm{softmax}\Big(\frac{Q_P K_J^\top}{\sqrt d}\Big) V_J
+
+    for each head; then each branch goes on as in :class:`SpatialAttention`.
+
+    Shape:
+        joints (N, C, T, K), parts (N, C, T, P) -> the same two, updated from each other.
+
+    Args:
+        channels: C.
+        heads: H; the paper's 3. A head has C // H channels.
+
+    Raises:
+        ValueError: more heads than channels, or inputs of other shapes.
+
+    Example:
+        >>> joints, parts = JointPartAttention(16)(torch.randn(2, 16, 8, 15), torch.randn(2, 16, 8, 10))
+        >>> joints.shape, parts.shape
+        (torch.Size([2, 16, 8, 15]), torch.Size([2, 16, 8, 10]))
+
+    Reference:
+        FG-STFormer (Gao et al., ACCV 2022), equation 4 and figure 3(b).
+    """
+
+    def __init__(self, channels: int, *, heads: int = 3) -> None:
+        super().__init__()
+        _check_heads("JointPartAttention", channels, heads)
+        self.channels, self.heads = channels, heads
+        self.project_joints, self.project_parts = _Projections(channels, heads), _Projections(channels, heads)
+        width = self.project_joints.width
+        self.update_joints, self.update_parts = _Update(width, channels), _Update(width, channels)
+
+    def forward(self, joints: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+        (q_j, k_j, v_j), (q_p, k_p, v_p) = self._project(joints, parts)
+        from_parts = F.scaled_dot_product_attention(q_j, k_p, v_p)  # (N*T, H, K, d)
+        from_joints = F.scaled_dot_product_attention(q_p, k_j, v_j)  # (N*T, H, P, d)
+        return self.update_joints(joints, from_parts), self.update_parts(parts, from_joints)
+
+    def maps(self, joints: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """The attention itself, for pictures: of joints to parts (N, H, T, K, P), of parts to joints (N, H, T, P, K).
+
+        Each row sums to 1.
+        """
+        (q_j, k_j, _), (q_p, k_p, _) = self._project(joints, parts)
+        both = (q_j @ k_p.transpose(-2, -1), q_p @ k_j.transpose(-2, -1))
+        scaled = ((score / q_j.shape[-1] ** 0.5).softmax(-1) for score in both)
+        to_parts, to_joints = (rearrange(a, "(n t) h q k -> n h t q k", n=len(joints)) for a in scaled)
+        return to_parts, to_joints
+
+    def _project(self, joints: Tensor, parts: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
+        check_shape("JointPartAttention", "joints", joints, f"N, C={self.channels}, T, K")
+        n, _, t, _ = joints.shape
+        check_shape("JointPartAttention", "parts", parts, f"N={n}, C={self.channels}, T={t}, P")
+        return self.project_joints(joints.permute(0, 2, 3, 1)), self.project_parts(parts.permute(0, 2, 3, 1))
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, heads={self.heads}"
+
+
+class DilatedTemporalAttention(nn.Module):
+    r"""The FG-TFormer block: attention over all frames of a joint, whose values are dilated temporal convolutions.
+
+    .. math:: Y = \sigma(\mathrm{BN}([H_1, \dots, H_H] W_O)) + X, \qquad
+        H_h = \mathrm{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt d}\Big) V_h W_h + V_h, \qquad
+        V_h = \mathrm{TCN}_{d_h}(X)
+
+    Q, K and V are made from X plus the codes of its frames; one head for each dilation :math:`d_h`. With a stride,
+    the convolutions, the queries and the keys take every stride-th frame. Where the shape changes, X goes through a
+    strided 1x1 and BatchNorm.
+
+    Shape:
+        x (N, C, T, V) -> (N, O, ceil(T / stride), V).
+
+    Args:
+        in_channels: C.
+        out_channels: O; a head has O // H channels.
+        kernel_size: frames under each kernel, odd; the paper's 7.
+        dilations: one head for each; the paper's 1 and 2.
+        stride: keep every stride-th frame.
+        attention: False leaves the convolutions alone: H_h = V_h.
+        convolution: False takes linear values and no local term: H_h = softmax(...) V_h, the paper's Basic-TFormer.
+
+    Raises:
+        ValueError: an even kernel, more heads than channels, neither attention nor convolution, or an x of another
+            shape.
+
+    Example:
+        >>> DilatedTemporalAttention(16, 32, stride=2)(torch.randn(2, 16, 9, 25)).shape
+        torch.Size([2, 32, 5, 25])
+
+    Reference:
+        FG-STFormer (Gao et al., ACCV 2022), equation 5 and figure 4; the two options: its table 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 7,
+        dilations: Sequence[int] = (1, 2),
+        stride: int = 1,
+        attention: bool = True,
+        convolution: bool = True,
+    ) -> None:
+        super().__init__()
+        who, heads = "DilatedTemporalAttention", len(dilations)
+        _check_heads(who, out_channels, heads)
+        require(kernel_size % 2 == 1 and kernel_size > 0, who, "an odd kernel_size", kernel_size)
+        require(stride >= 1 and min(dilations) >= 1, who, "a stride and dilations of at least 1", (stride, *dilations))
+        require(attention or convolution, who, "attention, convolution or both", "neither")
+        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
+        self.attention, self.convolution = attention, convolution
+        self.head_width = out_channels // heads
+        kernel = kernel_size if convolution else 1
+        self.values = nn.ModuleList(
+            nn.Conv2d(in_channels, self.head_width, (kernel, 1), (stride, 1), (d * (kernel - 1) // 2, 0), (d, 1))
+            for d in dilations
+        )
+        width = heads * self.head_width
+        if attention:
+            self.queries, self.keys = nn.Linear(in_channels, width), nn.Linear(in_channels, width)
+        if attention and convolution:
+            self.mix = nn.Parameter(torch.empty(heads, self.head_width, self.head_width))
+            nn.init.uniform_(self.mix, -(self.head_width**-0.5), self.head_width**-0.5)
+        self.project = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels or stride != 1:
+            strided = nn.Conv2d(in_channels, out_channels, 1, (stride, 1), bias=False)
+            self.shortcut = nn.Sequential(strided, nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_shape("DilatedTemporalAttention", "x", x, f"N, C={self.in_channels}, T, V")
+        codes = position_codes(torch.arange(x.shape[2], device=x.device), self.in_channels).to(x.dtype)
+        coded = x + codes.t()[:, :, None]  # (N, C, T, V)
+        y = torch.cat([conv(coded) for conv in self.values], dim=1).permute(0, 2, 3, 1)  # (N, T', V, H d)
+        if self.attention:
+            fused = self._attend(coded[:, :, :: self.stride].permute(0, 2, 3, 1), y)
+            y = (
+                torch.einsum("ntvhd,hde->ntvhe", fused, self.mix).flatten(3) + y
+                if self.convolution
+                else fused.flatten(3)
+            )
+        y = F.leaky_relu(self.norm(self.project(y.permute(0, 3, 1, 2))))
+        z: Tensor = y + self.shortcut(x)
+        return z
+
+    def _attend(self, tokens: Tensor, values: Tensor) -> Tensor:
+        """tokens (N, T', V, C), values (N, T', V, H d) -> (N, T', V, H, d), each joint and head over all frames."""
+        n, t, v, width = values.shape
+        split = (n, t, width // self.head_width * v, self.head_width)  # joints and heads side by side
+        sources = (self.queries(tokens), self.keys(tokens), values)
+        q, k, by_head = (source.reshape(split).transpose(1, 2) for source in sources)  # (N, V H, T', d)
+        return F.scaled_dot_product_attention(q, k, by_head).transpose(1, 2).reshape(n, t, v, -1, self.head_width)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, heads={len(self.values)}, stride={self.stride}, "
+            f"attention={self.attention}, convolution={self.convolution}"
+        )
+
+
+class _Projections(nn.Module):
+    """Queries, keys and values of tokens (N, T, V, C), each (N * T, H, V, d)."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.width = heads, channels // heads * heads
+        self.linear = nn.Linear(channels, 3 * self.width)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n, t, v, _ = tokens.shape
+        projected = self.linear(tokens).view(n * t, v, 3, self.heads, -1)
+        q, k, values = projected.permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, values
+
+
+class _Update(nn.Module):
+    """What follows the heads: W_O, BatchNorm, the input added; a linear layer, BatchNorm, leaky ReLU, added again."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.project, self.norm = nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        self.linear, self.linear_norm = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor, heads: Tensor) -> Tensor:
+        n, _, t, v = x.shape
+        joined = heads.transpose(1, 2).reshape(n, t, v, -1)  # (N*T, H, V, d) -> (N, T, V, H d)
+        z: Tensor = x + self.norm(self.project(joined.permute(0, 3, 1, 2)))
+        return z + F.leaky_relu(self.linear_norm(self.linear(z)))
+
+
+def _check_heads(who: str, channels: int, heads: int) -> None:
+    require(1 <= heads <= channels, who, f"1 to {channels} heads for {channels} channels", heads)
