@@ -98,7 +98,7 @@ class SpatialAttention(nn.Module):
         tokens = x.permute(0, 2, 3, 1)  # (N, T, V', C)
         if self.position_codes:
             which = torch.arange(v, device=x.device) if joints is None else joints
-            tokens = tokens + position_codes(which, self.channels).to(x.dtype)
+            tokens = tokens + _codes_like(x, which)
         q, k, values = self.project(tokens)  # (N*T, H, V', d)
         y = F.scaled_dot_product_attention(q, k, values)
         shared: Tensor = self.shared
@@ -248,8 +248,7 @@ class DilatedTemporalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("DilatedTemporalAttention", "x", x, f"N, C={self.in_channels}, T, V")
-        codes = position_codes(torch.arange(x.shape[2], device=x.device), self.in_channels).to(x.dtype)
-        coded = x + codes.t()[:, :, None]  # (N, C, T, V)
+        coded = x + _codes_like(x, torch.arange(x.shape[2], device=x.device)).t()[:, :, None]  # (N, C, T, V)
         y = torch.cat([conv(coded) for conv in self.values], dim=1).permute(0, 2, 3, 1)  # (N, T', V, H d)
         if self.attention:
             fused = self._attend(coded[:, :, :: self.stride].permute(0, 2, 3, 1), y)
@@ -264,11 +263,11 @@ class DilatedTemporalAttention(nn.Module):
 
     def _attend(self, tokens: Tensor, values: Tensor) -> Tensor:
         """tokens (N, T', V, C), values (N, T', V, H d) -> (N, T', V, H, d), each joint and head over all frames."""
-        n, t, v, width = values.shape
-        split = (n, t, width // self.head_width * v, self.head_width)  # joints and heads side by side
+        n, t, v, _ = values.shape
+        heads, d = len(self.values), self.head_width
         sources = (self.queries(tokens), self.keys(tokens), values)
-        q, k, by_head = (source.reshape(split).transpose(1, 2) for source in sources)  # (N, V H, T', d)
-        return F.scaled_dot_product_attention(q, k, by_head).transpose(1, 2).reshape(n, t, v, -1, self.head_width)
+        q, k, by_head = (source.reshape(n, t, v * heads, d).transpose(1, 2) for source in sources)  # (N, V H, T', d)
+        return F.scaled_dot_product_attention(q, k, by_head).transpose(1, 2).reshape(n, t, v, heads, d)
 
     def extra_repr(self) -> str:
         return (
@@ -287,7 +286,7 @@ class _Projections(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         n, t, v, _ = tokens.shape
-        projected = self.linear(tokens).view(n * t, v, 3, self.heads, -1)
+        projected = self.linear(tokens).view(n * t, v, 3, self.heads, self.width // self.heads)
         q, k, values = projected.permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, values
 
@@ -301,10 +300,14 @@ class _Update(nn.Module):
         self.linear, self.linear_norm = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor, heads: Tensor) -> Tensor:
-        n, _, t, v = x.shape
-        joined = heads.transpose(1, 2).reshape(n, t, v, -1)  # (N*T, H, V, d) -> (N, T, V, H d)
-        z: Tensor = x + self.norm(self.project(joined.permute(0, 3, 1, 2)))
+        joined = rearrange(heads, "(n t) h v d -> n (h d) t v", t=x.shape[2])
+        z: Tensor = x + self.norm(self.project(joined))
         return z + F.leaky_relu(self.linear_norm(self.linear(z)))
+
+
+def _codes_like(x: Tensor, positions: Tensor) -> Tensor:
+    """Codes (..., C) of x (N, C, T, V), in its dtype, made in float32 at least."""
+    return position_codes(positions.to(torch.promote_types(x.dtype, torch.float32)), x.shape[1]).to(x.dtype)
 
 
 def _check_heads(who: str, channels: int, heads: int) -> None:

@@ -1,0 +1,317 @@
+"""Attention layers against loops from the paper, fused against plain, and what must not change their output."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import reference_attention as reference
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from skeleton_focus import DilatedTemporalAttention, FeatureTap, JointPartAttention, SpatialAttention, position_codes
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def filled(module: nn.Module, seed: int = 0) -> nn.Module:
+    """In float64 and evaluation, with random numbers everywhere, BatchNorm's statistics included."""
+    random = torch.Generator().manual_seed(seed)
+    state = {
+        name: value if not value.is_floating_point() else 0.4 * torch.randn(value.shape, generator=random).double()
+        for name, value in module.state_dict().items()
+    }
+    state = {name: value.abs() + 0.5 if name.endswith("running_var") else value for name, value in state.items()}
+    module = module.double().eval()
+    module.load_state_dict(state)
+    return module
+
+
+def weights(module: nn.Module) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in module.state_dict().items()}
+
+
+def some_joints(n: int, t: int, kept: int, joints: int) -> Tensor:
+    random = np.random.default_rng(0)
+    return torch.tensor([[sorted(random.choice(joints, kept, replace=False)) for _ in range(t)] for _ in range(n)])
+
+
+@pytest.mark.parametrize("channels", [1, 5, 8])
+def test_position_codes_by_loops(channels: int) -> None:
+    positions = torch.tensor([[0, 3], [7, 24]])
+    expected = [[reference.position_codes(p, channels) for p in row] for row in positions.tolist()]
+    np.testing.assert_allclose(position_codes(positions.double(), channels).numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(position_codes(positions, channels).numpy(), expected, atol=1e-5)
+    assert position_codes(positions, channels).dtype == torch.float32
+
+
+@pytest.mark.parametrize("codes", [True, False])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_equation_1_by_loops(heads: int, codes: bool) -> None:
+    layer, x = filled(SpatialAttention(7, 4, heads=heads, position_codes=codes)), draw(2, 7, 3, 4)
+    expected = reference.spatial_attention(x.numpy(), weights(layer), heads, codes=codes)
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-12)
+
+
+def test_equation_1_of_some_joints_by_loops() -> None:
+    layer, x, joints = filled(SpatialAttention(7, 6)), draw(2, 7, 3, 4), some_joints(2, 3, 4, 6)
+    expected = reference.spatial_attention(x.numpy(), weights(layer), 3, joints.numpy())
+    np.testing.assert_allclose(layer(x, joints).detach().numpy(), expected, atol=1e-12)
+    everyone = torch.arange(6).expand(2, 3, 6)
+    torch.testing.assert_close(layer(draw(2, 7, 3, 6), everyone), layer(draw(2, 7, 3, 6)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_equation_4_by_loops(heads: int) -> None:
+    layer, joints, parts = filled(JointPartAttention(7, heads=heads)), draw(2, 7, 3, 5), draw(2, 7, 3, 2, seed=1)
+    expected = reference.joint_part_attention(joints.numpy(), parts.numpy(), weights(layer), heads)
+    for got, wanted in zip(layer(joints, parts), expected, strict=True):
+        np.testing.assert_allclose(got.detach().numpy(), wanted, atol=1e-12)
+
+
+def test_the_maps_are_the_attention() -> None:
+    layer, joints, parts = filled(JointPartAttention(6, heads=2)), draw(2, 6, 3, 5), draw(2, 6, 3, 4, seed=1)
+    to_parts, to_joints = layer.maps(joints, parts)
+    assert to_parts.shape == (2, 2, 3, 5, 4) and to_joints.shape == (2, 2, 3, 4, 5)
+    for n in range(2):
+        for t in range(3):
+            q_j, k_j, _ = reference.projections(joints[n, :, t].numpy().T, weights(layer), "project_joints", 2)
+            q_p, k_p, _ = reference.projections(parts[n, :, t].numpy().T, weights(layer), "project_parts", 2)
+            for h in range(2):
+                seen = to_parts[n, h, t].detach().numpy(), to_joints[n, h, t].detach().numpy()
+                np.testing.assert_allclose(seen[0], reference.equation_1(q_j[h], k_p[h], np.eye(4)), atol=1e-12)
+                np.testing.assert_allclose(seen[1], reference.equation_1(q_p[h], k_j[h], np.eye(5)), atol=1e-12)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7])
+@pytest.mark.parametrize(("out", "stride"), [(6, 1), (9, 1), (6, 2), (9, 3)])
+def test_equation_5_by_loops(frames: int, out: int, stride: int) -> None:
+    layer, x = filled(DilatedTemporalAttention(6, out, kernel_size=5, stride=stride)), draw(2, 6, frames, 3)
+    expected = reference.equation_5(x.numpy(), weights(layer), (1, 2), stride, attention=True, convolution=True)
+    assert expected.shape == (2, out, -(-frames // stride), 3)
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("attention", "convolution"), [(True, False), (False, True)])
+def test_the_rows_of_table_3_by_loops(attention: bool, convolution: bool) -> None:
+    options = {"attention": attention, "convolution": convolution}
+    layer, x = filled(DilatedTemporalAttention(4, 6, dilations=(1, 2, 4), stride=2, **options)), draw(2, 4, 9, 2)
+    expected = reference.equation_5(x.numpy(), weights(layer), (1, 2, 4), 2, **options)
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-12)
+    kernel = layer.values[0].kernel_size[0]
+    assert kernel == (7 if convolution else 1)
+
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
+    "spatial": (lambda: SpatialAttention(6, 4), ((2, 6, 3, 4),)),
+    "joint-part": (lambda: JointPartAttention(6, heads=2), ((2, 6, 3, 4), (2, 6, 3, 2))),
+    "temporal": (lambda: DilatedTemporalAttention(6, 6, kernel_size=3), ((2, 6, 5, 2),)),
+    "temporal, strided": (lambda: DilatedTemporalAttention(6, 8, kernel_size=3, stride=2), ((2, 6, 5, 2),)),
+    "temporal, attention alone": (lambda: DilatedTemporalAttention(6, 6, convolution=False), ((2, 6, 5, 2),)),
+    "temporal, convolution alone": (lambda: DilatedTemporalAttention(6, 6, attention=False), ((2, 6, 5, 2),)),
+}
+
+
+def built(name: str) -> tuple[nn.Module, list[Tensor]]:
+    make, shapes = LAYERS[name]
+    torch.manual_seed(0)
+    return filled(make()), [draw(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+
+
+def joined(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return output.flatten() if isinstance(output, Tensor) else torch.cat([part.flatten() for part in output])
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_first_and_second_order(name: str, training: bool) -> None:
+    layer, inputs = built(name)
+    layer.train(training)
+    inputs = [x.requires_grad_() for x in inputs]
+    assert gradcheck(lambda *x: joined(layer(*x)), inputs)
+    with sdpa_kernel(SDPBackend.MATH):
+        assert gradgradcheck(lambda *x: joined(layer(*x)), inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", LAYERS)
+def test_fused_and_plain_attention_agree(name: str, dtype: torch.dtype) -> None:
+    layer, inputs = built(name)
+    found = []
+    for backend in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
+        one = copy.deepcopy(layer).to(dtype)
+        given_ = [x.to(dtype).requires_grad_() for x in inputs]
+        with sdpa_kernel(backend):
+            y = joined(one(*given_))
+            y.square().sum().backward()
+        of_weights = torch.cat([p.grad.flatten() for p in one.parameters() if p.grad is not None])
+        found.append([y, *(x.grad for x in given_), of_weights])
+    for plain, fused in zip(*found, strict=True):
+        assert (plain - fused).norm() <= 1e-5 * plain.norm()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_sample_does_not_depend_on_its_batch(name: str) -> None:
+    layer, inputs = built(name)
+    whole, alone = joined(layer(*inputs)), [layer(*(x[n : n + 1] for x in inputs)) for n in range(2)]
+    parts = zip(*alone, strict=True) if isinstance(alone[0], tuple) else [tuple(alone)]
+    torch.testing.assert_close(whole, torch.cat([torch.cat(part).flatten() for part in parts]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_copies_and_empty_batches(name: str) -> None:
+    layer, inputs = built(name)
+    for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(joined(same(*inputs)), joined(layer(*inputs)))
+    assert joined(layer(*(x[:0] for x in inputs))).numel() == 0
+    assert "heads=" in repr(layer)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_memory_format_does_not_matter(name: str) -> None:
+    layer, inputs = built(name)
+    turned = [x.contiguous(memory_format=torch.channels_last) for x in inputs]
+    torch.testing.assert_close(joined(layer(*turned)), joined(layer(*inputs)), rtol=0, atol=1e-12)
+
+
+@given(order=st.permutations(range(5)), frames=st.integers(1, 4))
+def test_relabelling_joints_permutes_the_output(order: list[int], frames: int) -> None:
+    layer, x = filled(SpatialAttention(6, 5, position_codes=False)), draw(2, 6, frames, 5)
+    relabelled = copy.deepcopy(layer)
+    with torch.no_grad():
+        relabelled.shared.copy_(layer.shared[order][:, order])
+    torch.testing.assert_close(relabelled(x[..., order]), layer(x)[..., order], rtol=0, atol=1e-12)
+    temporal = filled(DilatedTemporalAttention(6, 8, stride=2))
+    torch.testing.assert_close(temporal(x[..., order]), temporal(x)[..., order], rtol=0, atol=1e-12)
+
+
+def test_codes_tell_joints_and_frames_apart() -> None:
+    with_codes, without = (filled(SpatialAttention(6, 5, position_codes=codes)) for codes in (True, False))
+    for layer in (with_codes, without):
+        layer.shared.data.fill_(0.2)
+    x = draw(1, 6, 1, 1).expand(1, 6, 4, 5)
+    spread = [layer(x).std(3).max().item() for layer in (with_codes, without)]
+    assert spread[0] > 1e-3 and spread[1] < 1e-12
+    temporal = filled(DilatedTemporalAttention(6, 6, convolution=False))
+    assert temporal(x).std(2).max() > 1e-3
+
+
+def test_uniform_attention_is_the_mean() -> None:
+    """Limits: queries of zero attend evenly; a shared map of 1 / V adds the same mean again."""
+    layer, x = filled(SpatialAttention(6, 5, heads=2, position_codes=False)), draw(2, 6, 3, 5)
+    with torch.no_grad():
+        layer.project.linear.weight[:6] = 0
+        layer.project.linear.bias[:6] = 0
+        layer.shared.fill_(0.2)
+    values = nn.functional.linear(
+        x.permute(0, 2, 3, 1), layer.project.linear.weight[12:], layer.project.linear.bias[12:]
+    )
+    mean = (2 * values.mean(2, keepdim=True)).expand(2, 3, 5, 6).permute(0, 3, 1, 2)
+    z = x + layer.update.norm(layer.update.project(mean))
+    expected = z + nn.functional.leaky_relu(layer.update.linear_norm(layer.update.linear(z)))
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
+
+
+class Net(nn.Module):
+    """A low layer, attention over joints and frames behind it, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.fc = nn.Conv2d(3, 6, 1), nn.Linear(6, 5)
+        self.behind = nn.Sequential(SpatialAttention(6, 4), DilatedTemporalAttention(6, 6, kernel_size=3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.behind(self.low(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_focus_below_attention_can_be_trained(training: bool) -> None:
+    """A loss on the gradient below fused attention: FeatureTap takes the kernel that can be differentiated twice."""
+    torch.manual_seed(0)
+    net, x = Net().double().train(training), draw(3, 3, 4, 4)
+    plain = copy.deepcopy(net)
+    with FeatureTap(net, ["low"], twice="low") as tap:
+        score = net(x)[:, 0]
+    cheap = tap.channel_gradient(score, create_graph=True)
+    cheap.square().sum().backward()
+    with sdpa_kernel(SDPBackend.MATH):
+        low = plain.low(x)
+        direct = plain.fc(plain.behind(low).mean((2, 3)))[:, 0]
+        whole = torch.autograd.grad(direct.sum(), low, create_graph=True)[0].sum((2, 3))
+    whole.square().sum().backward()
+    torch.testing.assert_close(cheap, whole)
+    for (name, mine), theirs in zip(net.named_parameters(), plain.parameters(), strict=True):
+        none = torch.zeros_like(mine)
+        mine_, theirs_ = (none if p.grad is None else p.grad for p in (mine, theirs))
+        torch.testing.assert_close(mine_, theirs_, rtol=1e-8, atol=1e-12, msg=name)
+
+
+def test_outside_the_tap_attention_stays_fused() -> None:
+    """The kernel that the test above avoids is the one that runs elsewhere, and it refuses a second derivative."""
+    x = torch.randn(2, 6, 3, 4, requires_grad=True)
+    y = SpatialAttention(6, 4)(x)
+    (g,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(
+        RuntimeError, match=r"derivative for aten::_scaled_dot_product_flash_attention.* not implemented"
+    ):
+        g.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_dtype_follows_the_input(name: str, dtype: torch.dtype) -> None:
+    layer, inputs = built(name)
+    expected = joined(layer(*inputs))
+    low = joined(layer.to(dtype)(*(x.to(dtype) for x in inputs)))
+    assert low.dtype == dtype
+    assert (low.double() - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_autocast(name: str) -> None:
+    layer, inputs = built(name)
+    expected = joined(layer(*inputs))
+    with torch.autocast("cpu", torch.bfloat16):
+        low = joined(layer.float()(*(x.float() for x in inputs)))
+    assert (low.double() - expected).norm() < 0.03 * expected.norm()
+
+
+ERRORS: list[tuple[Callable[[], object], str]] = [
+    (lambda: position_codes(torch.arange(3), 0), r"position_codes: expected at least 1 channel, got 0"),
+    (lambda: SpatialAttention(2, 5), r"SpatialAttention: expected 1 to 2 heads for 2 channels, got 3"),
+    (lambda: SpatialAttention(6, 0), r"SpatialAttention: expected at least 1 joint, got 0"),
+    (lambda: SpatialAttention(6, 5)(torch.zeros(2, 6, 3, 4)),
+     r"SpatialAttention: expected x \(N, C=6, T, V=5\), got \(2, 6, 3, 4\)"),
+    (lambda: SpatialAttention(6, 5)(torch.zeros(2, 6, 3, 4), torch.zeros(2, 3, 5, dtype=torch.long)),
+     r"SpatialAttention: expected joints \(N=2, T=3, V'=4\), got \(2, 3, 5\)"),
+    (lambda: JointPartAttention(6, heads=0), r"JointPartAttention: expected 1 to 6 heads for 6 channels, got 0"),
+    (lambda: JointPartAttention(6)(torch.zeros(2, 6, 3, 4), torch.zeros(2, 6, 2, 4)),
+     r"JointPartAttention: expected parts \(N=2, C=6, T=3, P\), got \(2, 6, 2, 4\)"),
+    (lambda: JointPartAttention(6)(torch.zeros(2, 5, 3, 4), torch.zeros(2, 6, 3, 4)),
+     r"JointPartAttention: expected joints \(N, C=6, T, K\), got \(2, 5, 3, 4\)"),
+    (lambda: DilatedTemporalAttention(6, 6, kernel_size=4),
+     r"DilatedTemporalAttention: expected an odd kernel_size, got 4"),
+    (lambda: DilatedTemporalAttention(6, 6, dilations=()),
+     r"DilatedTemporalAttention: expected 1 to 6 heads .*, got 0"),
+    (lambda: DilatedTemporalAttention(6, 6, dilations=(1, 0)),
+     r"DilatedTemporalAttention: expected a stride and dilations of at least 1, got \(1, 1, 0\)"),
+    (lambda: DilatedTemporalAttention(6, 6, attention=False, convolution=False),
+     r"DilatedTemporalAttention: expected attention, convolution or both, got neither"),
+    (lambda: DilatedTemporalAttention(6, 6)(torch.zeros(2, 5, 3, 4)),
+     r"DilatedTemporalAttention: expected x \(N, C=6, T, V\), got \(2, 5, 3, 4\)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "error"), ERRORS)
+def test_errors(wrong: Callable[[], object], error: str) -> None:
+    with pytest.raises(ValueError, match=f"^{error}$"):
+        wrong()

@@ -1,0 +1,185 @@
+"""Focal joints and body parts against loops from the paper."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import reference_attention as reference
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+
+from skeleton_focus import (
+    COCO17,
+    KINECT20,
+    LAYOUTS,
+    NTU25,
+    FocalJointSelection,
+    PartEncoding,
+    ScatterToJoints,
+    scatter_to_joints,
+)
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def selection(channels: int, kept: int, **options: str) -> FocalJointSelection:
+    torch.manual_seed(0)
+    return FocalJointSelection(channels, kept, **options).double()
+
+
+@pytest.mark.parametrize("kept", [1, 3, 5, 9])
+@pytest.mark.parametrize("gate", ["score", "none"])
+@pytest.mark.parametrize("order", ["joint", "score"])
+def test_equations_2_and_3_by_loops(kept: int, gate: str, order: str) -> None:
+    layer, x = selection(4, kept, gate=gate, order=order), draw(2, 4, 3, 5)
+    features, joints, scores = reference.focal_joints(x.numpy(), layer.weight.detach().numpy(), kept, gate, order)
+    got = layer(x)
+    np.testing.assert_array_equal(got.joints.numpy(), joints)
+    np.testing.assert_allclose(got.features.detach().numpy(), features, atol=1e-12)
+    np.testing.assert_allclose(got.scores.detach().numpy(), scores, atol=1e-12)
+
+
+def test_the_projection_is_trained_by_default_and_would_not_be_as_printed() -> None:
+    for gate, trained in (("score", True), ("none", False)):
+        layer, x = selection(4, 3, gate=gate), draw(2, 4, 3, 5).requires_grad_()
+        layer(x).features.square().sum().backward()
+        assert x.grad is not None and x.grad.any()
+        assert (layer.weight.grad is not None and bool(layer.weight.grad.any())) == trained
+
+
+@pytest.mark.parametrize("kept", [5, 7])
+def test_as_many_slots_as_joints_selects_nothing(kept: int) -> None:
+    x = draw(2, 4, 3, 5)
+    for gate in ("none", "score"):
+        features, joints, scores = selection(4, kept, gate=gate)(x)
+        assert torch.equal(joints, torch.arange(5).expand(2, 3, 5))
+        torch.testing.assert_close(features, x if gate == "none" else x * scores[:, None])
+
+
+def test_ties_go_to_the_first_joints() -> None:
+    for order in ("joint", "score"):
+        joints = selection(4, 3, order=order)(torch.ones(1, 4, 2, 300).double()).joints
+        assert torch.equal(joints, torch.arange(3).expand(1, 2, 3))
+    x = torch.tensor([0.0, 5, 1, 5, 1, 0]).double().view(1, 1, 1, 6)
+    layer = FocalJointSelection(1, 3, order="score").double()
+    nn.init.ones_(layer.weight)
+    assert layer(x).joints.flatten().tolist() == [1, 3, 2]
+
+
+def test_the_length_of_the_projection_does_not_matter() -> None:
+    layer, x = selection(4, 3), draw(2, 4, 3, 5)
+    longer = copy.deepcopy(layer)
+    with torch.no_grad():
+        longer.weight.mul_(7)
+    torch.testing.assert_close(longer(x).features, layer(x).features)
+
+
+@given(order=st.permutations(range(6)), kept=st.integers(1, 6))
+def test_relabelling_joints_keeps_the_same_joints(order: list[int], kept: int) -> None:
+    layer, x = selection(4, kept, order="score"), draw(2, 4, 3, 6)
+    whole, relabelled = layer(x), layer(x[..., order])
+    torch.testing.assert_close(relabelled.features, whole.features)
+    torch.testing.assert_close(torch.tensor(order)[relabelled.joints], whole.joints)
+
+
+def test_selection_gradients() -> None:
+    layer, x = selection(4, 3), draw(2, 4, 3, 5).requires_grad_()
+
+    def features(x: Tensor, weight: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, (x,)).features
+
+    weight = layer.weight.detach().clone().requires_grad_()
+    assert gradcheck(features, (x, weight))
+    assert gradgradcheck(features, (x, weight))
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    layer, x = selection(4, 3), draw(3, 4, 3, 5)
+    whole = layer(x)
+    for n in range(3):
+        for all_, one in zip(whole, layer(x[n : n + 1]), strict=True):
+            torch.testing.assert_close(all_[n : n + 1], one)
+
+
+@given(kept=st.integers(1, 6), frames=st.integers(1, 4))
+def test_scatter_brings_slots_back(kept: int, frames: int) -> None:
+    x = draw(2, 4, frames, 6)
+    features, joints, _ = selection(4, kept, gate="none")(x)
+    back = scatter_to_joints(features, joints, 6)
+    here = torch.zeros(2, frames, 6, dtype=torch.bool)
+    for n in range(2):
+        for t in range(frames):
+            for j in joints[n, t].tolist():
+                here[n, t, j] = True
+    assert here.sum() == 2 * frames * kept
+    assert torch.equal(back, x * here[:, None])
+    assert torch.equal(ScatterToJoints(6)(features, joints), back)
+
+
+def test_scatter_gradients() -> None:
+    slots, joints = draw(2, 3, 2, 2).requires_grad_(), torch.tensor([[[0, 2], [1, 3]], [[3, 0], [2, 1]]])
+    assert gradcheck(lambda slots: scatter_to_joints(slots, joints, 4), slots)
+    assert gradgradcheck(lambda slots: scatter_to_joints(slots, joints, 4), slots)
+
+
+@pytest.mark.parametrize("parts", [[[0, 1], [2]], [[4, 0, 2], [1, 1], [3]], [[2]]])
+def test_part_encoding_by_loops(parts: list[list[int]]) -> None:
+    torch.manual_seed(0)
+    layer, x = PartEncoding(3, 4, parts).double(), draw(2, 3, 2, 5)
+    weight, bias = layer.linear.weight.detach().numpy(), layer.linear.bias.detach().numpy()
+    expected = reference.part_encoding(x.numpy(), weight, bias, parts)
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-12)
+    assert gradcheck(layer, x.requires_grad_())
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_parts_of_every_layout(name: str) -> None:
+    layout = LAYOUTS[name]
+    joints = [joint for part in layout.parts.values() for joint in part]
+    assert sorted(joints) == list(range(layout.num_joints)), "each joint in one part"
+    assert len(layout.parts) == (9 if layout is COCO17 else 10)
+    y = PartEncoding(3, 4, layout.parts.values())(torch.zeros(2, 3, 4, layout.num_joints))
+    assert y.shape == (2, 4, 4, len(layout.parts))
+
+
+def test_parts_by_hand() -> None:
+    assert NTU25.parts["left_hand"] == (6, 7, 21, 22) and KINECT20.parts["left_hand"] == (6, 7)
+    layer = PartEncoding(1, 1, [[0, 1, 2], [3]])
+    nn.init.ones_(layer.linear.weight)
+    nn.init.zeros_(layer.linear.bias)
+    assert layer(torch.tensor([1.0, 10, 100, 1000]).view(1, 1, 1, 4)).flatten().tolist() == [111, 1000]
+    assert "parts=2" in repr(layer) and not [name for name in layer.state_dict() if "table" in name]
+
+
+def test_errors() -> None:
+    with pytest.raises(
+        ValueError, match=r"^FocalJointSelection: expected at least 1 channel and 1 slot, got \(4, 0\)$"
+    ):
+        FocalJointSelection(4, 0)
+    with pytest.raises(ValueError, match=r"expected gate to be one of 'score', 'none', got 'sigmoid'$"):
+        FocalJointSelection(4, 3, gate="sigmoid")
+    with pytest.raises(ValueError, match=r"expected order to be one of 'joint', 'score', got 'time'$"):
+        FocalJointSelection(4, 3, order="time")
+    with pytest.raises(ValueError, match=r"^FocalJointSelection: expected x \(N, C=4, T, V\), got \(2, 3, 5, 6\)$"):
+        FocalJointSelection(4, 3)(torch.zeros(2, 3, 5, 6))
+    with pytest.raises(ValueError, match=r"^scatter_to_joints: expected joints \(N=2, T=5, K=3\), got \(2, 5, 4\)$"):
+        scatter_to_joints(torch.zeros(2, 4, 5, 3), torch.zeros(2, 5, 4, dtype=torch.long), 6)
+    with pytest.raises(ValueError, match=r"^scatter_to_joints: expected at most 2 slots, one a joint, got 3$"):
+        ScatterToJoints(2)(torch.zeros(2, 4, 5, 3), torch.zeros(2, 5, 3, dtype=torch.long))
+    with pytest.raises(
+        ValueError, match=r"^PartEncoding: expected at least one part, and joints in each, got \[\[0\], \[\]\]$"
+    ):
+        PartEncoding(4, 3, [[0], []])
+    with pytest.raises(ValueError, match=r"^PartEncoding: expected joints from 0, got \[\[-1\]\]$"):
+        PartEncoding(4, 3, [[-1]])
+    with pytest.raises(ValueError, match=r"^PartEncoding: expected x with at least 20 joints, got 17$"):
+        PartEncoding(4, 3, KINECT20.parts.values())(torch.zeros(2, 4, 5, 17))
+    with pytest.raises(ValueError, match=r"^PartEncoding: expected x \(N, C=4, T, V\), got \(2, 3, 5, 20\)$"):
+        PartEncoding(4, 3, KINECT20.parts.values())(torch.zeros(2, 3, 5, 20))
