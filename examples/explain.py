@@ -5,7 +5,8 @@
     python examples/explain.py runs/focus --class "touch neck" --compare runs/plain
 
 Writes focus.png (film strip), top_two.png (the same frames for the two most probable classes, and for the other run),
-map.png (joint x frame) and focus.gif into --out, by default the run's own folder.
+map.png (joint x frame) and focus.gif into --out, by default the run's own folder; of FG-STFormer also joints.png: the
+selected joints and the parts they attend to.
 """
 
 from __future__ import annotations
@@ -13,14 +14,25 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from fg_stformer import FGSTFormer
 from recipe import Recipe, prepare
 from torch import Tensor
 from train import load_data, load_run, run
 
 from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, STFObjective, resample_frames, resize_focus
-from skeleton_focus.plot import animate_focus, plot_film_strip, plot_focus_comparison, plot_focus_map
+from skeleton_focus.plot import (
+    animate_focus,
+    plot_film_strip,
+    plot_focus_comparison,
+    plot_focus_map,
+    plot_joint_attention,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recipe: Recipe) -> int:
@@ -61,6 +73,24 @@ def tell(focus: Tensor, layout: SkeletonLayout) -> str:
     peak = int(over_time.argmax())
     first, last = max(t for t in low if t < peak) + 1, min(t for t in low if t > peak) - 1
     return f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to {len(over_time) - 1}"
+
+
+def draw_joint_attention(network: FGSTFormer, inputs: Tensor, batch: Batch, person: int, **options: Any) -> Figure:
+    """The selected joints and their attention to parts in the last layer, at the frames of stage 2."""
+    seen: dict[str, Any] = {}
+    cross = network.stage2[-1].cross
+    handles = [
+        network.select.register_forward_hook(lambda module, x, kept: seen.update(kept=kept)),
+        cross.register_forward_pre_hook(lambda module, both: seen.update(maps=module.maps(*both))),
+    ]
+    with torch.no_grad():
+        network(inputs)
+    for handle in handles:
+        handle.remove()
+    _, joints, scores = seen["kept"]
+    x = to_draw(batch, joints.shape[1])[0][..., person]
+    to_parts = seen["maps"][0][person].mean(0)  # (H, T, K, P) -> (T, K, P); the clip's bodies are its rows
+    return plot_joint_attention(x, joints[person], scores[person], to_parts, **options)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -121,7 +151,14 @@ def main(arguments: list[str] | None = None) -> None:
     plot_focus_comparison(x, rows, layout, **options).savefig(out / "top_two.png")
     plot_focus_map(focus, layout, truth=known, title=names[chosen]).savefig(out / "map.png")
     animate_focus(x, focus, layout, out / "focus.gif", title=names[chosen], truth=known)
-    print("written:", ", ".join(str(out / name) for name in ("focus.png", "top_two.png", "map.png", "focus.gif")))
+    written = ["focus.png", "top_two.png", "map.png", "focus.gif"]
+    network = objective.model
+    if isinstance(network, FGSTFormer) and network.select is not None and network.stage2[-1].cross is not None:
+        options = {"layout": layout, "frames": min(given.frames, 4), "title": names[chosen]}
+        figure = draw_joint_attention(network, inputs, batch, int(present.nonzero()[0]), **options)
+        figure.savefig(out / "joints.png")
+        written.append("joints.png")
+    print("written:", ", ".join(str(out / name) for name in written))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures of the focus on the body: film strips, comparisons, joint x frame maps, GIFs.
+"""Pictures of the focus on the body: film strips, comparisons, joint x frame maps, GIFs; focal joints and parts.
 
 Needs matplotlib, which ``pip install 'skeleton_focus[examples]'`` brings. No figure is registered with pyplot: nothing
 to close, no window; ``figure.savefig("focus.png")`` saves one. Absent persons and missing joints, those at exactly 0 in
@@ -174,6 +174,87 @@ def plot_focus_map(
         names = ([title] if title else []) + ([f"person {person + 1}"] if m > 1 else [])
         figure.text(*_inches(figure, _SIDE, bottom + tall + 0.12)[:2], ", ".join(names), fontsize=11, color=_INK)
     _legend(figure, min(2.0, tall), true is not None)
+    return figure
+
+
+def plot_joint_attention(
+    x: Values, joints: Values, scores: Values, attention: Values, layout: SkeletonLayout, *, frames: int = 4,
+    lines: int = 12, title: str | None = None, invert_y: bool = False,
+) -> Figure:  # fmt: skip
+    """Evenly spaced frames of one body: its focal joints, darker the higher they score, and the parts they attend to.
+
+    A part is a square at the mean of its joints. The lines are the strongest pairs of a joint and a part in that frame.
+
+    Shape:
+        x (C, T, V), joints (T, K), scores (T, V), attention (T, K, P), P as many as ``layout.parts``.
+
+    Args:
+        x: positions, C of at least 2.
+        joints: the joint in each slot, as :class:`~skeleton_focus.FocalJointSelection` gives them.
+        scores: of all joints, likewise.
+        attention: of slots to parts, the mean over the heads of :meth:`~skeleton_focus.JointPartAttention.maps`.
+        layout: the skeleton.
+        frames: how many to draw, 1..T.
+        lines: pairs to draw in each frame.
+        title: stands above.
+        invert_y: for image coordinates, whose y grows downwards.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ValueError: shapes that do not fit, joints out of range, or too many or too few frames or lines.
+
+    Example:
+        >>> from skeleton_focus.layouts import KINECT20
+        >>> joints, attention = torch.arange(15).expand(16, 15), torch.rand(16, 15, 10)
+        >>> figure = plot_joint_attention(torch.rand(3, 16, 20), joints, torch.rand(16, 20), attention, KINECT20)
+        >>> len(figure.axes)
+        4
+
+    Reference:
+        FG-STFormer (Gao et al., ACCV 2022), figure 5.
+    """
+    (mpl, _), who, v, p = _matplotlib(), "plot_joint_attention", layout.num_joints, len(layout.parts)
+    clip = _array(who, "x", x, f"C, T, V={v}")
+    c, t, _ = clip.shape
+    which = _array(who, "joints", joints, f"T={t}, K").astype(int)
+    k = which.shape[1]
+    score = _array(who, "scores", scores, f"T={t}, V={v}")
+    weight = _array(who, "attention", attention, f"T={t}, K={k}, P={p}")
+    require(c >= 2 and bool(clip.any()), who, "x (C, T, V) with C of at least 2, and a clip with joints", clip.shape)
+    require(which.min(initial=0) >= 0 and which.max(initial=0) < v, who, f"joints in 0..{v - 1}", which.max(initial=0))
+    require(1 <= frames <= t and 0 <= lines <= k * p, who, f"frames in 1..{t} and lines in 0..{k * p}", (frames, lines))
+    clip = clip * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None]
+    seen = clip[:2].transpose(1, 2, 0)[(clip != 0).any(0)]  # (joints seen, 2)
+    middle, half = (seen.max(0) + seen.min(0)) / 2, 0.56 * np.ptp(seen, axis=0) + 1e-6
+    wide = (_WIDTH - 2 * _SIDE) / frames
+    tall = float(np.clip(wide * half[1] / half[0], 1.2, 3.6))
+    figure: Figure = mpl.figure.Figure((_WIDTH, tall + 0.75), dpi=200)
+    kept = np.take_along_axis(score, which, 1)
+    low, span = kept.min(1, keepdims=True), np.ptp(kept, axis=1, keepdims=True)
+    shade = 0.3 + 0.7 * (kept - low) / np.maximum(span, 1e-12)  # of each frame's focal joints among each other
+    reach = np.array([wide - 0.06, tall]) * max(half / (wide - 0.06, tall))
+    for column, frame in enumerate(np.linspace(0, t - 1, frames).round().astype(int)):
+        ax = figure.add_axes(_inches(figure, _SIDE + column * wide, 0.35, wide - 0.06, tall))
+        heat = np.zeros(v)
+        heat[which[frame]] = shade[frame]
+        plot_skeleton(ax, clip[:, frame].T, layout, focus=heat, size=min(max(4 * tall, 6), 13))
+        at = clip[:2, frame].T
+        squares = np.array([at[list(members)].mean(0) for members in layout.parts.values()])
+        strongest = np.argsort(-weight[frame], axis=None, kind="stable")[:lines]
+        pairs = np.stack(np.unravel_index(strongest, (k, p)), 1)
+        ends = [[at[which[frame, slot]], squares[part]] for slot, part in pairs]
+        strength = weight[frame].flat[strongest] / weight.max(initial=1e-12)
+        drawn = mpl.collections.LineCollection(ends, colors=_TRUTH, alpha=strength, linewidths=1.4, zorder=2.5)
+        ax.add_collection(drawn)
+        ax.scatter(squares[:, 0], squares[:, 1], marker="s", s=26, facecolors="white", edgecolors=_TRUTH,
+                   linewidths=1.2, zorder=4)  # fmt: skip
+        (left, base), (right, top) = middle - reach, middle + reach
+        ax.set(xlim=(left, right), ylim=(base, top), xticks=[], yticks=[], facecolor=_PANEL)
+        ax.set_xlabel(f"frame {frame}", fontsize=8, color=_MUTED, labelpad=2)
+        _bare(ax)
+    figure.text(*_inches(figure, _SIDE, tall + 0.45)[:2], title or "", fontsize=11, color=_INK)
+    told = "dots: focal joints, darker the higher they score in that frame; squares: parts; lines: strongest attention"
+    figure.text(*_inches(figure, _SIDE, 0.06)[:2], told, fontsize=8, color=_MUTED)
     return figure
 
 

@@ -1,0 +1,159 @@
+"""examples/fg_stformer.py: the network, its ablations, and STF on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from fg_stformer import FGSTFormer
+from recipe import LAYERS, PRESETS, Recipe, build_network
+from torch import Tensor
+
+from skeleton_focus import KINECT20, NTU25, FeatureTap, STFLoss, STFObjective
+
+SMALL: dict[str, Any] = {"widths": (6, 6, 12, 12), "strides": (1, 2, 1, 1), "stages": (2, 2), "focal_joints": 7}
+STF: dict[str, Any] = {"layers": ["stage1", "on_joints"], "head": None}
+
+
+def small(**options: Any) -> FGSTFormer:
+    torch.manual_seed(0)
+    return FGSTFormer(5, KINECT20, **{**SMALL, **options})
+
+
+def test_the_paper_s_sizes() -> None:
+    network = FGSTFormer(60, NTU25)
+    assert [block[1].out_channels for block in network.stage1] == [64, 64, 128, 128, 256, 256]
+    assert [block[1].stride for block in network.stage1] == [1, 1, 2, 1, 2, 1]
+    assert len(network.stage2) == 2 and network.select.num_focal == 15 and len(NTU25.parts) == 10
+    layer = network.stage2[0]
+    assert layer.joint_attention.heads == layer.cross.heads == 3
+    values = layer.joint_temporal.values
+    assert [conv.dilation[0] for conv in values] == [1, 2] and values[0].kernel_size == (7, 1)
+
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "whole": {},
+    "table 1, A": {"parts": False},
+    "table 1, B": {"cross": False},
+    "table 1, baseline": {"parts": False, "focal_joints": 0},
+    "table 2": {"focal_joints": 3},
+    "table 3, attention alone": {"convolution": False},
+    "table 3, convolution alone": {"attention": False},
+    "table 4": {"stages": (3, 1)},
+}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_train(name: str) -> None:
+    network, x = small(**ABLATIONS[name]), torch.randn(3, 3, 9, 20, 2)
+    logits = network(x)
+    assert logits.shape == (3, 5)
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2])).backward()
+    still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not still, still
+    kinds = {type(module).__name__ for module in network.modules()}
+    assert ("JointPartAttention" in kinds) == (name not in ("table 1, A", "table 1, B", "table 1, baseline"))
+    assert ("FocalJointSelection" in kinds) == (name != "table 1, baseline")
+    assert ("PartEncoding" in kinds) == (name not in ("table 1, A", "table 1, baseline"))
+
+
+def test_ablations_are_flags() -> None:
+    """Every option of the network is an option of the recipe, and does there what it does here."""
+    layout, preset = KINECT20, PRESETS["synthetic_fg_stformer"]
+    for change, option in (
+        ({"focal_joints": 0}, {"focal_joints": 0}),
+        ({"parts": False}, {"parts": False}),
+        ({"joint_part_attention": False}, {"cross": False}),
+        ({"global_attention": False}, {"attention": False}),
+        ({"dilated_convolution": False}, {"convolution": False}),
+        ({"stages": (2, 2)}, {"stages": (2, 2)}),
+    ):
+        built = build_network(Recipe(**{**preset, **change}), 5, 1, layout)
+        options = {"widths": (24, 24, 48, 48), "strides": (1, 2, 1, 1), "stages": (3, 1), "in_channels": 4, **option}
+        assert (
+            repr(built) == repr(FGSTFormer(5, layout, **options)) != repr(build_network(Recipe(**preset), 5, 1, layout))
+        )
+    assert LAYERS["fg_stformer"] == (STF["layers"], STF["head"])
+
+
+@pytest.mark.parametrize(("frames", "persons"), [(1, 1), (2, 1), (7, 3)])
+def test_any_length_and_any_number_of_bodies(frames: int, persons: int) -> None:
+    network, x = small().eval(), torch.randn(2, 3, frames, 20, persons)
+    assert network(x).isfinite().all()
+
+
+def test_missing_joints_and_an_absent_body_are_finite() -> None:
+    network, x = small().eval(), torch.randn(2, 3, 8, 20, 2)
+    x[..., 5:9, :] = 0
+    x[..., 1] = 0
+    assert network(x).isfinite().all() and network(0 * x).isfinite().all()
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    network, x = small().eval().double(), torch.randn(3, 3, 8, 20, 2).double()
+    whole = network(x)
+    for n in range(3):
+        torch.testing.assert_close(network(x[n : n + 1]), whole[n : n + 1], rtol=0, atol=1e-12)
+
+
+def test_pooling_over_the_body_is_pooling_over_the_slots() -> None:
+    network, x = small(parts=False).eval(), torch.randn(2, 3, 8, 20, 1)
+    with FeatureTap(network, ["stage2.1", "on_joints", "hidden"]) as tap:
+        network(x)
+    slots, _ = tap.output("stage2.1")
+    assert slots.shape[3] == 7 and tap["on_joints"].shape[3] == 20
+    torch.testing.assert_close(network.hidden(slots.mean((2, 3))), tap["hidden"])
+
+
+@pytest.mark.parametrize("branch", [STFLoss.focus_branch, STFLoss.exploration_branch])
+def test_stf_trains_it(branch: Any) -> None:
+    network = small()
+    objective = STFObjective(network, **STF, loss=branch())
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    torch.manual_seed(1)
+    x, target = torch.randn(6, 3, 8, 20, 2), torch.tensor([0, 1, 2, 3, 4, 0])
+    losses = []
+    for _ in range(25):
+        optimizer.zero_grad()
+        out = objective(x, target)
+        out.loss.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+        losses.append(out.terms["classification"].item())
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
+    assert out.focus.shape == (6, 2, 8, 20)
+
+
+def test_the_stf_terms_move_what_they_should() -> None:
+    """Coherence and divergence alone, without cross-entropy: their gradient goes through the attention of stage 2."""
+    network = small().double()
+    loss = STFLoss(coherence=1.0, divergence=0.0, exploration=0.0, adjacency=0.0)
+    objective = STFObjective(network, **STF, loss=loss)
+    torch.manual_seed(1)
+    out = objective(torch.randn(4, 3, 8, 20, 1).double(), torch.tensor([0, 1, 2, 3]))
+    out.terms["coherence"].backward()
+    for name in (
+        "stage1.0.0.project.linear",
+        "stage2.0.joint_attention.project.linear",
+        "stage2.1.joint_temporal.keys",
+    ):
+        assert network.get_submodule(name).weight.grad.abs().max() > 0, name
+
+
+def test_the_focus_lies_on_the_selected_joints() -> None:
+    network, x = small(strides=(1, 1, 1, 1)).eval(), torch.randn(3, 3, 6, 20, 2)
+    focus, _ = STFObjective(network, **STF).explain(x)
+    with FeatureTap(network, ["select"]) as tap:
+        network(x)
+    joints: Tensor = tap.output("select").joints  # (N*M, T, K)
+    kept = torch.zeros(6, 6, 20).scatter(2, joints, 1.0).view(3, 2, 6, 20)
+    assert focus.amax((1, 2, 3)).tolist() == [1, 1, 1]
+    assert (focus * (1 - kept)).max() == 0
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match=r"expected a width and a stride for each layer.*, got 4 widths, .* \(6, 2\)$"):
+        small(stages=(6, 2))
+    with pytest.raises(ValueError, match="1 in stage 2, got"):
+        small(strides=(1, 1, 1, 2))
