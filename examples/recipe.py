@@ -42,6 +42,7 @@ class Recipe:
     frames: int = setting(64, "T that every clip is brought to")
     epochs: int = setting(60, "passes over the training clips")
     batch: int = setting(32, "clips a step, on each device")
+    optimizer: str = setting("sgd", "sgd, with Nesterov's momentum of 0.9, or adamw")
     lr: float = setting(0.1, "highest learning rate; the schedule is one cycle")
     decay: tuple[int, ...] = setting((0,), "in place of one cycle: epochs after which the rate falls to a tenth")
     cycle: float = setting(1.0, "share of that schedule that the epochs cover; below 1 the rate does not fall to 0")
@@ -120,7 +121,7 @@ PRESETS["paper_fg_stformer"] = {
 }  # fmt: skip
 PRESETS["nw_ucla_fg_stformer"] = {
     **PRESETS["nw_ucla"], **FG_STFORMER, "widths": (32, 32, 64, 64, 128, 128, 128, 128),
-    "strides": (2, 1, 2, 1, 1, 1, 1, 1),
+    "strides": (2, 1, 2, 1, 1, 1, 1, 1), "optimizer": "adamw", "lr": 0.001, "weight_decay": 0.05, "epochs": 36,
 }  # fmt: skip
 PRESETS["synthetic_fg_stformer"] = {
     **PRESETS["synthetic"], **FG_STFORMER, "widths": (24, 24, 48, 48), "strides": (1, 2, 1, 1), "stages": (3, 1),

@@ -251,7 +251,8 @@ class DilatedTemporalAttention(nn.Module):
         coded = x + _codes_like(x, torch.arange(x.shape[2], device=x.device)).t()[:, :, None]  # (N, C, T, V)
         y = torch.cat([conv(coded) for conv in self.values], dim=1).permute(0, 2, 3, 1)  # (N, T', V, H d)
         if self.attention:
-            fused = self._attend(coded[:, :, :: self.stride].permute(0, 2, 3, 1), y)
+            kept = coded if self.stride == 1 else coded[:, :, :: self.stride]
+            fused = self._attend(kept.permute(0, 2, 3, 1), y)
             y = (
                 torch.einsum("ntvhd,hde->ntvhe", fused, self.mix).flatten(3) + y
                 if self.convolution
@@ -287,7 +288,7 @@ class _Projections(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         n, t, v, _ = tokens.shape
         projected = self.linear(tokens).view(n * t, v, 3, self.heads, self.width // self.heads)
-        q, k, values = projected.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, values = (part.transpose(1, 2) for part in projected.unbind(2))
         return q, k, values
 
 
