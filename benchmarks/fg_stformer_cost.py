@@ -1,0 +1,116 @@
+"""What FG-STFormer costs with PyTorch's fused attention and with a plain one, the same weights, by length of the clips.
+
+    python benchmarks/fg_stformer_cost.py [--repeats 9] [--batch 4] [--frames 64 128 300] [--keep-memory]
+
+Plain attention is written here: the whole map, its softmax, its product with the values. One training step is a forward
+and a backward pass and an update; steps are interleaved, ratios are medians within a round. Peak memory is that of a
+process of its own, in use; see measure.py. FLOPs are those of one forward pass for one clip of two bodies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from fg_stformer import FGSTFormer
+from measure import DEVICE, in_own_process, interleave, keep_freed_memory, peak_memory, quartiles, ratio, setting
+
+from skeleton_focus import NTU25
+
+
+class PlainAttention(TorchFunctionMode):
+    """While active, scaled_dot_product_attention is what it says, step by step."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            q, k, v = args
+            return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1) @ v
+        return func(*args, **(kwargs or {}))
+
+
+ATTENTION: dict[str, Callable[[], Any]] = {"fused": contextlib.nullcontext, "plain": PlainAttention}
+
+
+def build(batch: int, frames: int) -> tuple[FGSTFormer, Tensor]:
+    torch.manual_seed(0)
+    return FGSTFormer(60, NTU25).to(DEVICE), torch.randn(batch, 3, frames, 25, 2, device=DEVICE)
+
+
+def train_step(network: FGSTFormer, x: Tensor, kind: str) -> Callable[[], None]:
+    """A forward and a backward pass and an update."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with ATTENTION[kind]():
+            loss = network(x).square().mean()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def check(network: FGSTFormer, x: Tensor) -> None:
+    """Both kinds give the same."""
+    with torch.no_grad():
+        fused = network.eval()(x)
+        with PlainAttention():
+            plain = network(x)
+    error = ((fused - plain).norm() / plain.norm()).item()
+    assert error < 1e-4, f"fused and plain attention differ by {error}"
+    network.train()
+
+
+def flops(frames: int) -> float:
+    """GFLOPs of a forward pass for one clip, counted on plain attention, whose products the counter sees."""
+    network, x = FGSTFormer(60, NTU25), torch.randn(1, 3, frames, 25, 2)
+    with torch.no_grad(), PlainAttention(), FlopCounterMode(display=False) as counter:
+        network.eval()(x)
+    return float(counter.get_total_flops()) / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--batch", type=int, default=4, help="clips of two bodies")
+    parser.add_argument("--frames", type=int, nargs="+", default=[64, 128, 300])
+    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, let the C library keep freed memory")
+    parser.add_argument("--peak", nargs=2, metavar=("FRAMES", "KIND"), help="print one peak memory and stop")
+    given = parser.parse_args()
+    if given.peak:
+        frames, kind = int(given.peak[0]), given.peak[1]
+        print(peak_memory(train_step(*build(given.batch, frames), kind)))
+        return
+    network, _ = build(1, 1)
+    print(f"FG-STFormer, {sum(p.numel() for p in network.parameters()):,} parameters with either attention; batch"
+          f" {given.batch}, V 25, M 2, float32, {setting()}, {given.repeats} rounds"
+          + (", freed memory kept" if given.keep_memory else ""))  # fmt: skip
+    if given.keep_memory:
+        keep_freed_memory()
+    print(f"{'T':>4} {'GFLOPs a clip':>14} {'plain, ms (quartiles)':>30} {'fused, ms (quartiles)':>30} {'x faster':>9}"
+          f" {'MiB, plain':>11} {'fused':>7} {'x':>6}")  # fmt: skip
+    for frames in given.frames:
+        network, x = build(given.batch, frames)
+        check(network, x)
+        times = interleave({kind: train_step(network, x, kind) for kind in ATTENTION}, given.repeats)
+        plain, fused = (in_own_process("--peak", str(frames), kind) for kind in ("plain", "fused"))
+        print(f"{frames:4} {flops(frames):14.2f} {quartiles(times['plain']):>30} {quartiles(times['fused']):>30}"
+              f" {ratio(times['plain'], times['fused']):9.2f} {plain:11.0f} {fused:7.0f} {fused / plain:6.2f}",
+              flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
