@@ -126,6 +126,24 @@ def test_stf_starts_from_a_trained_ms_g3d(finished: Path) -> None:
     )
 
 
+def test_fg_stformer_is_trained_resumed_and_explained(finished: Path) -> None:
+    small = ["--model", "fg_stformer", "--clips", "40", "--frames", "16", "--batch", "8", "--widths", *"6666"]
+    small += ["--epochs", "2", "--threads", "1", "--quiet", "--no-global-attention", "--focal-joints", "9"]
+    small += ["--optimizer", "sgd", "--decay", "1", "--warmup", "1", "--out", "fg"]
+    program = KILLED.format(examples=str(EXAMPLES), arguments=small)
+    died = subprocess.run([sys.executable, "-c", program], cwd=finished, capture_output=True, timeout=300, check=False)
+    assert died.returncode == -9, died.stderr
+    succeed("train.py", "--out", "fg", "--resume", "--quiet", "--threads", "1", cwd=finished)
+    report = json.loads((finished / "fg" / "report.json").read_text())
+    assert report["preset"] == "synthetic_fg_stformer" and report["recipe"]["branch"] == "plain"
+    assert report["recipe"]["global_attention"] is False and report["recipe"]["parts"] is True
+    rows = [line.split(",") for line in (finished / "fg/log/version_1/metrics.csv").read_text().splitlines()]
+    rates = {float(row[rows[0].index("lr-SGD/pg1")] or 0) for row in rows[1:]} - {0.0}
+    assert list(rates) == pytest.approx([0.1 * 0.1])  # full height after the warm-up, then a tenth
+    succeed("explain.py", "fg", "--clip", "3", "--out", "fg_pictures", cwd=finished)
+    assert (finished / "fg_pictures" / "joints.png").stat().st_size > 1000
+
+
 def test_two_devices_share_a_run(finished: Path) -> None:
     out = succeed("train.py", *SMALL, "--epochs", "2", "--devices", "2", cwd=finished)
     (run,) = (finished / "runs").iterdir()  # the default folder, the same for both
@@ -207,6 +225,11 @@ MISTAKES = [
         "(widths 6 6 6 6 6 6 against 6 6 6 6 6 7)",
     ),
     ("train.py", ["--out", "straight", "--resume"], "error: expected an unfinished run to resume, got straight"),
+    (
+        "train.py",
+        [*SMALL, "--out", "x10", "--stages", "3"],
+        "error: expected --stages with 2 numbers of layers, and --focal-joints of at least 0",
+    ),
     ("train.py", [*SMALL, "--out", "x5", "--turn", "1", "2"], "error: expected --turn with 3 angles"),
     ("train.py", [*SMALL, "--out", "x6", "--label-smoothing", "2"], "error: expected label_smoothing in 0..1, got 2"),
     ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),

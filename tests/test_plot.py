@@ -25,6 +25,7 @@ from skeleton_focus.plot import (  # noqa: E402
     plot_film_strip,
     plot_focus_comparison,
     plot_focus_map,
+    plot_joint_attention,
     plot_skeleton,
 )
 
@@ -274,3 +275,171 @@ def test_no_global_state() -> None:
     assert torch.equal(x, before[0]) and dict(matplotlib.rcParams) == before[1]
     if "matplotlib.pyplot" in sys.modules:
         assert not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def attended(layout: SkeletonLayout = KINECT20, k: int = 7) -> dict[str, Any]:
+    """Positions (C, T, V), focal joints (T, K), scores (T, V), attention (T, K, P)."""
+    random = torch.Generator().manual_seed(0)
+    scores = torch.rand(T, layout.num_joints, generator=random)
+    return {
+        "x": clip(layout)[0][..., 0],
+        "joints": scores.argsort(1, descending=True)[:, :k].sort(1).values,
+        "scores": scores,
+        "attention": torch.rand(T, k, len(layout.parts), generator=random),
+        "layout": layout,
+    }
+
+
+def test_joint_attention_draws_the_strongest_pairs() -> None:
+    given_ = attended()
+    figure = plot_joint_attention(**given_, frames=3, lines=4, title="wave")
+    assert len(figure.axes) == 3 and figure.texts[0].get_text() == "wave"
+    for ax, frame in zip(figure.axes, (0, 2, 5), strict=True):
+        assert bodies(ax) == [20, len(KINECT20.parts)] and lines(ax) == [19, 4]
+        shade = ax.collections[1].get_array()
+        joints = given_["joints"][frame]
+        assert (np.asarray(shade) > 0).sum() == 7 and np.asarray(shade).max() == 1
+        weight = given_["attention"][frame]
+        at = given_["x"][:2, frame].T.numpy()
+        centre = [at[list(part)].mean(0) for part in KINECT20.parts.values()]
+        expected = []
+        for flat in weight.flatten().argsort(descending=True)[:4].tolist():  # the strongest first
+            slot, part = divmod(flat, weight.shape[1])
+            expected.append([at[joints[slot]], centre[part]])
+        drawn = [path.vertices for path in ax.collections[2].get_paths()]
+        np.testing.assert_allclose(drawn, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"x": torch.rand(3, T, 25, M)}, "expected x (C, T, V=20, M), got (3, 6, 25, 2)"),
+        ({"x": torch.rand(3, T, 20)}, "expected x (C, T, V"),
+        ({"x": torch.rand(1, T, 20, M)}, "expected x (C, T, V, M) with C of at least 2, got (1, 6, 20, 2)"),
+        ({"x": torch.zeros(3, T, 20, M)}, "expected a clip with joints, got zeros alone"),
+        ({"x": torch.full((3, T, 20, M), torch.nan)}, "expected x to be finite, got NaN or infinity"),
+        ({"focus": torch.rand(T, 20, M)}, "expected focus (M=2, T=6, V=20), got (6, 20, 2)"),
+        ({"focus": 2 * torch.ones(M, T, 20)}, "expected a focus in [0, 1], got 0 to 2; see min_max_normalize"),
+        ({"focus": -torch.ones(M, T, 20)}, "expected a focus in [0, 1], got -1 to 0; see min_max_normalize"),
+        ({"truth": torch.rand(M, T, 25)}, "expected truth (M=2, T=6, V=20), got (2, 6, 25)"),
+    ],
+    ids=["joints", "axes", "one coordinate", "empty", "NaN", "order", "above 1", "below 0", "truth"],
+)
+def test_refusals(draw: Call, name: str, change: dict[str, Tensor], error: str) -> None:
+    x, focus, truth = clip()
+    given = {"x": x, "focus": focus, "layout": KINECT20, "truth": truth, **change}
+    with pytest.raises(ValueError, match=f"^{name}: {re.escape(error)}"):
+        draw(given.pop("x"), given.pop("focus"), given.pop("layout"), **given)
+    assert not Path("never.gif").exists()
+
+
+@pytest.mark.parametrize("frames", [0, T + 1])
+def test_number_of_frames_is_checked(frames: int) -> None:
+    x, focus, _ = clip()
+    with pytest.raises(ValueError, match=rf"^plot_film_strip: expected frames in 1\.\.6, got {frames}$"):
+        plot_film_strip(x, focus, KINECT20, frames=frames)
+
+
+def test_more_refusals(tmp_path: Path) -> None:
+    x, focus, _ = clip()
+    with pytest.raises(ValueError, match=r"^animate_focus: expected a path that ends in \.gif, got .*focus\.mp4$"):
+        animate_focus(x, focus, KINECT20, tmp_path / "focus.mp4")
+    with pytest.raises(ValueError, match=r"^animate_focus: expected fps above 0 and at most 50, got 0$"):
+        animate_focus(x, focus, KINECT20, tmp_path / "focus.gif", fps=0)
+    with pytest.raises(ValueError, match=r"^plot_focus_map: expected focus \(M, T, V=25\), got \(2, 6, 20\)$"):
+        plot_focus_map(focus, NTU25)
+    ax = Figure().add_subplot()
+    with pytest.raises(ValueError, match=r"^plot_skeleton: expected joints \(V=4, C\), got \(3, 2\)$"):
+        plot_skeleton(ax, BODY[:3], CHAIN)
+    with pytest.raises(
+        ValueError, match=r"^plot_skeleton: expected joints \(V, C\) with C of at least 2, got \(4, 1\)$"
+    ):
+        plot_skeleton(ax, BODY[:, :1], CHAIN)
+    with pytest.raises(ValueError, match=r"^plot_skeleton: expected focus \(V=4\), got \(5,\)$"):
+        plot_skeleton(ax, BODY, CHAIN, focus=torch.zeros(5))
+    assert not ax.collections and not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ax, (x, focus, _) = Figure().add_subplot(), clip()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    wanted = re.escape("plot: expected matplotlib, got none; pip install 'skeleton_focus[examples]'")
+    calls: list[Call] = [
+        lambda: plot_skeleton(ax, BODY, CHAIN),
+        lambda: plot_film_strip(x, focus, KINECT20),
+        lambda: plot_focus_comparison(x, {"a": focus}, KINECT20),
+        lambda: plot_focus_map(focus, KINECT20),
+        lambda: animate_focus(x, focus, KINECT20, tmp_path / "focus.gif"),
+    ]
+    for call in calls:
+        with pytest.raises(ImportError, match=f"^{wanted}$"):
+            call()
+
+
+def test_no_global_state() -> None:
+    x, focus, truth = clip(c=2)
+    before = x.clone(), dict(matplotlib.rcParams)
+    plot_film_strip(x.requires_grad_(), focus, KINECT20, frames=2, truth=truth, invert_y=True)
+    assert torch.equal(x, before[0]) and dict(matplotlib.rcParams) == before[1]
+    if "matplotlib.pyplot" in sys.modules:
+        assert not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def attended(layout: SkeletonLayout = KINECT20, k: int = 7) -> dict[str, Any]:
+    """Positions (C, T, V), focal joints (T, K), scores (T, V), attention (T, K, P)."""
+    random = torch.Generator().manual_seed(0)
+    scores = torch.rand(T, layout.num_joints, generator=random)
+    return {
+        "x": clip(layout)[0][..., 0],
+        "joints": scores.argsort(1, descending=True)[:, :k].sort(1).values,
+        "scores": scores,
+        "attention": torch.rand(T, k, len(layout.parts), generator=random),
+        "layout": layout,
+    }
+
+
+def test_joint_attention_draws_the_strongest_pairs() -> None:
+    given_ = attended()
+    figure = plot_joint_attention(**given_, frames=3, lines=4, title="wave")
+    assert len(figure.axes) == 3 and figure.texts[0].get_text() == "wave"
+    for ax, frame in zip(figure.axes, (0, 2, 5), strict=True):
+        assert bodies(ax) == [20, len(KINECT20.parts)] and lines(ax) == [19, 4]
+        shade = ax.collections[1].get_array()
+        joints = given_["joints"][frame]
+        assert (np.asarray(shade) > 0).sum() == 7 and np.asarray(shade).max() == 1
+        drawn = {tuple(np.round(np.ravel(path.vertices), 5)) for path in ax.collections[2].get_paths()}
+        weight = given_["attention"][frame]
+        at = given_["x"][:2, frame].T.numpy()
+        centre = [at[list(part)].mean(0) for part in KINECT20.parts.values()]
+        expected = set()
+        for flat in weight.flatten().topk(4).indices.tolist():
+            slot, part = divmod(flat, weight.shape[1])
+            expected.add(tuple(np.round(np.concatenate([at[joints[slot]], centre[part]]), 5)))
+        assert {tuple(map(float, line)) for line in drawn} == {tuple(map(float, line)) for line in expected}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"joints": torch.full((T, 7), 20)}, r"plot_joint_attention: expected joints in 0\.\.19, got 20"),
+        ({"frames": 0}, r"plot_joint_attention: expected frames in 1\.\.6 and lines in 0\.\.70, got \(0, 12\)"),
+        ({"lines": 71}, r"got \(4, 71\)"),
+        ({"x": torch.zeros(3, T, 20)}, r"plot_joint_attention: expected x .* a clip with joints"),
+        (
+            {"attention": torch.rand(T, 7, 3)},
+            r"plot_joint_attention: expected attention \(T=6, K=7, P=10\), got \(6, 7, 3\)",
+        ),
+        ({"scores": torch.rand(T, 19)}, r"plot_joint_attention: expected scores \(T=6, V=20\), got \(6, 19\)"),
+    ],
+)
+def test_joint_attention_refuses(change: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        plot_joint_attention(**{**attended(), **change})
+
+
+def test_joint_attention_of_image_coordinates_stands_upright() -> None:
+    given_ = attended(COCO17)
+    up, down = (plot_joint_attention(**given_, frames=1, invert_y=flip).axes[0] for flip in (True, False))
+    np.testing.assert_allclose(
+        up.collections[1].get_offsets()[:, 1], -np.asarray(down.collections[1].get_offsets()[:, 1])
+    )
