@@ -231,7 +231,9 @@ def plot_joint_attention(
     figure: Figure = mpl.figure.Figure((_WIDTH, tall + 0.75), dpi=200)
     kept = np.take_along_axis(score, which, 1)
     low, span = kept.min(1, keepdims=True), np.ptp(kept, axis=1, keepdims=True)
-    shade = 0.3 + 0.7 * (kept - low) / np.maximum(span, 1e-12)  # of each frame's focal joints among each other
+    shade = np.minimum(
+        0.3 + 0.7 * (kept - low) / np.maximum(span, 1e-12), 1
+    )  # of each frame's focal joints among each other
     reach = np.array([wide - 0.06, tall]) * max(half / (wide - 0.06, tall))
     for column, frame in enumerate(np.linspace(0, t - 1, frames).round().astype(int)):
         ax = figure.add_axes(_inches(figure, _SIDE + column * wide, 0.35, wide - 0.06, tall))

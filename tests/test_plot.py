@@ -298,7 +298,7 @@ def test_joint_attention_draws_the_strongest_pairs() -> None:
         assert bodies(ax) == [20, len(KINECT20.parts)] and lines(ax) == [19, 4]
         shade = ax.collections[1].get_array()
         joints = given_["joints"][frame]
-        assert (np.asarray(shade) > 0).sum() == 7 and np.asarray(shade).max() == 1
+        assert (np.asarray(shade) > 0).sum() == 7 and np.asarray(shade).max() == pytest.approx(1)
         weight = given_["attention"][frame]
         at = given_["x"][:2, frame].T.numpy()
         centre = [at[list(part)].mean(0) for part in KINECT20.parts.values()]
