@@ -51,7 +51,7 @@ class SpatialAttention(nn.Module):
     r"""The Basic-SFormer block: multi-head self-attention between the joints of each frame, then a linear layer.
 
     .. math:: H_h = \mathrm{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt d}\Big) V_h + A_g V_h, \qquad
-        Z = X + \mathrm{BN}([H_1, \dots, H_H] W_O), \qquad Y = Z + \sigma(\mathrm{BN}(Z W))
+        Z = \mathrm{BN}(X + [H_1, \dots, H_H] W_O), \qquad Y = \mathrm{BN}(Z + \sigma(Z W))
 
     Q, K and V are linear in X plus the codes of its joints; :math:`A_g` (V x V) is learned and shared by all clips,
     frames and heads, :math:`\sigma` is a leaky ReLU. Of some joints only, :math:`A_g` and the codes are those of the
@@ -293,7 +293,7 @@ class _Projections(nn.Module):
 
 
 class _Update(nn.Module):
-    """What follows the heads: W_O, BatchNorm, the input added; a linear layer, BatchNorm, leaky ReLU, added again."""
+    """What follows the heads: W_O, the input added, BatchNorm; a linear layer, leaky ReLU, added, BatchNorm."""
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
@@ -302,8 +302,9 @@ class _Update(nn.Module):
 
     def forward(self, x: Tensor, heads: Tensor) -> Tensor:
         joined = rearrange(heads, "(n t) h v d -> n (h d) t v", t=x.shape[2])
-        z: Tensor = x + self.norm(self.project(joined))
-        return z + F.leaky_relu(self.linear_norm(self.linear(z)))
+        z: Tensor = self.norm(x + self.project(joined))
+        y: Tensor = self.linear_norm(z + F.leaky_relu(self.linear(z)))
+        return y
 
 
 def _codes_like(x: Tensor, positions: Tensor) -> Tensor:

@@ -53,9 +53,9 @@ def projections(rows, weights, name, heads):
 
 def update(row, joined, weights, name):
     """What follows the heads: row (C,), joined (H d,)."""
-    z = row + batch_norm(weights[f"{name}.project.weight"][:, :, 0, 0] @ joined, weights, f"{name}.norm")
-    y = batch_norm(weights[f"{name}.linear.weight"][:, :, 0, 0] @ z, weights, f"{name}.linear_norm")
-    return z + leaky_relu(y)
+    z = batch_norm(row + weights[f"{name}.project.weight"][:, :, 0, 0] @ joined, weights, f"{name}.norm")
+    y = leaky_relu(weights[f"{name}.linear.weight"][:, :, 0, 0] @ z)
+    return batch_norm(z + y, weights, f"{name}.linear_norm")
 
 
 def spatial_attention(x, weights, heads, joints=None, codes=True):

@@ -216,8 +216,8 @@ def test_uniform_attention_is_the_mean() -> None:
         x.permute(0, 2, 3, 1), layer.project.linear.weight[12:], layer.project.linear.bias[12:]
     )
     mean = (2 * values.mean(2, keepdim=True)).expand(2, 3, 5, 6).permute(0, 3, 1, 2)
-    z = x + layer.update.norm(layer.update.project(mean))
-    expected = z + nn.functional.leaky_relu(layer.update.linear_norm(layer.update.linear(z)))
+    z = layer.update.norm(x + layer.update.project(mean))
+    expected = layer.update.linear_norm(z + nn.functional.leaky_relu(layer.update.linear(z)))
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
 
 
