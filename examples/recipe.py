@@ -121,7 +121,8 @@ PRESETS["paper_fg_stformer"] = {
 }  # fmt: skip
 PRESETS["nw_ucla_fg_stformer"] = {
     **PRESETS["nw_ucla"], **FG_STFORMER, "widths": (32, 32, 64, 64, 128, 128, 128, 128),
-    "strides": (2, 1, 2, 1, 1, 1, 1, 1), "optimizer": "adamw", "lr": 0.001, "weight_decay": 0.05, "cycle": 1.0, "epochs": 40,
+    "strides": (2, 1, 2, 1, 1, 1, 1, 1), "optimizer": "adamw", "lr": 0.001, "weight_decay": 0.05,
+    "cycle": 1.0, "epochs": 40,
 }  # fmt: skip
 PRESETS["synthetic_fg_stformer"] = {
     **PRESETS["synthetic"], **FG_STFORMER, "widths": (24, 24, 48, 48), "strides": (1, 2, 1, 1), "stages": (3, 1),
