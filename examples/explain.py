@@ -6,13 +6,14 @@
 
 Writes focus.png (film strip), top_two.png (the same frames for the two most probable classes, and for the other run),
 map.png (joint x frame) and focus.gif into --out, by default the run's own folder; of FG-STFormer also joints.png: the
-selected joints and the parts they attend to.
+joints it selects of the first person, and the parts they attend to.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,9 @@ def tell(focus: Tensor, layout: SkeletonLayout) -> str:
 
 
 def draw_joint_attention(network: FGSTFormer, inputs: Tensor, batch: Batch, person: int, **options: Any) -> Figure:
-    """The selected joints and their attention to parts in the last layer, at the frames of stage 2."""
+    """The selected joints of a person, and their attention to parts in the first layer of stage 2."""
     seen: dict[str, Any] = {}
-    cross = network.stage2[-1].cross
+    cross = network.stage2[0].cross
     handles = [
         network.select.register_forward_hook(lambda module, x, kept: seen.update(kept=kept)),
         cross.register_forward_pre_hook(lambda module, both: seen.update(maps=module.maps(*both))),
@@ -87,10 +88,11 @@ def draw_joint_attention(network: FGSTFormer, inputs: Tensor, batch: Batch, pers
         network(inputs)
     for handle in handles:
         handle.remove()
-    _, joints, scores = seen["kept"]
-    x = to_draw(batch, joints.shape[1])[0][..., person]
-    to_parts = seen["maps"][0][person].mean(0)  # (H, T, K, P) -> (T, K, P); the clip's bodies are its rows
-    return plot_joint_attention(x, joints[person], scores[person], to_parts, **options)
+    _, joints, scores = (part[person] for part in seen["kept"])  # the clip's bodies are its rows
+    to_parts = seen["maps"][0][person].mean(0)  # (H, T', K, P) -> (T', K, P)
+    step = math.prod(block[1].stride for block in network.stage1)  # stage 2 sees every step-th frame
+    held = (part.repeat_interleave(step, 0)[: inputs.shape[2]] for part in (joints, scores, to_parts))
+    return plot_joint_attention(to_draw(batch, inputs.shape[2])[0][..., person], *held, **options)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -153,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     animate_focus(x, focus, layout, out / "focus.gif", title=names[chosen], truth=known)
     written = ["focus.png", "top_two.png", "map.png", "focus.gif"]
     network = objective.model
-    if isinstance(network, FGSTFormer) and network.select is not None and network.stage2[-1].cross is not None:
+    if isinstance(network, FGSTFormer) and network.select is not None and network.stage2[0].cross is not None:
         options = {"layout": layout, "frames": min(given.frames, 4), "title": names[chosen]}
         figure = draw_joint_attention(network, inputs, batch, int(present.nonzero()[0]), **options)
         figure.savefig(out / "joints.png")

@@ -38,21 +38,21 @@ class FocalGlobalLayer(nn.Module):
             self.part_temporal = DilatedTemporalAttention(in_channels, out_channels, **temporal)
         self.cross = JointPartAttention(in_channels) if parts and cross else None
 
-    def forward(self, x: Tensor, which: Tensor, parts: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, which: Tensor, parts: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         x = self.joint_attention(x, which)
-        if parts is None:
-            return self.joint_temporal(x), None
-        parts = self.part_attention(parts)
-        if self.cross is not None:
-            x, parts = self.cross(x, parts)
-        return self.joint_temporal(x), self.part_temporal(parts)  # (N, O, T, K), (N, O, T, P)
+        if parts is not None:
+            parts = self.part_attention(parts)
+            if self.cross is not None:
+                x, parts = self.cross(x, parts)
+            parts = self.part_temporal(parts)  # (N, O, T / stride, P)
+        return self.joint_temporal(x), which[:, :: self.joint_temporal.stride], parts  # (N, O, T / stride, K) first
 
 
 class FGSTFormer(nn.Module):
-    """The network of the paper: ``layers=["stage1.5", "on_joints"], head=None`` for STFObjective.
+    """The network of the paper: ``layers=["stage1", "on_joints"], head=None`` for STFObjective.
 
-    ``focal_joints`` is the paper's K; 0 keeps all joints. ``stages`` are L1 and L2; time is halved (``strides``) in
-    stage 1 alone. ``parts``, ``cross``, ``attention`` and ``convolution`` switch off what tables 1 and 3 switch off.
+    ``focal_joints`` is the paper's K; 0 keeps all joints. ``stages`` are L1 and L2. ``parts``, ``cross``, ``attention``
+    and ``convolution`` switch off what tables 1 and 3 switch off.
 
     Shape: x (N, C, T, V, M) -> logits (N, num_classes).
     """
@@ -65,7 +65,7 @@ class FGSTFormer(nn.Module):
         in_channels: int = 3,
         widths: Sequence[int] = (64, 64, 128, 128, 256, 256, 256, 256),
         strides: Sequence[int] = (1, 1, 2, 1, 2, 1, 1, 1),
-        stages: tuple[int, int] = (6, 2),
+        stages: Sequence[int] = (6, 2),
         focal_joints: int = 15,
         parts: bool = True,
         cross: bool = True,
@@ -75,9 +75,9 @@ class FGSTFormer(nn.Module):
     ) -> None:
         super().__init__()
         first, depth = stages[0], sum(stages)
-        if not len(widths) == len(strides) == depth or min(stages) < 1 or any(s != 1 for s in strides[first:]):
-            got = f"{len(widths)} widths, strides {tuple(strides)} and stages {tuple(stages)}"
-            raise ValueError(f"FGSTFormer: expected a width and a stride for each layer, 1 in stage 2, got {got}")
+        if len(stages) != 2 or min(stages) < 1 or not len(widths) == len(strides) == depth:
+            got = f"stages {tuple(stages)}, {len(widths)} widths and {len(strides)} strides"
+            raise ValueError(f"FGSTFormer: expected two stages, and a width and a stride for each layer, got {got}")
         temporal = {"attention": attention, "convolution": convolution}
         before = [widths[0], *widths]
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
@@ -90,7 +90,7 @@ class FGSTFormer(nn.Module):
         self.select = FocalJointSelection(before[first], focal_joints) if focal_joints else None
         self.part_encoding = PartEncoding(before[first], before[first], layout.parts.values()) if parts else None
         self.stage2 = nn.ModuleList(
-            FocalGlobalLayer(before[i], widths[i], layout, parts=parts, cross=cross, **temporal)
+            FocalGlobalLayer(before[i], widths[i], layout, parts=parts, cross=cross, stride=strides[i], **temporal)
             for i in range(first, depth)
         )
         self.on_joints = ScatterToJoints(layout.num_joints)
@@ -107,12 +107,12 @@ class FGSTFormer(nn.Module):
         else:
             x, which, _ = self.select(x)  # (N*M, C, T, K)
         for layer in self.stage2:
-            x, parts = layer(x, which, parts)
+            x, which, parts = layer(x, which, parts)
         slots = x.shape[3]
         pooled = self.on_joints(x, which).sum(3).mean(2) / slots  # the mean over frames and slots
         if parts is not None:
             pooled = torch.cat([pooled, parts.mean((2, 3))], 1)
-        pooled = pooled.view(n, m, -1).mean(1)  # over persons
+        pooled = pooled.view(n, m, pooled.shape[1]).mean(1)  # over persons
         return self.fc(self.dropout(F.leaky_relu(self.hidden(pooled))))
 
 

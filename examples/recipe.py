@@ -72,6 +72,9 @@ class Recipe:
         return min(int(self.stf_after * self.epochs), self.epochs - 1)
 
 
+# Settings of one network alone.
+OF_FG_STFORMER = ("stages", "focal_joints", "parts", "joint_part_attention", "global_attention", "dilated_convolution")
+
 # What a preset sets besides; an option on the command line comes before it.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"preparation": "paper", "frames": 300, "lr": 0.05, "epochs": 55, "decay": (20, 35, 45)},
@@ -144,9 +147,8 @@ def build_network(recipe: Recipe, num_classes: int, num_persons: int, layout: Sk
     if recipe.model == "stf_gcn":
         return STFGCN(num_classes, layout, dropout=recipe.dropout, **options)
     if recipe.model == "fg_stformer":
-        stages = recipe.stages[0], sum(recipe.stages[1:])
         return FGSTFormer(
-            num_classes, layout, stages=stages, focal_joints=recipe.focal_joints, parts=recipe.parts,
+            num_classes, layout, stages=recipe.stages, focal_joints=recipe.focal_joints, parts=recipe.parts,
             cross=recipe.joint_part_attention, attention=recipe.global_attention,
             convolution=recipe.dilated_convolution, dropout=recipe.dropout, **options,
         )  # fmt: skip

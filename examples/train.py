@@ -33,7 +33,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor,
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from recipe import LAYERS, PRESETS, Recipe, build_network, prepare
+from recipe import LAYERS, OF_FG_STFORMER, PRESETS, Recipe, build_network, prepare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
@@ -277,8 +277,8 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     ):
         if name in chosen and not low <= chosen[name] <= high:
             raise ValueError(f"expected {name} in {low}..{high}, got {chosen[name]}")
-    if len(chosen.get("stages", (1, 1))) != 2 or chosen.get("focal_joints", 0) < 0:
-        raise ValueError("expected --stages with 2 numbers of layers, and --focal-joints of at least 0")
+    if chosen.get("focal_joints", 0) < 0 or chosen.get("warmup", 0) < 0:
+        raise ValueError("expected --focal-joints and --warmup of at least 0")
     if len(chosen.get("turn", (0, 0, 0))) != 3 or given.validate_every < 1 or given.devices == 0:
         raise ValueError("expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0")
     given.precision = given.precision or "32-true"
@@ -286,6 +286,11 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     model = chosen.get("model", "stf_gcn")
     given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
+    strange = [name for name in OF_FG_STFORMER if name in chosen and recipe.model != "fg_stformer"]
+    strange += ["warmup"] if recipe.warmup and recipe.decay == (0,) else []
+    if strange:
+        hint = "without --decay" if strange == ["warmup"] else f"with --model {recipe.model}"
+        raise ValueError(f"expected options that change something, got --{strange[0].replace('_', '-')} {hint}")
     if given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf":
         hint = "name the folder of a finished run, or another --preset to train from scratch"
         if not recipe.start_from:

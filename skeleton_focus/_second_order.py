@@ -8,6 +8,7 @@ gradient in some thirty element-wise passes where six do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from .graph_conv import convolve_graph
 class SecondOrder(TorchFunctionMode):
     """While active, BatchNorm in training and the layer after a shifted map are differentiated the cheap way.
 
+    From the first shift on, attention runs in the kernel that can be differentiated twice.
+
     Example:
         >>> x, conv = torch.randn(2, 3, 4, 5), torch.nn.Conv2d(3, 6, 1)
         >>> with SecondOrder() as mode:
@@ -34,6 +37,11 @@ class SecondOrder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._shifted: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._open = ExitStack()
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.close()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x plus a shift of zero for each channel, and the shift.
@@ -41,6 +49,7 @@ class SecondOrder(TorchFunctionMode):
         The gradient at the shift is the gradient at x summed over frames and joints. Where the layer that takes the sum
         is linear and treats every frame alike, the two are carried apart: the shift's part is one frame long.
         """
+        self._open.enter_context(sdpa_kernel(SDPBackend.MATH))  # PyTorch does not differentiate fused attention twice
         shift = x.new_zeros(*x.shape[:2], 1, 1).requires_grad_()
         self._shifted.append((x + shift, x, shift))
         return self._shifted[-1][0], shift
@@ -59,9 +68,6 @@ class SecondOrder(TorchFunctionMode):
             )
         if func is torch.cat and len(args) == 1 and set(kwargs) == {"dim"} and len({x.dim() for x in args[0]}) == 1:
             return _Join.apply(kwargs["dim"], *args[0])  # type: ignore[no-untyped-call]
-        if func is F.scaled_dot_product_attention:  # fused kernels cannot be differentiated twice
-            with sdpa_kernel(SDPBackend.MATH):
-                return func(*args, **kwargs)
         if not kwargs and (func is convolve_graph or (func is F.conv2d and _is_pointwise(*args))):
             for whole, x, shift in self._shifted:
                 if args[0] is whole and whole._version == 0:  # not written to since

@@ -67,7 +67,7 @@ class SpatialAttention(nn.Module):
         position_codes: add the codes.
 
     Raises:
-        ValueError: more heads than channels, or an x or joints of another shape.
+        ValueError: no joints, no heads or more than channels, or an x or joints of another shape.
 
     Example:
         >>> attention, x = SpatialAttention(16, 25), torch.randn(2, 16, 8, 25)
@@ -97,8 +97,8 @@ class SpatialAttention(nn.Module):
             check_shape("SpatialAttention", "joints", joints, f"N={n}, T={t}, V'={v}")
         tokens = x.permute(0, 2, 3, 1)  # (N, T, V', C)
         if self.position_codes:
-            which = torch.arange(v, device=x.device) if joints is None else joints
-            tokens = tokens + _codes_like(x, which)
+            codes = _codes_like(x, torch.arange(self.num_joints, device=x.device))  # (V, C)
+            tokens = tokens + (codes if joints is None else codes[joints])
         q, k, values = self.project(tokens)  # (N*T, H, V', d)
         y = F.scaled_dot_product_attention(q, k, values)
         shared: Tensor = self.shared
@@ -127,7 +127,7 @@ class JointPartAttention(nn.Module):
         heads: H; the paper's 3. A head has C // H channels.
 
     Raises:
-        ValueError: more heads than channels, or inputs of other shapes.
+        ValueError: no heads or more than channels, or inputs of other shapes.
 
     Example:
         >>> joints, parts = JointPartAttention(16)(torch.randn(2, 16, 8, 15), torch.randn(2, 16, 8, 10))
@@ -197,8 +197,8 @@ class DilatedTemporalAttention(nn.Module):
         convolution: False takes linear values and no local term: H_h = softmax(...) V_h, the paper's Basic-TFormer.
 
     Raises:
-        ValueError: an even kernel, more heads than channels, neither attention nor convolution, or an x of another
-            shape.
+        ValueError: an even kernel, no dilations or more than channels, a stride or a dilation below 1, neither
+            attention nor convolution, or an x of another shape.
 
     Example:
         >>> DilatedTemporalAttention(16, 32, stride=2)(torch.randn(2, 16, 9, 25)).shape

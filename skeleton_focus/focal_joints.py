@@ -75,9 +75,11 @@ class FocalJointSelection(nn.Module):
 
     def forward(self, x: Tensor) -> FocalJoints:
         check_shape("FocalJointSelection", "x", x, f"N, C={len(self.weight)}, T, V")
-        direction = F.normalize(self.weight, dim=0)
-        scores = torch.einsum("nctv,c->ntv", x, direction).sigmoid()
-        joints = scores.argsort(dim=2, descending=True, stable=True)[:, :, : self.num_focal]
+        dtype = torch.promote_types(x.dtype, torch.float32)  # rounded scores would tie
+        direction = F.normalize(self.weight.to(dtype), dim=0)
+        projected = (x * direction[:, None, None]).sum(1)  # (N, T, V)
+        joints = projected.argsort(dim=2, descending=True, stable=True)[:, :, : self.num_focal]
+        scores = projected.sigmoid().to(x.dtype)
         if self.order == "joint":
             joints = joints.sort(dim=2).values
         features = x.gather(3, joints[:, None].expand(-1, x.shape[1], -1, -1))
@@ -114,7 +116,7 @@ def scatter_to_joints(slots: Tensor, joints: Tensor, num_joints: int) -> Tensor:
     n, c, t, k = slots.shape
     check_shape("scatter_to_joints", "joints", joints, f"N={n}, T={t}, K={k}")
     require(k <= num_joints, "scatter_to_joints", f"at most {num_joints} slots, one a joint", k)
-    return slots.new_zeros(n, c, t, num_joints).scatter(3, joints[:, None].expand(-1, c, -1, -1), slots)
+    return slots.new_zeros(n, c, t, num_joints).scatter_add(3, joints[:, None].expand(-1, c, -1, -1), slots)
 
 
 class ScatterToJoints(nn.Module):
@@ -180,7 +182,8 @@ class PartEncoding(nn.Module):
         listed = [list(part) for part in parts]
         who = "PartEncoding"
         require(bool(listed) and all(listed), who, "at least one part, and joints in each", listed)
-        require(all(joint >= 0 for part in listed for joint in part), who, "joints from 0", listed)
+        numbers = all(isinstance(joint, int) and joint >= 0 for part in listed for joint in part)
+        require(numbers, who, "joints as numbers from 0", listed, "such as layout.parts.values()")
         size = max(map(len, listed))
         self.least_joints = 1 + max(max(part) for part in listed)
         filled = [part + [-1] * (size - len(part)) for part in listed]

@@ -195,13 +195,13 @@ def plot_joint_attention(
         attention: of slots to parts, the mean over the heads of :meth:`~skeleton_focus.JointPartAttention.maps`.
         layout: the skeleton.
         frames: how many to draw, 1..T.
-        lines: pairs to draw in each frame.
+        lines: pairs to draw in each frame, at most.
         title: stands above.
         invert_y: for image coordinates, whose y grows downwards.
 
     Raises:
         ImportError: matplotlib is missing.
-        ValueError: shapes that do not fit, joints out of range, or too many or too few frames or lines.
+        ValueError: shapes that do not fit, joints out of range, too many or too few frames, or lines below 0.
 
     Example:
         >>> from skeleton_focus.layouts import KINECT20
@@ -221,8 +221,9 @@ def plot_joint_attention(
     score = _array(who, "scores", scores, f"T={t}, V={v}")
     weight = _array(who, "attention", attention, f"T={t}, K={k}, P={p}")
     require(c >= 2 and bool(clip.any()), who, "x (C, T, V) with C of at least 2, and a clip with joints", clip.shape)
-    require(which.min(initial=0) >= 0 and which.max(initial=0) < v, who, f"joints in 0..{v - 1}", which.max(initial=0))
-    require(1 <= frames <= t and 0 <= lines <= k * p, who, f"frames in 1..{t} and lines in 0..{k * p}", (frames, lines))
+    first, last = which.min(initial=0), which.max(initial=0)
+    require(first >= 0 and last < v, who, f"joints in 0..{v - 1}", f"{first} to {last}")
+    require(1 <= frames <= t and lines >= 0, who, f"frames in 1..{t} and lines of at least 0", (frames, lines))
     clip = clip * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None]
     seen = clip[:2].transpose(1, 2, 0)[(clip != 0).any(0)]  # (joints seen, 2)
     middle, half = (seen.max(0) + seen.min(0)) / 2, 0.56 * np.ptp(seen, axis=0) + 1e-6
@@ -240,14 +241,15 @@ def plot_joint_attention(
         heat = np.zeros(v)
         heat[which[frame]] = shade[frame]
         plot_skeleton(ax, clip[:, frame].T, layout, focus=heat, size=min(max(4 * tall, 6), 13))
-        at = clip[:2, frame].T
-        squares = np.array([at[list(members)].mean(0) for members in layout.parts.values()])
+        at, there = clip[:2, frame].T, (clip[:, frame] != 0).any(0)  # (V, 2), (V,)
+        members = [[j for j in part if there[j]] for part in layout.parts.values()]
+        middles = [at[part].mean(0) if part else None for part in members]
         strongest = np.argsort(-weight[frame], axis=None, kind="stable")[:lines]
-        pairs = np.stack(np.unravel_index(strongest, (k, p)), 1)
-        ends = [[at[which[frame, slot]], squares[part]] for slot, part in pairs]
-        strength = weight[frame].flat[strongest] / weight.max(initial=1e-12)
-        drawn = mpl.collections.LineCollection(ends, colors=_TRUTH, alpha=strength, linewidths=1.4, zorder=2.5)
-        ax.add_collection(drawn)
+        for slot, part in zip(*np.unravel_index(strongest, (k, p)), strict=True):
+            joint, square, strength = which[frame, slot], middles[part], weight[frame, slot, part] / weight.max()
+            if there[joint] and square is not None:
+                ax.plot(*np.stack([at[joint], square]).T, color=_TRUTH, alpha=strength, linewidth=1.4, zorder=2.5)
+        squares = np.array([square for square in middles if square is not None]).reshape(-1, 2)
         ax.scatter(squares[:, 0], squares[:, 1], marker="s", s=26, facecolors="white", edgecolors=_TRUTH,
                    linewidths=1.2, zorder=4)  # fmt: skip
         (left, base), (right, top) = middle - reach, middle + reach

@@ -12,6 +12,7 @@ import reference_attention as reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_attention import filled
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -21,19 +22,6 @@ from skeleton_focus import DilatedTemporalAttention, FeatureTap, JointPartAttent
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
-
-
-def filled(module: nn.Module, seed: int = 0) -> nn.Module:
-    """In float64 and evaluation, with random numbers everywhere, BatchNorm's statistics included."""
-    random = torch.Generator().manual_seed(seed)
-    state = {
-        name: value if not value.is_floating_point() else 0.4 * torch.randn(value.shape, generator=random).double()
-        for name, value in module.state_dict().items()
-    }
-    state = {name: value.abs() + 0.5 if name.endswith("running_var") else value for name, value in state.items()}
-    module = module.double().eval()
-    module.load_state_dict(state)
-    return module
 
 
 def weights(module: nn.Module) -> dict[str, np.ndarray]:
@@ -253,6 +241,41 @@ def test_the_focus_below_attention_can_be_trained(training: bool) -> None:
         none = torch.zeros_like(mine)
         mine_, theirs_ = (none if p.grad is None else p.grad for p in (mine, theirs))
         torch.testing.assert_close(mine_, theirs_, rtol=1e-8, atol=1e-12, msg=name)
+
+
+class Heads(nn.Module):
+    """PyTorch's own attention as a layer of maps."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        if kind == "encoder":
+            self.layer: nn.Module = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
+        else:
+            self.layer = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, t, v = x.shape
+        tokens = x.permute(0, 2, 3, 1).reshape(n * t, v, c)
+        if isinstance(self.layer, nn.MultiheadAttention):
+            y = self.layer(tokens, tokens, tokens, need_weights=False)[0]
+        else:
+            y = self.layer(tokens)
+        return y.view(n, t, v, c).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["attention", "encoder"])
+def test_the_focus_below_attention_of_pytorch(kind: str, training: bool) -> None:
+    net = Net()
+    net.behind = nn.Sequential(Heads(kind), DilatedTemporalAttention(6, 6, kernel_size=3))
+    net.double().train(training)
+    with FeatureTap(net, ["low"], twice="low") as tap:
+        score = net(draw(3, 3, 4, 4))[:, 0]
+    tap.channel_gradient(score, create_graph=True).square().sum().backward()
+    assert net.behind[0].layer.state_dict().keys()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.low.parameters())
+    assert max(p.grad.abs().max().item() for p in net.behind[0].parameters() if p.grad is not None) > 1e-9
 
 
 def test_outside_the_tap_attention_stays_fused() -> None:

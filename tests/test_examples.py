@@ -227,9 +227,16 @@ MISTAKES = [
     ("train.py", ["--out", "straight", "--resume"], "error: expected an unfinished run to resume, got straight"),
     (
         "train.py",
-        [*SMALL, "--out", "x10", "--stages", "3"],
-        "error: expected --stages with 2 numbers of layers, and --focal-joints of at least 0",
+        ["--model", "fg_stformer", "--out", "x10", "--stages", "4"],
+        "error: FGSTFormer: expected two stages, and a width and a stride for each layer, got stages (4,), 4 widths",
     ),
+    (
+        "train.py",
+        [*SMALL, "--out", "x11", "--no-parts"],
+        "error: expected options that change something, got --parts with --model stf_gcn",
+    ),
+    ("train.py", [*SMALL, "--out", "x12", "--warmup", "2"], "got --warmup without --decay"),
+    ("train.py", [*SMALL, "--out", "x13", "--warmup", "-1"], "expected --focal-joints and --warmup of at least 0"),
     ("train.py", [*SMALL, "--out", "x5", "--turn", "1", "2"], "error: expected --turn with 3 angles"),
     ("train.py", [*SMALL, "--out", "x6", "--label-smoothing", "2"], "error: expected label_smoothing in 0..1, got 2"),
     ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),

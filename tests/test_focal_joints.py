@@ -73,6 +73,26 @@ def test_ties_go_to_the_first_joints() -> None:
     assert layer(x).joints.flatten().tolist() == [1, 3, 2]
 
 
+def test_saturated_and_rounded_scores_do_not_tie() -> None:
+    layer = FocalJointSelection(1, 2, order="score")
+    nn.init.ones_(layer.weight)
+    kept = layer(torch.tensor([20.0, 18, 40, 30]).view(1, 1, 1, 4))
+    assert kept.joints.flatten().tolist() == [2, 3] and kept.scores[..., 2] == kept.scores[..., 3] == 1
+    kept = layer.bfloat16()(torch.tensor([6.5, 7, 9, 8]).bfloat16().view(1, 1, 1, 4))
+    assert kept.joints.flatten().tolist() == [2, 3] and kept.features.dtype == kept.scores.dtype == torch.bfloat16
+
+
+def test_autocast_selects_the_same_joints() -> None:
+    layer, x = selection(64, 5).float(), draw(4, 64, 16, 12).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x).joints, layer.double()(x.double()).joints)
+
+
+def test_slots_of_the_same_joint_add_up() -> None:
+    slots = torch.tensor([3.0, 2.0]).view(1, 1, 1, 2)
+    assert scatter_to_joints(slots, torch.zeros(1, 1, 2, dtype=torch.long), 3).flatten().tolist() == [5, 0, 0]
+
+
 def test_the_length_of_the_projection_does_not_matter() -> None:
     layer, x = selection(4, 3), draw(2, 4, 3, 5)
     longer = copy.deepcopy(layer)
@@ -177,8 +197,9 @@ def test_errors() -> None:
         ValueError, match=r"^PartEncoding: expected at least one part, and joints in each, got \[\[0\], \[\]\]$"
     ):
         PartEncoding(4, 3, [[0], []])
-    with pytest.raises(ValueError, match=r"^PartEncoding: expected joints from 0, got \[\[-1\]\]$"):
-        PartEncoding(4, 3, [[-1]])
+    for wrong in ([[-1]], [[0.5, 1]], {"hand": (1, 2)}):
+        with pytest.raises(ValueError, match=r"^PartEncoding: expected joints as numbers from 0, got .*parts.values"):
+            PartEncoding(4, 3, wrong)
     with pytest.raises(ValueError, match=r"^PartEncoding: expected x with at least 20 joints, got 17$"):
         PartEncoding(4, 3, KINECT20.parts.values())(torch.zeros(2, 4, 5, 17))
     with pytest.raises(ValueError, match=r"^PartEncoding: expected x \(N, C=4, T, V\), got \(2, 3, 5, 20\)$"):

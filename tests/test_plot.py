@@ -295,7 +295,7 @@ def test_joint_attention_draws_the_strongest_pairs() -> None:
     figure = plot_joint_attention(**given_, frames=3, lines=4, title="wave")
     assert len(figure.axes) == 3 and figure.texts[0].get_text() == "wave"
     for ax, frame in zip(figure.axes, (0, 2, 5), strict=True):
-        assert bodies(ax) == [20, len(KINECT20.parts)] and lines(ax) == [19, 4]
+        assert bodies(ax) == [20, len(KINECT20.parts)] and lines(ax) == [19]
         shade = ax.collections[1].get_array()
         joints = given_["joints"][frame]
         assert (np.asarray(shade) > 0).sum() == 7 and np.asarray(shade).max() == pytest.approx(1)
@@ -306,16 +306,16 @@ def test_joint_attention_draws_the_strongest_pairs() -> None:
         for flat in weight.flatten().argsort(descending=True)[:4].tolist():  # the strongest first
             slot, part = divmod(flat, weight.shape[1])
             expected.append([at[joints[slot]], centre[part]])
-        drawn = [path.vertices for path in ax.collections[2].get_paths()]
+        drawn = [line.get_xydata() for line in ax.get_lines()]
         np.testing.assert_allclose(drawn, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"joints": torch.full((T, 7), 20)}, r"plot_joint_attention: expected joints in 0\.\.19, got 20"),
-        ({"frames": 0}, r"plot_joint_attention: expected frames in 1\.\.6 and lines in 0\.\.70, got \(0, 12\)"),
-        ({"lines": 71}, r"got \(4, 71\)"),
+        ({"joints": torch.full((T, 7), 20)}, r"plot_joint_attention: expected joints in 0\.\.19, got 0 to 20"),
+        ({"frames": 0}, r"plot_joint_attention: expected frames in 1\.\.6 and lines of at least 0, got \(0, 12\)"),
+        ({"lines": -1}, r"got \(4, -1\)"),
         ({"x": torch.zeros(3, T, 20)}, r"plot_joint_attention: expected x .* a clip with joints"),
         (
             {"attention": torch.rand(T, 7, 3)},
@@ -335,3 +335,20 @@ def test_joint_attention_of_image_coordinates_stands_upright() -> None:
     np.testing.assert_allclose(
         up.collections[1].get_offsets()[:, 1], -np.asarray(down.collections[1].get_offsets()[:, 1])
     )
+
+
+def test_joint_attention_leaves_out_what_is_missing(tmp_path: Path) -> None:
+    given_ = attended()
+    given_["x"][:, :, :12] = 0  # the arms, the spine and the head
+    given_["x"][:, 5] = 0  # and in the last frame everything
+    figure = plot_joint_attention(**given_, frames=2, lines=1000)
+    first, last = figure.axes
+    parts = [part for part in KINECT20.parts.values() if max(part) >= 12]
+    here = sum(j >= 12 for j in given_["joints"][0].tolist())
+    assert bodies(first) == [8, len(parts)] and len(first.get_lines()) == here * len(parts)
+    assert (
+        np.isfinite(first.collections[-1].get_offsets()).all() and not (first.collections[-1].get_offsets() == 0).any()
+    )
+    assert bodies(last) == [0, 0] and not last.get_lines()
+    figure.savefig(tmp_path / "missing.png")
+    plot_joint_attention(**given_, lines=0).savefig(tmp_path / "none.png")
