@@ -7,12 +7,13 @@ BIN = $(VENV)/bin
 
 install: $(VENV)/.installed
 
+# compat: also found from the clone's parent folder, where a folder of the package's name lies.
 # torch first and alone, from the constraints: a range would let pip choose another build.
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade -c constraints.txt pip
 	$(BIN)/pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[test]'
 	touch $@
 
 demo: install

@@ -6,7 +6,7 @@
 
 Writes focus.png (film strip), top_two.png (the same frames for the two most probable classes, and for the other run),
 map.png (joint x frame) and focus.gif into --out, by default the run's own folder; of FG-STFormer also joints.png: the
-joints it selects of the first person, and the parts they attend to.
+joints it selects of the person with most focus, and the parts they attend to.
 """
 
 from __future__ import annotations
@@ -156,10 +156,14 @@ def main(arguments: list[str] | None = None) -> None:
     written = ["focus.png", "top_two.png", "map.png", "focus.gif"]
     network = objective.model
     if isinstance(network, FGSTFormer) and network.select is not None and network.stage2[0].cross is not None:
-        options = {"layout": layout, "frames": min(given.frames, 4), "title": names[chosen]}
-        figure = draw_joint_attention(network, inputs, batch, int(present.nonzero()[0]), **options)
+        person = int(focus.sum((1, 2)).argmax())  # of those present
+        title = names[chosen] + (f", person {person + 1}" if len(focus) > 1 else "")
+        options = {"layout": layout, "frames": min(given.frames, 4), "title": title}
+        figure = draw_joint_attention(network, inputs, batch, int(present.nonzero()[person]), **options)
         figure.savefig(out / "joints.png")
         written.append("joints.png")
+    elif isinstance(network, FGSTFormer):
+        print("no joints.png: this network selects no joints, or has no attention between joints and parts")
     print("written:", ", ".join(str(out / name) for name in written))
 
 

@@ -98,6 +98,10 @@ class FGSTFormer(nn.Module):
         self.hidden, self.dropout, self.fc = nn.Linear(width, width), nn.Dropout(dropout), nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        expected = (self.embed.in_channels, self.on_joints.num_joints)
+        if x.dim() != 5 or (x.shape[1], x.shape[3]) != expected:
+            channels, joints = expected
+            raise ValueError(f"FGSTFormer: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}")
         n, c, t, v, m = x.shape
         x = self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t)
         x = self.stage1(self.embed(x.transpose(2, 3)))  # (N*M, C, T, V)

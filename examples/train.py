@@ -222,6 +222,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
         description=__doc__,
         epilog="presets; an option given beside one comes before it:\n" + listed,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--data", help="folder of clips; by default actions are generated")
     parser.add_argument("--preset", choices=PRESETS, help="by default the preset made for the data")

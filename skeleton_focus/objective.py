@@ -121,7 +121,7 @@ class STFObjective(nn.Module):
         check_shape("STFObjective", "target", target, f"N={len(x)}")
         graph = torch.is_grad_enabled()
         with torch.set_grad_enabled(graph or self.loss.uses(*self.loss.weights)):
-            logits, tap = self._run(x, twice=self.layers[-2] if graph and self.loss.uses("coherence") else None)
+            logits, tap = self._run(x, twice=self._below() if graph else None)
             maps, focus = self._maps(x, logits, tap, create_graph=graph)
             loss, terms = self.loss(logits, target, **maps)
         shown = None if focus is None else resize_focus(focus.detach(), x.shape[2])
@@ -151,6 +151,13 @@ class STFObjective(nn.Module):
 
     def extra_repr(self) -> str:
         return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}"
+
+    def _below(self) -> str | None:
+        """The lowest layer whose focus is differentiated again through the layers after it, if any is."""
+        if self.loss.uses("coherence"):
+            return self.layers[-2]
+        by_autograd = self.loss.uses(*self.loss.weights) and not self._closed_form.get(self.training)
+        return self.layers[-1] if by_autograd else None
 
     def _run(self, x: Tensor, *, twice: str | None = None, apart: bool = False) -> tuple[Tensor, FeatureTap]:
         """The logits and what the layers put out; ``apart``: on copies of the buffers."""
@@ -194,8 +201,9 @@ class STFObjective(nn.Module):
     ) -> Tensor:
         features = tap[layer]
         persons, rest = divmod(len(features), len(x))
-        require(rest == 0 and features.dim() == 4, "STFObjective", f"layer {layer!r} to give (N*M, C, T, V)",
-                tuple(features.shape), f"the batch has N={len(x)}")  # fmt: skip
+        fits = rest == 0 and features.dim() == 4 and features.shape[3] == x.shape[3]
+        require(fits, "STFObjective", f"layer {layer!r} to give (N*M, C, T, V={x.shape[3]})", tuple(features.shape),
+                f"the batch has N={len(x)}; of selected joints, take ScatterToJoints after the layer")  # fmt: skip
         if layer == self.layers[-1] and self.head is not None and self._has_closed_form(features, logits, persons):
             weight = cast(nn.Linear, find_layer(self.model, self.head)).weight
             return linear_head_focus(features, weight, logits, classes, num_persons=persons, score=self.score)

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from skeleton_focus import DilatedTemporalAttention, FeatureTap, JointPartAttention, SpatialAttention, position_codes
+from skeleton_focus import (
+    DilatedTemporalAttention,
+    FeatureTap,
+    JointPartAttention,
+    SpatialAttention,
+    STFLoss,
+    STFObjective,
+    position_codes,
+)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -276,6 +284,31 @@ def test_the_focus_below_attention_of_pytorch(kind: str, training: bool) -> None
     assert net.behind[0].layer.state_dict().keys()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.low.parameters())
     assert max(p.grad.abs().max().item() for p in net.behind[0].parameters() if p.grad is not None) > 1e-9
+
+
+@pytest.mark.parametrize("branch", [STFLoss.exploration_branch, lambda: STFLoss(coherence=0.0)])
+@pytest.mark.parametrize("head", [None, "fc"])
+def test_attention_above_the_only_layer(branch: Callable[[], STFLoss], head: str | None) -> None:
+    """The focus of a layer below attention has no closed form; a loss on it needs the plain kernel as well."""
+
+    class Whole(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x[..., 0])
+
+    torch.manual_seed(0)
+    net, x, target = Whole().double(), draw(3, 3, 4, 4, 1), torch.tensor([0, 1, 2])
+    fused, plain = (STFObjective(copy.deepcopy(net), layers=["low"], head=head, loss=branch()) for _ in range(2))
+    for _ in range(2):  # the first batch finds out that there is no closed form
+        out = fused(x, target)
+        out.loss.backward()
+        with sdpa_kernel(SDPBackend.MATH):
+            expected = plain(x, target)
+            expected.loss.backward()
+        torch.testing.assert_close(out.loss, expected.loss)
+    for mine, theirs in zip(fused.parameters(), plain.parameters(), strict=True):
+        assert (mine.grad is None) == (theirs.grad is None)
+        if mine.grad is not None:
+            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-12)
 
 
 def test_outside_the_tap_attention_stays_fused() -> None:
