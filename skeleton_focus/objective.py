@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
 from einops import reduce
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._checks import check_choice, check_shape, require
 from .focus import (
@@ -121,7 +123,10 @@ class STFObjective(nn.Module):
         check_shape("STFObjective", "target", target, f"N={len(x)}")
         graph = torch.is_grad_enabled()
         with torch.set_grad_enabled(graph or self.loss.uses(*self.loss.weights)):
-            logits, tap = self._run(x, twice=self._below() if graph else None)
+            # Until the first batch has told whether there is a closed form, attention must be differentiable twice.
+            told = not graph or self.head is None or self.training in self._closed_form
+            with contextlib.nullcontext() if told else sdpa_kernel(SDPBackend.MATH):
+                logits, tap = self._run(x, twice=self._below() if graph else None)
             maps, focus = self._maps(x, logits, tap, create_graph=graph)
             loss, terms = self.loss(logits, target, **maps)
         shown = None if focus is None else resize_focus(focus.detach(), x.shape[2])
@@ -156,8 +161,8 @@ class STFObjective(nn.Module):
         """The lowest layer whose focus is differentiated again through the layers after it, if any is."""
         if self.loss.uses("coherence"):
             return self.layers[-2]
-        by_autograd = self.loss.uses(*self.loss.weights) and not self._closed_form.get(self.training)
-        return self.layers[-1] if by_autograd else None
+        by_autograd = self.head is None or self._closed_form.get(self.training) is False
+        return self.layers[-1] if by_autograd and self.loss.uses(*self.loss.weights) else None
 
     def _run(self, x: Tensor, *, twice: str | None = None, apart: bool = False) -> tuple[Tensor, FeatureTap]:
         """The logits and what the layers put out; ``apart``: on copies of the buffers."""
