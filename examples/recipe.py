@@ -125,7 +125,7 @@ PRESETS["paper_fg_stformer"] = {
 PRESETS["nw_ucla_fg_stformer"] = {
     **PRESETS["nw_ucla"], **FG_STFORMER, "widths": (32, 32, 64, 64, 128, 128, 128, 128),
     "strides": (2, 1, 2, 1, 1, 1, 1, 1), "optimizer": "adamw", "lr": 0.001, "weight_decay": 0.05,
-    "cycle": 1.0, "epochs": 40,
+    "cycle": 1.0, "epochs": 31, "turn": (15.0, 60.0, 0.0), "crop": 0.7, "dropout": 0.0,
 }  # fmt: skip
 PRESETS["synthetic_fg_stformer"] = {
     **PRESETS["synthetic"], **FG_STFORMER, "widths": (24, 24, 48, 48), "strides": (1, 2, 1, 1), "stages": (3, 1),
