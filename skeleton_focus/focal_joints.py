@@ -164,7 +164,8 @@ class PartEncoding(nn.Module):
             several parts or in none.
 
     Raises:
-        ValueError: no parts, an empty one, a negative joint, or an x of another shape or with too few joints.
+        ValueError: no parts, an empty one, a joint that is no number from 0, or an x of another shape or with too few
+            joints.
 
     Example:
         >>> from skeleton_focus import NTU25

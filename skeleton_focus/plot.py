@@ -201,7 +201,8 @@ def plot_joint_attention(
 
     Raises:
         ImportError: matplotlib is missing.
-        ValueError: shapes that do not fit, joints out of range, too many or too few frames, or lines below 0.
+        ValueError: shapes that do not fit, joints out of range, an attention below 0, too many or too few frames, or
+            lines below 0.
 
     Example:
         >>> from skeleton_focus.layouts import KINECT20
@@ -223,6 +224,7 @@ def plot_joint_attention(
     require(c >= 2 and bool(clip.any()), who, "x (C, T, V) with C of at least 2, and a clip with joints", clip.shape)
     first, last = which.min(initial=0), which.max(initial=0)
     require(first >= 0 and last < v, who, f"joints in 0..{v - 1}", f"{first} to {last}")
+    require(weight.min(initial=0) >= 0, who, "an attention of at least 0", f"{weight.min(initial=0):.3g}")
     require(1 <= frames <= t and lines >= 0, who, f"frames in 1..{t} and lines of at least 0", (frames, lines))
     clip = clip * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None]
     seen = clip[:2].transpose(1, 2, 0)[(clip != 0).any(0)]  # (joints seen, 2)
@@ -232,9 +234,8 @@ def plot_joint_attention(
     figure: Figure = mpl.figure.Figure((_WIDTH, tall + 0.75), dpi=200)
     kept = np.take_along_axis(score, which, 1)
     low, span = kept.min(1, keepdims=True), np.ptp(kept, axis=1, keepdims=True)
-    shade = np.minimum(
-        0.3 + 0.7 * (kept - low) / np.maximum(span, 1e-12), 1
-    )  # of each frame's focal joints among each other
+    # Of each frame's focal joints among each other.
+    shade = np.minimum(0.3 + 0.7 * (kept - low) / np.maximum(span, 1e-12), 1)
     reach = np.array([wide - 0.06, tall]) * max(half / (wide - 0.06, tall))
     for column, frame in enumerate(np.linspace(0, t - 1, frames).round().astype(int)):
         ax = figure.add_axes(_inches(figure, _SIDE + column * wide, 0.35, wide - 0.06, tall))
@@ -246,7 +247,11 @@ def plot_joint_attention(
         middles = [at[part].mean(0) if part else None for part in members]
         strongest = np.argsort(-weight[frame], axis=None, kind="stable")[:lines]
         for slot, part in zip(*np.unravel_index(strongest, (k, p)), strict=True):
-            joint, square, strength = which[frame, slot], middles[part], weight[frame, slot, part] / weight.max()
+            joint, square, strength = (
+                which[frame, slot],
+                middles[part],
+                weight[frame, slot, part] / max(weight.max(), 1e-12),
+            )
             if there[joint] and square is not None:
                 ax.plot(*np.stack([at[joint], square]).T, color=_TRUTH, alpha=strength, linewidth=1.4, zorder=2.5)
         squares = np.array([square for square in middles if square is not None]).reshape(-1, 2)

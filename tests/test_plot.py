@@ -315,6 +315,10 @@ def test_joint_attention_draws_the_strongest_pairs() -> None:
     [
         ({"joints": torch.full((T, 7), 20)}, r"plot_joint_attention: expected joints in 0\.\.19, got 0 to 20"),
         ({"frames": 0}, r"plot_joint_attention: expected frames in 1\.\.6 and lines of at least 0, got \(0, 12\)"),
+        (
+            {"attention": torch.full((T, 7, 10), -0.5)},
+            "plot_joint_attention: expected an attention of at least 0, got -0.5",
+        ),
         ({"lines": -1}, r"got \(4, -1\)"),
         ({"x": torch.zeros(3, T, 20)}, r"plot_joint_attention: expected x .* a clip with joints"),
         (
@@ -352,3 +356,4 @@ def test_joint_attention_leaves_out_what_is_missing(tmp_path: Path) -> None:
     assert bodies(last) == [0, 0] and not last.get_lines()
     figure.savefig(tmp_path / "missing.png")
     plot_joint_attention(**given_, lines=0).savefig(tmp_path / "none.png")
+    plot_joint_attention(**{**given_, "attention": 0 * given_["attention"]}).savefig(tmp_path / "zero.png")
