@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from bagcn import BAGCN
 from fg_stformer import FGSTFormer
 from ms_g3d import MSG3D
 from stf_gcn import STFGCN
@@ -63,6 +64,8 @@ class Recipe:
     joint_part_attention: bool = setting(True, "fg_stformer: cross-attention of joints and parts")
     global_attention: bool = setting(True, "fg_stformer: attention over the frames")
     dilated_convolution: bool = setting(True, "fg_stformer: dilated convolutions as values of that attention")
+    focusing: str = setting("attention", "bagcn: how joints become a latent node: attention, mean, max or none")
+    context: str = setting("bidirectional", "bagcn: how that node sees other frames: bidirectional, forward or none")
     clips: int = setting(1200, "generated training clips, where no data are given")
     seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
 
@@ -73,7 +76,12 @@ class Recipe:
 
 
 # Settings of one network alone.
-OF_FG_STFORMER = ("stages", "focal_joints", "parts", "joint_part_attention", "global_attention", "dilated_convolution")
+OF_ONE_NETWORK: dict[str, tuple[str, ...]] = {
+    "fg_stformer": (
+        "stages", "focal_joints", "parts", "joint_part_attention", "global_attention", "dilated_convolution",
+    ),
+    "bagcn": ("focusing", "context"),
+}  # fmt: skip
 
 # What a preset sets besides; an option on the command line comes before it.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -131,12 +139,27 @@ PRESETS["synthetic_fg_stformer"] = {
     **PRESETS["synthetic"], **FG_STFORMER, "widths": (24, 24, 48, 48), "strides": (1, 2, 1, 1), "stages": (3, 1),
 }  # fmt: skip
 
+# BAGCN's spatial stream; its motion stream is joint_motion+bone_motion.
+BAGCN_SPATIAL: dict[str, Any] = {"model": "bagcn", "branch": "plain", "stream": "joint+bone"}
+PRESETS["paper_bagcn"] = {
+    **PRESETS["paper"], **BAGCN_SPATIAL, "lr": 0.1, "epochs": 50, "decay": (30, 40), "weight_decay": 1e-4,
+}  # fmt: skip
+PRESETS["nw_ucla_bagcn"] = {
+    **PRESETS["nw_ucla"], **BAGCN_SPATIAL, "widths": (32, 32, 32, 64, 64, 64, 128, 128, 128),
+    "strides": (2, 1, 1, 2, 1, 1, 1, 1, 1),
+}  # fmt: skip
+PRESETS["synthetic_bagcn"] = {
+    **PRESETS["synthetic"], **BAGCN_SPATIAL, "widths": (16, 16, 16, 32, 32, 32, 64, 64, 64),
+    "strides": (2, 1, 1, 2, 1, 1, 1, 1, 1),
+}  # fmt: skip
+
 # What STF explains, and the linear layer after pooling.
 LAYERS = {
     "stf_gcn": (["block5", "block6"], "fc"),
     "ms_g3d": (["block2", "block3"], "fc"),
     "stf_ms_g3d": (["block2", "block3"], "fc"),
     "fg_stformer": (["stage1", "on_joints"], None),
+    "bagcn": (["block8", "block9"], "fc"),
 }
 
 
@@ -152,6 +175,9 @@ def build_network(recipe: Recipe, num_classes: int, num_persons: int, layout: Sk
             cross=recipe.joint_part_attention, attention=recipe.global_attention,
             convolution=recipe.dilated_convolution, dropout=recipe.dropout, **options,
         )  # fmt: skip
+    if recipe.model == "bagcn":
+        ways = {"focus": recipe.focusing, "context": recipe.context}
+        return BAGCN(num_classes, layout, dropout=recipe.dropout, **ways, **options)
     stf = recipe.model == "stf_ms_g3d"
     return MSG3D(num_classes, layout, num_persons=num_persons, stf=stf, dropout=recipe.dropout, **options)
 

@@ -33,7 +33,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor,
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from recipe import LAYERS, OF_FG_STFORMER, PRESETS, Recipe, build_network, prepare
+from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_network, prepare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
@@ -236,6 +236,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     parser.add_argument("--validate-every", type=int, default=10, help="epochs between two looks at the test clips")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     choices = {"model": LAYERS, "branch": BRANCHES, "preparation": ["view", "paper"], "optimizer": ["sgd", "adamw"]}
+    choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
     for option in fields(Recipe):
         several = isinstance(option.default, tuple)
         flag = f"--{option.name.replace('_', '-')}"
@@ -287,11 +288,12 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     model = chosen.get("model", "stf_gcn")
     given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
-    strange = [name for name in OF_FG_STFORMER if name in chosen and recipe.model != "fg_stformer"]
-    strange += ["warmup"] if recipe.warmup and recipe.decay == (0,) else []
-    if strange:
-        hint = "without --decay" if strange == ["warmup"] else f"with --model {recipe.model}"
-        raise ValueError(f"expected options that change something, got --{strange[0].replace('_', '-')} {hint}")
+    others = [names for model, names in OF_ONE_NETWORK.items() if model != recipe.model]
+    strange = {name: f"with --model {recipe.model}" for names in others for name in names if name in chosen}
+    strange |= {"warmup": "without --decay"} if recipe.warmup and recipe.decay == (0,) else {}
+    strange |= {"context": "with --focusing none"} if "context" in chosen and recipe.focusing == "none" else {}
+    for name, hint in strange.items():
+        raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {hint}")
     if given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf":
         hint = "name the folder of a finished run, or another --preset to train from scratch"
         if not recipe.start_from:

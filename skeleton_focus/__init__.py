@@ -1,6 +1,13 @@
 """Composable PyTorch layers and losses for skeleton-based action recognition."""
 
-from .adjacency import hop_distance, multi_scale_adjacency, normalize_adjacency, spatial_partition, window_adjacency
+from .adjacency import (
+    directed_adjacency,
+    hop_distance,
+    multi_scale_adjacency,
+    normalize_adjacency,
+    spatial_partition,
+    window_adjacency,
+)
 from .attention import DilatedTemporalAttention, JointPartAttention, SpatialAttention, position_codes
 from .datasets import Batch, Clip, SkeletonDataset, Split, open_dataset
 from .focal_joints import (
@@ -18,6 +25,13 @@ from .focus import (
     mask_by_focus,
     min_max_normalize,
     resize_focus,
+)
+from .focus_diffusion import (
+    AttentiveDiffusion,
+    AttentiveFocus,
+    FocusDiffusionBlock,
+    LatentNode,
+    TemporalContext,
 )
 from .focus_metrics import focus_overlap
 from .formats import FormatError, read_nw_ucla
@@ -49,15 +63,19 @@ __all__ = [
     "NTU25",
     "NTU25_PYSKL",
     "OPENPOSE18",
+    "AttentiveDiffusion",
+    "AttentiveFocus",
     "Batch",
     "Clip",
     "DilatedTemporalAttention",
     "FeatureTap",
     "FocalJointSelection",
     "FocalJoints",
+    "FocusDiffusionBlock",
     "FormatError",
     "GraphConv",
     "JointPartAttention",
+    "LatentNode",
     "MultiScaleG3D",
     "MultiScaleGraphConv",
     "MultiScaleTemporalConv",
@@ -73,6 +91,7 @@ __all__ = [
     "SpatialAttention",
     "Split",
     "SyntheticActions",
+    "TemporalContext",
     "TemporalConv",
     "add_visibility",
     "adjacency_focus_loss",
@@ -82,6 +101,7 @@ __all__ = [
     "coherence_loss",
     "convolve_graph",
     "convolve_windows",
+    "directed_adjacency",
     "divergence_loss",
     "exploration_loss",
     "focus_overlap",

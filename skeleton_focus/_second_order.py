@@ -7,8 +7,8 @@ gradient in some thirty element-wise passes where six do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -19,11 +19,37 @@ from torch.overrides import TorchFunctionMode
 
 from .graph_conv import convolve_graph
 
+_RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+
+
+class _PlainRecurrence(TorchFunctionMode):
+    """While active, recurrent layers on a GPU run without cuDNN, whose gradient has no gradient."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in _RECURRENT:
+            with torch.backends.cudnn.flags(enabled=False):
+                return func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """While active, attention and recurrent layers run in kernels that PyTorch differentiates twice.
+
+    Example:
+        >>> with plain_kernels():
+        ...     y, _ = torch.nn.LSTM(3, 4)(torch.randn(5, 2, 3))
+    """
+    with sdpa_kernel(SDPBackend.MATH), _PlainRecurrence():
+        yield
+
 
 class SecondOrder(TorchFunctionMode):
     """While active, BatchNorm in training and the layer after a shifted map are differentiated the cheap way.
 
-    From the first shift on, attention runs in the kernel that can be differentiated twice.
+    From the first shift on, attention and recurrent layers run in :func:`plain_kernels`.
 
     Example:
         >>> x, conv = torch.randn(2, 3, 4, 5), torch.nn.Conv2d(3, 6, 1)
@@ -49,7 +75,8 @@ class SecondOrder(TorchFunctionMode):
         The gradient at the shift is the gradient at x summed over frames and joints. Where the layer that takes the sum
         is linear and treats every frame alike, the two are carried apart: the shift's part is one frame long.
         """
-        self._open.enter_context(sdpa_kernel(SDPBackend.MATH))  # PyTorch does not differentiate fused attention twice
+        if not self._shifted:
+            self._open.enter_context(plain_kernels())
         shift = x.new_zeros(*x.shape[:2], 1, 1).requires_grad_()
         self._shifted.append((x + shift, x, shift))
         return self._shifted[-1][0], shift

@@ -33,8 +33,9 @@ def hop_distance(layout: SkeletonLayout) -> Tensor:
 def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
     """Divide an adjacency by its degrees.
 
-    ``"symmetric"``: D^-1/2 A D^-1/2 with D the row sums; ``"column"``: A D^-1 with D the column sums, so that each
-    target joint takes an average. A joint of degree zero keeps zeros.
+    ``"symmetric"``: D_out^-1/2 A D_in^-1/2 with D_out the row sums (of sources) and D_in the column sums (of targets),
+    one and the same where A is symmetric; ``"column"``: A D_in^-1, so that each target joint takes an average. A joint
+    of degree zero keeps zeros.
 
     Shape:
         adjacency (..., V, V) -> (..., V, V).
@@ -45,12 +46,12 @@ def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
                 [0.5000, 0.5000]])
     """
     check_choice("normalize_adjacency", "how", how, ("symmetric", "column"))
+    tiny = torch.finfo(adjacency.dtype).tiny
+    into = adjacency.sum(-2, keepdim=True)
     if how == "column":
-        degree = adjacency.sum(-2, keepdim=True)
-        return torch.where(degree > 0, adjacency / degree.clamp(min=torch.finfo(adjacency.dtype).tiny), 0.0)
-    degree = adjacency.sum(-1)
-    scale = torch.where(degree > 0, degree.clamp(min=torch.finfo(adjacency.dtype).tiny) ** -0.5, 0.0)
-    return scale.unsqueeze(-1) * adjacency * scale.unsqueeze(-2)
+        return torch.where(into > 0, adjacency / into.clamp(min=tiny), 0.0)
+    scales = (torch.where(d > 0, d.clamp(min=tiny) ** -0.5, 0.0) for d in (adjacency.sum(-1, keepdim=True), into))
+    return next(scales) * adjacency * next(scales)
 
 
 def multi_scale_adjacency(layout: SkeletonLayout, num_scales: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -129,6 +130,48 @@ def spatial_partition(layout: SkeletonLayout, *, dtype: torch.dtype = torch.floa
         from_parent[parent, joint] = 1
     subsets = (torch.eye(size, dtype=dtype), from_parent, from_parent.T)
     return torch.stack([normalize_adjacency(subset, "column") for subset in subsets])
+
+
+def directed_adjacency(layout: SkeletonLayout, direction: str, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The subsets {root, closer} of BAGCN's focus graph, or {root, far} of its diffusion graph.
+
+    In the focus graph, ``"outward"``, bones lead from the centre outward: a joint takes from itself (root) and from the
+    joint next to it that is closer to the centre. The diffusion graph, ``"inward"``, is the reverse: it takes from
+    itself and from the joints next to it that are farther away. In a graph of one direction the third of the paper's
+    subsets {root, closer, far} is empty, so it is left out. A bone between two joints equally near the centre belongs
+    to the root subset of both graphs, as in ST-GCN. Each subset is divided by its degrees, D_out^-1/2 A D_in^-1/2.
+
+    Shape:
+        returns (K=2, V, V).
+
+    Args:
+        layout: the skeleton.
+        direction: ``"outward"`` (focus) or ``"inward"`` (diffusion).
+        dtype: floating type of the result.
+
+    Raises:
+        ValueError: another direction.
+
+    Example:
+        >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
+        >>> directed_adjacency(chain, "outward")[1]
+        tensor([[0., 1., 0.],
+                [0., 0., 1.],
+                [0., 0., 0.]])
+
+    Reference:
+        BAGCN (Gao et al., 2019, arXiv:1912.11521), section 3.1 and equations 1 and 3.
+    """
+    check_choice("directed_adjacency", "direction", direction, ("outward", "inward"))
+    outwards = torch.zeros(layout.num_joints, layout.num_joints, dtype=dtype)
+    root = torch.eye(layout.num_joints, dtype=dtype)
+    distance = layout.hops(layout.center)
+    for joint, parent in layout.bones:
+        if distance[joint] == distance[parent]:
+            root[joint, parent] = root[parent, joint] = 1
+        else:
+            outwards[parent, joint] = 1
+    return normalize_adjacency(torch.stack([root, outwards if direction == "outward" else outwards.T]))
 
 
 def _hops(layout: SkeletonLayout) -> NDArray[np.int64]:

@@ -105,9 +105,9 @@ def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: in
 
 
 class GraphConv(nn.Module):
-    r"""Graph convolution with K fixed adjacency subsets and, optionally, a learned correction.
+    r"""Graph convolution with K fixed adjacency subsets and, optionally, a learned weighting or correction of them.
 
-    .. math:: Y = \sum_{k=1}^{K} W_k X (A_k + R_k) + b
+    .. math:: Y = \sum_{k=1}^{K} W_k X (M_k \otimes A_k + R_k) + b
 
     Shape:
         x (N, C, T, V) -> (N, O, T, V).
@@ -117,6 +117,7 @@ class GraphConv(nn.Module):
         out_channels: O.
         adjacency: (K, V, V), from :mod:`skeleton_focus.adjacency` or your own; ``A[k, v, w]`` carries v to w.
         learn_adjacency: add the learned R_k, of the adjacency's shape and near zero at the start.
+        edge_importance: weight each edge by the learned M_k, ones at the start; where A is 0 no edge appears.
         bias: add b.
 
     Raises:
@@ -129,7 +130,8 @@ class GraphConv(nn.Module):
         torch.Size([2, 16, 8, 20])
 
     Reference:
-        ST-GCN (Yan et al., AAAI 2018), equation 10; the correction: MS-G3D (Liu et al., CVPR 2020), section 4.2.
+        ST-GCN (Yan et al., AAAI 2018), equation 10 and "learnable edge importance weighting"; the correction: MS-G3D
+        (Liu et al., CVPR 2020), section 4.2.
     """
 
     adjacency: Tensor
@@ -141,6 +143,7 @@ class GraphConv(nn.Module):
         adjacency: Tensor,
         *,
         learn_adjacency: bool = False,
+        edge_importance: bool = False,
         bias: bool = True,
     ) -> None:
         super().__init__()
@@ -149,6 +152,7 @@ class GraphConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(len(adjacency), out_channels, in_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.correction = nn.Parameter(torch.empty_like(self.adjacency)) if learn_adjacency else None
+        self.importance = nn.Parameter(torch.empty_like(self.adjacency)) if edge_importance else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -159,20 +163,23 @@ class GraphConv(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
         if self.correction is not None:
             nn.init.uniform_(self.correction, -1e-6, 1e-6)
+        if self.importance is not None:
+            nn.init.ones_(self.importance)
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape(type(self).__name__, "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
         return convolve_graph(x, self.weight, self.current_adjacency(x), self.bias)
 
     def current_adjacency(self, x: Tensor) -> Tensor:
-        """What x (N, C, T, V) is convolved over: A + R (K, V, V); a subclass may make it from x, (N, K, V, V)."""
-        return self.adjacency if self.correction is None else self.adjacency + self.correction
+        """What x (N, C, T, V) is convolved over: (K, V, V), or (N, K, V, V) where a subclass makes it from x."""
+        weighted = self.adjacency if self.importance is None else self.importance * self.adjacency
+        return weighted if self.correction is None else weighted + self.correction
 
     def extra_repr(self) -> str:
         subsets, out_channels, in_channels = self.weight.shape
         return (
             f"{in_channels}, {out_channels}, subsets={subsets}, joints={self.adjacency.shape[-1]}, "
-            f"learn_adjacency={self.correction is not None}"
+            f"learn_adjacency={self.correction is not None}, edge_importance={self.importance is not None}"
         )
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple, cast
 import torch
 from einops import reduce
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._checks import check_choice, check_shape, require
+from ._second_order import plain_kernels
 from .focus import (
     SCORES,
     FeatureTap,
@@ -123,9 +123,9 @@ class STFObjective(nn.Module):
         check_shape("STFObjective", "target", target, f"N={len(x)}")
         graph = torch.is_grad_enabled()
         with torch.set_grad_enabled(graph or self.loss.uses(*self.loss.weights)):
-            # Until the first batch has told whether there is a closed form, attention must be differentiable twice.
+            # Until the first batch has told whether there is a closed form, every layer must be differentiable twice.
             told = not graph or self.head is None or self.training in self._closed_form
-            with contextlib.nullcontext() if told else sdpa_kernel(SDPBackend.MATH):
+            with contextlib.nullcontext() if told else plain_kernels():
                 logits, tap = self._run(x, twice=self._below() if graph else None)
             maps, focus = self._maps(x, logits, tap, create_graph=graph)
             loss, terms = self.loss(logits, target, **maps)

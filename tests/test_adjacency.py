@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+import reference_focus_diffusion
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from skeleton_focus import (
     LAYOUTS,
     NTU25,
     SkeletonLayout,
+    directed_adjacency,
     hop_distance,
     multi_scale_adjacency,
     normalize_adjacency,
@@ -59,6 +61,24 @@ def test_partition_equals_the_slow_reference(data: st.DataObject, bones: Bones) 
     children = [(j, p) for j, p in enumerate(layout.parents) if j != p]
     expected = reference.spatial_partition(layout.num_joints, children)
     assert np.abs(spatial_partition(layout, dtype=torch.float64).numpy() - expected).max() < 1e-15
+
+
+@given(st.data(), graphs(), st.sampled_from(("outward", "inward")))
+def test_directed_equals_the_slow_reference(data: st.DataObject, bones: Bones, direction: str) -> None:
+    center = data.draw(st.integers(0, max(max(bone) for bone in bones)))
+    layout = SkeletonLayout.from_bones(bones, center=center)
+    expected = reference_focus_diffusion.directed_graph(layout.num_joints, bones, center, direction == "outward")
+    assert np.abs(directed_adjacency(layout, direction, dtype=torch.float64).numpy() - expected).max() < 1e-15
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS.values()), ids=lambda layout: layout.name)
+def test_the_diffusion_graph_is_the_focus_graph_reversed(layout: SkeletonLayout) -> None:
+    outward, inward = (directed_adjacency(layout, direction) for direction in ("outward", "inward"))
+    torch.testing.assert_close(outward, inward.transpose(1, 2))
+    assert set(outward[1].nonzero().flatten().tolist()) == set(range(layout.num_joints))
+    reach = torch.linalg.matrix_power((outward > 0).any(0).float(), layout.num_joints) > 0
+    assert reach[layout.center].all()  # along the bones from the centre to every joint
+    assert reach[:, layout.center].sum() == 1  # and none back
 
 
 @given(trees(5), st.integers(1, 4), st.integers(1, 5))
@@ -122,6 +142,9 @@ def test_normalize_by_hand() -> None:
     torch.testing.assert_close(normalize_adjacency(linked, "symmetric"), symmetric)
     column = torch.tensor([[0, 1, 1, 0], [0.5, 0, 0, 0], [0.5, 0, 0, 0], [0, 0, 0, 0]])
     assert torch.equal(normalize_adjacency(linked, "column"), column)
+    directed = torch.tensor([[0.0, 1, 1], [0, 0, 1], [0, 0, 0]])  # the joint where no edge starts takes all the same
+    expected = torch.tensor([[0, root, 0.5], [0, 0, root], [0, 0, 0]])
+    torch.testing.assert_close(normalize_adjacency(directed), expected)
     before = linked.clone()
     both = normalize_adjacency(torch.stack([linked, torch.eye(4)]), "column")
     assert torch.equal(both, torch.stack([column, torch.eye(4)])) and torch.equal(linked, before)
@@ -141,6 +164,8 @@ def test_errors() -> None:
         window_adjacency(NTU25, 0, 2)
     with pytest.raises(ValueError, match=r"^normalize_adjacency: expected how to be one of .*'column', got 'row'$"):
         normalize_adjacency(torch.eye(2), "row")
+    with pytest.raises(ValueError, match=r"^directed_adjacency: expected direction to be one of .*, got 'focus'$"):
+        directed_adjacency(NTU25, "focus")
 
 
 def test_the_window_error_names_its_own_function() -> None:

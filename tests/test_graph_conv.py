@@ -76,6 +76,20 @@ def test_module_equals_function(channels: int, outputs: int) -> None:
     assert torch.equal(plain(x), convolve_graph(x, plain.weight, adjacency))
 
 
+def test_edge_importance_weights_the_edges_and_adds_none() -> None:
+    x, _, adjacency, _ = problem(3, 4, per_sample=False)
+    adjacency[:, 0] = 0  # nothing comes from joint 0
+    conv = GraphConv(3, 4, adjacency, edge_importance=True, learn_adjacency=True).double()
+    assert torch.equal(conv.importance, torch.ones_like(adjacency))
+    with torch.no_grad():
+        conv.importance.normal_()
+        conv.correction.normal_()
+    expected = convolve_graph(x, conv.weight, conv.importance * adjacency + conv.correction, conv.bias)
+    assert torch.equal(conv(x), expected)
+    conv(x).square().sum().backward()
+    assert torch.equal(conv.importance.grad != 0, adjacency != 0)
+
+
 def test_multi_scale_is_conv_norm_relu() -> None:
     torch.manual_seed(0)
     x, layer = torch.randn(2, 3, 4, 20), MultiScaleGraphConv(3, 6, A)
@@ -250,5 +264,6 @@ def test_forward_changes_nothing() -> None:
 
 
 def test_repr_shows_the_sizes() -> None:
-    assert repr(GraphConv(3, 8, A)) == "GraphConv(3, 8, subsets=3, joints=20, learn_adjacency=False)"
-    assert "GraphConv(3, 8, subsets=3, joints=20, learn_adjacency=True)" in repr(MultiScaleGraphConv(3, 8, A))
+    learned = "learn_adjacency=False, edge_importance=False"
+    assert repr(GraphConv(3, 8, A)) == f"GraphConv(3, 8, subsets=3, joints=20, {learned})"
+    assert "subsets=3, joints=20, learn_adjacency=True, edge_importance=False)" in repr(MultiScaleGraphConv(3, 8, A))

@@ -209,7 +209,8 @@ def test_copies_give_the_same_output() -> None:
 
 def test_repr_and_buffer() -> None:
     layer = STFGraphConv(3, 4, A, bins=5)
-    assert repr(layer).startswith("STFGraphConv(\n  3, 4, subsets=3, joints=20, learn_adjacency=False\n")
+    learned = "learn_adjacency=False, edge_importance=False"
+    assert repr(layer).startswith(f"STFGraphConv(\n  3, 4, subsets=3, joints=20, {learned}\n")
     assert "(generator): STFAdjacency(\n    subsets=3, joints=20, bins=5\n" in repr(layer)
     assert "adjacency" in dict(layer.named_buffers()) and "adjacency" not in dict(layer.named_parameters())
     assert STFGraphConv(3, 4, A, bias=False).bias is None

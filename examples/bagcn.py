@@ -1,0 +1,97 @@
+"""BAGCN (Gao et al., 2019): nine blocks of focus, context and diffusion. One file to copy.
+
+from bagcn import BAGCN
+logits = BAGCN(num_classes=60, layout=NTU25)(x)           # x (N, C, T, V, M)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skeleton_focus import FocusDiffusionBlock, SkeletonLayout, TemporalConv, directed_adjacency
+
+
+class BAGCNBlock(nn.Module):
+    """Out over the bones, focus, context, diffusion and back; then over time; a residual."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, layout: SkeletonLayout, *, stride: int = 1, focus: str, context: str
+    ) -> None:
+        super().__init__()
+        graphs = [directed_adjacency(layout, direction) for direction in ("outward", "inward")]
+        self.spatial = FocusDiffusionBlock(in_channels, out_channels, *graphs, focus=focus, context=context)
+        self.temporal = TemporalConv(out_channels, out_channels, stride=stride)
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels or stride != 1:
+            self.shortcut = TemporalConv(in_channels, out_channels, kernel_size=1, stride=stride)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        y = keep(self.spatial(x, lengths), lengths)
+        return F.relu(self.temporal(y) + self.shortcut(x))  # (N, O, T / stride, V)
+
+
+class BAGCN(nn.Module):
+    """The network of the paper: ``layers=["block8", "block9"], head="fc"`` for STFObjective.
+
+    ``focus`` and ``context`` are the rows of tables 3 and 4. Of clips that are padded at their end, ``lengths`` (N,)
+    gives the true number of frames; the others are not read.
+
+    Shape: x (N, C, T, V, M) -> logits (N, num_classes).
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        layout: SkeletonLayout,
+        *,
+        in_channels: int = 6,
+        widths: Sequence[int] = (64, 64, 64, 128, 128, 128, 256, 256, 256),
+        strides: Sequence[int] = (1, 1, 1, 2, 1, 1, 2, 1, 1),
+        focus: str = "attention",
+        context: str = "bidirectional",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(strides):
+            raise ValueError(f"BAGCN: expected as many widths as strides, got {len(widths)} and {len(strides)}")
+        self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
+        for i, (before, width) in enumerate(zip([in_channels, *widths[:-1]], widths, strict=True)):
+            block = BAGCNBlock(before, width, layout, stride=strides[i], focus=focus, context=context)
+            setattr(self, f"block{i + 1}", block)
+        self.strides = tuple(strides)
+        self.dropout, self.fc = nn.Dropout(dropout), nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        n, c, t, v, m = x.shape
+        x = self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t)
+        if lengths is not None:
+            lengths = lengths.repeat_interleave(m)
+        x = keep(x.transpose(2, 3), lengths)  # (N*M, C, T, V)
+        for i, stride in enumerate(self.strides, start=1):
+            x = getattr(self, f"block{i}")(x, lengths)
+            lengths = None if lengths is None else -(-lengths // stride)
+            x = keep(x, lengths)
+        pooled = x.mean(3).sum(2)  # over joints
+        pooled = pooled / x.shape[2] if lengths is None else pooled / lengths[:, None]  # over frames
+        return self.fc(self.dropout(pooled.view(n, m, -1).mean(1)))  # over persons
+
+
+def keep(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """x (N, C, T, V) with zeros beyond each clip's length."""
+    if lengths is None:
+        return x
+    return x * (torch.arange(x.shape[2], device=x.device) < lengths[:, None])[:, None, :, None]
+
+
+if __name__ == "__main__":
+    from skeleton_focus import NTU25
+
+    model = BAGCN(60, NTU25)
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, logits",
+        tuple(model(torch.randn(2, 6, 32, 25, 2)).shape),
+    )
