@@ -58,17 +58,23 @@ class BAGCN(nn.Module):
         super().__init__()
         if len(widths) != len(strides):
             raise ValueError(f"BAGCN: expected as many widths as strides, got {len(widths)} and {len(strides)}")
+        self.in_channels, self.strides = in_channels, tuple(strides)
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
         for i, (before, width) in enumerate(zip([in_channels, *widths[:-1]], widths, strict=True)):
             block = BAGCNBlock(before, width, layout, stride=strides[i], focus=focus, context=context)
             setattr(self, f"block{i + 1}", block)
-        self.strides = tuple(strides)
         self.dropout, self.fc = nn.Dropout(dropout), nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        expected = (self.in_channels, self.norm.num_features // self.in_channels)
+        if x.dim() != 5 or (x.shape[1], x.shape[3]) != expected:
+            channels, joints = expected
+            raise ValueError(f"BAGCN: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}")
         n, c, t, v, m = x.shape
         x = self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t)
         if lengths is not None:
+            if lengths.shape != (n,) or lengths.min() < 1 or lengths.max() > t:
+                raise ValueError(f"BAGCN: expected lengths (N={n}) in 1..{t}, got {lengths.tolist()}")
             lengths = lengths.repeat_interleave(m)
         x = keep(x.transpose(2, 3), lengths)  # (N*M, C, T, V)
         for i, stride in enumerate(self.strides, start=1):

@@ -6,31 +6,41 @@
 
 Writes focus.png (film strip), top_two.png (the same frames for the two most probable classes, and for the other run),
 map.png (joint x frame) and focus.gif into --out, by default the run's own folder; of FG-STFormer also joints.png: the
-joints it selects of the person with most focus, and the parts they attend to.
+joints it selects of the person with most focus, and the parts they attend to; of BAGCN latent.png: the joints of that
+person that its last block joins to the latent node.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from bagcn import BAGCN
 from fg_stformer import FGSTFormer
 from recipe import Recipe, prepare
 from torch import Tensor
 from train import load_data, load_run, run
 
-from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, STFObjective, resample_frames, resize_focus
+from skeleton_focus import (
+    Batch,
+    FeatureTap,
+    LatentNode,
+    SkeletonDataset,
+    SkeletonLayout,
+    STFObjective,
+    resample_frames,
+    resize_focus,
+)
 from skeleton_focus.plot import (
     animate_focus,
     plot_film_strip,
     plot_focus_comparison,
     plot_focus_map,
-    plot_joint_attention,
 )
+from skeleton_focus.plot_attention import plot_joint_attention, plot_latent_edges
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,9 +100,22 @@ def draw_joint_attention(network: FGSTFormer, inputs: Tensor, batch: Batch, pers
         handle.remove()
     _, joints, scores = (part[person] for part in seen["kept"])  # the clip's bodies are its rows
     to_parts = seen["maps"][0][person].mean(0)  # (H, T', K, P) -> (T', K, P)
-    step = math.prod(block[1].stride for block in network.stage1)  # stage 2 sees every step-th frame
-    held = (part.repeat_interleave(step, 0)[: inputs.shape[2]] for part in (joints, scores, to_parts))
+    held = (hold(part, inputs.shape[2]) for part in (joints, scores, to_parts))
     return plot_joint_attention(to_draw(batch, inputs.shape[2])[0][..., person], *held, **options)
+
+
+def draw_latent_edges(network: BAGCN, inputs: Tensor, batch: Batch, person: int, **options: Any) -> Figure:
+    """The joints of a person, by their weight in the latent node of the last block."""
+    name = f"block{len(network.strides)}.spatial.focus"
+    with torch.no_grad(), FeatureTap(network, [name]) as tap:
+        network(inputs)
+    t, weights = inputs.shape[2], cast(LatentNode, tap.output(name)).weights[person]
+    return plot_latent_edges(to_draw(batch, t)[0][..., person], hold(weights, t), **options)
+
+
+def hold(x: Tensor, frames: int) -> Tensor:
+    """Each of the frames that a network strides over, held until the next: x (T', ...) -> (frames, ...)."""
+    return x.repeat_interleave(-(-frames // len(x)), 0)[:frames]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -154,16 +177,20 @@ def main(arguments: list[str] | None = None) -> None:
     plot_focus_map(focus, layout, truth=known, title=names[chosen]).savefig(out / "map.png")
     animate_focus(x, focus, layout, out / "focus.gif", title=names[chosen], truth=known)
     written = ["focus.png", "top_two.png", "map.png", "focus.gif"]
-    network = objective.model
+    network, person = objective.model, int(focus.sum((1, 2)).argmax())  # of those present
+    title = names[chosen] + (f", person {person + 1}" if len(focus) > 1 else "")
+    of_person = (inputs, batch, int(present.nonzero()[person]))
+    options = {"layout": layout, "frames": min(given.frames, 4), "title": title}
     if isinstance(network, FGSTFormer) and network.select is not None and network.stage2[0].cross is not None:
-        person = int(focus.sum((1, 2)).argmax())  # of those present
-        title = names[chosen] + (f", person {person + 1}" if len(focus) > 1 else "")
-        options = {"layout": layout, "frames": min(given.frames, 4), "title": title}
-        figure = draw_joint_attention(network, inputs, batch, int(present.nonzero()[person]), **options)
-        figure.savefig(out / "joints.png")
+        draw_joint_attention(network, *of_person, **options).savefig(out / "joints.png")
         written.append("joints.png")
     elif isinstance(network, FGSTFormer):
         print("no joints.png: this network selects no joints, or has no attention between joints and parts")
+    elif isinstance(network, BAGCN) and recipe.focusing == "attention":
+        draw_latent_edges(network, *of_person, **options).savefig(out / "latent.png")
+        written.append("latent.png")
+    elif isinstance(network, BAGCN):
+        print("no latent.png: without attention each joint counts alike")
     print("written:", ", ".join(str(out / name) for name in written))
 
 

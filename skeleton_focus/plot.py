@@ -1,4 +1,4 @@
-"""Pictures of the focus on the body: film strips, comparisons, joint x frame maps, GIFs; focal joints and parts.
+"""Pictures of the focus on the body: film strips, comparisons, joint x frame maps, GIFs.
 
 Needs matplotlib, which ``pip install 'skeleton_focus[examples]'`` brings. No figure is registered with pyplot: nothing
 to close, no window; ``figure.savefig("focus.png")`` saves one. Absent persons and missing joints, those at exactly 0 in
@@ -9,26 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from ._checks import check_shape, message, require
+from ._checks import require
+from ._figure import BAR, BONE, INK, MUTED, PANEL, SIDE, TRUTH, WIDTH, Values, array, bare, inches, load_matplotlib
 from .layouts import SkeletonLayout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Array: TypeAlias = NDArray[Any]
-Values: TypeAlias = Tensor | Array
-Box: TypeAlias = tuple[float, float, float, float]
-
-_INK, _MUTED, _BONE, _TRUTH, _PANEL = "#24292f", "#6e7781", "#b0b8c1", "#0072b2", "#f3f5f7"
-_WIDTH, _SIDE, _BAR = 9.0, 0.1, 0.66  # inches: a figure, its left margin, its colour bar with labels
 
 
 def plot_skeleton(
@@ -56,25 +47,25 @@ def plot_skeleton(
         >>> from matplotlib.figure import Figure
         >>> from skeleton_focus.layouts import KINECT20
         >>> ax = Figure().add_subplot()
-        >>> plot_skeleton(ax, torch.rand(20, 3), KINECT20, focus=torch.rand(20))
+        >>> plot_skeleton(ax, np.random.rand(20, 3), KINECT20, focus=np.random.rand(20))
         >>> len(ax.collections[0].get_paths())  # bones
         19
     """
-    (mpl, colours), who, v = _matplotlib(), "plot_skeleton", layout.num_joints
+    (mpl, colours), who, v = load_matplotlib(), "plot_skeleton", layout.num_joints
     lines = mpl.collections.LineCollection
-    body = _array(who, "joints", joints, f"V={v}, C")
+    body = array(who, "joints", joints, f"V={v}, C")
     require(body.shape[1] >= 2, who, "joints (V, C) with C of at least 2", body.shape)
-    heat = np.zeros(v) if focus is None else _array(who, "focus", focus, f"V={v}")
+    heat = np.zeros(v) if focus is None else array(who, "focus", focus, f"V={v}")
     seen = (body != 0).any(1)
     at, bones = body[:, :2], [list(bone) for bone in layout.bones if seen[list(bone)].all()]
-    ax.add_collection(lines(at[bones], colors=_BONE, linewidths=0.3 * size, capstyle="round", zorder=2))
+    ax.add_collection(lines(at[bones], colors=BONE, linewidths=0.3 * size, capstyle="round", zorder=2))
     order = np.flatnonzero(seen)[np.argsort(heat[seen], kind="stable")]  # the joints that matter lie on top
     ax.scatter(at[order, 0], at[order, 1], s=(size * (0.38 + 0.62 * heat[order])) ** 2, c=heat[order], vmin=0, vmax=1,
                cmap=colours, linewidths=(0.09 * size * heat[order]).tolist(), edgecolors="white", zorder=3)  # fmt: skip
     if truth is not None:  # wide lines, and narrower white ones on top: what shows is the outline of their union
-        true = (_array(who, "truth", truth, f"V={v}") > 0) & seen
+        true = (array(who, "truth", truth, f"V={v}") > 0) & seen
         limbs = at[[bone for bone in bones if true[bone].all()] + [[j, j] for j in np.flatnonzero(true)]]
-        for wide, colour, above in ((1.5 * size + 2.4, _TRUTH, 1.0), (1.5 * size, "white", 1.1)):
+        for wide, colour, above in ((1.5 * size + 2.4, TRUTH, 1.0), (1.5 * size, "white", 1.1)):
             ax.add_collection(lines(limbs, colors=colour, linewidths=wide, capstyle="round", zorder=above))
     ax.set_aspect("equal")
 
@@ -103,7 +94,7 @@ def plot_film_strip(
 
     Example:
         >>> from skeleton_focus.layouts import KINECT20
-        >>> figure = plot_film_strip(torch.rand(3, 16, 20, 2), torch.rand(2, 16, 20), KINECT20, frames=4)
+        >>> figure = plot_film_strip(np.random.rand(3, 16, 20, 2), np.random.rand(2, 16, 20), KINECT20, frames=4)
         >>> len(figure.axes)  # frames, band, colour bar
         6
 
@@ -123,8 +114,8 @@ def plot_focus_comparison(
 
     Example:
         >>> from skeleton_focus.layouts import KINECT20
-        >>> rows = {"touch head": torch.rand(1, 16, 20), "touch neck": torch.rand(1, 16, 20)}
-        >>> len(plot_focus_comparison(torch.rand(3, 16, 20, 1), rows, KINECT20, frames=4).axes)
+        >>> rows = {"touch head": np.random.rand(1, 16, 20), "touch neck": np.random.rand(1, 16, 20)}
+        >>> len(plot_focus_comparison(np.random.rand(3, 16, 20, 1), rows, KINECT20, frames=4).axes)
         11
     """
     require(len(focuses) > 0, "plot_focus_comparison", "at least one focus", "none")
@@ -140,130 +131,40 @@ def plot_focus_map(
 
     Example:
         >>> from skeleton_focus.layouts import KINECT20
-        >>> len(plot_focus_map(torch.rand(2, 16, 20), KINECT20).axes)  # persons, colour bar
+        >>> len(plot_focus_map(np.random.rand(2, 16, 20), KINECT20).axes)  # persons, colour bar
         3
     """
-    (mpl, colours), who, v = _matplotlib(), "plot_focus_map", layout.num_joints
-    heat = _array(who, "focus", focus, f"M, T, V={v}")
+    (mpl, colours), who, v = load_matplotlib(), "plot_focus_map", layout.num_joints
+    heat = array(who, "focus", focus, f"M, T, V={v}")
     m, t, _ = heat.shape
-    true = None if truth is None else _array(who, "truth", truth, f"M={m}, T={t}, V={v}") > 0
+    true = None if truth is None else array(who, "truth", truth, f"M={m}, T={t}, V={v}") > 0
     groups: dict[str, list[int]] = {}
     for part, members in {**layout.parts, "other": range(v)}.items():
         groups[part] = [j for j in members if j not in sum(groups.values(), [])]
     order, tall = sum(groups.values(), []), 0.165 * v
-    figure: Figure = mpl.figure.Figure((_WIDTH, m * (tall + 0.55)), dpi=200)
+    figure: Figure = mpl.figure.Figure((WIDTH, m * (tall + 0.55)), dpi=200)
     for person in range(m):
         bottom = (m - 1 - person) * (tall + 0.55) + 0.22
-        ax = figure.add_axes(_inches(figure, 1.35, bottom, _WIDTH - _BAR - 2.5, tall))
+        ax = figure.add_axes(inches(figure, 1.35, bottom, WIDTH - BAR - 2.5, tall))
         ax.imshow(heat[person][:, order].T, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         ax.set_yticks(range(v), [layout.joints[j].replace("_", " ") for j in order])
-        ax.text(-1, v - 0.15, "frame", ha="right", va="top", fontsize=8, color=_MUTED)
-        _bare(ax)
+        ax.text(-1, v - 0.15, "frame", ha="right", va="top", fontsize=8, color=MUTED)
+        bare(ax)
         start = 0
         for part, group in groups.items():
             if group:
                 ax.axhline(start - 0.5, color="white", linewidth=3)
-                ax.text(t, start + len(group) / 2 - 0.5, part.replace("_", " "), va="center", fontsize=8, color=_MUTED)
+                ax.text(t, start + len(group) / 2 - 0.5, part.replace("_", " "), va="center", fontsize=8, color=MUTED)
             start += len(group)
         if true is not None:  # nine cells for each, so that the outline has square corners; white to show it on dark
             fine, edge = np.pad(true[person][:, order].T.repeat(9, 0).repeat(9, 1), 1).astype(float), 0.5 + 1 / 9
-            for wide, colour in ((3.5, "white"), (1.5, _TRUTH)):
+            for wide, colour in ((3.5, "white"), (1.5, TRUTH)):
                 ax.contour(
                     fine, [0.5], colors=colour, linewidths=wide, extent=(-edge, t + edge - 1, -edge, v + edge - 1)
                 )
         names = ([title] if title else []) + ([f"person {person + 1}"] if m > 1 else [])
-        figure.text(*_inches(figure, _SIDE, bottom + tall + 0.12)[:2], ", ".join(names), fontsize=11, color=_INK)
+        figure.text(*inches(figure, SIDE, bottom + tall + 0.12)[:2], ", ".join(names), fontsize=11, color=INK)
     _legend(figure, min(2.0, tall), true is not None)
-    return figure
-
-
-def plot_joint_attention(
-    x: Values, joints: Values, scores: Values, attention: Values, layout: SkeletonLayout, *, frames: int = 4,
-    lines: int = 12, title: str | None = None, invert_y: bool = False,
-) -> Figure:  # fmt: skip
-    """Evenly spaced frames of one body: its focal joints, darker the higher they score, and the parts they attend to.
-
-    A part is a square at the mean of its joints. The lines are the strongest pairs of a joint and a part in that frame.
-
-    Shape:
-        x (C, T, V), joints (T, K), scores (T, V), attention (T, K, P), P as many as ``layout.parts``.
-
-    Args:
-        x: positions, C of at least 2.
-        joints: the joint in each slot, as :class:`~skeleton_focus.FocalJointSelection` gives them.
-        scores: of all joints, likewise.
-        attention: of slots to parts, the mean over the heads of :meth:`~skeleton_focus.JointPartAttention.maps`.
-        layout: the skeleton.
-        frames: how many to draw, 1..T.
-        lines: pairs to draw in each frame, at most.
-        title: stands above.
-        invert_y: for image coordinates, whose y grows downwards.
-
-    Raises:
-        ImportError: matplotlib is missing.
-        ValueError: shapes that do not fit, joints out of range, an attention below 0, too many or too few frames, or
-            lines below 0.
-
-    Example:
-        >>> from skeleton_focus.layouts import KINECT20
-        >>> joints, attention = torch.arange(15).expand(16, 15), torch.rand(16, 15, 10)
-        >>> figure = plot_joint_attention(torch.rand(3, 16, 20), joints, torch.rand(16, 20), attention, KINECT20)
-        >>> len(figure.axes)
-        4
-
-    Reference:
-        FG-STFormer (Gao et al., ACCV 2022), figure 5.
-    """
-    (mpl, _), who, v, p = _matplotlib(), "plot_joint_attention", layout.num_joints, len(layout.parts)
-    clip = _array(who, "x", x, f"C, T, V={v}")
-    c, t, _ = clip.shape
-    which = _array(who, "joints", joints, f"T={t}, K").astype(int)
-    k = which.shape[1]
-    score = _array(who, "scores", scores, f"T={t}, V={v}")
-    weight = _array(who, "attention", attention, f"T={t}, K={k}, P={p}")
-    require(c >= 2 and bool(clip.any()), who, "x (C, T, V) with C of at least 2, and a clip with joints", clip.shape)
-    first, last = which.min(initial=0), which.max(initial=0)
-    require(first >= 0 and last < v, who, f"joints in 0..{v - 1}", f"{first} to {last}")
-    require(weight.min(initial=0) >= 0, who, "an attention of at least 0", f"{weight.min(initial=0):.3g}")
-    require(1 <= frames <= t and lines >= 0, who, f"frames in 1..{t} and lines of at least 0", (frames, lines))
-    clip = clip * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None]
-    seen = clip[:2].transpose(1, 2, 0)[(clip != 0).any(0)]  # (joints seen, 2)
-    middle, half = (seen.max(0) + seen.min(0)) / 2, 0.56 * np.ptp(seen, axis=0) + 1e-6
-    wide = (_WIDTH - 2 * _SIDE) / frames
-    tall = float(np.clip(wide * half[1] / half[0], 1.2, 3.6))
-    figure: Figure = mpl.figure.Figure((_WIDTH, tall + 0.75), dpi=200)
-    kept = np.take_along_axis(score, which, 1)
-    low, span = kept.min(1, keepdims=True), np.ptp(kept, axis=1, keepdims=True)
-    # Of each frame's focal joints among each other.
-    shade = np.minimum(0.3 + 0.7 * (kept - low) / np.maximum(span, 1e-12), 1)
-    reach = np.array([wide - 0.06, tall]) * max(half / (wide - 0.06, tall))
-    for column, frame in enumerate(np.linspace(0, t - 1, frames).round().astype(int)):
-        ax = figure.add_axes(_inches(figure, _SIDE + column * wide, 0.35, wide - 0.06, tall))
-        heat = np.zeros(v)
-        heat[which[frame]] = shade[frame]
-        plot_skeleton(ax, clip[:, frame].T, layout, focus=heat, size=min(max(4 * tall, 6), 13))
-        at, there = clip[:2, frame].T, (clip[:, frame] != 0).any(0)  # (V, 2), (V,)
-        members = [[j for j in part if there[j]] for part in layout.parts.values()]
-        middles = [at[part].mean(0) if part else None for part in members]
-        strongest = np.argsort(-weight[frame], axis=None, kind="stable")[:lines]
-        for slot, part in zip(*np.unravel_index(strongest, (k, p)), strict=True):
-            joint, square, strength = (
-                which[frame, slot],
-                middles[part],
-                weight[frame, slot, part] / max(weight.max(), 1e-12),
-            )
-            if there[joint] and square is not None:
-                ax.plot(*np.stack([at[joint], square]).T, color=_TRUTH, alpha=strength, linewidth=1.4, zorder=2.5)
-        squares = np.array([square for square in middles if square is not None]).reshape(-1, 2)
-        ax.scatter(squares[:, 0], squares[:, 1], marker="s", s=26, facecolors="white", edgecolors=_TRUTH,
-                   linewidths=1.2, zorder=4)  # fmt: skip
-        (left, base), (right, top) = middle - reach, middle + reach
-        ax.set(xlim=(left, right), ylim=(base, top), xticks=[], yticks=[], facecolor=_PANEL)
-        ax.set_xlabel(f"frame {frame}", fontsize=8, color=_MUTED, labelpad=2)
-        _bare(ax)
-    figure.text(*_inches(figure, _SIDE, tall + 0.45)[:2], title or "", fontsize=11, color=_INK)
-    told = "dots: focal joints, darker the higher they score in that frame; squares: parts; lines: strongest attention"
-    figure.text(*_inches(figure, _SIDE, 0.06)[:2], told, fontsize=8, color=_MUTED)
     return figure
 
 
@@ -277,12 +178,12 @@ def animate_focus(
 
     Example:
         >>> from skeleton_focus.layouts import KINECT20
-        >>> animate_focus(torch.rand(3, 2, 20, 1), torch.rand(1, 2, 20), KINECT20, "focus.mp4")
+        >>> animate_focus(np.random.rand(3, 2, 20, 1), np.random.rand(1, 2, 20), KINECT20, "focus.mp4")
         Traceback (most recent call last):
             ...
         ValueError: animate_focus: expected a path that ends in .gif, got focus.mp4
     """
-    (mpl, _), who, path = _matplotlib(), "animate_focus", Path(path)
+    (mpl, _), who, path = load_matplotlib(), "animate_focus", Path(path)
     require(path.suffix.lower() == ".gif", who, "a path that ends in .gif", path)
     require(0 < fps <= 50, who, "fps above 0 and at most 50", fps)
     figure, writer = mpl.figure.Figure((4.4, 4.0)), mpl.animation.PillowWriter(fps=fps)
@@ -299,11 +200,11 @@ def _strips(
     truth: Values | None, invert_y: bool, figure: Figure | None = None,
 ) -> Figure:  # fmt: skip
     """A row of frames and a band for each focus; on a new figure of the height they need, or on the one given."""
-    (mpl, colours), clip = _matplotlib(), _array(who, "x", x, f"C, T, V={layout.num_joints}, M")
+    (mpl, colours), clip = load_matplotlib(), array(who, "x", x, f"C, T, V={layout.num_joints}, M")
     c, t, v, m = clip.shape
     require(c >= 2, who, "x (C, T, V, M) with C of at least 2", clip.shape)
-    heats = {title: _array(who, "focus", focus, f"M={m}, T={t}, V={v}") for title, focus in focuses.items()}
-    true = None if truth is None else _array(who, "truth", truth, f"M={m}, T={t}, V={v}")
+    heats = {title: array(who, "focus", focus, f"M={m}, T={t}, V={v}") for title, focus in focuses.items()}
+    true = None if truth is None else array(who, "truth", truth, f"M={m}, T={t}, V={v}")
     clip = clip * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None, None]
     seen = clip[:2].transpose(1, 2, 3, 0)[(clip != 0).any(0)]  # (joints seen, 2)
     require(len(seen) > 0, who, "a clip with joints", "zeros alone")
@@ -311,81 +212,46 @@ def _strips(
     shown = np.linspace(0, t - 1, frames).round().astype(int).tolist() if isinstance(frames, int) else frames
     middle, half = (seen.max(0) + seen.min(0)) / 2, np.ptp(seen, axis=0) / 2
     half += 0.12 * half.max() + 1e-6
-    wide = ((_WIDTH if figure is None else figure.get_figwidth()) - _SIDE - _BAR) / len(shown)
+    wide = ((WIDTH if figure is None else figure.get_figwidth()) - SIDE - BAR) / len(shown)
     if figure is None:
         tall = float(np.clip(wide * half[1] / half[0], 1.2, 3.0))
-        figure = mpl.figure.Figure((_WIDTH, len(heats) * (tall + 0.42) + 0.2), dpi=200)
+        figure = mpl.figure.Figure((WIDTH, len(heats) * (tall + 0.42) + 0.2), dpi=200)
     figure.clear()
     row, gap = (figure.get_figheight() - 0.2) / len(heats), min(0.06, 0.1 * wide)
     tall = row - 0.42
     reach = np.array([wide - gap, tall]) * max(half / (wide - gap, tall))
     for number, (title, heat) in enumerate(heats.items()):
         last, bottom = number == len(heats) - 1, 0.32 + (len(heats) - 1 - number) * row
-        figure.text(*_inches(figure, _SIDE, bottom + tall + 0.1)[:2], title, fontsize=11, color=_INK)
+        figure.text(*inches(figure, SIDE, bottom + tall + 0.1)[:2], title, fontsize=11, color=INK)
         for i, frame in enumerate(shown):
-            ax = figure.add_axes(_inches(figure, _SIDE + i * wide, bottom, wide - gap, tall))
+            ax = figure.add_axes(inches(figure, SIDE + i * wide, bottom, wide - gap, tall))
             for person in np.flatnonzero(clip.any((0, 1, 2))):
                 mark, body = None if true is None else true[person, frame], clip[:, frame, :, person].T
                 plot_skeleton(ax, body, layout, focus=heat[person, frame], truth=mark, size=min(max(4 * tall, 5), 12))
             (left, base), (right, top) = middle - reach, middle + reach
-            ax.set(xlim=(left, right), ylim=(base, top), xticks=[], yticks=[], facecolor=_PANEL)
-            _bare(ax)
+            ax.set(xlim=(left, right), ylim=(base, top), xticks=[], yticks=[], facecolor=PANEL)
+            bare(ax)
         # As wide as puts each tick under its frame.
         inset = (wide - wide / (t - 1) * (len(shown) - 1)) / 2 if len(shown) > 1 else 0.1
-        band = figure.add_axes(_inches(figure, _SIDE + inset, bottom - 0.11, wide * len(shown) - 2 * inset, 0.08))
+        band = figure.add_axes(inches(figure, SIDE + inset, bottom - 0.11, wide * len(shown) - 2 * inset, 0.08))
         band.imshow(heat.max((0, 2))[None], cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         band.set_xticks(shown, [f"frame {shown[0]}", *map(str, shown[1:])] if last else [""] * len(shown))
         band.set_yticks([])
-        _bare(band)
+        bare(band)
     _legend(figure, tall, true is not None)
     return figure
 
 
 def _legend(figure: Figure, tall: float, truth: bool) -> None:
     """The colour bar, ``tall`` inches, in the upper right corner, and above it what the outline means."""
-    (mpl, colours), (width, height) = _matplotlib(), figure.get_size_inches()
-    ax = figure.add_axes(_inches(figure, width - 0.5, height - 0.3 - tall, 0.1, tall))
+    (mpl, colours), (width, height) = load_matplotlib(), figure.get_size_inches()
+    ax = figure.add_axes(inches(figure, width - 0.5, height - 0.3 - tall, 0.1, tall))
     bar = figure.colorbar(mpl.cm.ScalarMappable(cmap=colours), cax=ax, ticks=[0, 0.5, 1])
     ax.set_yticklabels(["0", "focus", "1"])
-    _bare(ax)
+    bare(ax)
     bar.outline.set_visible(False)
     if truth:
-        ring = mpl.lines.Line2D([], [], color="white", marker="o", markersize=8, markeredgecolor=_TRUTH)
-        corner = _inches(figure, width - 0.05, height - 0.02)[:2]
+        ring = mpl.lines.Line2D([], [], color="white", marker="o", markersize=8, markeredgecolor=TRUTH)
+        corner = inches(figure, width - 0.05, height - 0.02)[:2]
         figure.legend([ring], ["truth"], loc="upper right", bbox_to_anchor=corner, frameon=False, fontsize=9,
-                      labelcolor=_INK, borderpad=0.2, handletextpad=0)  # fmt: skip
-
-
-def _inches(figure: Figure, left: float, bottom: float, width: float = 0.0, height: float = 0.0) -> Box:
-    """A place on a figure, from inches to the shares of it that matplotlib wants."""
-    across, up = figure.get_size_inches()
-    return left / across, bottom / up, width / across, height / up
-
-
-def _bare(ax: Axes) -> None:
-    """No frame; small grey tick labels."""
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0, labelsize=8, labelcolor=_MUTED)
-
-
-def _matplotlib() -> tuple[Any, Any]:
-    """The library, and light grey to magma's dark purple: lightness falls with the focus, as grey prints need."""
-    try:
-        import matplotlib
-        import matplotlib.animation
-        import matplotlib.figure
-    except ImportError as error:
-        raise ImportError(message("plot", "matplotlib", "none", "pip install 'skeleton_focus[examples]'")) from error
-    shades = ["#d3d8df", "#dfdbdb", *matplotlib.colormaps["magma"](np.linspace(0.84, 0.2, 10))]
-    return matplotlib, matplotlib.colors.LinearSegmentedColormap.from_list("focus", shades)
-
-
-def _array(who: str, name: str, values: Values, axes: str) -> Array:
-    """Checked, and as float64; a focus is in [0, 1]."""
-    array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.array(values, np.float64)
-    check_shape(who, name, torch.from_numpy(array), axes)
-    require(bool(np.isfinite(array).all()), who, f"{name} to be finite", "NaN or infinity")
-    low, high = array.min(initial=0), array.max(initial=0)
-    fits = name != "focus" or (low >= 0 and high <= 1)
-    require(fits, who, "a focus in [0, 1]", f"{low:.3g} to {high:.3g}", "see min_max_normalize")
-    return array
+                      labelcolor=INK, borderpad=0.2, handletextpad=0)  # fmt: skip

@@ -21,6 +21,7 @@ THIRD_PARTY = {"torch", "numpy", "einops"}
 ARROWS: dict[str, set[str]] = {
     "_actions": set(),
     "_checks": set(),
+    "_figure": set(),
     "_second_order": {"graph_conv"},
     "_windows": set(),
     "adjacency": {"layouts"},
@@ -35,7 +36,8 @@ ARROWS: dict[str, set[str]] = {
     "layouts": set(),
     "losses": {"focus"},
     "objective": {"_second_order", "focus", "losses", "stf"},
-    "plot": {"layouts"},
+    "plot": {"_figure", "layouts"},
+    "plot_attention": {"_figure", "layouts", "plot"},
     "stf": {"graph_conv"},
     "streams": {"layouts"},
     "synthetic": {"_actions", "datasets", "layouts"},

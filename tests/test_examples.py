@@ -144,6 +144,20 @@ def test_fg_stformer_is_trained_resumed_and_explained(finished: Path) -> None:
     assert (finished / "fg_pictures" / "joints.png").stat().st_size > 1000
 
 
+def test_bagcn_is_trained_resumed_and_explained(finished: Path) -> None:
+    small = ["--model", "bagcn", "--clips", "40", "--frames", "16", "--batch", "8", "--widths", *"666666666"]
+    small += ["--epochs", "2", "--threads", "1", "--quiet", "--context", "forward", "--branch", "focus", "--out", "bag"]
+    program = KILLED.format(examples=str(EXAMPLES), arguments=small)
+    died = subprocess.run([sys.executable, "-c", program], cwd=finished, capture_output=True, timeout=300, check=False)
+    assert died.returncode == -9, died.stderr
+    succeed("train.py", "--out", "bag", "--resume", "--quiet", "--threads", "1", cwd=finished)
+    report = json.loads((finished / "bag" / "report.json").read_text())
+    assert report["preset"] == "synthetic_bagcn" and report["recipe"]["stream"] == "joint+bone"
+    assert report["recipe"]["context"] == "forward" and report["recipe"]["focusing"] == "attention"
+    succeed("explain.py", "bag", "--clip", "3", "--out", "bag_pictures", cwd=finished)
+    assert (finished / "bag_pictures" / "latent.png").stat().st_size > 1000
+
+
 def test_two_devices_share_a_run(finished: Path) -> None:
     out = succeed("train.py", *SMALL, "--epochs", "2", "--devices", "2", cwd=finished)
     (run,) = (finished / "runs").iterdir()  # the default folder, the same for both
@@ -239,6 +253,16 @@ MISTAKES = [
     ("train.py", [*SMALL, "--out", "x13", "--warmup", "-1"], "expected --focal-joints and --warmup of at least 0"),
     ("train.py", [*SMALL, "--out", "x5", "--turn", "1", "2"], "error: expected --turn with 3 angles"),
     ("train.py", [*SMALL, "--out", "x6", "--label-smoothing", "2"], "error: expected label_smoothing in 0..1, got 2"),
+    (
+        "train.py",
+        ["--stages", "4", "4"],
+        "error: expected options that change something, got --stages with --model stf_gcn",
+    ),
+    (
+        "train.py",
+        ["--model", "bagcn", "--focusing", "none", "--context", "forward"],
+        "got --context with --focusing none",
+    ),
     ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),
     ("explain.py", ["straight", "--clip", "1000"], "error: expected --clip to be a test clip"),
 ]

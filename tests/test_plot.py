@@ -25,9 +25,9 @@ from skeleton_focus.plot import (  # noqa: E402
     plot_film_strip,
     plot_focus_comparison,
     plot_focus_map,
-    plot_joint_attention,
     plot_skeleton,
 )
+from skeleton_focus.plot_attention import plot_joint_attention, plot_latent_edges  # noqa: E402
 
 T, M = 6, 2
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)])
@@ -314,12 +314,12 @@ def test_joint_attention_draws_the_strongest_pairs() -> None:
     ("change", "error"),
     [
         ({"joints": torch.full((T, 7), 20)}, r"plot_joint_attention: expected joints in 0\.\.19, got 0 to 20"),
-        ({"frames": 0}, r"plot_joint_attention: expected frames in 1\.\.6 and lines of at least 0, got \(0, 12\)"),
+        ({"frames": 0}, r"plot_joint_attention: expected frames in 1\.\.6, got 0"),
         (
             {"attention": torch.full((T, 7, 10), -0.5)},
             "plot_joint_attention: expected an attention of at least 0, got -0.5",
         ),
-        ({"lines": -1}, r"got \(4, -1\)"),
+        ({"lines": -1}, "plot_joint_attention: expected lines of at least 0, got -1"),
         ({"x": torch.zeros(3, T, 20)}, r"plot_joint_attention: expected x .* a clip with joints"),
         (
             {"attention": torch.rand(T, 7, 3)},
@@ -357,3 +357,38 @@ def test_joint_attention_leaves_out_what_is_missing(tmp_path: Path) -> None:
     figure.savefig(tmp_path / "missing.png")
     plot_joint_attention(**given_, lines=0).savefig(tmp_path / "none.png")
     plot_joint_attention(**{**given_, "attention": 0 * given_["attention"]}).savefig(tmp_path / "zero.png")
+
+
+def test_latent_edges_join_the_joints_above_the_threshold(tmp_path: Path) -> None:
+    x = clip()[0][..., 0]
+    x[:, 5, :4] = 0  # missing in the last frame
+    weights = torch.rand(T, 20, generator=torch.Generator().manual_seed(1))
+    weights[:, :2] = torch.tensor([0.75, 1.0])
+    figure = plot_latent_edges(x, weights, KINECT20, frames=3, title="read")
+    assert len(figure.axes) == 3 and figure.texts[0].get_text() == "read"
+    for ax, frame in zip(figure.axes, (0, 2, 5), strict=True):
+        node = np.asarray(ax.collections[-1].get_offsets())[0]
+        joined = [j for j in range(20) if weights[frame, j] > 0.8 and (frame < 5 or j >= 4)]
+        expected = [[node, x[:2, frame, j].numpy()] for j in joined]
+        assert (joined and 1 not in joined) or frame < 5
+        np.testing.assert_allclose([line.get_xydata() for line in ax.get_lines()], expected, rtol=1e-5)
+        (left, right), (base, top) = ax.get_xlim(), ax.get_ylim()
+        assert left < node[0] < right and base < node[1] < top
+        assert bodies(ax) == [16 if frame == 5 else 20, 1]
+    figure.savefig(tmp_path / "latent.png")
+    assert all(not ax.get_lines() for ax in plot_latent_edges(x, weights, KINECT20, threshold=1).axes)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"weights": torch.full((T, 20), 1.5)}, r"plot_latent_edges: expected weights in \[0, 1\], got 0 to 1.5"),
+        ({"weights": torch.rand(T, 19)}, r"plot_latent_edges: expected weights \(T=6, V=20\), got \(6, 19\)"),
+        ({"frames": 7}, r"plot_latent_edges: expected frames in 1\.\.6, got 7"),
+        ({"x": torch.rand(1, T, 20)}, r"plot_latent_edges: expected x \(C, T, V\) with C of at least 2"),
+    ],
+)
+def test_latent_edges_refuse(change: dict[str, Any], error: str) -> None:
+    given_ = {"x": clip()[0][..., 0], "weights": torch.rand(T, 20), "layout": KINECT20}
+    with pytest.raises(ValueError, match=error):
+        plot_latent_edges(**{**given_, **change})
