@@ -6,17 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_code_block_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in code.splitlines() if line]) <= 15
+def test_the_code_blocks_run() -> None:
+    first, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in first.splitlines() if line]) <= 15
     scope: dict[str, object] = {}
-    exec(code, scope)
+    exec(first, scope)
+    exec(block, scope)
+    y = scope["graph_conv"](torch.randn(2, 64, 8, 25), torch.tensor([8, 5]))  # type: ignore[operator]
+    assert y.shape == (2, 128, 8, 25)
     out = scope["out"]
     assert out.focus.shape == (4, 1, 32, 25)  # type: ignore[attr-defined]
     assert any(p.grad is not None for p in scope["objective"].parameters())  # type: ignore[attr-defined]
