@@ -93,15 +93,11 @@ class Recogniser(L.LightningModule):
         decayed = [p for p in self.parameters() if p.dim() > 1]
         rest = [p for p in self.parameters() if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=self.recipe.lr)
-        if self.recipe.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, lr=self.recipe.lr, momentum=0.9, nesterov=True)
+        optimizer = torch.optim.SGD(groups, lr=self.recipe.lr, momentum=0.9, nesterov=True)
         if self.recipe.decay != (0,):
             return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rate)]
         steps = round(self.trainer.estimated_stepping_batches / self.recipe.cycle)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.recipe.lr, total_steps=steps, pct_start=0.15, cycle_momentum=self.recipe.optimizer == "sgd"
-        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.recipe.lr, total_steps=steps, pct_start=0.15)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _share_of_rate(self, epoch: int) -> float:
@@ -235,7 +231,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
     parser.add_argument("--validate-every", type=int, default=10, help="epochs between two looks at the test clips")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    choices = {"model": LAYERS, "branch": BRANCHES, "preparation": ["view", "paper"], "optimizer": ["sgd", "adamw"]}
+    choices = {"model": LAYERS, "branch": BRANCHES, "preparation": ["view", "paper"]}
     choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
     for option in fields(Recipe):
         several = isinstance(option.default, tuple)

@@ -134,7 +134,10 @@ def plot_latent_edges(
         at, there = clip[:2, frame].T, (clip[:, frame] != 0).any(0)  # (V, 2), (V,)
         plot_skeleton(ax, clip[:, frame].T, layout, focus=weight[frame], size=size)
         (left, right), (base, top) = ax.get_xlim(), ax.get_ylim()
-        node = np.array([right - 0.1 * (right - left), top - 0.1 * (top - base)])
+        beside = 0.1 * (right - left)
+        corners = np.array([[right - beside, top - 0.1 * (top - base)], [left + beside, top - 0.1 * (top - base)]])
+        room = [np.hypot(*(at[there] - corner).T).min(initial=np.inf) for corner in corners]
+        node = corners[int(np.argmax(room))]  # the upper corner farther from the body
         for joint in np.flatnonzero((weight[frame] > threshold) & there):
             ax.plot(*np.stack([node, at[joint]]).T, color=TRUTH, linewidth=1.2, alpha=0.8, zorder=2.5)
         ax.scatter(
