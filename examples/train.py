@@ -208,8 +208,8 @@ def given_as(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]:
-    """The command line. A resumed run takes everything from its folder."""
+def options() -> argparse.ArgumentParser:
+    """The command line: what a run needs besides its recipe, and every field of that."""
     listed = "\n".join(
         f"  {name}: " + " ".join(f"--{key.replace('_', '-')} {given_as(value)}" for key, value in preset.items())
         for name, preset in PRESETS.items()
@@ -242,24 +242,53 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
             continue
         kind, nargs = type(option.default[0] if several else option.default), "+" if several else None
         parser.add_argument(flag, type=kind, nargs=nargs, choices=choices.get(option.name), help=says)
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]:
+    """What to do and how: from the command line, or, of a run that goes on, from its folder."""
+    given = options().parse_args(arguments)
     chosen = {o.name: getattr(given, o.name) for o in fields(Recipe) if getattr(given, o.name) is not None}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
     if given.resume:
-        path = Path(given.out or "") / "recipe.json"
-        if given.out is None or not path.is_file() or not path.with_name("last.ckpt").is_file():
-            raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one")
-        if path.with_name("report.json").exists():
-            raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
-        kept = {"precision": "32-true", **json.loads(path.read_text())}
         if chosen or given.preset or given.data or given.precision:
             raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
-        given.data, given.preset, given.precision = kept["data"], kept["preset"], kept["precision"]
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
-        try:
-            return given, Recipe(**values)
-        except TypeError as error:
-            raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
+        return given, kept_recipe(given)
+    check_ranges(given, chosen)
+    given.precision = given.precision or "32-true"
+    suited = "synthetic" if given.data is None else "nw_ucla"
+    model = chosen.get("model", "stf_gcn")
+    given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
+    recipe = Recipe(**{**PRESETS[given.preset], **chosen})
+    check_effects(given, recipe, chosen)
+    if given.out is None:
+        folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
+        given.out = str(next(folder for folder in folders if not folder.exists()))
+    if Path(given.out).exists() and not Path(given.out).is_dir():
+        raise ValueError(f"expected --out to be a folder, got the file {given.out}")
+    if rank_zero_only.rank == 0 and any((Path(given.out) / name).exists() for name in ("last.ckpt", "report.json")):
+        raise ValueError(f"expected a new --out, got {given.out}, which holds a run; go on with it by --resume")
+    return given, recipe
+
+
+def kept_recipe(given: argparse.Namespace) -> Recipe:
+    """The recipe of the run in ``given.out``; its data, preset and precision go into ``given``."""
+    path = Path(given.out or "") / "recipe.json"
+    if given.out is None or not path.is_file() or not path.with_name("last.ckpt").is_file():
+        raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one")
+    if path.with_name("report.json").exists():
+        raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
+    kept = {"precision": "32-true", **json.loads(path.read_text())}
+    given.data, given.preset, given.precision = kept["data"], kept["preset"], kept["precision"]
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
+    try:
+        return Recipe(**values)
+    except TypeError as error:
+        raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
+
+
+def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
+    """Refuse numbers that no run can have."""
     for name, least in (("epochs", 1), ("batch", 1), ("frames", 1), ("clips", 4)):
         if chosen.get(name, least) < least:
             raise ValueError(f"expected {name} of at least {least}, got {chosen[name]}")
@@ -279,29 +308,19 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
         raise ValueError("expected --focal-joints and --warmup of at least 0")
     if len(chosen.get("turn", (0, 0, 0))) != 3 or given.validate_every < 1 or given.devices == 0:
         raise ValueError("expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0")
-    given.precision = given.precision or "32-true"
-    suited = "synthetic" if given.data is None else "nw_ucla"
-    model = chosen.get("model", "stf_gcn")
-    given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
-    recipe = Recipe(**{**PRESETS[given.preset], **chosen})
+
+
+def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, Any]) -> None:
+    """Refuse options that would change nothing, and a preset without what it needs."""
     others = [names for model, names in OF_ONE_NETWORK.items() if model != recipe.model]
     strange = {name: f"with --model {recipe.model}" for names in others for name in names if name in chosen}
     strange |= {"warmup": "without --decay"} if recipe.warmup and recipe.decay == (0,) else {}
     strange |= {"context": "with --focusing none"} if "context" in chosen and recipe.focusing == "none" else {}
     for name, hint in strange.items():
         raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {hint}")
-    if given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf":
+    if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:
         hint = "name the folder of a finished run, or another --preset to train from scratch"
-        if not recipe.start_from:
-            raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")
-    if given.out is None:
-        folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
-        given.out = str(next(folder for folder in folders if not folder.exists()))
-    if Path(given.out).exists() and not Path(given.out).is_dir():
-        raise ValueError(f"expected --out to be a folder, got the file {given.out}")
-    if rank_zero_only.rank == 0 and any((Path(given.out) / name).exists() for name in ("last.ckpt", "report.json")):
-        raise ValueError(f"expected a new --out, got {given.out}, which holds a run; go on with it by --resume")
-    return given, recipe
+        raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -337,7 +356,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if recipe.ema:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
     if not given.quiet:
-        callbacks.append(TQDMProgressBar(refresh_rate=5))
+        callbacks.append(TQDMProgressBar())
     trainer = L.Trainer(
         max_epochs=recipe.epochs, precision=given.precision, devices="auto" if given.devices == -1 else given.devices,
         num_nodes=given.nodes, callbacks=callbacks, logger=CSVLogger(out, name="log"), default_root_dir=out,
