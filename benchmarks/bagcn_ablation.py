@@ -2,15 +2,14 @@
 
     python benchmarks/bagcn_ablation.py --out runs/ablation [--seeds 1 2 3] [--jobs 2] [options of examples/train.py]
 
-Each row and seed is a run of examples/train.py in a folder of its own, with one thread. A run that is there is read and
-not trained again, so an interrupted benchmark goes on where it stopped.
+Each row and seed is a run of examples/train.py in a folder of its own, with one thread. A finished run is read and not
+trained again, an unfinished one is resumed: an interrupted benchmark goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ ROWS = {
     "no context": ["--context", "none"],
     "forward context": ["--context", "forward"],
 }
+OURS = ("--model", "--focusing", "--context", "--seed", "--threads", "--resume", "--quiet")
 
 
 def top1(out: Path, row: str, seed: int, options: list[str]) -> float:
@@ -33,19 +33,31 @@ def top1(out: Path, row: str, seed: int, options: list[str]) -> float:
     folder = out / f"{row.replace(' ', '-')}-{seed}"
     report = folder / "report.json"
     if not report.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, str(TRAIN), "--model", "bagcn", *ROWS[row], "--seed", str(seed), "--threads", "1"]
-        subprocess.run([*command, "--quiet", "--out", str(folder), *options], check=True, stdout=subprocess.DEVNULL)
+        start = ["--model", "bagcn", *ROWS[row], "--seed", str(seed), *options]
+        how = ["--resume"] if (folder / "last.ckpt").exists() else start
+        command = [sys.executable, str(TRAIN), "--out", str(folder), "--threads", "1", "--quiet", *how]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"{row}, seed {seed}: {done.stderr.strip().splitlines()[-1]}")
         print(f"{row}, seed {seed}: {json.loads(report.read_text())['top1']:.2%}", file=sys.stderr, flush=True)
     return float(json.loads(report.read_text())["top1"])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     given, options = parser.parse_known_args()
+    if taken := [option for option in options if option.split("=")[0] in OURS]:
+        raise ValueError(f"expected options that all rows share, got {taken[0]}, which this benchmark sets")
+    kept = given.out / "options.json"
+    if kept.exists() and json.loads(kept.read_text()) != options:
+        raise ValueError(f"expected a new --out, got {given.out}, whose runs have other options: see {kept}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(options) + "\n")
     wanted = [(row, seed) for seed in given.seeds for row in ROWS]
     with ThreadPoolExecutor(given.jobs) as pool:
         found = dict(zip(wanted, pool.map(lambda run: top1(given.out, *run, options), wanted), strict=True))
@@ -58,4 +70,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -38,7 +38,8 @@ class BAGCN(nn.Module):
     """The network of the paper: ``layers=["block8", "block9"], head="fc"`` for STFObjective.
 
     ``focus`` and ``context`` are the rows of tables 3 and 4. Of clips that are padded at their end, ``lengths`` (N,)
-    gives the true number of frames; the others are not read.
+    gives the true number of frames; what lies beyond changes nothing in ``eval()``. In training BatchNorm counts it, as
+    zeros.
 
     Shape: x (N, C, T, V, M) -> logits (N, num_classes).
     """
@@ -56,8 +57,9 @@ class BAGCN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if len(widths) != len(strides):
-            raise ValueError(f"BAGCN: expected as many widths as strides, got {len(widths)} and {len(strides)}")
+        if not widths or len(widths) != len(strides):
+            got = f"{len(widths)} widths and {len(strides)} strides"
+            raise ValueError(f"BAGCN: expected a width and a stride for each block, got {got}")
         self.in_channels, self.strides = in_channels, tuple(strides)
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
         for i, (before, width) in enumerate(zip([in_channels, *widths[:-1]], widths, strict=True)):
@@ -67,22 +69,24 @@ class BAGCN(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         expected = (self.in_channels, self.norm.num_features // self.in_channels)
-        if x.dim() != 5 or (x.shape[1], x.shape[3]) != expected:
+        if x.dim() != 5 or (x.shape[1], x.shape[3]) != expected or not x.numel():
             channels, joints = expected
             raise ValueError(f"BAGCN: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}")
         n, c, t, v, m = x.shape
-        x = self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t)
         if lengths is not None:
+            lengths = lengths.cpu()  # read there, once
             if lengths.shape != (n,) or lengths.min() < 1 or lengths.max() > t:
                 raise ValueError(f"BAGCN: expected lengths (N={n}) in 1..{t}, got {lengths.tolist()}")
             lengths = lengths.repeat_interleave(m)
-        x = keep(x.transpose(2, 3), lengths)  # (N*M, C, T, V)
+        x = keep(x.permute(0, 4, 1, 2, 3).flatten(0, 1), lengths)  # (N*M, C, T, V)
+        x = self.norm(x.transpose(2, 3).reshape(n * m, c * v, t)).view(n * m, c, v, t)
+        x = keep(x.transpose(2, 3), lengths)
         for i, stride in enumerate(self.strides, start=1):
             x = getattr(self, f"block{i}")(x, lengths)
             lengths = None if lengths is None else -(-lengths // stride)
             x = keep(x, lengths)
         pooled = x.mean(3).sum(2)  # over joints
-        pooled = pooled / x.shape[2] if lengths is None else pooled / lengths[:, None]  # over frames
+        pooled = pooled / x.shape[2] if lengths is None else pooled / lengths[:, None].to(x.device)  # over frames
         return self.fc(self.dropout(pooled.view(n, m, -1).mean(1)))  # over persons
 
 
@@ -90,7 +94,8 @@ def keep(x: Tensor, lengths: Tensor | None) -> Tensor:
     """x (N, C, T, V) with zeros beyond each clip's length."""
     if lengths is None:
         return x
-    return x * (torch.arange(x.shape[2], device=x.device) < lengths[:, None])[:, None, :, None]
+    beyond = torch.arange(x.shape[2]) >= lengths[:, None]  # (N, T)
+    return x.masked_fill(beyond[:, None, :, None].to(x.device), 0)
 
 
 if __name__ == "__main__":

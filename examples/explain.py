@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -100,8 +101,9 @@ def draw_joint_attention(network: FGSTFormer, inputs: Tensor, batch: Batch, pers
         handle.remove()
     _, joints, scores = (part[person] for part in seen["kept"])  # the clip's bodies are its rows
     to_parts = seen["maps"][0][person].mean(0)  # (H, T', K, P) -> (T', K, P)
-    held = (hold(part, inputs.shape[2]) for part in (joints, scores, to_parts))
-    return plot_joint_attention(to_draw(batch, inputs.shape[2])[0][..., person], *held, **options)
+    t, step = inputs.shape[2], math.prod(block[1].stride for block in network.stage1)
+    held = (hold(part, step, t) for part in (joints, scores, to_parts))
+    return plot_joint_attention(to_draw(batch, t)[0][..., person], *held, **options)
 
 
 def draw_latent_edges(network: BAGCN, inputs: Tensor, batch: Batch, person: int, **options: Any) -> Figure:
@@ -110,12 +112,13 @@ def draw_latent_edges(network: BAGCN, inputs: Tensor, batch: Batch, person: int,
     with torch.no_grad(), FeatureTap(network, [name]) as tap:
         network(inputs)
     t, weights = inputs.shape[2], cast(LatentNode, tap.output(name)).weights[person]
-    return plot_latent_edges(to_draw(batch, t)[0][..., person], hold(weights, t), **options)
+    held = hold(weights, math.prod(network.strides[:-1]), t)  # the last block strides after its focus
+    return plot_latent_edges(to_draw(batch, t)[0][..., person], held, **options)
 
 
-def hold(x: Tensor, frames: int) -> Tensor:
-    """Each of the frames that a network strides over, held until the next: x (T', ...) -> (frames, ...)."""
-    return x.repeat_interleave(-(-frames // len(x)), 0)[:frames]
+def hold(x: Tensor, step: int, frames: int) -> Tensor:
+    """Every step-th frame, held until the next: x (T', ...) -> (frames, ...)."""
+    return x.repeat_interleave(step, 0)[:frames]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -157,13 +157,21 @@ PRESETS["synthetic_bagcn"] = {
 }  # fmt: skip
 
 # What STF explains, and the linear layer after pooling.
-LAYERS = {
+LAYERS: dict[str, tuple[list[str], str | None]] = {
     "stf_gcn": (["block5", "block6"], "fc"),
     "ms_g3d": (["block2", "block3"], "fc"),
     "stf_ms_g3d": (["block2", "block3"], "fc"),
     "fg_stformer": (["stage1", "on_joints"], None),
     "bagcn": (["block8", "block9"], "fc"),
 }
+
+
+def explained(recipe: Recipe) -> tuple[list[str], str | None]:
+    """The layers that STF explains and the head, of a network with any number of blocks."""
+    layers, head = LAYERS[recipe.model]
+    if recipe.model in ("stf_gcn", "bagcn") and recipe.widths != (0,):
+        layers = [f"block{len(recipe.widths) - before}" for before in (1, 0)]
+    return layers, head
 
 
 def build_network(recipe: Recipe, num_classes: int, num_persons: int, layout: SkeletonLayout) -> nn.Module:

@@ -33,7 +33,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor,
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_network, prepare
+from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_network, explained, prepare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
@@ -61,7 +61,7 @@ class Recogniser(L.LightningModule):
         super().__init__()
         self.recipe, self.layout = recipe, layout
         network = build_network(recipe, num_classes, num_persons, layout)
-        layers, head = LAYERS[recipe.model]
+        layers, head = explained(recipe)
         loss = BRANCHES[recipe.branch](classification=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing))
         self.objective = STFObjective(network, layers=layers, head=head, loss=loss)
         self.accuracy = nn.ModuleDict(
@@ -316,6 +316,8 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     strange = {name: f"with --model {recipe.model}" for names in others for name in names if name in chosen}
     strange |= {"warmup": "without --decay"} if recipe.warmup and recipe.decay == (0,) else {}
     strange |= {"context": "with --focusing none"} if "context" in chosen and recipe.focusing == "none" else {}
+    strange |= {"stf_after": "with --branch plain"} if "stf_after" in chosen and recipe.branch == "plain" else {}
+    strange |= {"cycle": "with --decay"} if "cycle" in chosen and recipe.decay != (0,) else {}
     for name, hint in strange.items():
         raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {hint}")
     if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:

@@ -40,18 +40,32 @@ def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
     Shape:
         adjacency (..., V, V) -> (..., V, V).
 
+    Args:
+        adjacency: of a floating type, not below 0; ``A[v, w]`` carries v to w.
+        how: ``"symmetric"`` or ``"column"``.
+
+    Raises:
+        ValueError: another way, or an adjacency that is not square or not of a floating type.
+
     Example:
         >>> normalize_adjacency(torch.ones(2, 2), "column")
         tensor([[0.5000, 0.5000],
                 [0.5000, 0.5000]])
+
+    Reference:
+        Kipf and Welling, ICLR 2017, equation 2; ``"column"``: the published ST-GCN and 2s-AGCN.
     """
     check_choice("normalize_adjacency", "how", how, ("symmetric", "column"))
+    shape = tuple(adjacency.shape)
+    square = len(shape) >= 2 and shape[-1] == shape[-2] and adjacency.is_floating_point()
+    got = f"{shape} of {adjacency.dtype}"
+    require(square, "normalize_adjacency", "an adjacency (..., V, V) of a floating type", got)
     tiny = torch.finfo(adjacency.dtype).tiny
-    into = adjacency.sum(-2, keepdim=True)
+    out, into = adjacency.sum(-1, keepdim=True), adjacency.sum(-2, keepdim=True)
     if how == "column":
         return torch.where(into > 0, adjacency / into.clamp(min=tiny), 0.0)
-    scales = (torch.where(d > 0, d.clamp(min=tiny) ** -0.5, 0.0) for d in (adjacency.sum(-1, keepdim=True), into))
-    return next(scales) * adjacency * next(scales)
+    from_source, to_target = (torch.where(d > 0, d.clamp(min=tiny) ** -0.5, 0.0) for d in (out, into))
+    return from_source * adjacency * to_target
 
 
 def multi_scale_adjacency(layout: SkeletonLayout, num_scales: int, *, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ._checks import check_choice, check_shape, require
 from .graph_conv import GraphConv
-
-ContextState: TypeAlias = tuple[Tensor, Tensor]
 
 
 class LatentNode(NamedTuple):
@@ -78,7 +76,8 @@ class AttentiveFocus(nn.Module):
             return LatentNode(self.embed(x.mean(3, keepdim=True)), ones)
         score = self.score(x)  # (N, 1, T, V)
         weights = score.sigmoid() if self.normalize == "sigmoid" else score.softmax(3)
-        return LatentNode(self.embed((x * weights).sum(3, keepdim=True)), weights.squeeze(1))
+        gathered = (x * weights).sum(3, keepdim=True)  # (N, C, T, 1)
+        return LatentNode(self.embed(gathered), weights.squeeze(1))
 
     def extra_repr(self) -> str:
         return f"focus={self.focus!r}, normalize={self.normalize!r}"
@@ -124,7 +123,7 @@ class TemporalContext(nn.Module):
         both = direction == "bidirectional"
         require(channels >= 1 and layers >= 1, who, "at least 1 channel and 1 layer", (channels, layers))
         halves = context_channels >= 1 and not (both and context_channels % 2)
-        require(halves, who, "context_channels, an even number for two directions", context_channels)
+        require(halves, who, "at least 1 context channel, an even number for two directions", context_channels)
         self.direction, self.context_channels = direction, context_channels
         self.project = nn.Conv2d(channels, channels, 1, bias=False)
         width = context_channels // 2 if both else context_channels
@@ -134,16 +133,12 @@ class TemporalContext(nn.Module):
         sequences = self._sequences(x)
         if lengths is None:
             return self._back(self.lstm(sequences)[0], x)
-        frames = x.shape[2]
-        check_shape("TemporalContext", "lengths", lengths, f"N={len(x)}")
-        fit = bool(((lengths >= 1) & (lengths <= frames)).all())
-        require(fit, "TemporalContext", f"lengths in 1..{frames}", lengths.tolist())
-        each = lengths.repeat_interleave(x.shape[3]).cpu()
+        each = _checked("TemporalContext", lengths, x).repeat_interleave(x.shape[3])
         packed = pack_padded_sequence(sequences, each, batch_first=True, enforce_sorted=False)
-        y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=frames)
+        y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[2])
         return self._back(y, x)
 
-    def stream(self, x: Tensor, state: ContextState | None = None) -> tuple[Tensor, ContextState]:
+    def stream(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The next frames of a clip: their context, and what to hand in with the frames after them.
 
         Chunk by chunk the output is that of the whole clip. Detach the state to train on a chunk alone.
@@ -151,8 +146,12 @@ class TemporalContext(nn.Module):
         Shape:
             x (N, C, T, V), state as returned: twice (layers, N * V, O) -> (N, O, T, V), state.
 
+        Args:
+            x: the next frames, at least one.
+            state: what the frames before them returned; None before the first.
+
         Raises:
-            ValueError: the other direction, which needs the clip's end first, or a state of another batch.
+            ValueError: the other direction, which needs the clip's end first, or a state of another batch or dtype.
 
         Example:
             >>> context, state = TemporalContext(16, direction="forward"), None
@@ -164,9 +163,13 @@ class TemporalContext(nn.Module):
         who = "TemporalContext.stream"
         require(self.direction == "forward", who, "direction='forward', which needs no later frame", self.direction)
         sequences = self._sequences(x)
-        for part in state or ():
+        if state is not None:
+            kind = [type(part).__name__ for part in state]
+            require(kind == ["Tensor", "Tensor"], who, "a state as it was returned, two tensors", kind)
             size = f"layers={self.lstm.num_layers}, N*V={len(sequences)}, O={self.context_channels}"
-            check_shape(who, "a state", part, size)
+            for part in state:
+                check_shape(who, "a state", part, size)
+                require(part.dtype == sequences.dtype, who, f"a state of {sequences.dtype}", part.dtype)
         y, state = self.lstm(sequences, state)
         return self._back(y, x), state
 
@@ -181,6 +184,16 @@ class TemporalContext(nn.Module):
 
     def extra_repr(self) -> str:
         return f"direction={self.direction!r}"
+
+
+def _checked(who: str, lengths: Tensor, x: Tensor) -> Tensor:
+    """The true lengths of clips x (N, C, T, V), on the CPU: moved there once and read there."""
+    check_shape(who, "lengths", lengths, f"N={len(x)}")
+    require(lengths.dtype in (torch.int64, torch.int32), who, "lengths of integers", lengths.dtype)
+    here = lengths.cpu()
+    fits = not len(here) or (int(here.min()) >= 1 and int(here.max()) <= x.shape[2])
+    require(fits, who, f"lengths in 1..{x.shape[2]}", lengths.tolist() if not fits else "")
+    return here
 
 
 class AttentiveDiffusion(nn.Module):
@@ -237,7 +250,8 @@ class FocusDiffusionBlock(nn.Module):
         \hat X_{mid} = [X_{mid}, w \cdot \mathrm{CAM}(G_S)] W_3, \qquad
         Y = \mathrm{ReLU}(\mathrm{BN}(\sum_s W'_s \hat X_{mid} (M'_s \otimes \hat A^d_s)))
 
-    Takes the place of the graph convolution of any ST-GCN. Between its own two there are O // 4 channels.
+    Takes the place of the graph convolution of any ST-GCN. Between its own two there are O // 4 channels. Frames beyond
+    a clip's length change nothing at its true frames, except that BatchNorm counts them in training.
 
     Shape:
         x (N, C, T, V), lengths (N,) int64, by default all T -> (N, O, T, V).
@@ -248,7 +262,7 @@ class FocusDiffusionBlock(nn.Module):
         outward: A^f (K, V, V), such as ``directed_adjacency(layout, "outward")``.
         inward: A^d (K, V, V), such as ``directed_adjacency(layout, "inward")``.
         hidden_channels: channels between the graph convolutions; by default O // 4, as in the paper, or 1.
-        context_channels: see :class:`TemporalContext`; the paper's 128.
+        context_channels: see :class:`TemporalContext`; the paper's 128. Without context there are none.
         focus: see :class:`AttentiveFocus`; ``"none"`` leaves out focus, context and diffusion.
         context: ``"bidirectional"``, ``"forward"``, or ``"none"``, which hands the latent node back as it is.
         normalize: see :class:`AttentiveFocus`.
@@ -284,8 +298,11 @@ class FocusDiffusionBlock(nn.Module):
         who = "FocusDiffusionBlock"
         check_choice(who, "focus", focus, ("attention", "mean", "max", "none"))
         check_choice(who, "context", context, ("bidirectional", "forward", "none"))
+        check_choice(who, "normalize", normalize, ("sigmoid", "softmax"))
+        alone = focus != "attention" and normalize != "sigmoid"
+        require(not alone, who, "normalize='softmax' with focus='attention'", f"focus={focus!r}")
         hidden = max(out_channels // 4, 1) if hidden_channels is None else hidden_channels
-        sizes = (in_channels, hidden, out_channels)
+        sizes = (in_channels, hidden, out_channels, context_channels)
         require(min(sizes) >= 1, who, "at least 1 channel", sizes)
         self.outward = GraphConv(in_channels, hidden, outward, edge_importance=True, bias=False)
         self.inward = GraphConv(hidden, out_channels, inward, edge_importance=True, bias=False)
@@ -302,20 +319,40 @@ class FocusDiffusionBlock(nn.Module):
             self.diffusion = AttentiveDiffusion(hidden, hidden if context == "none" else context_channels)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        lengths = None if lengths is None else _checked("FocusDiffusionBlock", lengths, x)
         x, node = self._focused(x)
         if node is not None and self.context is not None:
             node = LatentNode(self.context(node.features, lengths), node.weights)
         return self._diffused(x, node)
 
-    def stream(self, x: Tensor, state: ContextState | None = None) -> tuple[Tensor, ContextState | None]:
+    def stream(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """The next frames of a clip, as :meth:`TemporalContext.stream`; as the whole clip's in ``eval()`` mode.
 
+        Of a network, what follows may need later frames: a convolution of 9 frames looks 4 ahead.
+
         Shape:
-            x (N, C, T, V) -> (N, O, T, V), state.
+            x (N, C, T, V), state as returned -> (N, O, T, V), state, None without context.
+
+        Args:
+            x: the next frames, at least one.
+            state: what the frames before them returned; None before the first, and without context.
 
         Raises:
-            ValueError: a bidirectional context, or a state of another batch.
+            ValueError: a bidirectional context, or a state of another batch or dtype.
+
+        Example:
+            >>> from skeleton_focus import NTU25, directed_adjacency
+            >>> graphs = [directed_adjacency(NTU25, direction) for direction in ("outward", "inward")]
+            >>> block, state = FocusDiffusionBlock(3, 8, *graphs, context="forward").eval(), None
+            >>> for frame in torch.randn(2, 3, 4, 25).split(1, dim=2):
+            ...     y, state = block.stream(frame, state)
+            >>> y.shape
+            torch.Size([2, 8, 1, 25])
         """
+        hint = "this block has no context"
+        require(self.context is not None or state is None, "FocusDiffusionBlock.stream", "no state", "one", hint)
         x, node = self._focused(x)
         if node is not None and self.context is not None:
             context, state = self.context.stream(node.features, state)

@@ -124,9 +124,9 @@ class STFObjective(nn.Module):
         graph = torch.is_grad_enabled()
         with torch.set_grad_enabled(graph or self.loss.uses(*self.loss.weights)):
             # Until the first batch has told whether there is a closed form, every layer must be differentiable twice.
-            told = not graph or self.head is None or self.training in self._closed_form
+            told = self.head is None or self.training in self._closed_form or not self.loss.uses(*self.loss.weights)
             with contextlib.nullcontext() if told else plain_kernels():
-                logits, tap = self._run(x, twice=self._below() if graph else None)
+                logits, tap = self._run(x, twice=self._below())
             maps, focus = self._maps(x, logits, tap, create_graph=graph)
             loss, terms = self.loss(logits, target, **maps)
         shown = None if focus is None else resize_focus(focus.detach(), x.shape[2])
@@ -149,7 +149,7 @@ class STFObjective(nn.Module):
         layer = self.layers[-1] if layer is None else layer
         check_choice("STFObjective", "layer", layer, self.layers)
         with torch.enable_grad():
-            logits, tap = self._run(x, apart=True)
+            logits, tap = self._run(x, twice=layer, apart=True)
             chosen = logits.argmax(1) if classes is None else classes
             focus = self._focus(x, logits, tap, layer, chosen, create_graph=False)
         return resize_focus(focus.detach(), x.shape[2]), logits.detach()
@@ -158,7 +158,7 @@ class STFObjective(nn.Module):
         return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}"
 
     def _below(self) -> str | None:
-        """The lowest layer whose focus is differentiated again through the layers after it, if any is."""
+        """The lowest layer whose focus is a gradient through the layers after it, if any is."""
         if self.loss.uses("coherence"):
             return self.layers[-2]
         by_autograd = self.head is None or self._closed_form.get(self.training) is False
@@ -213,8 +213,8 @@ class STFObjective(nn.Module):
             weight = cast(nn.Linear, find_layer(self.model, self.head)).weight
             return linear_head_focus(features, weight, logits, classes, num_persons=persons, score=self.score)
         score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
-        if create_graph and layer != self.layers[-1]:
-            gradient = tap.channel_gradient(score, create_graph=True)
+        if layer != self.layers[-1]:
+            gradient = tap.channel_gradient(score, create_graph=create_graph)
             return weigh_channels(gradient, features, num_persons=persons)
         return grad_cam(score, features, num_persons=persons, create_graph=create_graph)
 

@@ -112,7 +112,7 @@ def plot_latent_edges(
 
     Raises:
         ImportError: matplotlib is missing.
-        ValueError: shapes that do not fit, weights outside [0, 1], or too many or too few frames.
+        ValueError: shapes that do not fit, weights or a threshold outside [0, 1], or too many or too few frames.
 
     Example:
         >>> from skeleton_focus.layouts import KINECT20
@@ -127,7 +127,8 @@ def plot_latent_edges(
     clip = _one_body(who, x, layout, frames, invert_y)
     weight = array(who, "weights", weights, f"T={clip.shape[1]}, V={v}")
     low, high = weight.min(initial=0), weight.max(initial=0)
-    require(low >= 0 and high <= 1, who, "weights in [0, 1]", f"{low:.3g} to {high:.3g}")
+    require(low >= 0 and high <= 1, who, "weights in [0, 1]", f"{low:.9g} to {high:.9g}")
+    require(0 <= threshold <= 1, who, "a threshold in [0, 1]", threshold)
     told = f"diamond: latent node; lines: joints whose weight is above {threshold:g}; larger and darker: more weight"
     figure, panels = _panels(clip, frames, title, told)
     for frame, ax, size in panels:

@@ -164,6 +164,8 @@ def test_errors() -> None:
         window_adjacency(NTU25, 0, 2)
     with pytest.raises(ValueError, match=r"^normalize_adjacency: expected how to be one of .*'column', got 'row'$"):
         normalize_adjacency(torch.eye(2), "row")
+    with pytest.raises(ValueError, match=r"^normalize_adjacency: expected an adjacency \(\.\.\., V, V\) of a floating"):
+        normalize_adjacency(torch.ones(2, 2, dtype=torch.long))
     with pytest.raises(ValueError, match=r"^directed_adjacency: expected direction to be one of .*, got 'focus'$"):
         directed_adjacency(NTU25, "focus")
 

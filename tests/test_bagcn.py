@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 from typing import Any
 
 import explain
@@ -14,7 +14,7 @@ import torch
 from bagcn import BAGCN
 from hypothesis import given
 from hypothesis import strategies as st
-from recipe import LAYERS, PRESETS, Recipe, build_network
+from recipe import LAYERS, PRESETS, Recipe, build_network, explained
 from reference_attention import filled
 from torch import Tensor
 
@@ -32,12 +32,17 @@ def small(**options: Any) -> BAGCN:
 
 
 def test_the_paper_s_sizes() -> None:
-    network = BAGCN(60, NTU25)
+    network = BAGCN(60, NTU25, dropout=0.3)
+    assert network.dropout.p == 0.3
     blocks = [getattr(network, f"block{i}") for i in range(1, 10)]
     assert [block.spatial.inward.weight.shape[1] for block in blocks] == [64] * 3 + [128] * 3 + [256] * 3
     assert [block.spatial.outward.weight.shape[1] for block in blocks] == [16] * 3 + [32] * 3 + [64] * 3
     assert [block.temporal.conv.stride[0] for block in blocks] == [1, 1, 1, 2, 1, 1, 2, 1, 1]
     assert {block.spatial.context.lstm.hidden_size for block in blocks} == {64}
+    for block in blocks:
+        for conv, outward in ((block.spatial.outward, True), (block.spatial.inward, False)):
+            expected = reference_focus_diffusion.directed_graph(25, NTU25.bones, NTU25.center, outward)
+            np.testing.assert_allclose(conv.adjacency.numpy(), expected, atol=1e-7)
     assert network.norm.num_features == 6 * 25 and network.fc.in_features == 256
     paper = Recipe(**PRESETS["paper_bagcn"])
     assert (paper.lr, paper.epochs, paper.decay, paper.weight_decay) == (0.1, 50, (30, 40), 1e-4)
@@ -56,8 +61,9 @@ def test_every_row_of_the_tables_trains_and_is_a_flag(focus: str, context: str) 
     sizes = {"widths": recipe.widths, "strides": recipe.strides, "in_channels": 7}
     built = build_network(recipe, 5, 1, KINECT20)
     assert repr(built) == repr(BAGCN(5, KINECT20, focus=focus, context=context, **sizes))
-    blocks, head = LAYERS["bagcn"]
-    assert blocks == ["block8", "block9"] and head == "fc" and len(recipe.widths) == 9
+    assert LAYERS["bagcn"] == explained(recipe) == (["block8", "block9"], "fc")
+    assert explained(replace(recipe, widths=(8, 8, 8)))[0] == ["block2", "block3"]
+    assert build_network(replace(recipe, dropout=0.2), 5, 1, KINECT20).dropout.p == 0.2
 
 
 def test_the_whole_network_by_loops() -> None:
@@ -95,6 +101,8 @@ def test_the_whole_network_by_loops() -> None:
 def test_appending_padding_changes_nothing(lengths: tuple[int, int], padding: int) -> None:
     network = filled(small(strides=(2, 1, 2)), scale=0.5)
     x = torch.randn(2, 3, max(lengths) + padding, 20, 2, generator=torch.Generator().manual_seed(0)).double()
+    for n, length in enumerate(lengths):
+        x[n, :, length:] = float("nan")
     together = network(x, torch.tensor(lengths))
     for n, length in enumerate(lengths):
         torch.testing.assert_close(network(x[n : n + 1, :, :length]), together[n : n + 1], rtol=0, atol=1e-10)
@@ -129,21 +137,27 @@ def test_stf_trains_it(branch: Any) -> None:
     assert out.focus.shape == (6, 2, 8, 20)
 
 
+def test_in_training_batch_norm_counts_the_padding_as_zeros() -> None:
+    network, x = small(), torch.randn(3, 3, 6, 20, 1)
+    lengths, empty = torch.tensor([6, 4, 1]), x.clone()
+    for n, length in enumerate(lengths):
+        x[n, :, length:], empty[n, :, length:] = float("nan"), 0
+    torch.testing.assert_close(network(x, lengths), network(empty, lengths))
+    assert network.norm.running_var.isfinite().all()
+
+
 def test_coherence_goes_through_the_lstm() -> None:
     network = small().double()
-    plain = copy.deepcopy(network)
     loss = STFLoss(coherence=1.0, divergence=0.0, exploration=0.0, adjacency=0.0)
     torch.manual_seed(1)
     x, target = torch.randn(4, 3, 8, 20, 1).double(), torch.tensor([0, 1, 2, 3])
     STFObjective(network, **STF, loss=loss)(x, target).terms["coherence"].backward()
-    torch.nn.functional.cross_entropy(plain(x), target).backward()
     for name, weight in network.block3.spatial.context.lstm.named_parameters():
-        other = plain.get_parameter(f"block3.spatial.context.lstm.{name}").grad
-        assert weight.grad.abs().max() > 0 and not torch.allclose(weight.grad, other), name
+        assert weight.grad.abs().max() > 0, name
 
 
 def test_the_picture_shows_the_person_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, t = small().eval(), 9
+    network, t = small(strides=(2, 2, 2)).eval(), 9
     x = torch.randn(1, 3, t, 20, 2)
     batch = Batch(x=x, visibility=torch.ones(1, t, 20, 2), lengths=torch.tensor([t]), label=torch.tensor([0]),
                   critical=torch.zeros(1, 2, t, 20))  # fmt: skip
@@ -153,13 +167,17 @@ def test_the_picture_shows_the_person_asked_for(monkeypatch: pytest.MonkeyPatch)
     with FeatureTap(network, ["block3.spatial.focus"]) as tap:
         network(x)
     weights: Tensor = tap.output("block3.spatial.focus").weights
-    torch.testing.assert_close(drawn[1], weights[1, torch.arange(t) // 2])  # the second block strides
+    torch.testing.assert_close(
+        drawn[1], weights[1, torch.arange(t) // 4]
+    )  # two blocks stride before the last one's focus
     torch.testing.assert_close(drawn[0], x[0, ..., 1])
     assert not torch.equal(weights[0], weights[1])
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match=r"^BAGCN: expected as many widths as strides, got 3 and 2$"):
+    with pytest.raises(
+        ValueError, match=r"^BAGCN: expected a width and a stride for each block, got 3 widths and 2 strides$"
+    ):
         small(strides=(1, 1))
     with pytest.raises(ValueError, match=r"^BAGCN: expected x \(N, C=3, T, V=20, M\), got \(2, 3, 8, 25, 1\)$"):
         small()(torch.zeros(2, 3, 8, 25, 1))

@@ -263,6 +263,8 @@ MISTAKES = [
         ["--model", "bagcn", "--focusing", "none", "--context", "forward"],
         "got --context with --focusing none",
     ),
+    ("train.py", ["--branch", "plain", "--stf-after", "0.5"], "got --stf-after with --branch plain"),
+    ("train.py", ["--decay", "3", "--cycle", "0.5"], "got --cycle with --decay"),
     ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),
     ("explain.py", ["straight", "--clip", "1000"], "error: expected --clip to be a test clip"),
 ]

@@ -112,14 +112,16 @@ def test_the_rows_of_the_tables_are_parts_left_out() -> None:
     }  # fmt: skip
     paper = FocusDiffusionBlock(64, 128, *GRAPHS)
     assert paper.outward.weight.shape[1] == 32 and paper.context.context_channels == 128
+    assert FocusDiffusionBlock(64, 128, *GRAPHS, hidden_channels=5).inward.weight.shape == (2, 128, 5)
 
 
 def test_edges_start_at_one_and_none_appears() -> None:
     block = FocusDiffusionBlock(3, 8, *GRAPHS)
-    assert torch.equal(block.outward.current_adjacency(torch.zeros(1)), GRAPHS[0])
+    assert not torch.equal(*GRAPHS)
     block(torch.randn(2, 3, 4, 5)).square().sum().backward()
-    edges = block.outward.importance.grad != 0
-    assert torch.equal(edges, GRAPHS[0] != 0)
+    for conv, graph in zip((block.outward, block.inward), GRAPHS, strict=True):
+        assert torch.equal(conv.current_adjacency(torch.zeros(1)), graph)
+        assert torch.equal(conv.importance.grad != 0, graph != 0)
 
 
 def test_one_latent_node_by_hand() -> None:
@@ -246,6 +248,17 @@ def test_gradients_do_not_reach_the_padding() -> None:
     assert (x.grad[1, :, 3:] == 0).all() and (x.grad[1, :, :3] != 0).all() and (x.grad[0] != 0).all()
 
 
+def test_lengths_in_training() -> None:
+    """BatchNorm counts the padding; the LSTM does not, and the gradients of both orders are true."""
+    layer, x = small().train(), draw(2, 3, 4, 5).requires_grad_()
+    lengths = torch.tensor([4, 2])
+    assert gradcheck(lambda y: layer(y, lengths), x)
+    assert gradgradcheck(lambda y: layer(y, lengths), x, fast_mode=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = copy.deepcopy(layer).float()(x.float(), lengths.int())
+    assert (low.double() - layer(x, lengths)).norm() < 0.05 * layer(x, lengths).norm()
+
+
 @given(cuts=st.lists(st.integers(1, 8), max_size=4, unique=True), context=st.sampled_from(("forward", "none")))
 def test_chunk_by_chunk_is_the_whole_clip(cuts: list[int], context: str) -> None:
     layer, x = small(context=context), draw(2, 3, 9, 5)
@@ -345,7 +358,7 @@ class Watch(TorchFunctionMode):
         self.seen: list[tuple[str, bool]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.lstm, torch.gru, F.conv2d):
+        if func in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu, F.conv2d):
             self.seen.append((func.__name__, torch.backends.cudnn.enabled))
         return func(*args, **(kwargs or {}))
 
@@ -356,9 +369,33 @@ def test_cudnn_is_off_for_what_is_differentiated_twice_alone() -> None:
         network(x)
     assert [on for name, on in watch.seen if name == "lstm"] == [True, True, False]
     assert all(on for name, on in watch.seen if name == "conv2d") and torch.backends.cudnn.enabled
-    with Watch() as watch, plain_kernels():
-        nn.GRU(3, 4)(torch.zeros(2, 1, 3))
-    assert watch.seen == [("gru", False)]
+    for kind in (nn.LSTM, nn.GRU, nn.RNN, lambda *sizes: nn.RNN(*sizes, nonlinearity="relu")):
+        with Watch() as watch, plain_kernels():
+            kind(3, 4)(torch.zeros(2, 1, 3))
+        assert [on for _, on in watch.seen] == [False]
+
+
+def test_cudnn_is_off_below_every_gradient() -> None:
+    """In evaluation too, where cuDNN's LSTM has no gradient at all."""
+    names = ["temporals.1", "temporals.2"]
+    objective, x = STFObjective(STGCN(focus=True), names, head="fc"), torch.randn(2, 3, 4, 25, 1)
+    target = torch.tensor([0, 1])
+
+    def lstms(run: Callable[[], object]) -> list[bool]:
+        with Watch() as watch:
+            run()
+        assert all(on for name, on in watch.seen if name == "conv2d")
+        return [on for name, on in watch.seen if name == "lstm"]
+
+    assert lstms(lambda: objective(x, target)) == [False] * 3  # not yet told whether there is a closed form
+    assert lstms(lambda: objective(x, target)) == [True, True, False]
+    objective.eval()
+    with torch.no_grad():
+        assert lstms(lambda: objective(x, target)) == [False] * 3
+        assert lstms(lambda: objective(x, target)) == [True, True, False]
+    assert lstms(lambda: objective.explain(x, layer="temporals.1")) == [True, True, False]
+    plain = STFObjective(objective.model, names, head="fc", loss=STFLoss.plain())
+    assert lstms(lambda: plain(x, target)) == [True] * 3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: cuDNN's LSTM is there alone")
@@ -387,7 +424,7 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: TemporalContext(4, direction="backward"),
      r"TemporalContext: expected direction to be one of 'bidirectional', 'forward', got 'backward'"),
     (lambda: TemporalContext(4, context_channels=5),
-     r"TemporalContext: expected context_channels, an even number for two directions, got 5"),
+     r"TemporalContext: expected at least 1 context channel, an even number for two directions, got 5"),
     (lambda: TemporalContext(4, layers=0), r"TemporalContext: expected at least 1 channel and 1 layer, got \(4, 0\)"),
     (lambda: TemporalContext(4)(torch.zeros(2, 4, 0, 1)),
      r"TemporalContext: expected x with at least 1 clip, frame and joint, got \(2, 4, 0, 1\)"),
@@ -395,6 +432,23 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
      r"TemporalContext: expected lengths \(N=2\), got \(1,\)"),
     (lambda: TemporalContext(4)(torch.zeros(2, 4, 3, 1), torch.tensor([3, 0])),
      r"TemporalContext: expected lengths in 1..3, got \[3, 0\]"),
+    (lambda: TemporalContext(4)(torch.zeros(2, 4, 3, 1), torch.tensor([3, 4])),
+     r"TemporalContext: expected lengths in 1..3, got \[3, 4\]"),
+    (lambda: TemporalContext(4)(torch.zeros(2, 4, 3, 1), torch.tensor([3.0, 2.5])),
+     r"TemporalContext: expected lengths of integers, got torch.float32"),
+    (lambda: TemporalContext(4, direction="forward").stream(torch.zeros(2, 4, 3, 1), (torch.zeros(2, 2, 128),)),
+     r"TemporalContext.stream: expected a state as it was returned, two tensors, got \['Tensor'\]"),
+    (lambda: TemporalContext(4, direction="forward").stream(
+        torch.zeros(2, 4, 3, 1), (torch.zeros(2, 2, 128), torch.zeros(2, 2, 128).double())),
+     r"TemporalContext.stream: expected a state of torch.float32, got torch.float64"),
+    (lambda: FocusDiffusionBlock(4, 8, *GRAPHS, context="none")(torch.zeros(2, 4, 3, 5), torch.tensor([1, 9])),
+     r"FocusDiffusionBlock: expected lengths in 1..3, got \[1, 9\]"),
+    (lambda: FocusDiffusionBlock(4, 8, *GRAPHS, context="none").stream(torch.zeros(2, 4, 3, 5), (torch.zeros(1),) * 2),
+     r"FocusDiffusionBlock.stream: expected no state, got one; this block has no context"),
+    (lambda: FocusDiffusionBlock(4, 8, *GRAPHS, focus="none", normalize="softmax"),
+     r"FocusDiffusionBlock: expected normalize='softmax' with focus='attention', got focus='none'"),
+    (lambda: FocusDiffusionBlock(4, 8, *GRAPHS, normalize="none"),
+     r"FocusDiffusionBlock: expected normalize to be one of .*, got 'none'"),
     (lambda: TemporalContext(4).stream(torch.zeros(2, 4, 3, 1)),
      r"TemporalContext.stream: expected direction='forward', which needs no later frame, got bidirectional"),
     (lambda: TemporalContext(4, direction="forward").stream(torch.zeros(2, 4, 3, 1), (torch.zeros(2, 3, 128),) * 2),
@@ -407,7 +461,7 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: FocusDiffusionBlock(4, 8, GRAPHS[0], torch.zeros(2, 6, 6)),
      r"FocusDiffusionBlock: expected two adjacencies of the same joints, got \(5, 6\)"),
     (lambda: FocusDiffusionBlock(4, 0, *GRAPHS),
-     r"FocusDiffusionBlock: expected at least 1 channel, got \(4, 1, 0\)"),
+     r"FocusDiffusionBlock: expected at least 1 channel, got \(4, 1, 0, 128\)"),
     (lambda: FocusDiffusionBlock(4, 8, *GRAPHS)(torch.zeros(2, 4, 3, 6)),
      r"GraphConv: expected x \(N, C=4, T, V=5\), got \(2, 4, 3, 6\)"),
 ]  # fmt: skip

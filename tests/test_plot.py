@@ -374,7 +374,12 @@ def test_latent_edges_join_the_joints_above_the_threshold(tmp_path: Path) -> Non
         np.testing.assert_allclose([line.get_xydata() for line in ax.get_lines()], expected, rtol=1e-5)
         (left, right), (base, top) = ax.get_xlim(), ax.get_ylim()
         assert left < node[0] < right and base < node[1] < top
+        there = x[:2, frame, 4 * (frame == 5) :].T.numpy()
+        mirrored = np.array([left + right - node[0], node[1]])
+        assert np.hypot(*(there - node).T).min() >= np.hypot(*(there - mirrored).T).min()
         assert bodies(ax) == [16 if frame == 5 else 20, 1]
+        shades = sorted(weights[frame, 4 * (frame == 5) :].tolist())
+        np.testing.assert_allclose(ax.collections[1].get_array(), shades, rtol=1e-6)
     figure.savefig(tmp_path / "latent.png")
     assert all(not ax.get_lines() for ax in plot_latent_edges(x, weights, KINECT20, threshold=1).axes)
 
@@ -384,6 +389,7 @@ def test_latent_edges_join_the_joints_above_the_threshold(tmp_path: Path) -> Non
     [
         ({"weights": torch.full((T, 20), 1.5)}, r"plot_latent_edges: expected weights in \[0, 1\], got 0 to 1.5"),
         ({"weights": torch.rand(T, 19)}, r"plot_latent_edges: expected weights \(T=6, V=20\), got \(6, 19\)"),
+        ({"threshold": float("nan")}, r"plot_latent_edges: expected a threshold in \[0, 1\], got nan"),
         ({"frames": 7}, r"plot_latent_edges: expected frames in 1\.\.6, got 7"),
         ({"x": torch.rand(1, T, 20)}, r"plot_latent_edges: expected x \(C, T, V\) with C of at least 2"),
     ],
