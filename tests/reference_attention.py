@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 
 
 def position_codes(position, channels):
@@ -166,16 +165,3 @@ def equation_5(x, weights, dilations, stride, attention, convolution):
     for (n, i, v), y in out:
         result[n, :, i, v] = y
     return result
-
-
-def filled(module, seed=0, scale=0.4):
-    """A module in float64 and evaluation, with random numbers everywhere, BatchNorm's statistics included."""
-    random = torch.Generator().manual_seed(seed)
-    state = {
-        name: value if not value.is_floating_point() else scale * torch.randn(value.shape, generator=random).double()
-        for name, value in module.state_dict().items()
-    }
-    state = {name: value.abs() + 0.5 if name.endswith("running_var") else value for name, value in state.items()}
-    module = module.double().eval()
-    module.load_state_dict(state)
-    return module

@@ -12,7 +12,7 @@ import reference_attention as reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference_attention import filled
+from layer_tools import draw, filled, joined, weights
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -26,14 +26,6 @@ from skeleton_focus import (
     STFObjective,
     position_codes,
 )
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
-
-
-def weights(module: nn.Module) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in module.state_dict().items()}
 
 
 def some_joints(n: int, t: int, kept: int, joints: int) -> Tensor:
@@ -121,10 +113,6 @@ def built(name: str) -> tuple[nn.Module, list[Tensor]]:
     make, shapes = LAYERS[name]
     torch.manual_seed(0)
     return filled(make()), [draw(*shape, seed=seed) for seed, shape in enumerate(shapes)]
-
-
-def joined(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return output.flatten() if isinstance(output, Tensor) else torch.cat([part.flatten() for part in output])
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -14,8 +14,8 @@ import torch
 from bagcn import BAGCN
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_tools import filled
 from recipe import LAYERS, PRESETS, Recipe, build_network, explained
-from reference_attention import filled
 from torch import Tensor
 
 from skeleton_focus import KINECT20, NTU25, Batch, FeatureTap, STFLoss, STFObjective

@@ -10,8 +10,8 @@ import pytest
 import reference_attention as reference
 import torch
 from fg_stformer import FGSTFormer
+from layer_tools import filled, weights
 from recipe import LAYERS, PRESETS, Recipe, build_network
-from reference_attention import filled
 from torch import Tensor
 
 from skeleton_focus import KINECT20, NTU25, Batch, FeatureTap, STFLoss, STFObjective
@@ -159,17 +159,13 @@ def test_the_focus_lies_on_the_selected_joints() -> None:
     assert (focus * (1 - kept)).max() == 0
 
 
-def arrays(module: torch.nn.Module) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in module.state_dict().items()}
-
-
 @pytest.mark.parametrize("stages", [(2, 2), (1, 3)])
 def test_the_whole_network_by_loops(stages: tuple[int, int]) -> None:
     """Stage by stage through the slow reference: two bodies, selected joints, both branches, strides anywhere."""
     network = filled(small(stages=stages, focal_joints=4), scale=0.55)
     x = torch.randn(1, 3, 4, 20, 2).double()
-    norm = arrays(network.norm)
-    embed = arrays(network.embed)
+    norm = weights(network.norm)
+    embed = weights(network.embed)
     pooled = []
     for m in range(2):
         clip = x[0, ..., m].numpy()  # (C, T, V)
@@ -182,22 +178,22 @@ def test_the_whole_network_by_loops(stages: tuple[int, int]) -> None:
         y = np.einsum("oc,ctv->otv", embed["weight"][:, :, 0, 0], y) + embed["bias"][:, None, None]
         y = y[None]
         for spatial, temporal in network.stage1:
-            y = reference.spatial_attention(y, arrays(spatial), 3)
-            y = reference.equation_5(y, arrays(temporal), (1, 2), temporal.stride, attention=True, convolution=True)
-        encoding = arrays(network.part_encoding)
+            y = reference.spatial_attention(y, weights(spatial), 3)
+            y = reference.equation_5(y, weights(temporal), (1, 2), temporal.stride, attention=True, convolution=True)
+        encoding = weights(network.part_encoding)
         parts = reference.part_encoding(y, encoding["linear.weight"], encoding["linear.bias"], KINECT20.parts.values())
         y, which, _ = reference.focal_joints(y, network.select.weight.detach().numpy(), 4, "score", "joint")
         for layer in network.stage2:
-            y = reference.spatial_attention(y, arrays(layer.joint_attention), 3, which)
-            parts = reference.spatial_attention(parts, arrays(layer.part_attention), 3)
-            y, parts = reference.joint_part_attention(y, parts, arrays(layer.cross), 3)
+            y = reference.spatial_attention(y, weights(layer.joint_attention), 3, which)
+            parts = reference.spatial_attention(parts, weights(layer.part_attention), 3)
+            y, parts = reference.joint_part_attention(y, parts, weights(layer.cross), 3)
             stride = layer.joint_temporal.stride
             both = {"attention": True, "convolution": True}
-            y = reference.equation_5(y, arrays(layer.joint_temporal), (1, 2), stride, **both)
-            parts = reference.equation_5(parts, arrays(layer.part_temporal), (1, 2), stride, **both)
+            y = reference.equation_5(y, weights(layer.joint_temporal), (1, 2), stride, **both)
+            parts = reference.equation_5(parts, weights(layer.part_temporal), (1, 2), stride, **both)
             which = which[:, ::stride]
         pooled.append(np.concatenate([y[0].mean((1, 2)), parts[0].mean((1, 2))]))
-    hidden, last = arrays(network.hidden), arrays(network.fc)
+    hidden, last = weights(network.hidden), weights(network.fc)
     middle = reference.leaky_relu(hidden["weight"] @ ((pooled[0] + pooled[1]) / 2) + hidden["bias"])
     logits = last["weight"] @ middle + last["bias"]
     assert np.abs(pooled[0] - pooled[1]).max() > 0.01

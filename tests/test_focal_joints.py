@@ -10,6 +10,7 @@ import reference_attention as reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_tools import draw
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -23,10 +24,6 @@ from skeleton_focus import (
     ScatterToJoints,
     scatter_to_joints,
 )
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
 def selection(channels: int, kept: int, **options: str) -> FocalJointSelection:

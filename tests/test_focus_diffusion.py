@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from reference_attention import filled
+from layer_tools import draw, filled, joined, weights
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.overrides import TorchFunctionMode
@@ -39,14 +39,6 @@ from skeleton_focus._second_order import plain_kernels
 
 FOCUS, CONTEXT = ("attention", "mean", "max", "none"), ("bidirectional", "forward", "none")
 GRAPHS = [directed_adjacency(KINECT20, direction)[:, :5, :5] for direction in ("outward", "inward")]
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
-
-
-def weights(module: nn.Module) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in module.state_dict().items()}
 
 
 def small(**options: Any) -> FocusDiffusionBlock:
@@ -157,10 +149,6 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] =
 def built(name: str) -> tuple[nn.Module, list[Tensor]]:
     make, shapes = LAYERS[name]
     return filled(make(), scale=0.6), [draw(*shape, seed=seed) for seed, shape in enumerate(shapes)]
-
-
-def joined(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return output.flatten() if isinstance(output, Tensor) else torch.cat([part.flatten() for part in output])
 
 
 @pytest.mark.parametrize("training", [True, False])

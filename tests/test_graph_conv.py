@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_tools import draw
 from torch import Tensor, nn
 
 from skeleton_focus import (
@@ -29,10 +30,6 @@ from skeleton_focus import (
 
 SIZES = [(4, 2), (3, 3), (2, 5)]  # C > O, C = O, C < O: both orders of mixing and aggregating
 A = spatial_partition(KINECT20)
-
-
-def draw(*shape: int, seed: int = 0, grad: bool = False) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape)).requires_grad_(grad)
 
 
 def problem(channels: int, outputs: int, *, per_sample: bool, n: int = 2, t: int = 3, v: int = 4, k: int = 3):

@@ -12,7 +12,8 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from layer_tools import draw
+from torch import nn
 
 from skeleton_focus import (
     KINECT20,
@@ -26,10 +27,6 @@ from skeleton_focus import (
 
 A = multi_scale_adjacency(KINECT20, 3)
 CHAIN = multi_scale_adjacency(SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1), 2, dtype=torch.float64)
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
 def awake(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -12,6 +12,7 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_tools import draw
 from torch import Tensor
 
 from skeleton_focus import (
@@ -33,10 +34,6 @@ from skeleton_focus.streams import STREAMS
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)], center=1)
 TWO = 2.0**0.5
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
 def some_seen(*shape: int, seed: int = 5) -> Tensor:

@@ -14,13 +14,10 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_tools import draw
 from torch import Tensor, nn
 
 from skeleton_focus import MultiScaleTemporalConv, TemporalConv
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
 def trained(layer: nn.Module, seed: int = 0) -> Any:

@@ -16,6 +16,7 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_tools import draw
 from torch import Tensor, nn
 
 from skeleton_focus import (
@@ -38,10 +39,6 @@ PROBLEMS = [
     (1, 3, 2, 6, 2, 2, 1, 4),
     (1, 2, 2, 8, 2, 2, 3, 5),
 ]
-
-
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
 def problem(n: int, c: int, o: int, t: int, v: int, k: int, w: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,35 @@
+"""What tests of layers share: random inputs, random weights, weights as arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def draw(*shape: int, seed: int = 0, grad: bool = False) -> Tensor:
+    """Standard normal numbers in float64."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape)).requires_grad_(grad)
+
+
+def filled(module, seed: int = 0, scale: float = 0.4):
+    """A module in float64 and evaluation, with random numbers everywhere, BatchNorm's statistics included."""
+    random = torch.Generator().manual_seed(seed)
+    state = {
+        name: value if not value.is_floating_point() else scale * torch.randn(value.shape, generator=random).double()
+        for name, value in module.state_dict().items()
+    }
+    state = {name: value.abs() + 0.5 if name.endswith("running_var") else value for name, value in state.items()}
+    module = module.double().eval()
+    module.load_state_dict(state)
+    return module
+
+
+def weights(module: nn.Module) -> dict[str, np.ndarray]:
+    """A layer's parameters and buffers as arrays, for the slow references."""
+    return {name: value.numpy() for name, value in module.state_dict().items()}
+
+
+def joined(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """All numbers that a layer puts out."""
+    return output.flatten() if isinstance(output, Tensor) else torch.cat([part.flatten() for part in output])
