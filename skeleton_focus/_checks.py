@@ -37,7 +37,7 @@ def message(who: str, expected: str, got: object, hint: str = "") -> str:
 def check_shape(who: str, name: str, x: Tensor, axes: str) -> None:
     """Check a tensor against named axes such as ``"N, C=3, T, V=25"``.
 
-    An axis without ``=`` may have any size. The check reads shapes alone, so it costs nothing on a device.
+    An axis without ``=`` may have any size. The check reads type and shape alone, so it costs nothing on a device.
 
     >>> import torch
     >>> check_shape("GraphConv", "x", torch.zeros(8, 3, 64, 17), "N, C=3, T, V=25")
@@ -45,6 +45,8 @@ def check_shape(who: str, name: str, x: Tensor, axes: str) -> None:
         ...
     ValueError: GraphConv: expected x (N, C=3, T, V=25), got (8, 3, 64, 17)
     """
+    if not isinstance(x, Tensor):
+        raise ValueError(message(who, f"{name} ({axes}) to be a tensor", type(x).__name__))
     shape = tuple(x.shape)
     sizes = [_AXIS.match(axis.strip()) for axis in axes.split(",")]
     fits = len(shape) == len(sizes) and all(
@@ -75,5 +77,7 @@ def check_adjacency(who: str, adjacency: Tensor) -> None:
         ...
     ValueError: GraphConv: expected an adjacency (K, V, V), got (3, 25, 20)
     """
+    hint = "multi_scale_adjacency(layout, 3) gives one"
+    require(isinstance(adjacency, Tensor), who, "an adjacency (K, V, V)", type(adjacency).__name__, hint)
     shape = tuple(adjacency.shape)
     require(len(shape) == 3 and shape[0] > 0 and shape[1] == shape[2], who, "an adjacency (K, V, V)", shape)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
+from skeleton_focus import (
+    KINECT20,
+    FocalJointSelection,
+    GraphConv,
+    SpatialAttention,
+    TemporalConv,
+    spatial_partition,
+)
 from skeleton_focus._checks import check_adjacency, check_choice, check_shape, message, require
 
 
@@ -57,3 +66,15 @@ def test_adjacency() -> None:
     for shape in [(4, 4), (0, 4, 4), (3, 4, 5), (2, 3, 4, 4), ()]:
         with pytest.raises(ValueError, match=re.escape(f"who: expected an adjacency (K, V, V), got {shape}")):
             check_adjacency("who", torch.zeros(shape))
+
+
+def test_what_is_no_tensor_is_named() -> None:
+    x = np.zeros((2, 3, 4, 20))
+    for layer in (GraphConv(3, 4, spatial_partition(KINECT20)), TemporalConv(3, 4), SpatialAttention(3, 20)):
+        with pytest.raises(ValueError, match=r"expected x \(N, C=3, T, V.*\) to be a tensor, got ndarray$"):
+            layer(x)
+    selected = FocalJointSelection(3, 5)(torch.from_numpy(x).float())
+    with pytest.raises(ValueError, match=r"expected x \(N, C=3, T, V=20\) to be a tensor, got FocalJoints$"):
+        SpatialAttention(3, 20)(selected)
+    with pytest.raises(ValueError, match=r"^GraphConv: expected an adjacency \(K, V, V\), got SkeletonLayout; multi"):
+        GraphConv(3, 4, KINECT20)
