@@ -48,14 +48,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
     given, options = parser.parse_known_args()
     if taken := [option for option in options if option.split("=")[0] in OURS]:
         raise ValueError(f"expected options that all rows share, got {taken[0]}, which this benchmark sets")
     kept = given.out / "options.json"
-    if kept.exists() and json.loads(kept.read_text()) != options:
-        raise ValueError(f"expected a new --out, got {given.out}, whose runs have other options: see {kept}")
+    if any(given.out.glob("*/recipe.json")) and (before := json.loads(kept.read_text())) != options:
+        raise ValueError(f"expected the options of the runs in {given.out}, {before}, or a new --out, got {options}")
+    if given.jobs < 1:
+        raise ValueError(f"expected --jobs of at least 1, got {given.jobs}")
     given.out.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(options) + "\n")
     wanted = [(row, seed) for seed in given.seeds for row in ROWS]
@@ -64,9 +66,9 @@ def main() -> None:
     print(f"{'':>16} {'mean':>7} {'st. dev.':>9}  seeds {' '.join(map(str, given.seeds))}")
     for row in ROWS:
         accuracies = [100 * found[row, seed] for seed in given.seeds]
-        spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+        spread = f"{statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else "-"
         listed = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
-        print(f"{row:>16} {statistics.mean(accuracies):7.2f} {spread:9.2f}  {listed}")
+        print(f"{row:>16} {statistics.mean(accuracies):7.2f} {spread:>9}  {listed}")
 
 
 if __name__ == "__main__":
@@ -74,3 +76,5 @@ if __name__ == "__main__":
         main()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")

@@ -22,6 +22,7 @@ class BAGCNBlock(nn.Module):
         self, in_channels: int, out_channels: int, layout: SkeletonLayout, *, stride: int = 1, focus: str, context: str
     ) -> None:
         super().__init__()
+        self.stride = stride
         graphs = [directed_adjacency(layout, direction) for direction in ("outward", "inward")]
         self.spatial = FocusDiffusionBlock(in_channels, out_channels, *graphs, focus=focus, context=context)
         self.temporal = TemporalConv(out_channels, out_channels, stride=stride)
@@ -30,8 +31,8 @@ class BAGCNBlock(nn.Module):
             self.shortcut = TemporalConv(in_channels, out_channels, kernel_size=1, stride=stride)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        y = keep(self.spatial(x, lengths), lengths)
-        return F.relu(self.temporal(y) + self.shortcut(x))  # (N, O, T / stride, V)
+        y = F.relu(self.temporal(self.spatial(x, lengths)) + self.shortcut(x))
+        return keep(y, shortened(lengths, self.stride))  # (N, O, T / stride, V)
 
 
 class BAGCN(nn.Module):
@@ -74,20 +75,24 @@ class BAGCN(nn.Module):
             raise ValueError(f"BAGCN: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}")
         n, c, t, v, m = x.shape
         if lengths is not None:
-            lengths = lengths.cpu()  # read there, once
+            lengths = torch.as_tensor(lengths).cpu()  # read there, once
             if lengths.shape != (n,) or lengths.min() < 1 or lengths.max() > t:
-                raise ValueError(f"BAGCN: expected lengths (N={n}) in 1..{t}, got {lengths.tolist()}")
+                raise ValueError(f"BAGCN: expected {n} lengths in 1..{t}, one for each clip, got {lengths.tolist()}")
             lengths = lengths.repeat_interleave(m)
         x = keep(x.permute(0, 4, 1, 2, 3).flatten(0, 1), lengths)  # (N*M, C, T, V)
         x = self.norm(x.transpose(2, 3).reshape(n * m, c * v, t)).view(n * m, c, v, t)
         x = keep(x.transpose(2, 3), lengths)
         for i, stride in enumerate(self.strides, start=1):
             x = getattr(self, f"block{i}")(x, lengths)
-            lengths = None if lengths is None else -(-lengths // stride)
-            x = keep(x, lengths)
+            lengths = shortened(lengths, stride)
         pooled = x.mean(3).sum(2)  # over joints
         pooled = pooled / x.shape[2] if lengths is None else pooled / lengths[:, None].to(x.device)  # over frames
         return self.fc(self.dropout(pooled.view(n, m, -1).mean(1)))  # over persons
+
+
+def shortened(lengths: Tensor | None, stride: int) -> Tensor | None:
+    """What a stride leaves of lengths (N,)."""
+    return None if lengths is None else -(-lengths // stride)
 
 
 def keep(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -273,8 +273,10 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
 
 def kept_recipe(given: argparse.Namespace) -> Recipe:
     """The recipe of the run in ``given.out``; its data, preset and precision go into ``given``."""
-    path = Path(given.out or "") / "recipe.json"
-    if given.out is None or not path.is_file() or not path.with_name("last.ckpt").is_file():
+    if given.out is None:
+        raise ValueError("expected --resume with --out and the folder of the run, got no --out")
+    path = Path(given.out) / "recipe.json"
+    if not path.is_file() or not path.with_name("last.ckpt").is_file():
         raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one")
     if path.with_name("report.json").exists():
         raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
@@ -348,6 +350,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
         terms = "" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}"
         print(f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}")
+        steps = recipe.epochs * (len(data.train) // recipe.batch)
+        if recipe.ema**steps > 0.05:
+            share = f"{recipe.ema**steps:.0%} of the weights at the start"
+            print(f"note: after {steps} steps the running average, which is tested, holds {share}; --ema 0 takes none")
         print(f"preset {given.preset}, branch {recipe.branch}{terms}; writing to {out}")
     timer = Timer()  # over all parts of a run that was resumed
     callbacks: list[Any] = [

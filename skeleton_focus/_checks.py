@@ -77,7 +77,7 @@ def check_adjacency(who: str, adjacency: Tensor) -> None:
         ...
     ValueError: GraphConv: expected an adjacency (K, V, V), got (3, 25, 20)
     """
-    hint = "multi_scale_adjacency(layout, 3) gives one"
+    hint = "skeleton_focus.adjacency makes such tensors from a layout"
     require(isinstance(adjacency, Tensor), who, "an adjacency (K, V, V)", type(adjacency).__name__, hint)
     shape = tuple(adjacency.shape)
     require(len(shape) == 3 and shape[0] > 0 and shape[1] == shape[2], who, "an adjacency (K, V, V)", shape)

@@ -164,8 +164,8 @@ class TemporalContext(nn.Module):
         require(self.direction == "forward", who, "direction='forward', which needs no later frame", self.direction)
         sequences = self._sequences(x)
         if state is not None:
-            kind = [type(part).__name__ for part in state]
-            require(kind == ["Tensor", "Tensor"], who, "a state as it was returned, two tensors", kind)
+            pair = isinstance(state, tuple) and [type(part) for part in state] == [Tensor, Tensor]
+            require(pair, who, "a state as it was returned, a pair of tensors", type(state).__name__)
             size = f"layers={self.lstm.num_layers}, N*V={len(sequences)}, O={self.context_channels}"
             for part in state:
                 check_shape(who, "a state", part, size)
@@ -251,7 +251,7 @@ class FocusDiffusionBlock(nn.Module):
         Y = \mathrm{ReLU}(\mathrm{BN}(\sum_s W'_s \hat X_{mid} (M'_s \otimes \hat A^d_s)))
 
     Takes the place of the graph convolution of any ST-GCN. Between its own two there are O // 4 channels. Frames beyond
-    a clip's length change nothing at its true frames, except that BatchNorm counts them in training.
+    a clip's length give zeros and change nothing at its true frames, except that BatchNorm counts them in training.
 
     Shape:
         x (N, C, T, V), lengths (N,) int64, by default all T -> (N, O, T, V).
@@ -319,11 +319,16 @@ class FocusDiffusionBlock(nn.Module):
             self.diffusion = AttentiveDiffusion(hidden, hidden if context == "none" else context_channels)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        self._check(x)
         lengths = None if lengths is None else _checked("FocusDiffusionBlock", lengths, x)
         x, node = self._focused(x)
         if node is not None and self.context is not None:
             node = LatentNode(self.context(node.features, lengths), node.weights)
-        return self._diffused(x, node)
+        y = self._diffused(x, node)
+        if lengths is None:
+            return y
+        beyond = torch.arange(x.shape[2]) >= lengths[:, None]  # (N, T)
+        return y.masked_fill(beyond[:, None, :, None].to(y.device), 0)
 
     def stream(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
@@ -351,13 +356,21 @@ class FocusDiffusionBlock(nn.Module):
             >>> y.shape
             torch.Size([2, 8, 1, 25])
         """
-        hint = "this block has no context"
-        require(self.context is not None or state is None, "FocusDiffusionBlock.stream", "no state", "one", hint)
+        who, hint = "FocusDiffusionBlock.stream", "this block has no context"
+        self._check(x)
+        require(self.context is not None or state is None, who, "no state", "one", hint)
+        fits = self.context is None or self.context.direction == "forward"
+        require(fits, who, "context='forward', which needs no later frame", "'bidirectional'")
         x, node = self._focused(x)
         if node is not None and self.context is not None:
             context, state = self.context.stream(node.features, state)
             node = LatentNode(context, node.weights)
         return self._diffused(x, node), state
+
+    def _check(self, x: Tensor) -> None:
+        channels, joints = self.outward.weight.shape[2], self.outward.adjacency.shape[-1]
+        check_shape("FocusDiffusionBlock", "x", x, f"N, C={channels}, T, V={joints}")
+        require(x.numel() > 0, "FocusDiffusionBlock", "x with at least 1 clip and frame", tuple(x.shape))
 
     def _focused(self, x: Tensor) -> tuple[Tensor, LatentNode | None]:
         """Equation 1, and the latent node of equation 4."""

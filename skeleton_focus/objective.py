@@ -99,6 +99,8 @@ class STFObjective(nn.Module):
         super().__init__()
         check_choice("STFObjective", "score", score, SCORES)
         require(not isinstance(layers, str) and len(layers) > 0, "STFObjective", "a list of layer names", repr(layers))
+        kind, hint = type(loss).__name__, "STFLoss.focus_branch() is one"
+        require(loss is None or isinstance(loss, STFLoss), "STFObjective", "loss to be an STFLoss", kind, hint)
         self.loss = loss if loss is not None else STFLoss.focus_branch()
         if self.loss.uses("coherence"):
             hint = "name the layer before the last one too, or set coherence=0"

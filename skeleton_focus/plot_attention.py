@@ -126,10 +126,11 @@ def plot_latent_edges(
     who, v = "plot_latent_edges", layout.num_joints
     clip = _one_body(who, x, layout, frames, invert_y)
     weight = array(who, "weights", weights, f"T={clip.shape[1]}, V={v}")
-    low, high = weight.min(initial=0), weight.max(initial=0)
+    low, high = weight.min(), weight.max()
     require(low >= 0 and high <= 1, who, "weights in [0, 1]", f"{low:.9g} to {high:.9g}")
     require(0 <= threshold <= 1, who, "a threshold in [0, 1]", threshold)
-    told = f"diamond: latent node; lines: joints whose weight is above {threshold:g}; larger and darker: more weight"
+    told = (f"diamond: latent node; lines: joints whose weight is above {threshold:g}; larger and darker: more weight"
+            f" ({low:.2f} to {high:.2f} in this clip)")  # fmt: skip
     figure, panels = _panels(clip, frames, title, told)
     for frame, ax, size in panels:
         at, there = clip[:2, frame].T, (clip[:, frame] != 0).any(0)  # (V, 2), (V,)

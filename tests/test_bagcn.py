@@ -103,7 +103,10 @@ def test_appending_padding_changes_nothing(lengths: tuple[int, int], padding: in
     x = torch.randn(2, 3, max(lengths) + padding, 20, 2, generator=torch.Generator().manual_seed(0)).double()
     for n, length in enumerate(lengths):
         x[n, :, length:] = float("nan")
-    together = network(x, torch.tensor(lengths))
+    with FeatureTap(network, ["block2"]) as tap:
+        together = network(x, torch.tensor(lengths))
+    for n, length in enumerate(lengths):  # what STF would explain holds no padding
+        assert (tap["block2"][2 * n : 2 * n + 2, :, -(-length // 2) :] == 0).all()
     for n, length in enumerate(lengths):
         torch.testing.assert_close(network(x[n : n + 1, :, :length]), together[n : n + 1], rtol=0, atol=1e-10)
 
@@ -181,5 +184,5 @@ def test_errors() -> None:
         small(strides=(1, 1))
     with pytest.raises(ValueError, match=r"^BAGCN: expected x \(N, C=3, T, V=20, M\), got \(2, 3, 8, 25, 1\)$"):
         small()(torch.zeros(2, 3, 8, 25, 1))
-    with pytest.raises(ValueError, match=r"^BAGCN: expected lengths \(N=2\) in 1\.\.8, got \[9, 8\]$"):
+    with pytest.raises(ValueError, match=r"^BAGCN: expected 2 lengths in 1\.\.8, one for each clip, got \[9, 8\]$"):
         small()(torch.zeros(2, 3, 8, 20, 1), torch.tensor([9, 8]))

@@ -76,5 +76,5 @@ def test_what_is_no_tensor_is_named() -> None:
     selected = FocalJointSelection(3, 5)(torch.from_numpy(x).float())
     with pytest.raises(ValueError, match=r"expected x \(N, C=3, T, V=20\) to be a tensor, got FocalJoints$"):
         SpatialAttention(3, 20)(selected)
-    with pytest.raises(ValueError, match=r"^GraphConv: expected an adjacency \(K, V, V\), got SkeletonLayout; multi"):
+    with pytest.raises(ValueError, match=r"^GraphConv: expected an adjacency \(K, V, V\), got SkeletonLayout; skel"):
         GraphConv(3, 4, KINECT20)

@@ -387,7 +387,7 @@ def test_latent_edges_join_the_joints_above_the_threshold(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"weights": torch.full((T, 20), 1.5)}, r"plot_latent_edges: expected weights in \[0, 1\], got 0 to 1.5"),
+        ({"weights": torch.full((T, 20), 1.5)}, r"plot_latent_edges: expected weights in \[0, 1\], got 1.5 to 1.5"),
         ({"weights": torch.rand(T, 19)}, r"plot_latent_edges: expected weights \(T=6, V=20\), got \(6, 19\)"),
         ({"threshold": float("nan")}, r"plot_latent_edges: expected a threshold in \[0, 1\], got nan"),
         ({"frames": 7}, r"plot_latent_edges: expected frames in 1\.\.6, got 7"),
