@@ -164,13 +164,14 @@ class TemporalContext(nn.Module):
         require(self.direction == "forward", who, "direction='forward', which needs no later frame", self.direction)
         sequences = self._sequences(x)
         if state is not None:
-            pair = isinstance(state, tuple) and [type(part) for part in state] == [Tensor, Tensor]
+            parts = [isinstance(part, Tensor) for part in state]
+            pair = isinstance(state, tuple | list) and parts == [True, True]
             require(pair, who, "a state as it was returned, a pair of tensors", type(state).__name__)
             size = f"layers={self.lstm.num_layers}, N*V={len(sequences)}, O={self.context_channels}"
             for part in state:
                 check_shape(who, "a state", part, size)
                 require(part.dtype == sequences.dtype, who, f"a state of {sequences.dtype}", part.dtype)
-        y, state = self.lstm(sequences, state)
+        y, state = self.lstm(sequences, None if state is None else tuple(state))
         return self._back(y, x), state
 
     def _sequences(self, x: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ def _checked(who: str, lengths: Tensor, x: Tensor) -> Tensor:
     require(lengths.dtype in (torch.int64, torch.int32), who, "lengths of integers", lengths.dtype)
     here = lengths.cpu()
     fits = not len(here) or (int(here.min()) >= 1 and int(here.max()) <= x.shape[2])
-    require(fits, who, f"lengths in 1..{x.shape[2]}", lengths.tolist() if not fits else "")
+    require(fits, who, f"lengths in 1..{x.shape[2]}", here.tolist())
     return here
 
 

@@ -264,6 +264,8 @@ def test_a_stream_can_be_trained_and_leaves_its_state_alone() -> None:
     layer, x = filled(TemporalContext(3, context_channels=2, direction="forward")), draw(2, 3, 6, 1)
     first, state = layer.stream(x[:, :, :3])
     kept = [part.clone() for part in state]
+    second, _ = layer.stream(x[:, :, 3:], [nn.Parameter(part) for part in state])
+    assert torch.equal(second, layer.stream(x[:, :, 3:], state)[0])
     second, _ = layer.stream(x[:, :, 3:], state)
     torch.cat([first, second], 2).square().sum().backward()
     streamed = [p.grad.clone() for p in layer.parameters()]
