@@ -323,6 +323,10 @@ def test_errors() -> None:
         STFObjective(net, layers=["block6"])
     with pytest.raises(ValueError, match="expected score to be one of 'log_odds', 'probability', got 'logit'"):
         STFObjective(net, layers=["block5", "block6"], score="logit")
+    with pytest.raises(
+        ValueError, match=r"^STFObjective: expected loss to be an STFLoss, got str; STFLoss.focus_branch"
+    ):
+        STFObjective(net, layers=["block5", "block6"], loss="focus")
     with pytest.raises(ValueError, match=r"expected x \(N, C, T, V, M\), got \(3, 4, 16, 20\)"):
         objective(net)(x[..., 0], target)
     with pytest.raises(ValueError, match=r"expected target \(N=3\), got \(2,\)"):
