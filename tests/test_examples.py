@@ -193,7 +193,7 @@ MISTAKES = [
     ),
     ("train.py", ["--out", "straight"], "error: expected a new --out, got straight, which holds a run"),
     ("train.py", ["--out", "missing", "--resume"], "error: expected --out with a run to resume, got missing"),
-    ("train.py", ["--resume"], "error: expected --out with a run to resume, got None"),
+    ("train.py", ["--resume"], "error: expected --resume with --out and the folder of the run, got no --out"),
     ("train.py", ["--out", "corrupt", "--resume", "--lr", "1"], "error: expected --resume with --out alone"),
     (
         "train.py",
