@@ -17,7 +17,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from bagcn import BAGCN
-from measure import DEVICE, in_own_process, interleave, keep_freed_memory, peak_memory, quartiles, ratio, setting
+from measure import (
+    DEVICE,
+    in_own_process,
+    interleave,
+    keep_freed_memory,
+    peak_memory,
+    quartiles,
+    ratio,
+    setting,
+    train_step,
+)
 
 from skeleton_focus import NTU25
 
@@ -35,17 +45,8 @@ def build(kind: str) -> BAGCN:
     return BAGCN(60, NTU25, focus=focus, context=context).to(DEVICE)
 
 
-def train_step(kind: str, batch: int, frames: int) -> Callable[[], None]:
-    """A forward and a backward pass and an update."""
-    network, x = build(kind), torch.randn(batch, 6, frames, 25, 2, device=DEVICE)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        network(x).square().mean().backward()
-        optimizer.step()
-
-    return step
+def step(kind: str, batch: int, frames: int) -> Callable[[], None]:
+    return train_step(build(kind), torch.randn(batch, 6, frames, 25, 2, device=DEVICE))
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--peak", nargs=2, metavar=("FRAMES", "KIND"), help="print one peak memory and stop")
     given = parser.parse_args()
     if given.peak:
-        print(peak_memory(train_step(given.peak[1], given.batch, int(given.peak[0]))))
+        print(peak_memory(step(given.peak[1], given.batch, int(given.peak[0]))))
         return
     print(f"BAGCN, batch {given.batch}, V 25, M 2, float32, {setting()}, {given.repeats} rounds"
           + (", freed memory kept" if given.keep_memory else ""))  # fmt: skip
@@ -65,7 +66,7 @@ def main() -> None:
         keep_freed_memory()
     print(f"{'T':>4} {'network':>22} {'parameters':>11} {'step, ms (quartiles)':>30} {'x':>5} {'MiB':>6} {'x':>5}")
     for frames in given.frames:
-        times = interleave({kind: train_step(kind, given.batch, frames) for kind in KINDS}, given.repeats)
+        times = interleave({kind: step(kind, given.batch, frames) for kind in KINDS}, given.repeats)
         peaks = {kind: in_own_process("--peak", str(frames), kind) for kind in KINDS}
         for kind in KINDS:
             parameters = sum(p.numel() for p in build(kind).parameters())

@@ -24,7 +24,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from fg_stformer import FGSTFormer
-from measure import DEVICE, in_own_process, interleave, keep_freed_memory, peak_memory, quartiles, ratio, setting
+from measure import (
+    DEVICE,
+    in_own_process,
+    interleave,
+    keep_freed_memory,
+    peak_memory,
+    quartiles,
+    ratio,
+    setting,
+    train_step,
+)
 
 from skeleton_focus import NTU25
 
@@ -47,20 +57,6 @@ ATTENTION: dict[str, Callable[[], Any]] = {"fused": contextlib.nullcontext, "pla
 def build(batch: int, frames: int) -> tuple[FGSTFormer, Tensor]:
     torch.manual_seed(0)
     return FGSTFormer(60, NTU25).to(DEVICE), torch.randn(batch, 3, frames, 25, 2, device=DEVICE)
-
-
-def train_step(network: FGSTFormer, x: Tensor, kind: str) -> Callable[[], None]:
-    """A forward and a backward pass and an update."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with ATTENTION[kind]():
-            loss = network(x).square().mean()
-        loss.backward()
-        optimizer.step()
-
-    return step
 
 
 def check(network: FGSTFormer, x: Tensor) -> None:
@@ -92,7 +88,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.peak:
         frames, kind = int(given.peak[0]), given.peak[1]
-        print(peak_memory(train_step(*build(given.batch, frames), kind)))
+        print(peak_memory(train_step(*build(given.batch, frames), ATTENTION[kind])))
         return
     network, _ = build(1, 1)
     print(f"FG-STFormer, {sum(p.numel() for p in network.parameters()):,} parameters with either attention; batch"
@@ -105,7 +101,7 @@ def main() -> None:
     for frames in given.frames:
         network, x = build(given.batch, frames)
         check(network, x)
-        times = interleave({kind: train_step(network, x, kind) for kind in ATTENTION}, given.repeats)
+        times = interleave({kind: train_step(network, x, ATTENTION[kind]) for kind in ATTENTION}, given.repeats)
         plain, fused = (in_own_process("--peak", str(frames), kind) for kind in ("plain", "fused"))
         print(f"{frames:4} {flops(frames):14.2f} {quartiles(times['plain']):>30} {quartiles(times['fused']):>30}"
               f" {ratio(times['plain'], times['fused']):9.2f} {plain:11.0f} {fused:7.0f} {fused / plain:6.2f}",

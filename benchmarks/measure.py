@@ -10,9 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -31,6 +34,22 @@ def interleave(steps: Mapping[str, Callable[[], None]], repeats: int) -> dict[st
                 times[name].append(time.perf_counter() - start)
     print("\r" + " " * 24, end="\r", file=sys.stderr, flush=True)
     return times
+
+
+def train_step(
+    network: nn.Module, x: torch.Tensor, within: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+) -> Callable[[], None]:
+    """A forward pass, under a context where one is given, a backward pass and an update."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with within():
+            loss = network(x).square().mean()
+        loss.backward()
+        optimizer.step()
+
+    return step
 
 
 def ratio(one: list[float], other: list[float]) -> float:

@@ -23,7 +23,17 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from measure import DEVICE, in_own_process, interleave, keep_freed_memory, peak_memory, quartiles, ratio, setting
+from measure import (
+    DEVICE,
+    in_own_process,
+    interleave,
+    keep_freed_memory,
+    peak_memory,
+    quartiles,
+    ratio,
+    setting,
+    train_step,
+)
 from ms_g3d import MSG3D
 
 from skeleton_focus import NTU25, MultiScaleG3D, MultiScaleGraphConv, MultiScaleTemporalConv, window_adjacency
@@ -112,18 +122,6 @@ def published(network: nn.Module) -> nn.Module:
         if type(module) in PUBLISHED:
             network.set_submodule(name, PUBLISHED[type(module)](module))  # type: ignore[arg-type]
     return network
-
-
-def train_step(network: nn.Module, x: Tensor) -> Callable[[], None]:
-    """A forward and a backward pass and an update."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        network(x).square().mean().backward()
-        optimizer.step()
-
-    return step
 
 
 def pair(network: nn.Module, x: Tensor) -> dict[str, Callable[[], None]]:

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skeleton_focus import STFObjective, STFOutput
+
 
 def draw(*shape: int, seed: int = 0, grad: bool = False) -> Tensor:
     """Standard normal numbers in float64."""
@@ -33,3 +35,21 @@ def weights(module: nn.Module) -> dict[str, np.ndarray]:
 def joined(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     """All numbers that a layer puts out."""
     return output.flatten() if isinstance(output, Tensor) else torch.cat([part.flatten() for part in output])
+
+
+def learn(
+    objective: STFObjective, optimizer: torch.optim.Optimizer, x: Tensor, target: Tensor, *, steps: int,
+    all_move: bool = True,
+) -> tuple[list[float], STFOutput]:  # fmt: skip
+    """Steps on one batch, every gradient there and finite: the cross-entropies and the last output."""
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        out = objective(x, target)
+        out.loss.backward()
+        gradients = [p.grad for p in objective.model.parameters()]
+        assert not all_move or all(g is not None for g in gradients)
+        assert all(g.isfinite().all() for g in gradients if g is not None)
+        losses.append(out.terms["classification"].item())
+        optimizer.step()
+    return losses, out

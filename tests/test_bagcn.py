@@ -14,7 +14,7 @@ import torch
 from bagcn import BAGCN
 from hypothesis import given
 from hypothesis import strategies as st
-from layer_tools import filled
+from layer_tools import filled, learn
 from recipe import LAYERS, PRESETS, Recipe, build_network, explained
 from torch import Tensor
 
@@ -128,14 +128,7 @@ def test_stf_trains_it(branch: Any) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     torch.manual_seed(1)
     x, target = torch.randn(6, 3, 8, 20, 2), torch.tensor([0, 1, 2, 3, 4, 0])
-    losses = []
-    for _ in range(30):
-        optimizer.zero_grad()
-        out = objective(x, target)
-        out.loss.backward()
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-        losses.append(out.terms["classification"].item())
-        optimizer.step()
+    losses, out = learn(objective, optimizer, x, target, steps=30)
     assert losses[-1] < 0.5 * losses[0]
     assert out.focus.shape == (6, 2, 8, 20)
 

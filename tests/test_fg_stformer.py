@@ -10,7 +10,7 @@ import pytest
 import reference_attention as reference
 import torch
 from fg_stformer import FGSTFormer
-from layer_tools import filled, weights
+from layer_tools import filled, learn, weights
 from recipe import LAYERS, PRESETS, Recipe, build_network
 from torch import Tensor
 
@@ -120,14 +120,7 @@ def test_stf_trains_it(branch: Any) -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     torch.manual_seed(1)
     x, target = torch.randn(6, 3, 8, 20, 2), torch.tensor([0, 1, 2, 3, 4, 0])
-    losses = []
-    for _ in range(40):
-        optimizer.zero_grad()
-        out = objective(x, target)
-        out.loss.backward()
-        assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
-        losses.append(out.terms["classification"].item())
-        optimizer.step()
+    losses, out = learn(objective, optimizer, x, target, steps=40, all_move=False)
     assert losses[-1] < 0.5 * losses[0]
     assert out.focus.shape == (6, 2, 8, 20)
 

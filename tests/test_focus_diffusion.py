@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from layer_tools import draw, filled, joined, weights
+from layer_tools import draw, filled, joined, learn, weights
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.overrides import TorchFunctionMode
@@ -307,14 +307,7 @@ def test_the_block_in_a_user_s_own_network(branch: str) -> None:
     loss = {"none": STFLoss.plain, "focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch}[branch]()
     objective = STFObjective(network, layers=["temporals.1", "temporals.2"], head="fc", loss=loss)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    losses = []
-    for _ in range(30):
-        optimizer.zero_grad()
-        out = objective(x, target)
-        out.loss.backward()
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-        losses.append(out.terms["classification"].item())
-        optimizer.step()
+    losses, _ = learn(objective, optimizer, x, target, steps=30)
     assert losses[-1] < 0.5 * losses[0]
     assert STGCN(focus=False)(x).shape == network(x).shape == (8, 4)
 
