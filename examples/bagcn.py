@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skeleton_focus import FocusDiffusionBlock, SkeletonLayout, TemporalConv, directed_adjacency
+from skeleton_focus import FocusDiffusionBlock, SkeletonLayout, TemporalConv, directed_adjacency, mask_padding
 
 
 class BAGCNBlock(nn.Module):
@@ -32,7 +32,7 @@ class BAGCNBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         y = F.relu(self.temporal(self.spatial(x, lengths)) + self.shortcut(x))
-        return keep(y, shortened(lengths, self.stride))  # (N, O, T / stride, V)
+        return mask_padding(y, shortened(lengths, self.stride))  # (N, O, T / stride, V)
 
 
 class BAGCN(nn.Module):
@@ -79,9 +79,9 @@ class BAGCN(nn.Module):
             if lengths.shape != (n,) or lengths.min() < 1 or lengths.max() > t:
                 raise ValueError(f"BAGCN: expected {n} lengths in 1..{t}, one for each clip, got {lengths.tolist()}")
             lengths = lengths.repeat_interleave(m)
-        x = keep(x.permute(0, 4, 1, 2, 3).flatten(0, 1), lengths)  # (N*M, C, T, V)
+        x = mask_padding(x.permute(0, 4, 1, 2, 3).flatten(0, 1), lengths)  # (N*M, C, T, V)
         x = self.norm(x.transpose(2, 3).reshape(n * m, c * v, t)).view(n * m, c, v, t)
-        x = keep(x.transpose(2, 3), lengths)
+        x = mask_padding(x.transpose(2, 3), lengths)
         for i, stride in enumerate(self.strides, start=1):
             x = getattr(self, f"block{i}")(x, lengths)
             lengths = shortened(lengths, stride)
@@ -93,14 +93,6 @@ class BAGCN(nn.Module):
 def shortened(lengths: Tensor | None, stride: int) -> Tensor | None:
     """What a stride leaves of lengths (N,)."""
     return None if lengths is None else -(-lengths // stride)
-
-
-def keep(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """x (N, C, T, V) with zeros beyond each clip's length."""
-    if lengths is None:
-        return x
-    beyond = torch.arange(x.shape[2]) >= lengths[:, None]  # (N, T)
-    return x.masked_fill(beyond[:, None, :, None].to(x.device), 0)
 
 
 if __name__ == "__main__":

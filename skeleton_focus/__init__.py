@@ -31,7 +31,6 @@ from .focus_diffusion import (
     AttentiveFocus,
     FocusDiffusionBlock,
     LatentNode,
-    TemporalContext,
 )
 from .focus_metrics import focus_overlap
 from .formats import FormatError, read_nw_ucla
@@ -52,6 +51,7 @@ from .streams import (
     rotate,
 )
 from .synthetic import SyntheticActions
+from .temporal_context import TemporalContext, mask_padding
 from .temporal_conv import MultiScaleTemporalConv, TemporalConv
 
 __version__ = "0.1.0.dev0"
@@ -111,6 +111,7 @@ __all__ = [
     "linear_head_focus",
     "make_stream",
     "mask_by_focus",
+    "mask_padding",
     "min_max_normalize",
     "multi_scale_adjacency",
     "normalize_adjacency",

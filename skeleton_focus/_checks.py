@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+import torch
 from torch import Tensor
 
 _AXIS = re.compile(r"(?P<name>[A-Za-z'*]+)(?:=(?P<size>\d+))?$")
@@ -55,6 +56,23 @@ def check_shape(who: str, name: str, x: Tensor, axes: str) -> None:
     )
     if not fits:
         raise ValueError(message(who, f"{name} ({axes})", shape))
+
+
+def check_lengths(who: str, lengths: Tensor, x: Tensor) -> Tensor:
+    """Check the true lengths of clips x (N, C, T, V); returns them on the CPU, moved there once and read there.
+
+    >>> import torch
+    >>> check_lengths("TemporalContext", torch.tensor([4, 2]), torch.zeros(2, 3, 3, 25))
+    Traceback (most recent call last):
+        ...
+    ValueError: TemporalContext: expected lengths in 1..3, got [4, 2]
+    """
+    check_shape(who, "lengths", lengths, f"N={len(x)}")
+    require(lengths.dtype in (torch.int64, torch.int32), who, "lengths of integers", lengths.dtype)
+    here = lengths.cpu()
+    fits = not len(here) or (int(here.min()) >= 1 and int(here.max()) <= x.shape[2])
+    require(fits, who, f"lengths in 1..{x.shape[2]}", here.tolist())
+    return here
 
 
 def check_choice(who: str, name: str, value: str, choices: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Gather a frame's joints in a latent node, give it the context of all frames, hand it back to the joints (BAGCN)."""
+"""Gather a frame's joints in a latent node and hand it back to them, with the context of all frames (BAGCN)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ._checks import check_choice, check_shape, require
+from ._checks import check_choice, check_lengths, check_shape, require
 from .graph_conv import GraphConv
+from .temporal_context import TemporalContext, mask_padding
 
 
 class LatentNode(NamedTuple):
@@ -81,120 +81,6 @@ class AttentiveFocus(nn.Module):
 
     def extra_repr(self) -> str:
         return f"focus={self.focus!r}, normalize={self.normalize!r}"
-
-
-class TemporalContext(nn.Module):
-    r"""Give each frame of a node the context of the others: a projection, then stacked LSTM layers.
-
-    .. math:: i_t, f_t, o_t, g_t = W [X_t W_2, H_{t-1}] + b, \qquad
-        c_t = \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t), \qquad H_t = \sigma(o_t) \odot \tanh(c_t)
-
-    Both ways through the clip, the output is :math:`[\overrightarrow H, \overleftarrow H]`. Several joints are as many
-    sequences. Only true frames are read: those beyond a clip's length give zeros.
-
-    Shape:
-        x (N, C, T, V), lengths (N,) int64 -> (N, O, T, V).
-
-    Args:
-        channels: C.
-        context_channels: O; the paper's 128, half of them for each direction.
-        direction: ``"bidirectional"`` or ``"forward"``, which can also :meth:`stream`.
-        layers: LSTM layers, one on top of the other.
-
-    Raises:
-        ValueError: an unknown direction, an odd number of channels for two directions, no layers, an x of another shape
-            or without frames, or lengths that do not fit it.
-
-    Example:
-        >>> context = TemporalContext(16)
-        >>> context(torch.randn(2, 16, 8, 1), torch.tensor([8, 5])).shape
-        torch.Size([2, 128, 8, 1])
-
-    Reference:
-        BAGCN (Gao et al., 2019, arXiv:1912.11521), equations 5 and 6; LSTM: Hochreiter and Schmidhuber, 1997.
-    """
-
-    def __init__(
-        self, channels: int, *, context_channels: int = 128, direction: str = "bidirectional", layers: int = 2
-    ) -> None:
-        super().__init__()
-        who = "TemporalContext"
-        check_choice(who, "direction", direction, ("bidirectional", "forward"))
-        both = direction == "bidirectional"
-        require(channels >= 1 and layers >= 1, who, "at least 1 channel and 1 layer", (channels, layers))
-        halves = context_channels >= 1 and not (both and context_channels % 2)
-        require(halves, who, "at least 1 context channel, an even number for two directions", context_channels)
-        self.direction, self.context_channels = direction, context_channels
-        self.project = nn.Conv2d(channels, channels, 1, bias=False)
-        width = context_channels // 2 if both else context_channels
-        self.lstm = nn.LSTM(channels, width, layers, batch_first=True, bidirectional=both)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        sequences = self._sequences(x)
-        if lengths is None:
-            return self._back(self.lstm(sequences)[0], x)
-        each = _checked("TemporalContext", lengths, x).repeat_interleave(x.shape[3])
-        packed = pack_padded_sequence(sequences, each, batch_first=True, enforce_sorted=False)
-        y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[2])
-        return self._back(y, x)
-
-    def stream(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The next frames of a clip: their context, and what to hand in with the frames after them.
-
-        Chunk by chunk the output is that of the whole clip. Detach the state to train on a chunk alone.
-
-        Shape:
-            x (N, C, T, V), state as returned: twice (layers, N * V, O) -> (N, O, T, V), state.
-
-        Args:
-            x: the next frames, at least one.
-            state: what the frames before them returned; None before the first.
-
-        Raises:
-            ValueError: the other direction, which needs the clip's end first, or a state of another batch or dtype.
-
-        Example:
-            >>> context, state = TemporalContext(16, direction="forward"), None
-            >>> for frame in torch.randn(2, 16, 8, 1).split(1, dim=2):
-            ...     y, state = context.stream(frame, state)
-            >>> y.shape
-            torch.Size([2, 128, 1, 1])
-        """
-        who = "TemporalContext.stream"
-        require(self.direction == "forward", who, "direction='forward', which needs no later frame", self.direction)
-        sequences = self._sequences(x)
-        if state is not None:
-            parts = [isinstance(part, Tensor) for part in state]
-            pair = isinstance(state, tuple | list) and parts == [True, True]
-            require(pair, who, "a state as it was returned, a pair of tensors", type(state).__name__)
-            size = f"layers={self.lstm.num_layers}, N*V={len(sequences)}, O={self.context_channels}"
-            for part in state:
-                check_shape(who, "a state", part, size)
-                require(part.dtype == sequences.dtype, who, f"a state of {sequences.dtype}", part.dtype)
-        y, state = self.lstm(sequences, None if state is None else tuple(state))
-        return self._back(y, x), state
-
-    def _sequences(self, x: Tensor) -> Tensor:
-        check_shape("TemporalContext", "x", x, f"N, C={self.project.in_channels}, T, V")
-        require(x.numel() > 0, "TemporalContext", "x with at least 1 clip, frame and joint", tuple(x.shape))
-        projected: Tensor = self.project(x)
-        return projected.permute(0, 3, 2, 1).flatten(0, 1)  # (N*V, T, C)
-
-    def _back(self, y: Tensor, x: Tensor) -> Tensor:
-        return y.view(len(x), x.shape[3], *y.shape[1:]).permute(0, 3, 2, 1)  # (N, O, T, V)
-
-    def extra_repr(self) -> str:
-        return f"direction={self.direction!r}"
-
-
-def _checked(who: str, lengths: Tensor, x: Tensor) -> Tensor:
-    """The true lengths of clips x (N, C, T, V), on the CPU: moved there once and read there."""
-    check_shape(who, "lengths", lengths, f"N={len(x)}")
-    require(lengths.dtype in (torch.int64, torch.int32), who, "lengths of integers", lengths.dtype)
-    here = lengths.cpu()
-    fits = not len(here) or (int(here.min()) >= 1 and int(here.max()) <= x.shape[2])
-    require(fits, who, f"lengths in 1..{x.shape[2]}", here.tolist())
-    return here
 
 
 class AttentiveDiffusion(nn.Module):
@@ -321,15 +207,11 @@ class FocusDiffusionBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         self._check(x)
-        lengths = None if lengths is None else _checked("FocusDiffusionBlock", lengths, x)
+        lengths = None if lengths is None else check_lengths("FocusDiffusionBlock", lengths, x)
         x, node = self._focused(x)
         if node is not None and self.context is not None:
             node = LatentNode(self.context(node.features, lengths), node.weights)
-        y = self._diffused(x, node)
-        if lengths is None:
-            return y
-        beyond = torch.arange(x.shape[2]) >= lengths[:, None]  # (N, T)
-        return y.masked_fill(beyond[:, None, :, None].to(y.device), 0)
+        return mask_padding(self._diffused(x, node), lengths)
 
     def stream(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None

@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "datasets": {"formats", "layouts"},
     "focal_joints": set(),
     "focus": {"_second_order"},
-    "focus_diffusion": {"graph_conv"},
+    "focus_diffusion": {"graph_conv", "temporal_context"},
     "focus_metrics": set(),
     "formats": {"layouts"},
     "graph_conv": {"_windows"},
@@ -41,6 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "stf": {"graph_conv"},
     "streams": {"layouts"},
     "synthetic": {"_actions", "datasets", "layouts"},
+    "temporal_context": set(),
     "temporal_conv": set(),
 }
 

@@ -33,6 +33,7 @@ from skeleton_focus import (
     TemporalContext,
     TemporalConv,
     directed_adjacency,
+    mask_padding,
     spatial_partition,
 )
 from skeleton_focus._second_order import plain_kernels
@@ -236,6 +237,17 @@ def test_gradients_do_not_reach_the_padding() -> None:
     assert (y[1, :, 3:] == 0).all()
     y.square().sum().backward()
     assert (x.grad[1, :, 3:] == 0).all() and (x.grad[1, :, :3] != 0).all() and (x.grad[0] != 0).all()
+
+
+def test_mask_padding() -> None:
+    x, lengths = draw(2, 3, 4, 5), torch.tensor([4, 2])
+    x[1, :, 2:] = float("nan")
+    before, masked = x.clone(), mask_padding(x, lengths)
+    assert torch.equal(masked[0], x[0]) and torch.equal(masked[1, :, :2], x[1, :, :2])
+    assert (masked[1, :, 2:] == 0).all() and torch.equal(x.nan_to_num(), before.nan_to_num())
+    assert mask_padding(x, None) is x
+    with pytest.raises(ValueError, match=r"^mask_padding: expected lengths in 1..4, got \[5, 2\]$"):
+        mask_padding(x, torch.tensor([5, 2]))
 
 
 def test_lengths_in_training() -> None:
