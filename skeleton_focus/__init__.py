@@ -10,6 +10,7 @@ from .adjacency import (
 )
 from .attention import DilatedTemporalAttention, JointPartAttention, SpatialAttention, position_codes
 from .datasets import Batch, Clip, SkeletonDataset, Split, open_dataset
+from .feature_tap import FeatureTap
 from .focal_joints import (
     FocalJoints,
     FocalJointSelection,
@@ -18,7 +19,6 @@ from .focal_joints import (
     scatter_to_joints,
 )
 from .focus import (
-    FeatureTap,
     class_score,
     grad_cam,
     linear_head_focus,

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from ._checks import message
 from .graph_conv import convolve_graph
 
 _RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
@@ -85,7 +86,7 @@ class SecondOrder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not self._shifted:  # nothing before the shift is differentiated twice
+        if not self._shifted or _is_checkpointed():  # nothing before the shift is differentiated twice
             return func(*args, **kwargs)
         if func is F.batch_norm and kwargs["training"] and kwargs["weight"] is not None:
             x, mean, var = args
@@ -101,6 +102,28 @@ class SecondOrder(TorchFunctionMode):
                     one_frame = shift.expand(-1, -1, 1, x.shape[3])
                     return func(x, *args[1:]) + func(one_frame, *_without_bias(func, args))
         return func(*args, **kwargs)
+
+
+def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
+    """The gradient of ``score.sum()``, or an error that says why there is none."""
+    if not (score.requires_grad and at.requires_grad):
+        got = f"requires_grad {score.requires_grad} and {at.requires_grad}"
+        hint = "run the model under torch.enable_grad(), not under torch.inference_mode(), with parameters that train"
+        raise ValueError(message("grad_cam", "a score and features with gradients on", got, hint))
+    try:
+        return torch.autograd.grad(score.sum(), at, create_graph=create_graph, retain_graph=True)[0]
+    except RuntimeError as error:
+        if "not have been used" not in str(error):
+            raise
+        expected = "a score that depends on the features"
+        raise ValueError(
+            message("grad_cam", expected, "one that does not", "take a layer that feeds the head")
+        ) from None
+
+
+def _is_checkpointed() -> bool:
+    """Inside torch.utils.checkpoint what runs here runs again later, outside this mode, and must save the same."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def _is_pointwise(x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, *rest: Any) -> bool:

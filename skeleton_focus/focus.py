@@ -10,18 +10,13 @@ the probability's divided by p (1 - p) > 0, a factor that the normalisation remo
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from types import TracebackType
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
-from ._checks import check_choice, check_shape, message, require
-from ._second_order import SecondOrder
+from ._checks import check_choice, check_shape, require
+from ._second_order import score_gradient
 
 SCORES = ("log_odds", "probability")
 
@@ -84,7 +79,7 @@ def grad_cam(
     """
     check_shape("grad_cam", "score", score, "N")
     _check_features("grad_cam", features, len(score), num_persons)
-    gradient = _full(_gradient(score, features, create_graph)).sum((2, 3))  # (N * M, C)
+    gradient = _full(score_gradient(score, features, create_graph)).sum((2, 3))  # (N * M, C)
     shown = features if create_graph else features.detach()
     return weigh_channels(gradient, shown, num_persons=num_persons, normalize=normalize)
 
@@ -224,123 +219,12 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
     return x * (1 - rearrange(resize_focus(focus, t), "n m t v -> n 1 t v m"))
 
 
-class FeatureTap:
-    """Catch what named layers put out while a model runs; the hooks go when the ``with`` block ends.
-
-    Args:
-        model: the network.
-        layers: names, as ``model.named_modules()`` gives them.
-        twice: one of ``layers`` whose :meth:`channel_gradient` a loss will differentiate again; the model then runs so
-            that this is cheap.
-
-    Attributes:
-        ran: the layers in the order in which they ran.
-
-    Raises:
-        ValueError: a name the model does not have; a layer that did not run once, or gave no tensor (when read).
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
-        >>> with FeatureTap(net, ["0"]) as tap:
-        ...     out = net(torch.zeros(2, 3))
-        >>> tap["0"].shape, len(net[0]._forward_hooks)
-        (torch.Size([2, 4]), 0)
-    """
-
-    def __init__(self, model: nn.Module, layers: Sequence[str], *, twice: str | None = None) -> None:
-        self._modules = {layer: find_layer(model, layer) for layer in layers}
-        self._outputs: dict[str, list[object]] = {layer: [] for layer in layers}
-        self.ran: list[str] = []
-        self._twice = twice
-        self._shift: Tensor | None = None
-        self._open = ExitStack()
-
-    def __enter__(self) -> FeatureTap:
-        mode = None if self._twice is None else self._open.enter_context(SecondOrder())
-        for layer, module in self._modules.items():
-            handle = module.register_forward_hook(self._hook(layer, mode if layer == self._twice else None))
-            self._open.callback(handle.remove)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
-
-    def __getitem__(self, layer: str) -> Tensor:
-        """The layer's output."""
-        output = self.output(layer)
-        if not isinstance(output, Tensor):
-            raise ValueError(message("FeatureTap", f"layer {layer!r} to give a tensor", type(output).__name__))
-        return output
-
-    def output(self, layer: str) -> object:
-        """Whatever the layer put out, a tensor or not."""
-        caught = self._outputs[layer]
-        if len(caught) != 1:
-            hint = "" if caught else "take a layer that the model's forward calls"
-            raise ValueError(message("FeatureTap", f"layer {layer!r} to run once", f"{len(caught)} runs", hint))
-        return caught[0]
-
-    def channel_gradient(self, score: Tensor, *, create_graph: bool) -> Tensor:
-        """The gradient of ``score.sum()`` at the ``twice`` layer, summed over frames and joints: (N * M, C)."""
-        if self._shift is None:
-            raise ValueError(message("FeatureTap", f"layer {self._twice!r} to run once", "0 runs"))
-        return _gradient(score, self._shift, create_graph).flatten(1)
-
-    def _hook(self, layer: str, mode: SecondOrder | None) -> Callable[[nn.Module, object, object], Tensor | None]:
-        def hook(module: nn.Module, inputs: object, output: object) -> Tensor | None:
-            self._outputs[layer].append(output)
-            self.ran.append(layer)
-            if mode is None or not isinstance(output, Tensor) or output.dim() != 4:
-                return None
-            shifted, self._shift = mode.shift(output)
-            return shifted
-
-        return hook
-
-
-def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """A layer by its name, or an error that suggests the names nearest to it.
-
-    >>> find_layer(nn.ModuleDict({"block5": nn.ReLU(), "fc": nn.ReLU()}), "block")
-    Traceback (most recent call last):
-        ...
-    ValueError: FeatureTap: expected the name of a layer, got 'block'; ModuleDict has 'block5'
-    """
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    if layer not in modules or not layer:
-        names = [name for name in modules if name]
-        near = difflib.get_close_matches(layer, names, n=5) or [name for name, _ in model.named_children()]
-        listed = ", ".join(map(repr, near))
-        hint = f"{type(model).__name__} has {listed}"
-        raise ValueError(message("FeatureTap", "the name of a layer", repr(layer), hint))
-    return modules[layer]
-
-
 def _focus(channel: Tensor, features: Tensor, num_persons: int, normalize: bool) -> Tensor:
     """ReLU of the channels weighted by (N, C), in at least float32, and its normalisation."""
     rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)
     focus = F.relu(torch.einsum("nc,nctv->ntv", rows, _full(features)))
     focus = rearrange(focus, "(n m) t v -> n m t v", m=num_persons)
     return min_max_normalize(focus) if normalize else focus
-
-
-def _gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
-    """The gradient of ``score.sum()``, or an error that says why there is none."""
-    if not (score.requires_grad and at.requires_grad):
-        got = f"requires_grad {score.requires_grad} and {at.requires_grad}"
-        hint = "run the model under torch.enable_grad(), not under torch.inference_mode(), with parameters that train"
-        raise ValueError(message("grad_cam", "a score and features with gradients on", got, hint))
-    try:
-        return torch.autograd.grad(score.sum(), at, create_graph=create_graph, retain_graph=True)[0]
-    except RuntimeError as error:
-        if "not have been used" not in str(error):
-            raise
-        expected = "a score that depends on the features"
-        raise ValueError(
-            message("grad_cam", expected, "one that does not", "take a layer that feeds the head")
-        ) from None
 
 
 def _without(logits: Tensor, classes: Tensor) -> Tensor:

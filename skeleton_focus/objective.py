@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
 
 import torch
 from einops import reduce
 from torch import Tensor, nn
 
+from ._axes import ClipAxes
 from ._checks import check_choice, check_shape, require
-from ._second_order import plain_kernels
+from ._sync_batch_norm import plain_sync_batch_norm
+from .feature_tap import FeatureTap, find_layer, layer_name
 from .focus import (
     SCORES,
-    FeatureTap,
     class_score,
-    find_layer,
-    grad_cam,
     linear_head_focus,
     mask_by_focus,
+    min_max_normalize,
     resize_focus,
     weigh_channels,
 )
@@ -46,26 +46,35 @@ class STFOutput(NamedTuple):
 class STFObjective(nn.Module):
     """Train any network with the STF losses.
 
-    The network runs as it is; hooks, there only while it runs, catch its feature maps and the embeddings of every
-    :class:`~skeleton_focus.STFAdjacency` in it. The last layer's focus has a closed form where the head is global
-    average pooling and the linear layer ``head``, which the first batch decides by comparing the logits; elsewhere it
-    is differentiated through the head alone. An earlier layer's, for L_c, takes a gradient through the layers after it.
-    The masked pass of L_e works on copies of the buffers, so BatchNorm's running statistics see each clip once.
+    The network runs as it is; its layers are tapped while it runs, and there only. The last layer's focus has a closed
+    form where the head is global average pooling and the linear layer ``head``, which the first batch decides by
+    comparing the logits; elsewhere it is differentiated through the head alone. An earlier layer's, for L_c, takes a
+    gradient through the layers after it. The masked pass of L_e works on copies of the buffers, so BatchNorm's running
+    statistics see each clip once. The first batch in each mode (training, evaluation) is run in full and tells what
+    cannot work; an error in it leaves the buffers as they were.
 
     Shape:
-        x (N, C, T, V, M), target (N,) -> :class:`STFOutput`.
+        x (N, C, T, V, M), or as ``axes`` says, target (N,) -> :class:`STFOutput`.
 
     Args:
-        model: maps (N, C, T, V, M) to logits (N, classes).
-        layers: names of layers whose (N * M, C', T', V) outputs are explained, from low to high; equation 5 compares
-            the last two, the other terms use the last.
-        head: name of the linear layer after global average pooling; None where there is no such layer.
+        model: maps x, and ``inputs`` if there are any, to logits (N, classes).
+        layers: names of the layers that are explained, or the modules themselves, from low to high; equation 5 compares
+            the last two, the other terms use the last. Each gives (N * M, C', T', V), persons next to each other.
+        head: the linear layer after global average pooling, by name or as a module; None where there is no such layer.
         loss: terms and weights; by default the paper's focus branch.
         score: ``"log_odds"`` or ``"probability"`` of the class, see :func:`~skeleton_focus.class_score`.
+        axes: where the axes of x lie: ``"N C T V M"``, ``"N M T V C"``, ``"N C T V"``, ``"N T (V C)"``, ...
+        num_joints: V; needed where ``axes`` joins it with another axis.
+        project: takes the focus (N, M', T', V') of a layer whose joints or persons are others than the input's to
+            (N, M, T', V), values of at least 0; for example ``lambda focus: focus @ membership`` of parts (V', V).
+        select_logits: takes the logits out of a model's several outputs, such as ``operator.itemgetter(0)``.
+        every: the STF terms are there in one training step of so many. Their weights stay as they are.
+        warmup: training steps, before the first with STF terms, on the classification loss alone.
 
     Raises:
-        ValueError: a layer the model does not have or did not run once; layers named twice or not from low to high; a
-            head that is not ``nn.Linear``; coherence with fewer than two layers; shapes that do not fit.
+        ValueError: a layer the model does not have, did not run once, or ran under ``torch.no_grad()``; layers named
+            twice or not from low to high; a head that is not ``nn.Linear``; coherence with fewer than two layers, under
+            torch.compile, or over layers that PyTorch does not differentiate twice; shapes that do not fit.
 
     Example:
         >>> class Net(nn.Module):
@@ -87,138 +96,232 @@ class STFObjective(nn.Module):
         STF (Ke et al., AAAI 2022), equations 2 to 6.
     """
 
+    steps: Tensor
+
     def __init__(
         self,
         model: nn.Module,
-        layers: Sequence[str],
+        layers: Sequence[str | nn.Module],
         *,
-        head: str | None = None,
+        head: str | nn.Module | None = None,
         loss: STFLoss | None = None,
         score: str = "log_odds",
+        axes: str = "N C T V M",
+        num_joints: int | None = None,
+        project: Callable[[Tensor], Tensor] | None = None,
+        select_logits: Callable[[Any], Tensor] | None = None,
+        every: int = 1,
+        warmup: int = 0,
     ) -> None:
         super().__init__()
         check_choice("STFObjective", "score", score, SCORES)
-        require(not isinstance(layers, str) and len(layers) > 0, "STFObjective", "a list of layer names", repr(layers))
+        wrapped = isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
+        kind, hint = type(model).__name__, "wrap the objective instead: DistributedDataParallel(STFObjective(...))"
+        require(not wrapped, "STFObjective", "a model that is not wrapped", kind, hint)
+        hint = "pass their names, or the modules"
+        listed = not isinstance(layers, str | nn.Module | None) and len(layers) > 0
+        require(listed, "STFObjective", "a list of layers", repr(layers), hint)
         kind, hint = type(loss).__name__, "STFLoss.focus_branch() is one"
         require(loss is None or isinstance(loss, STFLoss), "STFObjective", "loss to be an STFLoss", kind, hint)
+        require(every >= 1, "STFObjective", "every of at least 1", every)
+        require(warmup >= 0, "STFObjective", "warmup of at least 0 steps", warmup)
         self.loss = loss if loss is not None else STFLoss.focus_branch()
+        self.layers = tuple(layer_name(model, layer) for layer in layers)
         if self.loss.uses("coherence"):
             hint = "name the layer before the last one too, or set coherence=0"
-            require(len(layers) >= 2, "STFObjective", "two layers for the coherence term", list(layers), hint)
-        require(len(set(layers)) == len(layers), "STFObjective", "each layer once", list(layers))
-        for layer in layers:
-            find_layer(model, layer)
-        if head is not None:
-            kind = type(find_layer(model, head)).__name__
+            require(len(layers) >= 2, "STFObjective", "two layers for the coherence term", list(self.layers), hint)
+        require(len(set(self.layers)) == len(layers), "STFObjective", "each layer once", list(self.layers))
+        self.head = None if head is None else layer_name(model, head)
+        if self.head is not None:
+            kind = type(find_layer(model, self.head)).__name__
             hint = "name the linear layer that gives the logits, or pass head=None"
-            require(isinstance(find_layer(model, head), nn.Linear), "STFObjective", f"head {head!r} to be nn.Linear",
-                    kind, hint)  # fmt: skip
+            linear = isinstance(find_layer(model, self.head), nn.Linear)
+            require(linear, "STFObjective", f"head {self.head!r} to be nn.Linear", kind, hint)
+        FeatureTap(model, self.layers)  # refuses what it cannot tap
         self.model = model
-        self.layers = tuple(layers)
-        self.head = head
         self.score = score
+        self.axes = ClipAxes("STFObjective", axes, num_joints)
+        self.project, self.select_logits = project, select_logits
+        self.every, self.warmup = every, warmup
         self.generators = tuple(name for name, module in model.named_modules() if isinstance(module, STFAdjacency))
-        self._closed_form: dict[bool, bool] = {}  # by training mode: dropout may stand before the head
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # counted where every or warmup need it
+        self._proven: set[bool] = set()  # the modes, training or not, in which a batch has gone through
+        self._closed_form: dict[bool, bool] = {}  # by mode: dropout may stand before the head
 
-    def forward(self, x: Tensor, target: Tensor) -> STFOutput:
-        check_shape("STFObjective", "x", x, "N, C, T, V, M")
+    def forward(self, x: Tensor, target: Tensor, inputs: Sequence[Any] = ()) -> STFOutput:
+        """The loss of a batch; ``inputs`` are what the model takes besides x, such as lengths."""
+        self.axes.check(x)
         check_shape("STFObjective", "target", target, f"N={len(x)}")
-        graph = torch.is_grad_enabled()
-        with torch.set_grad_enabled(graph or self.loss.uses(*self.loss.weights)):
-            # Until the first batch has told whether there is a closed form, every layer must be differentiable twice.
-            told = self.head is None or self.training in self._closed_form or not self.loss.uses(*self.loss.weights)
-            with contextlib.nullcontext() if told else plain_kernels():
-                logits, tap = self._run(x, twice=self._below())
-            maps, focus = self._maps(x, logits, tap, create_graph=graph)
-            loss, terms = self.loss(logits, target, **maps)
-        shown = None if focus is None else resize_focus(focus.detach(), x.shape[2])
-        if not graph:
-            loss, logits, terms = loss.detach(), logits.detach(), {name: term.detach() for name, term in terms.items()}
-        return STFOutput(loss, logits, terms, shown)
+        proven = self.training in self._proven
+        if torch.compiler.is_compiling() and not (proven and not self._by_gradient(self._explained())):
+            return cast(STFOutput, self._uncompiled(x, target, inputs))
+        due = self._due()
+        if proven:
+            return self._step(x, target, inputs, due=due)
+        with self._buffers_restored_on_error():
+            out = self._step(x, target, inputs, due=due)
+        self._proven.add(self.training)
+        return out
 
-    def explain(self, x: Tensor, classes: Tensor | None = None, *, layer: str | None = None) -> tuple[Tensor, Tensor]:
+    def explain(
+        self, x: Tensor, classes: Tensor | None = None, *, layer: str | None = None, inputs: Sequence[Any] = ()
+    ) -> tuple[Tensor, Tensor]:
         """The focus of a class for each clip, without training anything.
 
         Shape:
-            x (N, C, T, V, M), classes (N,) -> focus (N, M, T, V) at the input's frames, logits (N, classes).
+            x as in :meth:`forward`, classes (N,) -> focus (N, M, T, V) at the input's frames, logits (N, classes).
 
         Args:
             x: clips as the model takes them.
             classes: what to explain; by default the predicted classes.
             layer: which of ``layers``; by default the last.
+            inputs: what the model takes besides x.
         """
-        check_shape("STFObjective", "x", x, "N, C, T, V, M")
+        self.axes.check(x)
         layer = self.layers[-1] if layer is None else layer
         check_choice("STFObjective", "layer", layer, self.layers)
         with torch.enable_grad():
-            logits, tap = self._run(x, twice=layer, apart=True)
+            logits, tap = self._run(x, inputs, [layer], apart=True)
             chosen = logits.argmax(1) if classes is None else classes
             focus = self._focus(x, logits, tap, layer, chosen, create_graph=False)
-        return resize_focus(focus.detach(), x.shape[2]), logits.detach()
+        return resize_focus(focus.detach(), self.axes.to_clip(x).shape[2]), logits.detach()
 
     def extra_repr(self) -> str:
-        return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}"
+        return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}, axes={self.axes.pattern!r}"
 
-    def _below(self) -> str | None:
-        """The lowest layer whose focus is a gradient through the layers after it, if any is."""
-        if self.loss.uses("coherence"):
-            return self.layers[-2]
-        by_autograd = self.head is None or self._closed_form.get(self.training) is False
-        return self.layers[-1] if by_autograd and self.loss.uses(*self.loss.weights) else None
+    def _step(self, x: Tensor, target: Tensor, inputs: Sequence[Any], *, due: bool) -> STFOutput:
+        # A batch that has to prove its mode goes through in full, also when its terms are not due.
+        explained = self._explained() if due or self.training not in self._proven else []
+        graph = torch.is_grad_enabled()
+        with torch.set_grad_enabled(graph or bool(explained)), plain_sync_batch_norm(self.model):
+            logits, tap = self._run(x, inputs, explained)
+            maps = self._maps(x, inputs, logits, tap, create_graph=graph) if explained else {}
+            if due:
+                loss, terms = self.loss(logits, target, **maps)
+            else:
+                loss = self.loss.classification(logits, target)
+                terms = {"classification": loss}
+        focus = None
+        if due:
+            focus = resize_focus(cast(Tensor, maps["focus"]).detach(), self.axes.to_clip(x).shape[2])
+        if not graph:
+            loss, logits, terms = loss.detach(), logits.detach(), {name: term.detach() for name, term in terms.items()}
+        return STFOutput(loss, logits, terms, focus)
 
-    def _run(self, x: Tensor, *, twice: str | None = None, apart: bool = False) -> tuple[Tensor, FeatureTap]:
+    def _due(self) -> bool:
+        """Whether this batch is to have the STF terms; counts the training steps where that matters."""
+        if not self._explained():
+            return False
+        if (self.every == 1 and self.warmup == 0) or not (self.training and torch.is_grad_enabled()):
+            return True
+        late = int(self.steps) - self.warmup
+        self.steps += 1
+        return late >= 0 and late % self.every == 0
+
+    def _explained(self) -> list[str]:
+        """The layers whose focus the loss needs."""
+        if not self.loss.uses(*self.loss.weights):
+            return []
+        return list(self.layers[-2:] if self.loss.uses("coherence") else self.layers[-1:])
+
+    def _by_gradient(self, layers: Sequence[str]) -> list[str]:
+        """Those of the layers whose focus is a gradient through what follows, so far as is known."""
+        closed = self.head is not None and self._closed_form.get(self.training, False)
+        return [layer for layer in layers if layer != self.layers[-1] or not closed]
+
+    @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
+        reason="STFObjective runs its first batch, and focus by gradients, outside torch.compile"
+    )
+    def _uncompiled(self, x: Tensor, target: Tensor, inputs: Sequence[Any]) -> STFOutput:
+        known = self.head is None or self.training in self._closed_form
+        layers = self._by_gradient(self._explained()) if known else self._explained()[:-1]
+        hint = f"compile the blocks below {layers[0]!r} instead, or take the term out" if layers else ""
+        got = f"layers {layers}, whose focus needs a gradient of a gradient"
+        require(not layers, "STFObjective", "focus in closed form under torch.compile", got, hint)
+        return self(x, target, inputs)  # type: ignore[no-any-return]
+
+    def _run(
+        self, x: Tensor, inputs: Sequence[Any], explained: Sequence[str], *, apart: bool = False
+    ) -> tuple[Tensor, FeatureTap]:
         """The logits and what the layers put out; ``apart``: on copies of the buffers."""
-        with FeatureTap(self.model, [*self.layers, *self.generators], twice=twice) as tap:
-            logits = self._apart(x) if apart else self.model(x)
-        check_shape("STFObjective", "logits", logits, f"N={len(x)}, classes")
-        require(logits.shape[1] >= 2, "STFObjective", "logits of at least 2 classes", logits.shape[1])
+        names = [*self.layers, *self.generators] if explained else []
+        with FeatureTap(self.model, names, twice=self._by_gradient(explained)) as tap:
+            logits = self._logits(x, inputs, apart=apart)
         ran = [layer for layer in tap.ran if layer in self.layers]
         in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] tells of a missing one
-        require(in_order, "STFObjective", f"layers from low to high, {ran}", list(self.layers))
+        require(in_order or not names, "STFObjective", f"layers from low to high, {ran}", list(self.layers))
         return logits, tap
 
-    def _apart(self, x: Tensor) -> Tensor:
-        """Run the model on copies of its buffers: BatchNorm's running statistics stay as they are."""
-        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        logits: Tensor = torch.func.functional_call(self.model, buffers, (x,))
-        return logits
+    def _logits(self, x: Tensor, inputs: Sequence[Any], *, apart: bool) -> Tensor:
+        """``apart``: run the model on copies of its buffers, BatchNorm's running statistics stay as they are."""
+        if apart:
+            buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+            output = torch.func.functional_call(self.model, buffers, (x, *inputs))
+        else:
+            output = self.model(x, *inputs)
+        logits: Any = output if self.select_logits is None else self.select_logits(output)
+        hint = "pass select_logits, such as operator.itemgetter(0)"
+        require(isinstance(logits, Tensor), "STFObjective", "logits to be a tensor", type(logits).__name__, hint)
+        check_shape("STFObjective", "logits", logits, f"N={len(x)}, classes")
+        require(logits.shape[1] >= 2, "STFObjective", "logits of at least 2 classes", logits.shape[1])
+        return cast(Tensor, logits)
+
+    @contextmanager
+    def _buffers_restored_on_error(self) -> Iterator[None]:
+        before = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        try:
+            yield
+        except BaseException:
+            with torch.no_grad():
+                for buffer, value in before:
+                    if not torch.equal(buffer, value):
+                        buffer.copy_(value)
+            raise
 
     def _maps(
-        self, x: Tensor, logits: Tensor, tap: FeatureTap, *, create_graph: bool
-    ) -> tuple[dict[str, Tensor | list[Tensor]], Tensor | None]:
-        """What the loss terms in use need, by their names in :class:`STFLoss`, and the predicted class's focus."""
+        self, x: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap, *, create_graph: bool
+    ) -> dict[str, Tensor | list[Tensor]]:
+        """What the loss terms in use need, by their names in :class:`STFLoss`."""
         maps: dict[str, Tensor | list[Tensor]] = {}
-        if not self.loss.uses(*self.loss.weights):
-            return maps, None
         first, second = logits.detach().topk(2).indices.unbind(1)
         focus = maps["focus"] = self._focus(x, logits, tap, self.layers[-1], first, create_graph=create_graph)
         if self.loss.uses("exploration"):
-            masked = mask_by_focus(x, focus.detach() if self.loss.detach_focus else focus)
-            maps["masked_logits"] = self._apart(masked)
+            clip = mask_by_focus(self.axes.to_clip(x), focus.detach() if self.loss.detach_focus else focus)
+            maps["masked_logits"] = self._logits(self.axes.from_clip(clip), inputs, apart=True)
         if self.loss.uses("divergence"):
             maps["rival_focus"] = self._focus(x, logits, tap, self.layers[-1], second, create_graph=create_graph)
         if self.loss.uses("coherence"):
             maps["low_focus"] = self._focus(x, logits, tap, self.layers[-2], first, create_graph=create_graph)
         if self.loss.uses("adjacency"):
             maps["embeddings"] = [cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators]
-        return maps, focus
+        return maps
 
     def _focus(
         self, x: Tensor, logits: Tensor, tap: FeatureTap, layer: str, classes: Tensor, *, create_graph: bool
     ) -> Tensor:
-        features = tap[layer]
-        persons, rest = divmod(len(features), len(x))
-        fits = rest == 0 and features.dim() == 4 and features.shape[3] == x.shape[3]
-        require(fits, "STFObjective", f"layer {layer!r} to give (N*M, C, T, V={x.shape[3]})", tuple(features.shape),
-                f"the batch has N={len(x)}; of selected joints, take ScatterToJoints after the layer")  # fmt: skip
+        """The focus of a class at a layer (N, M, T', V), normalised."""
+        features, (n, _, _, v, m) = tap[layer], self.axes.to_clip(x).shape
+        fits = features.dim() == 4 and len(features) % n == 0
+        fits = fits and (self.project is not None or (len(features) == n * m and features.shape[3] == v))
+        hint = "of other joints or persons, pass project; of selected joints, take ScatterToJoints after the layer"
+        require(
+            fits, "STFObjective", f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})", tuple(features.shape), hint
+        )
+        persons = len(features) // n
         if layer == self.layers[-1] and self.head is not None and self._has_closed_form(features, logits, persons):
             weight = cast(nn.Linear, find_layer(self.model, self.head)).weight
-            return linear_head_focus(features, weight, logits, classes, num_persons=persons, score=self.score)
-        score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
-        if layer != self.layers[-1]:
-            gradient = tap.channel_gradient(score, create_graph=create_graph)
-            return weigh_channels(gradient, features, num_persons=persons)
-        return grad_cam(score, features, num_persons=persons, create_graph=create_graph)
+            focus = linear_head_focus(features, weight, logits, classes, num_persons=persons, score=self.score,
+                                      normalize=False)  # fmt: skip
+        else:
+            score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
+            prove = create_graph and self.training not in self._proven
+            gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=prove)
+            focus = weigh_channels(gradient, features, num_persons=persons, normalize=False)
+        if self.project is not None and (focus.shape[1], focus.shape[3]) != (m, v):
+            focus = self.project(focus)
+            check_shape("STFObjective", f"the focus that project gives of {tuple(features.shape)}", focus,
+                        f"N={n}, M={m}, T', V={v}")  # fmt: skip
+        return min_max_normalize(focus)
 
     def _has_closed_form(self, features: Tensor, logits: Tensor, persons: int) -> bool:
         """Whether head(mean of the features) is the logits, found on the first batch of each mode."""

@@ -223,9 +223,9 @@ def test_the_focus_below_attention_can_be_trained(training: bool) -> None:
     torch.manual_seed(0)
     net, x = Net().double().train(training), draw(3, 3, 4, 4)
     plain = copy.deepcopy(net)
-    with FeatureTap(net, ["low"], twice="low") as tap:
+    with FeatureTap(net, ["low"], twice=["low"]) as tap:
         score = net(x)[:, 0]
-    cheap = tap.channel_gradient(score, create_graph=True)
+    cheap = tap.channel_gradient("low", score, create_graph=True)
     cheap.square().sum().backward()
     with sdpa_kernel(SDPBackend.MATH):
         low = plain.low(x)
@@ -266,9 +266,9 @@ def test_the_focus_below_attention_of_pytorch(kind: str, training: bool) -> None
     net = Net()
     net.behind = nn.Sequential(Heads(kind), DilatedTemporalAttention(6, 6, kernel_size=3))
     net.double().train(training)
-    with FeatureTap(net, ["low"], twice="low") as tap:
+    with FeatureTap(net, ["low"], twice=["low"]) as tap:
         score = net(draw(3, 3, 4, 4))[:, 0]
-    tap.channel_gradient(score, create_graph=True).square().sum().backward()
+    tap.channel_gradient("low", score, create_graph=True).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.low.parameters())
     assert max(p.grad.abs().max().item() for p in net.behind[0].parameters() if p.grad is not None) > 1e-9
 

@@ -101,9 +101,9 @@ def test_channel_gradient_and_its_gradient(behind: str, training: bool) -> None:
     net = Net(*BEHIND[behind]()).double().train(training)
     plain = copy.deepcopy(net)
     x, classes = torch.randn(3, 3, 4, 5, dtype=torch.float64), torch.tensor([0, 2, 4])
-    with FeatureTap(net, ["low"], twice="low") as tap:
+    with FeatureTap(net, ["low"], twice=["low"]) as tap:
         score = class_score(net(x), classes)
-    cheap = tap.channel_gradient(score, create_graph=True)
+    cheap = tap.channel_gradient("low", score, create_graph=True)
 
     low = plain.low(x)
     features = low.clone()  # a layer behind may work in place
@@ -135,6 +135,6 @@ def test_the_mode_ends_with_the_block() -> None:
 
 def test_reading_before_running() -> None:
     net = Net(nn.Conv2d(4, 6, 1))
-    tap = FeatureTap(net, ["low"], twice="low")
+    tap = FeatureTap(net, ["low"], twice=["low"])
     with pytest.raises(ValueError, match="FeatureTap: expected layer 'low' to run once, got 0 runs"):
-        tap.channel_gradient(torch.zeros(1), create_graph=False)
+        tap.channel_gradient("low", torch.zeros(1), create_graph=False)

@@ -1,0 +1,83 @@
+"""SyncBatchNorm that can be differentiated twice, and on any device.
+
+PyTorch's own runs on GPUs alone, and its gradient has no gradient, which the coherence loss needs. This one computes
+the same function from sums over the processes, each differentiable as often as wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ._forward import replace_forward
+
+
+@contextmanager
+def plain_sync_batch_norm(model: nn.Module) -> Iterator[None]:
+    """While active, each SyncBatchNorm of the model that trains in a process group takes plain operations.
+
+    Example:
+        >>> with plain_sync_batch_norm(nn.SyncBatchNorm(4)):
+        ...     pass
+    """
+    undo: list[Callable[[], None]] = []
+    if dist.is_available() and dist.is_initialized():
+        layers = [layer for layer in model.modules() if isinstance(layer, nn.SyncBatchNorm) and layer.training]
+        undo += [replace_forward(layer, partial(_in_training, layer)) for layer in layers]
+    try:
+        yield
+    finally:
+        for restore in undo:
+            restore()
+
+
+def _in_training(layer: nn.SyncBatchNorm, x: Tensor) -> Tensor:
+    def over_processes(values: Tensor) -> Tensor:
+        total: Tensor = _Sum.apply(values, layer.process_group)  # type: ignore[no-untyped-call]
+        return total
+
+    channel = (1, -1, *[1] * (x.dim() - 2))
+    rest = [axis for axis in range(x.dim()) if axis != 1]
+    full = x.float() if x.dtype.itemsize < 4 else x
+    count = over_processes(full.new_tensor([x.numel() // x.shape[1]]))
+    mean = over_processes(full.sum(rest)) / count
+    centred = full - mean.view(channel)
+    variance = over_processes(centred.square().sum(rest)) / count
+    _track(layer, mean.detach(), (variance * count / (count - 1)).detach())
+    y = centred * (variance + layer.eps).rsqrt().view(channel)
+    if layer.affine:
+        y = torch.addcmul(layer.bias.view(channel), y, layer.weight.view(channel))
+    return y.to(x.dtype)
+
+
+@torch.no_grad()
+def _track(layer: nn.SyncBatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """Move the running statistics towards this batch's."""
+    if layer.num_batches_tracked is None:
+        return
+    layer.num_batches_tracked.add_(1)
+    share = 1 / layer.num_batches_tracked if layer.momentum is None else layer.momentum
+    for running, now in ((layer.running_mean, mean), (layer.running_var, variance)):
+        if running is not None:
+            running.lerp_(now.to(running.dtype), share)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over the processes; the gradient of that is the sum of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
+        return _Sum.apply(g, ctx.group), None  # type: ignore[no-untyped-call]

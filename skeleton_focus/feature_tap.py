@@ -1,0 +1,171 @@
+"""Catch what the layers of a model put out while it runs, and differentiate at it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from ._checks import message, require
+from ._forward import replace_forward
+from ._second_order import SecondOrder, score_gradient
+
+
+class FeatureTap:
+    """Catch what named layers put out while a model runs; nothing is left on the model when the ``with`` block ends.
+
+    Args:
+        model: the network.
+        layers: names, as ``model.named_modules()`` gives them.
+        twice: those of ``layers`` whose :meth:`channel_gradient` will be asked for; the model then runs so that a loss
+            on it is cheap to differentiate.
+
+    Attributes:
+        ran: the layers in the order in which they ran.
+
+    Raises:
+        ValueError: a name the model does not have; a layer inside a compiled module; a layer that did not run once, ran
+            under ``torch.no_grad()`` while gradients were on, or gave no tensor (when read).
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+        >>> with FeatureTap(net, ["0"]) as tap:
+        ...     out = net(torch.zeros(2, 3))
+        >>> tap["0"].shape, "forward" in vars(net[0])
+        (torch.Size([2, 4]), False)
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str], *, twice: Collection[str] = ()) -> None:
+        _refuse_compiled(model, layers)
+        self._modules = {layer: find_layer(model, layer) for layer in layers}
+        self._outputs: dict[str, list[object]] = {layer: [] for layer in layers}
+        self.ran: list[str] = []
+        self._twice = twice
+        self._shifts: dict[str, Tensor] = {}
+        self._graph = True
+        self._without_gradient: set[str] = set()
+        self._mode = ExitStack()
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> FeatureTap:
+        self._graph = torch.is_grad_enabled()
+        mode = self._mode.enter_context(SecondOrder()) if self._twice else None
+        for layer, module in self._modules.items():
+            tapped = self._tapped(layer, module.forward, mode if layer in self._twice else None)
+            self._undo.append(replace_forward(module, tapped))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._undo:
+            self._undo.pop()()
+        if self._twice:
+            self._mode.close()
+
+    def __getitem__(self, layer: str) -> Tensor:
+        """The layer's output."""
+        output = self.output(layer)
+        if not isinstance(output, Tensor):
+            raise ValueError(message("FeatureTap", f"layer {layer!r} to give a tensor", type(output).__name__))
+        return output
+
+    def output(self, layer: str) -> object:
+        """Whatever the layer put out, a tensor or not."""
+        caught = self._outputs[layer]
+        hint = "name the block around it" if caught else "take a layer that the model's forward calls"
+        require(len(caught) == 1, "FeatureTap", f"layer {layer!r} to run once", f"{len(caught)} runs", hint)
+        hint = "freeze it by requires_grad_(False) instead, or checkpoint it with use_reentrant=False"
+        got = "a run under torch.no_grad()"
+        require(layer not in self._without_gradient, "FeatureTap", f"layer {layer!r} to run with gradients", got, hint)
+        return caught[0]
+
+    def channel_gradient(self, layer: str, score: Tensor, *, create_graph: bool, prove: bool = False) -> Tensor:
+        """The gradient of ``score.sum()`` at a ``twice`` layer, summed over frames and joints: (N * M, C).
+
+        Args:
+            layer: one of ``twice``.
+            score: what to differentiate, computed from the layer's output.
+            create_graph: let a loss on the gradient be differentiated.
+            prove: differentiate it once more, now, so that what PyTorch cannot differentiate twice is told here.
+        """
+        if layer not in self._shifts:
+            got = tuple(self[layer].shape)  # or the error of a layer that did not run
+            raise ValueError(message("FeatureTap", f"layer {layer!r} to be one of twice and give (N, C, T, V)", got))
+        shift = self._shifts[layer]
+        try:
+            gradient = score_gradient(score, shift, create_graph)
+            if prove and gradient.requires_grad:
+                torch.autograd.grad(gradient.sum(), shift, retain_graph=True, allow_unused=True)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            expected = f"layers after {layer!r} that PyTorch differentiates twice"
+            hint = "keep torch.compile, reentrant checkpoints and kernels of others off them, or take the term out"
+            raise ValueError(message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)) from error
+        return gradient.flatten(1)
+
+    def _tapped(self, layer: str, forward: Callable[..., object], mode: SecondOrder | None) -> Callable[..., object]:
+        def tapped(*inputs: object, **options: object) -> object:
+            output = forward(*inputs, **options)
+            self._outputs[layer].append(output)
+            self.ran.append(layer)
+            if self._graph and not torch.is_grad_enabled():
+                self._without_gradient.add(layer)
+            if mode is None or not isinstance(output, Tensor) or output.dim() != 4:
+                return output
+            shifted, self._shifts[layer] = mode.shift(output)
+            return shifted
+
+        return tapped
+
+
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """A layer by its name, or an error that suggests the names nearest to it.
+
+    >>> find_layer(nn.ModuleDict({"block5": nn.ReLU(), "fc": nn.ReLU()}), "block")
+    Traceback (most recent call last):
+        ...
+    ValueError: FeatureTap: expected the name of a layer, got 'block'; ModuleDict has 'block5'
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    if layer not in modules or not layer:
+        names = [name for name in modules if name]
+        near = difflib.get_close_matches(layer, names, n=5) or [name for name, _ in model.named_children()]
+        listed = ", ".join(map(repr, near))
+        hint = f"{type(model).__name__} has {listed}"
+        raise ValueError(message("FeatureTap", "the name of a layer", repr(layer), hint))
+    return modules[layer]
+
+
+def layer_name(model: nn.Module, layer: str | nn.Module) -> str:
+    """The name of a layer that is given by name or as the module itself.
+
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    >>> layer_name(net, net[1]), layer_name(net, "0")
+    ('1', '0')
+    """
+    if isinstance(layer, str):
+        find_layer(model, layer)
+        return layer
+    names: list[str] = [name for name, module in model.named_modules() if module is layer and name]
+    if names:
+        return names[0]
+    got = type(layer).__name__
+    hint = "take it from the model itself, not from a copy"
+    raise ValueError(message("FeatureTap", f"a layer inside {type(model).__name__}, by name or as a module", got, hint))
+
+
+def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:
+    """What runs inside a compiled module cannot be caught from outside."""
+    for name, module in model.named_modules():
+        if not hasattr(module, "_orig_mod") and getattr(module, "_compiled_call_impl", None) is None:
+            continue
+        inside = [layer for layer in layers if not name or f"{layer}.".startswith(f"{name}.")]
+        got = f"the compiled {name or type(module).__name__!r}"
+        hint = "compile the STFObjective around the model instead, or blocks below its layers"
+        require(not inside, "FeatureTap", f"layers {inside} outside of torch.compile", got, hint)
