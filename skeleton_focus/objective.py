@@ -326,14 +326,16 @@ class STFObjective(nn.Module):
     def _has_closed_form(self, features: Tensor, logits: Tensor, persons: int) -> bool:
         """Whether head(mean of the features) is the logits, found on the first batch of each mode."""
         if self.training not in self._closed_form:
-            head, same = find_layer(self.model, cast(str, self.head)), False
-            if isinstance(head, nn.Linear) and head.in_features == features.shape[1]:
-                with torch.no_grad():
-                    pooled = head(reduce(features, "(n m) c t v -> n c", "mean", m=persons))
-                    scale = (logits if head.bias is None else logits - head.bias).abs().max()
+            head = cast(nn.Linear, find_layer(self.model, cast(str, self.head)))
+            folds = ["(n m) c t v -> n c", "(m n) c t v -> n c"] if head.in_features == features.shape[1] else []
+            with torch.no_grad():
+                scale = (logits if head.bias is None else logits - head.bias).abs().max()
                 if scale == 0:  # a head that starts at zero tells nothing yet
                     return False
-                tolerance = 1e-4 if logits.dtype.itemsize >= 4 else 2e-2
-                same = bool((pooled - logits).abs().max() <= tolerance * scale)
-            self._closed_form[self.training] = same
+                off = [(head(reduce(features, fold, "mean", m=persons)) - logits).abs().max() / scale for fold in folds]
+            same = [bool(part <= (1e-4 if logits.dtype.itemsize >= 4 else 2e-2)) for part in off]
+            got = "the first persons of all clips, then the second ones"
+            require(same != [False, True], "STFObjective", "features of a clip's persons in a row", got,
+                    "fold persons into the batch as (N, M, ...) -> (N * M, ...)")  # fmt: skip
+            self._closed_form[self.training] = any(same)
         return self._closed_form[self.training]

@@ -1,0 +1,416 @@
+"""STFObjective on networks it has never seen: other inputs, other joints, other heads, frozen, odd."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from skeleton_focus import STFLoss, STFObjective, class_score, grad_cam, mask_by_focus
+
+N, C, T, V, M, CLASSES = 3, 4, 6, 5, 2, 7
+BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch}
+
+
+class Backbone(nn.Module):
+    """Clips (N, C, T, V, M) to logits, through two layers with a time stride between them."""
+
+    def __init__(
+        self, *, channels: int = C, classes: int = CLASSES, stride: int = 2, head: str = "linear", inplace: bool = False
+    ) -> None:
+        super().__init__()
+        self.low = nn.Sequential(nn.Conv2d(channels, 8, 1), nn.BatchNorm2d(8))
+        self.relu = nn.ReLU(inplace=inplace)
+        self.high = nn.Conv2d(8, 9, (3, 1), (stride, 1), (1, 0))
+        self.last_relu = nn.Identity() if head == "bare" else nn.ReLU(inplace=inplace)  # bare: closed form
+        self.dropout = nn.Dropout(0.5 if head == "dropout" else 0.0)
+        self.hidden = nn.Sequential(nn.Linear(9, 9), nn.Tanh()) if head == "mlp" else nn.Identity()
+        self.fc = nn.Linear(9, classes)
+        self.pools_by_maximum = head == "maximum"
+
+    def features(self, x: Tensor) -> Tensor:
+        n, c, t, v, m = x.shape
+        return self.high(self.relu(self.low(x.permute(0, 4, 1, 2, 3).reshape(n * m, c, t, v))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last_relu(self.features(x)).flatten(2).unflatten(0, (len(x), -1))  # (N, M, C, T' V)
+        pooled = y.amax((1, 3)) if self.pools_by_maximum else y.mean((1, 3))
+        return self.fc(self.hidden(self.dropout(pooled)))
+
+
+def draw(module: type[nn.Module] = Backbone, **options: object) -> nn.Module:
+    torch.manual_seed(0)
+    return module(**options).double()
+
+
+def clips(persons: int = M) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    return torch.randn(N, C, T, V, persons, generator=random, dtype=torch.float64), torch.tensor([0, 3, 6])
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def assert_same_step(one: STFObjective, x: Tensor, other: STFObjective, y: Tensor, target: Tensor) -> None:
+    """Both give the same loss, terms, focus and gradients, in the first batch and in the second."""
+    for _ in range(2):
+        results = []
+        for objective, clip in ((one, x), (other, y)):
+            objective.zero_grad()
+            torch.manual_seed(5)
+            results.append(objective(clip, target))
+            results[-1].loss.backward()
+        a, b = results
+        assert a.terms.keys() == b.terms.keys()
+        for name, term in a.terms.items():
+            torch.testing.assert_close(term, b.terms[name], msg=name)
+        torch.testing.assert_close(a.focus, b.focus)
+        for (name, mine), theirs in zip(gradients(one).items(), gradients(other).values(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-12, msg=name)
+
+
+class Turned(nn.Module):
+    """The same network for another layout of its input."""
+
+    def __init__(self, network: nn.Module, turn: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network, self.turn = network, turn
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(self.turn(x))
+
+
+# axes: persons, from (N, C, T, V, M) to the layout, and back again
+LAYOUTS: dict[str, tuple[int, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "N M T V C": (2, lambda x: x.permute(0, 4, 2, 3, 1), lambda y: y.permute(0, 4, 2, 3, 1)),
+    "N C T V": (1, lambda x: x[..., 0], lambda y: y[..., None]),
+    "N T (V C)": (
+        1,
+        lambda x: x[..., 0].permute(0, 2, 3, 1).flatten(2),
+        lambda y: y.unflatten(2, (V, C)).permute(0, 3, 1, 2)[..., None],
+    ),
+    "N C T (M V)": (
+        2,
+        lambda x: x.transpose(3, 4).flatten(3),
+        lambda y: y.unflatten(3, (2, V)).transpose(3, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("axes", LAYOUTS)
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_any_layout_of_the_input(axes: str, branch: str) -> None:
+    persons, there, back = LAYOUTS[axes]
+    x, target = clips(persons)
+    plain = STFObjective(draw(), ["low", "high"], head="fc", loss=BRANCHES[branch]())
+    joints = V if "(" in axes else None
+    turned = Turned(draw(), back)
+    other = STFObjective(turned, ["network.low", "network.high"], head="network.fc", loss=BRANCHES[branch](),
+                         axes=axes, num_joints=joints)  # fmt: skip
+    assert_same_step(plain, x, other, there(x), target)
+    torch.testing.assert_close(plain.explain(x)[0], other.explain(there(x))[0])
+    assert f"axes={axes!r}" in repr(other)
+
+
+WRONG_AXES = [
+    ("N C T V X", None, r"axes of N, C, T, V and perhaps M, N first, each once, got 'N C T V X'; such as"),
+    ("NCTVM", None, "got 'NCTVM'; such as 'N C T V M'"),
+    ("T N C V", None, "N first"),
+    ("N C T M", None, "each once, got 'N C T M'"),
+    ("N C T V V", None, "each once"),
+    ("N T (V C)", None, r"axes whose sizes can be told, got 'N T \(V C\)'; pass num_joints"),
+    ("N T (M V C)", 5, "at most one axis may be joined with V"),
+    ("N C T V", 0, "num_joints of at least 1, got 0"),
+]
+
+
+@pytest.mark.parametrize(("axes", "joints", "text"), WRONG_AXES, ids=[w[0] for w in WRONG_AXES])
+def test_wrong_axes(axes: str, joints: int | None, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        STFObjective(draw(), ["low", "high"], axes=axes, num_joints=joints)
+
+
+def test_clips_of_another_form() -> None:
+    x, target = clips(1)
+    flat = STFObjective(draw(), ["low", "high"], axes="N T (V C)", num_joints=V)
+    with pytest.raises(ValueError, match=r"STFObjective: expected x \(N, T, V\*C\) with V=5, got \(3, 6, 19\)"):
+        flat(torch.zeros(N, T, 19), target)
+    with pytest.raises(ValueError, match=r"STFObjective: expected x \(N, T, V\*C\), got \(3, 4, 6, 5, 1\)"):
+        flat.explain(x)
+    counted = STFObjective(draw(), ["low", "high"], axes="N C T V", num_joints=V)
+    with pytest.raises(ValueError, match=r"expected x \(N, C, T, V=5\), got \(3, 4, 6, 4\)"):
+        counted(x[..., 0][..., :4], target)
+
+
+def test_layers_and_head_as_modules() -> None:
+    (x, target), net = clips(), draw()
+    by_module = STFObjective(net, [net.low, net.high], head=net.fc)
+    assert by_module.layers == ("low", "high") and by_module.head == "fc"
+    assert_same_step(STFObjective(draw(), ["low", "high"], head="fc"), x, by_module, x, target)
+    with pytest.raises(ValueError, match="a layer inside Backbone, by name or as a module, got Conv2d; take"):
+        STFObjective(net, [net.low, draw().high])
+
+
+# --- joints, persons and outputs of other kinds ---
+
+
+class Parts(Backbone):
+    """Pools the joints to two parts after the first layer."""
+
+    membership: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("membership", torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 1, 1]]))
+
+    def features(self, x: Tensor) -> Tensor:
+        y = self.relu(self.low(x.permute(0, 4, 1, 2, 3).flatten(0, 1)))
+        return self.high(torch.einsum("nctv,pv->nctp", y, self.membership))
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_other_joints_by_project(branch: str) -> None:
+    (x, target), net = clips(), draw(Parts).eval()
+    criterion = BRANCHES[branch]()
+    project = lambda focus: focus @ net.membership  # noqa: E731  # (N, M, T', 2) -> (N, M, T', V)
+    out = STFObjective(net, ["low", "high"], head="fc", loss=criterion, project=project).eval()(x, target)
+    out.loss.backward()
+
+    plain = draw(Parts).eval()
+
+    def run(clip: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        low = plain.low(clip.permute(0, 4, 1, 2, 3).flatten(0, 1))
+        high = plain.high(torch.einsum("nctv,pv->nctp", plain.relu(low), plain.membership))
+        return plain.fc(plain.last_relu(high).unflatten(0, (N, M)).mean((1, 3, 4))), low, high
+
+    logits, low, high = run(x)
+    first, second = logits.topk(2).indices.unbind(1)
+
+    def focus(features: Tensor, classes: Tensor) -> Tensor:
+        q = grad_cam(class_score(logits, classes), features, num_persons=M, normalize=False, create_graph=True)
+        q = q if features is low else q @ plain.membership
+        lowest, highest = q.amin((1, 2, 3), keepdim=True), q.amax((1, 2, 3), keepdim=True)
+        return (q - lowest) / (highest - lowest)
+
+    q = focus(high, first)
+    loss, terms = criterion(logits, target, masked_logits=run(mask_by_focus(x, q))[0], focus=q,
+                            rival_focus=focus(high, second), low_focus=focus(low, first))  # fmt: skip
+    loss.backward()
+    assert out.terms.keys() == terms.keys() and out.focus.shape == (N, M, T, V)
+    for name, term in terms.items():
+        torch.testing.assert_close(out.terms[name], term, msg=name)
+    for name, expected in gradients(plain).items():
+        torch.testing.assert_close(gradients(net)[name], expected, rtol=1e-8, atol=1e-12, msg=name)
+
+
+class PersonsBeside(Backbone):
+    """Lays the persons side by side on the joint axis."""
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.high(self.relu(self.low(x.transpose(3, 4).flatten(3))))  # (N, C, T, M V)
+
+
+def test_persons_on_the_joint_axis_by_project() -> None:
+    (x, target), net = clips(), draw(PersonsBeside)
+    beside = STFObjective(net, ["low", "high"], project=lambda q: q.unflatten(3, (M, V)).squeeze(1).transpose(1, 2))
+    assert_same_step(STFObjective(draw(), ["low", "high"]), x, beside, x, target)
+
+
+def test_a_projection_to_another_form_is_refused() -> None:
+    x, target = clips()
+    with pytest.raises(ValueError, match=r"expected layer 'high' to give \(N\*M=6, C, T, V=5\), got \(6, 9, 3, 2\);"):
+        STFObjective(draw(Parts), ["high"], loss=STFLoss(coherence=0))(x, target)
+    text = r"the focus that project gives of \(6, 9, 3, 2\) \(N=3, M=2, T', V=5\), got \(3, 2, 3, 2\)"
+    with pytest.raises(ValueError, match=text):
+        STFObjective(draw(Parts), ["low", "high"], project=lambda focus: focus)(x, target)
+
+
+class Wide(Backbone):
+    """Takes another input, and gives more than logits."""
+
+    def forward(self, x: Tensor, scale: Tensor) -> dict[str, Tensor]:
+        return {"logits": super().forward(x * scale), "scale": scale}
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_other_inputs_and_several_outputs(branch: str) -> None:
+    (x, target), scale, criterion = clips(), torch.tensor(1.5, dtype=torch.float64), BRANCHES[branch]()
+    wide = STFObjective(draw(Wide), ["low", "high"], loss=criterion, select_logits=operator.itemgetter("logits"))
+    plain = STFObjective(draw(), ["low", "high"], loss=criterion)
+    expected, out = plain(x * scale, target), wide(x, target, (scale,))
+    torch.testing.assert_close(out.focus, expected.focus)
+    torch.testing.assert_close(out.logits, expected.logits)
+    torch.testing.assert_close(wide.explain(x, inputs=(scale,))[0], plain.explain(x * scale)[0])
+    if branch == "focus":
+        torch.testing.assert_close(out.loss, expected.loss)
+    with pytest.raises(ValueError, match=r"logits to be a tensor, got dict; pass select_logits, such as operator"):
+        STFObjective(draw(Wide), ["low", "high"])(x, target, (scale,))
+
+
+# --- heads, ReLU in place, frozen parts ---
+
+
+@pytest.mark.parametrize("head", ["bare", "linear", "dropout", "mlp", "maximum"])
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("training", [True, False])
+def test_relu_in_place_changes_nothing(head: str, branch: str, training: bool) -> None:
+    (x, target), options = clips(), {"head": "fc", "loss": BRANCHES[branch]()}
+    one, other = (
+        STFObjective(draw(head=head, inplace=inplace), ["low", "high"], **options).train(training)
+        for inplace in (False, True)
+    )
+    assert_same_step(one, x, other, x, target)
+
+
+@pytest.mark.parametrize(("head", "named"), [("bare", "fc"), ("linear", "fc"), ("mlp", None)])
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_frozen_backbone_trains_its_head_alone(head: str, named: str | None, branch: str) -> None:
+    (x, target), options = clips(), {"head": named, "loss": BRANCHES[branch]()}
+    free, frozen = (STFObjective(draw(head=head), ["low", "high"], **options).eval() for _ in range(2))
+    frozen.model.requires_grad_(False).fc.requires_grad_(True)
+    for objective in (free, frozen):
+        objective(x, target).loss.backward()
+    got, expected = gradients(frozen), gradients(free)
+    assert set(got) == {"model.fc.weight", "model.fc.bias"}
+    for name, gradient in got.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-12, msg=name)
+    frozen.requires_grad_(False)
+    torch.testing.assert_close(frozen.explain(x)[0], free.explain(x)[0])
+
+
+class FoldedOtherwise(nn.Module):
+    """Persons before clips: row m * N + n."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.fc = nn.Conv2d(C, 8, 1), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.low(x.permute(4, 0, 1, 2, 3).flatten(0, 1))
+        return self.fc(y.unflatten(0, (M, N)).mean((0, 3, 4)))
+
+
+# --- what cannot work says so ---
+
+
+class Odd(Backbone):
+    """A network with one fault at a time."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.unused, self.shared = nn.ReLU(), nn.ReLU()
+
+    def features(self, x: Tensor) -> Tensor:
+        y = self.shared(self.low(x.permute(0, 4, 1, 2, 3).flatten(0, 1)))
+        if self.fault == "no_grad":
+            with torch.no_grad():
+                return self.high(y)
+        if self.fault == "reentrant":
+            return checkpoint(self.high, y, use_reentrant=True)
+        return self.high(self.shared(y))
+
+
+ODD = [
+    ("", ["low", "unused"], "layer 'unused' to run once, got 0 runs; take a layer that the model's forward calls"),
+    ("", ["low", "shared"], "layer 'shared' to run once, got 2 runs; name the block around it"),
+    ("no_grad", ["low", "high"], "layer 'high' to run with gradients, got a run under torch.no_grad.*requires_grad_"),
+    ("reentrant", ["low", "high"], "or checkpoint it with use_reentrant=False"),
+    ("reentrant", ["low", "last_relu"], "layers after 'low' that PyTorch differentiates twice, got '.*reentrant=True"),
+]
+
+
+@pytest.mark.parametrize(("fault", "layers", "text"), ODD, ids=[f"{o[0]}-{o[1][1]}" for o in ODD])
+@pytest.mark.parametrize("warmup", [0, 100])
+def test_the_first_batch_tells_and_leaves_nothing(fault: str, layers: list[str], text: str, warmup: int) -> None:
+    """Also where the STF terms are not yet due: not after hours of warm-up."""
+    torch.manual_seed(0)
+    (x, target), net = clips(), Odd(fault).double()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    objective = STFObjective(net, layers, warmup=warmup)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=text):
+            objective(x, target)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all("forward" not in vars(m) and not m._forward_hooks for m in net.modules())
+    assert all(p.grad is None for p in net.parameters())
+    assert torch.is_grad_enabled() and torch.backends.cudnn.enabled
+    assert torch._C._len_torch_function_stack() == 0
+
+
+def test_persons_in_another_order_are_told() -> None:
+    torch.manual_seed(0)
+    (x, target), net = clips(), FoldedOtherwise().double()
+    text = "features of a clip's persons in a row, got the first persons of all clips, then the second ones; fold"
+    with pytest.raises(ValueError, match=text):
+        STFObjective(net, ["low"], head="fc", loss=STFLoss(coherence=0))(x, target)
+
+
+def test_wrong_options() -> None:
+    net = draw()
+    for options, text in (
+        ({"every": 0}, "every of at least 1, got 0"),
+        ({"warmup": -1}, "warmup of at least 0 steps, got -1"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            STFObjective(net, ["low", "high"], **options)
+    with pytest.raises(ValueError, match="a model that is not wrapped, got DataParallel; wrap the objective instead"):
+        STFObjective(nn.DataParallel(net), ["low", "high"])
+
+
+# --- random networks ---
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_small_network(data: st.DataObject) -> None:
+    """Never a NaN, never a silent wrong shape."""
+    size = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
+    n, c, t, v, classes = size(1, 3), size(1, 4), size(1, 9), size(1, 6), size(2, 5)
+    axes = data.draw(st.sampled_from(["N C T V M", *LAYOUTS]))
+    m = size(1, 3) if "M" in axes else 1
+    net = Turned(
+        Backbone(
+            channels=c, classes=classes, stride=size(1, 3), inplace=data.draw(st.booleans()),
+            head=data.draw(st.sampled_from(["bare", "linear", "dropout", "mlp", "maximum"])),
+        ),
+        {
+            "N C T V M": lambda x: x,
+            "N T (V C)": lambda y: y.unflatten(2, (v, c)).permute(0, 3, 1, 2)[..., None],
+            "N C T (M V)": lambda y: y.unflatten(3, (m, v)).transpose(3, 4),
+        }.get(axes) or LAYOUTS[axes][2],
+    )  # fmt: skip
+    training = data.draw(st.booleans()) and n * m * t * v > 1  # BatchNorm trains on more than one value
+    weights = {name: data.draw(st.sampled_from([0.0, 0.1, 10.0])) for name in STFLoss().weights}
+    objective = STFObjective(
+        net, ["network.low", "network.high"], head=data.draw(st.sampled_from(["network.fc", None])),
+        loss=STFLoss(**weights, norm=data.draw(st.sampled_from(["l2", "rms"]))), axes=axes, num_joints=v,
+        score=data.draw(st.sampled_from(["log_odds", "probability"])),
+    ).train(training)  # fmt: skip
+    shape = {"N C T V M": (n, c, t, v, m), "N M T V C": (n, m, t, v, c), "N C T V": (n, c, t, v),
+             "N T (V C)": (n, t, v * c), "N C T (M V)": (n, c, t, m * v)}[axes]  # fmt: skip
+    scale = data.draw(st.sampled_from([0.0, 1e-6, 1.0, 1e4]))
+    x, target = torch.randn(*shape) * scale, torch.randint(classes, (n,))
+    for _ in range(2):
+        out = objective(x, target)
+        out.loss.backward()
+        assert out.logits.shape == (n, classes) and out.loss.isfinite()
+        used = {name: weight for name, weight in weights.items() if weight and name != "adjacency"}
+        assert set(out.terms) == {"classification", *used}
+        total = out.terms["classification"] + sum(weight * out.terms[name] for name, weight in used.items())
+        torch.testing.assert_close(out.loss, total)
+        assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+        if any(weights.values()):
+            assert out.focus.shape == (n, m, t, v) and out.focus.min() >= 0 and out.focus.max() <= 1
+    focus, _ = objective.explain(x)
+    assert focus.shape == (n, m, t, v) and focus.isfinite().all()
+    if v > 1 and "(" not in axes and objective.loss.uses(*weights):
+        with pytest.raises((ValueError, RuntimeError)):
+            objective(x.transpose(-1, -2) if axes.startswith("N C T V M") and m != v else x[:, :, None], target)
