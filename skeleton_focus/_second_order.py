@@ -86,7 +86,8 @@ class SecondOrder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not self._shifted or _is_checkpointed():  # nothing before the shift is differentiated twice
+        # Nothing before the shift is differentiated twice; compiled parts are refused when they are.
+        if torch.compiler.is_compiling() or not self._shifted or _is_checkpointed():
             return func(*args, **kwargs)
         if func is F.batch_norm and kwargs["training"] and kwargs["weight"] is not None:
             x, mean, var = args

@@ -149,15 +149,14 @@ def layer_name(model: nn.Module, layer: str | nn.Module) -> str:
     >>> layer_name(net, net[1]), layer_name(net, "0")
     ('1', '0')
     """
-    if isinstance(layer, str):
-        find_layer(model, layer)
-        return layer
-    names: list[str] = [name for name, module in model.named_modules() if module is layer and name]
-    if names:
-        return names[0]
-    got = type(layer).__name__
+    names = [name for name, module in model.named_modules() if module is layer and name]
     hint = "take it from the model itself, not from a copy"
-    raise ValueError(message("FeatureTap", f"a layer inside {type(model).__name__}, by name or as a module", got, hint))
+    expected = f"a layer inside {type(model).__name__}, by name or as a module"
+    require(isinstance(layer, str) or bool(names), "FeatureTap", expected, type(layer).__name__, hint)
+    name: str = layer if isinstance(layer, str) else names[0]
+    _refuse_compiled(model, [name])
+    find_layer(model, name)
+    return name
 
 
 def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:

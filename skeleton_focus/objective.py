@@ -137,7 +137,6 @@ class STFObjective(nn.Module):
             hint = "name the linear layer that gives the logits, or pass head=None"
             linear = isinstance(find_layer(model, self.head), nn.Linear)
             require(linear, "STFObjective", f"head {self.head!r} to be nn.Linear", kind, hint)
-        FeatureTap(model, self.layers)  # refuses what it cannot tap
         self.model = model
         self.score = score
         self.axes = ClipAxes("STFObjective", axes, num_joints)

@@ -174,7 +174,7 @@ def test_every_and_warmup() -> None:
 
 
 def assert_trains_finitely(device: str, dtype: torch.dtype, steps: int = 200) -> None:
-    """And the focus is then float32's up to what the precision does to the features; its own arithmetic adds nothing."""
+    """And the focus is then float32's up to what the precision does to the features; its arithmetic adds nothing."""
     torch.manual_seed(0)
     x, target = (tensor.to(device) for tensor in clips(torch.float32))
     trained = objective(network(dtype=torch.float32), "all").to(device)
