@@ -68,17 +68,16 @@ class Recogniser(L.LightningModule):
             {f"top{k}": MulticlassAccuracy(num_classes, top_k=min(k, num_classes), average="micro") for k in (1, 5)}
         )
 
+    def on_train_start(self) -> None:
+        self.objective.warmup = self.recipe.stf_start * int(self.trainer.num_training_batches)
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
         # Drawn anew from what identifies the step, so that a resumed run sees what an uninterrupted one sees.
         (seed,) = np.random.SeedSequence([self.recipe.seed, self.global_step, self.global_rank]).generate_state(1)
         random = torch.Generator().manual_seed(int(seed))
         torch.manual_seed(int(seed))  # for dropout
         x = prepare(batch, self.recipe, self.layout, random)
-        if self.current_epoch < self.recipe.stf_start:
-            loss: Tensor = self.objective.loss.classification(self.objective.model(x), batch.label)
-            terms = {"classification": loss}
-        else:
-            loss, _, terms, _ = self.objective(x, batch.label)
+        loss, _, terms, _ = self.objective(x, batch.label)
         self.log("loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": term for name, term in terms.items()}, on_step=False, on_epoch=True)
         return loss

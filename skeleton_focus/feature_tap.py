@@ -100,7 +100,8 @@ class FeatureTap:
         try:
             gradient = score_gradient(score, shift, create_graph)
             if prove and gradient.requires_grad:
-                torch.autograd.grad(gradient.sum(), shift, retain_graph=True, allow_unused=True)
+                leaves = _leaves(gradient, below=self[layer])
+                torch.autograd.grad(gradient.sum(), leaves, retain_graph=True, allow_unused=True)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -157,6 +158,20 @@ def layer_name(model: nn.Module, layer: str | nn.Module) -> str:
     _refuse_compiled(model, [name])
     find_layer(model, name)
     return name
+
+
+def _leaves(x: Tensor, *, below: Tensor) -> list[Tensor]:
+    """All that x was computed from above another tensor; a gradient at these runs through that whole graph."""
+    found, seen, waiting = [], {below.grad_fn}, [x.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        waiting += [following for following, _ in node.next_functions]
+    return found
 
 
 def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:

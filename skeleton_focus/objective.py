@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -50,8 +49,8 @@ class STFObjective(nn.Module):
     form where the head is global average pooling and the linear layer ``head``, which the first batch decides by
     comparing the logits; elsewhere it is differentiated through the head alone. An earlier layer's, for L_c, takes a
     gradient through the layers after it. The masked pass of L_e works on copies of the buffers, so BatchNorm's running
-    statistics see each clip once. The first batch in each mode (training, evaluation) is run in full and tells what
-    cannot work; an error in it leaves the buffers as they were.
+    statistics see each clip once. The first batch in each mode (training, evaluation) is rehearsed with all terms: that
+    tells what cannot work, and leaves no trace but the time it took.
 
     Shape:
         x (N, C, T, V, M), or as ``axes`` says, target (N,) -> :class:`STFOutput`.
@@ -144,23 +143,20 @@ class STFObjective(nn.Module):
         self.every, self.warmup = every, warmup
         self.generators = tuple(name for name, module in model.named_modules() if isinstance(module, STFAdjacency))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # counted where every or warmup need it
-        self._proven: set[bool] = set()  # the modes, training or not, in which a batch has gone through
+        self._rehearsed: set[bool] = set()  # the modes, training or not, in which a batch has gone through
         self._closed_form: dict[bool, bool] = {}  # by mode: dropout may stand before the head
 
     def forward(self, x: Tensor, target: Tensor, inputs: Sequence[Any] = ()) -> STFOutput:
         """The loss of a batch; ``inputs`` are what the model takes besides x, such as lengths."""
         self.axes.check(x)
         check_shape("STFObjective", "target", target, f"N={len(x)}")
-        proven = self.training in self._proven
-        if torch.compiler.is_compiling() and not (proven and not self._by_gradient(self._explained())):
+        explained = self._explained()
+        rehearsed = not explained or self.training in self._rehearsed
+        if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(explained)):
             return cast(STFOutput, self._uncompiled(x, target, inputs))
-        due = self._due()
-        if proven:
-            return self._step(x, target, inputs, due=due)
-        with self._buffers_restored_on_error():
-            out = self._step(x, target, inputs, due=due)
-        self._proven.add(self.training)
-        return out
+        if not rehearsed:
+            self._rehearse(x, target, inputs)
+        return self._step(x, target, inputs, explained if self._due() else [])
 
     def explain(
         self, x: Tensor, classes: Tensor | None = None, *, layer: str | None = None, inputs: Sequence[Any] = ()
@@ -188,24 +184,36 @@ class STFObjective(nn.Module):
     def extra_repr(self) -> str:
         return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}, axes={self.axes.pattern!r}"
 
-    def _step(self, x: Tensor, target: Tensor, inputs: Sequence[Any], *, due: bool) -> STFOutput:
-        # A batch that has to prove its mode goes through in full, also when its terms are not due.
-        explained = self._explained() if due or self.training not in self._proven else []
+    def _step(self, x: Tensor, target: Tensor, inputs: Sequence[Any], explained: Sequence[str]) -> STFOutput:
+        """One batch; with the STF terms where layers are explained."""
         graph = torch.is_grad_enabled()
         with torch.set_grad_enabled(graph or bool(explained)), plain_sync_batch_norm(self.model):
             logits, tap = self._run(x, inputs, explained)
             maps = self._maps(x, inputs, logits, tap, create_graph=graph) if explained else {}
-            if due:
+            if explained:
                 loss, terms = self.loss(logits, target, **maps)
             else:
                 loss = self.loss.classification(logits, target)
                 terms = {"classification": loss}
         focus = None
-        if due:
+        if explained:
             focus = resize_focus(cast(Tensor, maps["focus"]).detach(), self.axes.to_clip(x).shape[2])
         if not graph:
             loss, logits, terms = loss.detach(), logits.detach(), {name: term.detach() for name, term in terms.items()}
         return STFOutput(loss, logits, terms, focus)
+
+    def _rehearse(self, x: Tensor, target: Tensor, inputs: Sequence[Any]) -> None:
+        """Try a mode's first batch with all terms; buffers and dropout's numbers stay as they were."""
+        before = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        try:
+            with torch.random.fork_rng([x.device] if x.is_cuda else []):
+                self._step(x, target, inputs, self._explained())
+        finally:
+            with torch.no_grad():
+                for buffer, value in before:
+                    if not torch.equal(buffer, value):
+                        buffer.copy_(value)
+        self._rehearsed.add(self.training)
 
     def _due(self) -> bool:
         """Whether this batch is to have the STF terms; counts the training steps where that matters."""
@@ -265,18 +273,6 @@ class STFObjective(nn.Module):
         require(logits.shape[1] >= 2, "STFObjective", "logits of at least 2 classes", logits.shape[1])
         return cast(Tensor, logits)
 
-    @contextmanager
-    def _buffers_restored_on_error(self) -> Iterator[None]:
-        before = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        try:
-            yield
-        except BaseException:
-            with torch.no_grad():
-                for buffer, value in before:
-                    if not torch.equal(buffer, value):
-                        buffer.copy_(value)
-            raise
-
     def _maps(
         self, x: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap, *, create_graph: bool
     ) -> dict[str, Tensor | list[Tensor]]:
@@ -313,7 +309,7 @@ class STFObjective(nn.Module):
                                       normalize=False)  # fmt: skip
         else:
             score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
-            prove = create_graph and self.training not in self._proven
+            prove = create_graph and self.training not in self._rehearsed
             gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=prove)
             focus = weigh_channels(gradient, features, num_persons=persons, normalize=False)
         if self.project is not None and (focus.shape[1], focus.shape[3]) != (m, v):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from skeleton_focus import STFLoss, STFObjective, class_score, grad_cam, mask_by_focus
@@ -300,6 +303,26 @@ class FoldedOtherwise(nn.Module):
 # --- what cannot work says so ---
 
 
+class OnceDifferentiable(torch.autograd.Function):
+    """A kernel of somebody else's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 2 * g * ctx.saved_tensors[0]
+
+
+def attend(x: Tensor) -> Tensor:
+    """Attention between joints, in whatever kernel is chosen."""
+    y = x.permute(0, 2, 3, 1).contiguous()  # (N, T, V, C)
+    return nn.functional.scaled_dot_product_attention(y, y, y).permute(0, 3, 1, 2)
+
+
 class Odd(Backbone):
     """A network with one fault at a time."""
 
@@ -315,15 +338,26 @@ class Odd(Backbone):
                 return self.high(y)
         if self.fault == "reentrant":
             return checkpoint(self.high, y, use_reentrant=True)
+        if self.fault == "another's kernel":
+            y = OnceDifferentiable.apply(y)
+        if self.fault == "fused attention":
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                y = attend(y)
+        if self.fault == "checkpointed attention":
+            y = checkpoint(attend, y, use_reentrant=False)
         return self.high(self.shared(y))
 
 
+TWICE = "layers after 'low' that PyTorch differentiates twice, got "
 ODD = [
     ("", ["low", "unused"], "layer 'unused' to run once, got 0 runs; take a layer that the model's forward calls"),
     ("", ["low", "shared"], "layer 'shared' to run once, got 2 runs; name the block around it"),
     ("no_grad", ["low", "high"], "layer 'high' to run with gradients, got a run under torch.no_grad.*requires_grad_"),
     ("reentrant", ["low", "high"], "or checkpoint it with use_reentrant=False"),
-    ("reentrant", ["low", "last_relu"], "layers after 'low' that PyTorch differentiates twice, got '.*reentrant=True"),
+    ("reentrant", ["low", "last_relu"], f"{TWICE}.*reentrant=True"),
+    ("another's kernel", ["low", "high"], f"{TWICE}.*once_differentiable"),
+    ("fused attention", ["low", "high"], f"{TWICE}.*flash_attention"),
+    ("checkpointed attention", ["low", "high"], f"{TWICE}.*checkpoint"),
 ]
 
 
