@@ -85,6 +85,27 @@ def test_checkpointed_blocks(branch: str, training: bool) -> None:
         assert_same_gradients(gradients(again), gradients(kept))
 
 
+class CheckpointedBelow(STFGCN):
+    """The older form of checkpoint, in the blocks below the layers that are explained."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, t, v, m = x.shape
+        x = self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t).transpose(2, 3)
+        for i in range(1, self.depth + 1):
+            block = getattr(self, f"block{i}")
+            x = checkpoint(block, x, use_reentrant=True) if i < 5 else block(x)
+        return self.fc(x.view(n, m, x.shape[1], -1).mean((1, 3)))
+
+
+@pytest.mark.parametrize("loss", [STFLoss(adjacency=0), STFLoss.exploration_branch()])
+def test_reentrant_checkpoints_below(loss: STFLoss) -> None:
+    x, target = clips()
+    trained = [STFObjective(network(kind), ["block5", "block6"], loss=loss) for kind in (STFGCN, CheckpointedBelow)]
+    for one in trained:
+        one(x, target).loss.backward()
+    assert_same_gradients(gradients(trained[1]), gradients(trained[0]))
+
+
 def test_averaged_copies() -> None:
     """An exponential moving average of the objective explains with the averaged weights."""
     (x, target), trained = clips(), objective(network())
