@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from einops.layers.torch import Rearrange
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -224,6 +225,36 @@ def test_persons_on_the_joint_axis_by_project() -> None:
     (x, target), net = clips(), draw(PersonsBeside)
     beside = STFObjective(net, ["low", "high"], project=lambda q: q.unflatten(3, (M, V)).squeeze(1).transpose(1, 2))
     assert_same_step(STFObjective(draw(), ["low", "high"]), x, beside, x, target)
+
+
+class Mixed(Backbone):
+    """One more layer on each frame and joint: as a convolution, or on tokens, rearranged to be explained."""
+
+    def __init__(self, *, tokens: bool) -> None:
+        super().__init__()
+        self.mix = nn.Linear(9, 9)
+        self.together, self.apart = Rearrange("n c t v -> n (t v) c"), Rearrange("n (t v) c -> n c t v", v=V)
+        self.plain = None if tokens else nn.Conv2d(9, 9, 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        if self.plain is not None:
+            return self.plain(super().features(x))
+        return self.apart(self.mix(self.together(super().features(x))))
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_tokens_by_rearranging(branch: str) -> None:
+    (x, target), tokens, plain = clips(), draw(Mixed, tokens=True), draw(Mixed, tokens=False)
+    with torch.no_grad():
+        plain.plain.weight.copy_(tokens.mix.weight[:, :, None, None])
+        plain.plain.bias.copy_(tokens.mix.bias)
+    results = []
+    for net, layer in ((tokens, "apart"), (plain, "plain")):
+        out = STFObjective(net, ["low", layer], loss=BRANCHES[branch]())(x, target)
+        out.loss.backward()
+        results.append((out.loss, out.focus, net.low[0].weight.grad, net.fc.weight.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_a_projection_to_another_form_is_refused() -> None:
