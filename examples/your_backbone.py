@@ -14,16 +14,8 @@ import time
 import torch
 from torch import Tensor, nn
 
-from skeleton_focus import (  # added, line 1 # isort: split
-    NTU25,
-    Batch,
-    STFLoss,
-    STFObjective,
-    SyntheticActions,
-    body_height,
-    center,
-    spatial_partition,
-)
+import skeleton_focus as sf  # for the data
+from skeleton_focus import STFLoss, STFObjective  # added, line 1
 
 
 class Block(nn.Module):
@@ -69,10 +61,10 @@ class STGCN(nn.Module):
         return self.fc(x.mean((2, 3)).view(n, m, -1).mean(1))
 
 
-def prepare(batch: Batch) -> Tensor:
+def prepare(batch: sf.Batch) -> Tensor:
     """Around the hips, in body heights."""
-    x = center(batch.x, NTU25.center, visibility=batch.visibility)
-    return x / body_height(x, NTU25, visibility=batch.visibility)[:, None, None, None, None]
+    x = sf.center(batch.x, sf.NTU25.center, visibility=batch.visibility)
+    return x / sf.body_height(x, sf.NTU25, visibility=batch.visibility)[:, None, None, None, None]
 
 
 def main(arguments: list[str] | None = None) -> float:
@@ -85,18 +77,17 @@ def main(arguments: list[str] | None = None) -> float:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(1)
 
-    actions = SyntheticActions(frames=32)
+    actions = sf.SyntheticActions(frames=32)
     train, test = (actions.generate(n, seed=seed) for n, seed in ((given.clips, 1), (given.clips // 4, 2)))
     x_train, x_test = prepare(train), prepare(test)
-    model = STGCN(len(actions.classes), spatial_partition(NTU25)).to(device)
+    model = STGCN(len(actions.classes), sf.spatial_partition(sf.NTU25)).to(device)
     steps = given.clips // given.batch
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=given.epochs * steps)
 
-    loss_of = STFLoss.plain() if given.plain else STFLoss.focus_branch()
-    objective = STFObjective(  # added, line 2
-        model, layers=["blocks.2", "blocks.3"], head="fc", loss=loss_of, warmup=given.epochs * steps // 2
-    )
+    stf = STFLoss.plain() if given.plain else STFLoss.focus_branch()
+    half = given.epochs * steps // 2
+    objective = STFObjective(model, ["blocks.2", "blocks.3"], head="fc", loss=stf, warmup=half)  # added, line 2
     start, accuracy = time.perf_counter(), 0.0
     for epoch in range(given.epochs):
         objective.train()

@@ -23,8 +23,8 @@ def start(program: str, *arguments: str, cwd: Path, **environment: str) -> subpr
     )  # fmt: skip
 
 
-def succeed(program: str, *arguments: str, cwd: Path) -> str:
-    done = start(program, *arguments, cwd=cwd)
+def succeed(program: str, *arguments: str, cwd: Path, **environment: str) -> str:
+    done = start(program, *arguments, cwd=cwd, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -158,6 +158,15 @@ def test_bagcn_is_trained_resumed_and_explained(finished: Path) -> None:
     assert report["recipe"]["context"] == "forward" and report["recipe"]["focusing"] == "attention"
     succeed("explain.py", "bag", "--clip", "3", "--out", "bag_pictures", cwd=finished)
     assert (finished / "bag_pictures" / "latent.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("options", [[], ["--plain"]])
+def test_your_backbone(options: list[str], tmp_path: Path) -> None:
+    small = ["--epochs", "2", "--clips", "64", "--batch", "16"]
+    first, last = succeed("your_backbone.py", *small, *options, cwd=tmp_path, OMP_NUM_THREADS="1").splitlines()
+    assert first.startswith("epoch 1/2: top-1") and "divergence" not in first
+    assert ("divergence" in last) == ("coherence" in last) == (not options)
+    assert (EXAMPLES / "your_backbone.py").read_text().count("# added, line") == 3
 
 
 def test_two_devices_share_a_run(finished: Path) -> None:

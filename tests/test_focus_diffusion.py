@@ -384,11 +384,11 @@ def test_cudnn_is_off_below_every_gradient() -> None:
         assert all(on for name, on in watch.seen if name == "conv2d")
         return [on for name, on in watch.seen if name == "lstm"]
 
-    for _ in range(2):  # also where it is not yet told whether there is a closed form
-        assert lstms(lambda: objective(x, target)) == [True, True, False]
+    for runs in (2, 1):  # the first batch is rehearsed
+        assert lstms(lambda: objective(x, target)) == [True, True, False] * runs
     objective.eval()
     with torch.no_grad():
-        assert lstms(lambda: objective(x, target)) == [True, True, False]
+        assert lstms(lambda: objective(x, target)) == [True, True, False] * 2
     assert lstms(lambda: objective.explain(x, layer="temporals.1")) == [True, True, False]
     plain = STFObjective(objective.model, names, head="fc", loss=STFLoss.plain())
     assert lstms(lambda: plain(x, target)) == [True] * 3
