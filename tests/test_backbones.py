@@ -410,6 +410,24 @@ def test_the_first_batch_tells_and_leaves_nothing(fault: str, layers: list[str],
     assert torch._C._len_torch_function_stack() == 0
 
 
+def test_the_rehearsal_leaves_no_trace() -> None:
+    """The first step is to the bit the one of an objective that has rehearsed before: dropout, buffers, gradients."""
+    x, target = clips()
+    fresh, rehearsed = (
+        STFObjective(draw(head="dropout"), ["low", "high"], head="fc", loss=STFLoss()) for _ in range(2)
+    )
+    start = {name: value.clone() for name, value in rehearsed.model.state_dict().items()}
+    rehearsed(x, target)
+    rehearsed.model.load_state_dict(start)
+    for objective in (fresh, rehearsed):
+        torch.manual_seed(5)
+        objective(x, target).loss.backward()
+    for (name, one), other in zip(fresh.state_dict().items(), rehearsed.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+    for name, gradient in gradients(fresh).items():
+        assert torch.equal(gradient, gradients(rehearsed)[name]), name
+
+
 def test_persons_in_another_order_are_told() -> None:
     torch.manual_seed(0)
     (x, target), net = clips(), FoldedOtherwise().double()
