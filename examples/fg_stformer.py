@@ -107,7 +107,7 @@ class FGSTFormer(nn.Module):
         x = self.stage1(self.embed(x.transpose(2, 3)))  # (N*M, C, T, V)
         parts = None if self.part_encoding is None else self.part_encoding(x)  # (N*M, C, T, P)
         if self.select is None:
-            which = torch.arange(v, device=x.device).expand(len(x), x.shape[2], v)
+            which = torch.arange(v, device=x.device).expand(x.shape[0], x.shape[2], v)
         else:
             x, which, _ = self.select(x)  # (N*M, C, T, K)
         for layer in self.stage2:

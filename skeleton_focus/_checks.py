@@ -35,10 +35,11 @@ def message(who: str, expected: str, got: object, hint: str = "") -> str:
     return f"{who}: expected {expected}, got {got}" + (f"; {hint}" if hint else "")
 
 
-def check_shape(who: str, name: str, x: Tensor, axes: str) -> None:
+def check_shape(who: str, name: str, x: Tensor, axes: str, **sizes: int) -> None:
     """Check a tensor against named axes such as ``"N, C=3, T, V=25"``.
 
-    An axis without ``=`` may have any size. The check reads type and shape alone, so it costs nothing on a device.
+    An axis without ``=`` may have any size, or the one in ``sizes``: as a number and not as text, so that a traced size
+    stays one. The check reads type and shape alone, so it costs nothing on a device.
 
     >>> import torch
     >>> check_shape("GraphConv", "x", torch.zeros(8, 3, 64, 17), "N, C=3, T, V=25")
@@ -49,13 +50,14 @@ def check_shape(who: str, name: str, x: Tensor, axes: str) -> None:
     if not isinstance(x, Tensor):
         raise ValueError(message(who, f"{name} ({axes}) to be a tensor", type(x).__name__))
     shape = tuple(x.shape)
-    sizes = [_AXIS.match(axis.strip()) for axis in axes.split(",")]
-    fits = len(shape) == len(sizes) and all(
-        axis is not None and (axis["size"] is None or int(axis["size"]) == size)
-        for axis, size in zip(sizes, shape, strict=True)
+    named = [_AXIS.match(axis.strip()) for axis in axes.split(",")]
+    fits = len(shape) == len(named) and all(
+        axis is not None and size == (sizes.get(axis["name"], size) if axis["size"] is None else int(axis["size"]))
+        for axis, size in zip(named, shape, strict=True)
     )
     if not fits:
-        raise ValueError(message(who, f"{name} ({axes})", shape))
+        told = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in axes.split(", "))
+        raise ValueError(message(who, f"{name} ({told})", shape))
 
 
 def check_lengths(who: str, lengths: Tensor, x: Tensor) -> Tensor:

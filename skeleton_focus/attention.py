@@ -94,7 +94,7 @@ class SpatialAttention(nn.Module):
         check_shape("SpatialAttention", "x", x, f"N, C={self.channels}, T, {kept}")
         n, _, t, v = x.shape
         if joints is not None:
-            check_shape("SpatialAttention", "joints", joints, f"N={n}, T={t}, V'={v}")
+            check_shape("SpatialAttention", "joints", joints, f"N, T, V'={v}", N=n, T=t)
         tokens = x.permute(0, 2, 3, 1)  # (N, T, V', C)
         if self.position_codes:
             codes = _codes_like(x, torch.arange(self.num_joints, device=x.device))  # (V, C)
@@ -166,7 +166,7 @@ class JointPartAttention(nn.Module):
     def _project(self, joints: Tensor, parts: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
         check_shape("JointPartAttention", "joints", joints, f"N, C={self.channels}, T, K")
         n, _, t, _ = joints.shape
-        check_shape("JointPartAttention", "parts", parts, f"N={n}, C={self.channels}, T={t}, P")
+        check_shape("JointPartAttention", "parts", parts, f"N, C={self.channels}, T, P", N=n, T=t)
         return self.project_joints(joints.permute(0, 2, 3, 1)), self.project_parts(parts.permute(0, 2, 3, 1))
 
     def extra_repr(self) -> str:

@@ -121,8 +121,8 @@ class AttentiveDiffusion(nn.Module):
         who, (channels, context_channels) = "AttentiveDiffusion", self.sizes
         check_shape(who, "x", x, f"N, C={channels}, T, V")
         n, _, t, v = x.shape
-        check_shape(who, "context", context, f"N={n}, D={context_channels}, T={t}, V=1")
-        check_shape(who, "weights", weights, f"N={n}, T={t}, V={v}")
+        check_shape(who, "context", context, f"N, D={context_channels}, T, V=1", N=n, T=t)
+        check_shape(who, "weights", weights, f"N, T, V={v}", N=n, T=t)
         of_joints, of_context = torch.split(self.mix.weight, list(self.sizes), dim=1)
         return F.conv2d(x, of_joints, self.mix.bias) + F.conv2d(context, of_context) * weights[:, None]
 

@@ -43,8 +43,8 @@ def convolve_graph(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | 
     subsets, out_channels, in_channels = weight.shape
     check_shape("convolve_graph", "x", x, f"N, C={in_channels}, T, V={adjacency.shape[-1]}")
     n, _, t, v = x.shape
-    lead = "" if adjacency.dim() == 3 else f"N={n}, "
-    check_shape("convolve_graph", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}")
+    lead = "" if adjacency.dim() == 3 else "N, "
+    check_shape("convolve_graph", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}", N=n)
     if bias is not None:
         check_shape("convolve_graph", "bias", bias, f"O={out_channels}")
     if out_channels <= in_channels and adjacency.dim() == 3 and subsets > 4:  # fewer do not repay the turned layout

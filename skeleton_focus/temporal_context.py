@@ -107,7 +107,7 @@ class TemporalContext(nn.Module):
         return projected.permute(0, 3, 2, 1).flatten(0, 1)  # (N*V, T, C)
 
     def _back(self, y: Tensor, x: Tensor) -> Tensor:
-        return y.view(len(x), x.shape[3], *y.shape[1:]).permute(0, 3, 2, 1)  # (N, O, T, V)
+        return y.view(x.shape[0], x.shape[3], *y.shape[1:]).permute(0, 3, 2, 1)  # (N, O, T, V)
 
     def extra_repr(self) -> str:
         return f"direction={self.direction!r}"
