@@ -30,9 +30,10 @@ def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tenso
     _, channels, t, v = x.shape
     subsets, out_channels, _ = weight.shape
     window = adjacency.shape[-1] // v
-    frames = -(-t // stride)
+    frames = (t + stride - 1) // stride  # -(-t // stride) would round the other way in ONNX
     pad = window // 2
-    by_joint = F.pad(x.permute(0, 3, 2, 1), (0, 0, pad, -(-(t + 2 * pad) // stride) * stride - t - pad))
+    after = (t + 2 * pad + stride - 1) // stride * stride - t - pad
+    by_joint = F.pad(x.permute(0, 3, 2, 1), (0, 0, pad, after))
     phases = rearrange(by_joint, "n v (t s) c -> n s v t c", s=stride).contiguous()
     mixed_first = stride * channels * out_channels + out_channels * window * window * v
     aggregated_first = window * channels * out_channels + channels * window * window * v
@@ -157,4 +158,4 @@ def _add_bmm(out: Tensor, one: Tensor, other: Tensor, *, onto: bool) -> None:
 
 def _each(table: Tensor, like: Tensor) -> Tensor:
     """One matrix for every sample of a batch, not copied."""
-    return table.expand(len(like), -1, -1)
+    return table.expand(like.shape[0], -1, -1)

@@ -251,8 +251,10 @@ class DilatedTemporalAttention(nn.Module):
         coded = x + _codes_like(x, torch.arange(x.shape[2], device=x.device)).t()[:, :, None]  # (N, C, T, V)
         y = torch.cat([conv(coded) for conv in self.values], dim=1).permute(0, 2, 3, 1)  # (N, T', V, H d)
         if self.attention:
-            kept = coded if self.stride == 1 else coded[:, :, :: self.stride]
-            fused = self._attend(kept.permute(0, 2, 3, 1), y)
+            kept = coded.permute(0, 2, 3, 1)  # (N, T, V, C)
+            if self.stride != 1:  # a copy: a view with a step exports for odd or for even T alone
+                kept = kept.index_select(1, torch.arange(0, x.shape[2], self.stride, device=x.device))
+            fused = self._attend(kept, y)
             y = (
                 torch.einsum("ntvhd,hde->ntvhe", fused, self.mix).flatten(3) + y
                 if self.convolution

@@ -78,7 +78,9 @@ class FocalJointSelection(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)  # rounded scores would tie
         direction = F.normalize(self.weight.to(dtype), dim=0)
         projected = (x * direction[:, None, None]).sum(1)  # (N, T, V)
-        joints = projected.argsort(dim=2, descending=True, stable=True)[:, :, : self.num_focal]
+        values, order = projected.sort(dim=2, descending=True)  # of equal ones in any order; no stable sort exports
+        rank = F.pad((values[..., 1:] != values[..., :-1]).cumsum(2), (1, 0))  # the same for equal ones
+        joints = (rank * x.shape[3] + order).sort(dim=2).values[..., : self.num_focal] % x.shape[3]
         scores = projected.sigmoid().to(x.dtype)
         if self.order == "joint":
             joints = joints.sort(dim=2).values

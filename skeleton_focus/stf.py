@@ -72,9 +72,16 @@ class STFAdjacency(nn.Module):
         check_shape("STFAdjacency", "x", x, f"N, C={self.in_channels}, T, V={self.num_joints}")
         n, _, _, v = x.shape
         embedding = torch.sigmoid(self.beta(x))  # (N, 1, T, V)
-        pooled = F.adaptive_avg_pool2d(embedding, (self.bins, v))  # (N, 1, bins, V)
-        adjacency = self.emit(F.relu(self.cover(pooled))).view(n, self.num_subsets, v, v)
+        adjacency = self.emit(F.relu(self.cover(self._pooled(embedding)))).view(n, self.num_subsets, v, v)
         return adjacency, embedding.squeeze(1)
+
+    def _pooled(self, embedding: Tensor) -> Tensor:
+        """(N, 1, T, V) -> (N, 1, bins, V), F.adaptive_avg_pool2d as a matrix product, which exports for any T."""
+        t, bins = embedding.shape[2], self.bins
+        place, frame = (torch.arange(size, device=embedding.device) for size in (bins, t))
+        after = frame * bins - place[:, None] * t  # (bins, T), the start of a frame after that of a bin
+        inside = (after > -bins) & (after < t)
+        return inside.to(embedding.dtype) @ embedding / inside.sum(1, keepdim=True)
 
     def extra_repr(self) -> str:
         return f"subsets={self.num_subsets}, joints={self.num_joints}, bins={self.bins}"

@@ -55,6 +55,13 @@ def test_a_shape_that_does_not_fit(axes: str, shape: tuple[int, ...]) -> None:
         check_shape("who", "x", torch.empty(shape), axes)
 
 
+def test_sizes_by_name() -> None:
+    check_shape("who", "x", torch.empty(8, 3, 64), "N, C=3, T", N=8, T=64)
+    for shape in [(7, 3, 64), (8, 4, 64), (8, 3, 63), (8, 3)]:
+        with pytest.raises(ValueError, match=re.escape(f"who: expected x (N=8, C=3, T=64), got {shape}") + "$"):
+            check_shape("who", "x", torch.empty(shape), "N, C=3, T", N=8, T=64)
+
+
 def test_choice() -> None:
     check_choice("who", "score", "b", ("a", "b"))
     with pytest.raises(ValueError, match=r"^who: expected score to be one of 'a', 'b', got 'c'$"):

@@ -68,6 +68,8 @@ def test_ties_go_to_the_first_joints() -> None:
     layer = FocalJointSelection(1, 3, order="score").double()
     nn.init.ones_(layer.weight)
     assert layer(x).joints.flatten().tolist() == [1, 3, 2]
+    x = draw(4, 1, 8, 25).round()
+    assert torch.equal(layer(x).joints, x[:, 0].argsort(dim=2, descending=True, stable=True)[..., :3])
 
 
 def test_saturated_and_rounded_scores_do_not_tie() -> None:

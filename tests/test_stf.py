@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from layer_tools import draw
@@ -89,6 +90,15 @@ def test_any_number_of_frames_and_an_embedding_in_0_1(frames: int, bins: int, sc
     g, embedding = generator(scale * torch.randn(2, 4, frames, 3))
     assert g.shape == (2, 2, 3, 3) and embedding.shape == (2, frames, 3)
     assert g.isfinite().all() and embedding.min() >= 0 and embedding.max() <= 1
+
+
+@pytest.mark.parametrize("bins", [1, 3, 8])
+def test_the_bins_are_those_of_adaptive_pooling(bins: int) -> None:
+    generator = STFAdjacency(4, 2, 3, bins=bins)
+    for frames in [*range(1, 34), 300]:
+        embedding = draw(2, 1, frames, 3)
+        expected = F.adaptive_avg_pool2d(embedding, (bins, 3))
+        torch.testing.assert_close(generator._pooled(embedding), expected, rtol=0, atol=1e-14)
 
 
 def test_the_embedding_is_beta_by_hand() -> None:
