@@ -172,7 +172,7 @@ class Parts(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("membership", torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 1, 1]]))
+        self.register_buffer("membership", torch.tensor([[1.0, 1, 0.5, 0, 0], [0, 0, 1, 1, 1]]))
 
     def features(self, x: Tensor) -> Tensor:
         y = self.relu(self.low(x.permute(0, 4, 1, 2, 3).flatten(0, 1)))
@@ -413,9 +413,8 @@ def test_the_first_batch_tells_and_leaves_nothing(fault: str, layers: list[str],
 def test_the_rehearsal_leaves_no_trace() -> None:
     """The first step is to the bit the one of an objective that has rehearsed before: dropout, buffers, gradients."""
     x, target = clips()
-    fresh, rehearsed = (
-        STFObjective(draw(head="dropout"), ["low", "high"], head="fc", loss=STFLoss()) for _ in range(2)
-    )
+    options = {"head": "fc", "loss": STFLoss()}
+    fresh, rehearsed = (STFObjective(draw(head="dropout"), ["low", "high"], **options) for _ in range(2))
     start = {name: value.clone() for name, value in rehearsed.model.state_dict().items()}
     rehearsed(x, target)
     rehearsed.model.load_state_dict(start)

@@ -273,6 +273,18 @@ class TestFeatureTap:
             raise RuntimeError("boom")
         assert "forward" not in vars(self.net["used"])
 
+    def test_one_tap_inside_another(self) -> None:
+        """The inner one gives back the outer one's place, and a forward of the user's own stays."""
+        net, own = nn.Linear(2, 3), nn.Linear(2, 3)
+        vars(net)["forward"] = own.forward
+        whole = nn.Sequential(net)
+        with FeatureTap(whole, ["0"]) as outer:
+            with FeatureTap(whole, ["0"]) as inner:
+                pass
+            out = whole(torch.ones(1, 2))
+        assert torch.equal(outer["0"], out) and not inner.ran
+        assert torch.equal(whole(torch.ones(1, 2)), own(torch.ones(1, 2)))
+
     def test_a_layer_that_did_not_run_or_ran_twice(self) -> None:
         with FeatureTap(self.net, ["used", "unused"]) as tap:
             self.net["used"](torch.zeros(1, 2))
