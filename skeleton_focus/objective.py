@@ -68,7 +68,8 @@ class STFObjective(nn.Module):
             (N, M, T', V), values of at least 0; for example ``lambda focus: focus @ membership`` of parts (V', V).
         select_logits: takes the logits out of a model's several outputs, such as ``operator.itemgetter(0)``.
         every: the STF terms are there in one training step of so many. Their weights stay as they are.
-        warmup: training steps, before the first with STF terms, on the classification loss alone.
+        warmup: training steps, before the first with STF terms, on the classification loss alone. A training step is a
+            call with the model in training mode and gradients on.
 
     Raises:
         ValueError: a layer the model does not have, did not run once, or ran under ``torch.no_grad()``; layers named
@@ -143,15 +144,15 @@ class STFObjective(nn.Module):
         self.every, self.warmup = every, warmup
         self.generators = tuple(name for name, module in model.named_modules() if isinstance(module, STFAdjacency))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # counted where every or warmup need it
-        self._rehearsed: set[bool] = set()  # the modes, training or not, in which a batch has gone through
-        self._closed_form: dict[bool, bool] = {}  # by mode: dropout may stand before the head
+        self._rehearsed: set[tuple[bool, ...]] = set()  # the modes in which a batch has gone through
+        self._closed_form: dict[tuple[bool, ...], bool] = {}  # by mode: dropout may stand before the head
 
     def forward(self, x: Tensor, target: Tensor, inputs: Sequence[Any] = ()) -> STFOutput:
         """The loss of a batch; ``inputs`` are what the model takes besides x, such as lengths."""
         self.axes.check(x)
         check_shape("STFObjective", "target", target, f"N={len(x)}")
         explained = self._explained()
-        rehearsed = not explained or self.training in self._rehearsed
+        rehearsed = not explained or self._mode() in self._rehearsed
         if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(explained)):
             return cast(STFOutput, self._uncompiled(x, target, inputs))
         if not rehearsed:
@@ -213,13 +214,17 @@ class STFObjective(nn.Module):
                 for buffer, value in before:
                     if not torch.equal(buffer, value):
                         buffer.copy_(value)
-        self._rehearsed.add(self.training)
+        self._rehearsed.add(self._mode())
+
+    def _mode(self) -> tuple[bool, ...]:
+        """Which parts of the model are in training mode, whoever set it."""
+        return tuple(module.training for module in self.model.modules())
 
     def _due(self) -> bool:
         """Whether this batch is to have the STF terms; counts the training steps where that matters."""
         if not self._explained():
             return False
-        if (self.every == 1 and self.warmup == 0) or not (self.training and torch.is_grad_enabled()):
+        if (self.every == 1 and self.warmup == 0) or not (self.model.training and torch.is_grad_enabled()):
             return True
         late = int(self.steps) - self.warmup
         self.steps += 1
@@ -233,14 +238,14 @@ class STFObjective(nn.Module):
 
     def _by_gradient(self, layers: Sequence[str]) -> list[str]:
         """Those of the layers whose focus is a gradient through what follows, so far as is known."""
-        closed = self.head is not None and self._closed_form.get(self.training, False)
+        closed = self.head is not None and self._closed_form.get(self._mode(), False)
         return [layer for layer in layers if layer != self.layers[-1] or not closed]
 
     @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
         reason="STFObjective runs its first batch, and focus by gradients, outside torch.compile"
     )
     def _uncompiled(self, x: Tensor, target: Tensor, inputs: Sequence[Any]) -> STFOutput:
-        known = self.head is None or self.training in self._closed_form
+        known = self.head is None or self._mode() in self._closed_form
         layers = self._by_gradient(self._explained()) if known else self._explained()[:-1]
         hint = f"compile the blocks below {layers[0]!r} instead, or take the term out" if layers else ""
         got = f"layers {layers}, whose focus needs a gradient of a gradient"
@@ -309,7 +314,7 @@ class STFObjective(nn.Module):
                                       normalize=False)  # fmt: skip
         else:
             score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
-            prove = create_graph and self.training not in self._rehearsed
+            prove = create_graph and self._mode() not in self._rehearsed
             gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=prove)
             focus = weigh_channels(gradient, features, num_persons=persons, normalize=False)
         if self.project is not None and (focus.shape[1], focus.shape[3]) != (m, v):
@@ -320,7 +325,8 @@ class STFObjective(nn.Module):
 
     def _has_closed_form(self, features: Tensor, logits: Tensor, persons: int) -> bool:
         """Whether head(mean of the features) is the logits, found on the first batch of each mode."""
-        if self.training not in self._closed_form:
+        mode = self._mode()
+        if mode not in self._closed_form:
             head = cast(nn.Linear, find_layer(self.model, cast(str, self.head)))
             folds = ["(n m) c t v -> n c", "(m n) c t v -> n c"] if head.in_features == features.shape[1] else []
             with torch.no_grad():
@@ -332,5 +338,5 @@ class STFObjective(nn.Module):
             got = "the first persons of all clips, then the second ones"
             require(same != [False, True], "STFObjective", "features of a clip's persons in a row", got,
                     "fold persons into the batch as (N, M, ...) -> (N * M, ...)")  # fmt: skip
-            self._closed_form[self.training] = any(same)
-        return self._closed_form[self.training]
+            self._closed_form[mode] = any(same)
+        return self._closed_form[mode]
