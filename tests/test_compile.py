@@ -54,9 +54,9 @@ def assert_same_steps(eager: nn.Module, compiled: nn.Module, x: Tensor, target: 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("training", [True, False])
 def test_no_graph_break_and_the_same_numbers(loss: str, training: bool) -> None:
-    """STF-GCN with its generators, traced whole; evaluated by PyTorch's operations, so to the last digits but one."""
+    """STF-GCN with its generators, traced whole and run by PyTorch's own operations: the rounding alone may differ."""
     x, target = clips()
-    eager = STFObjective(network(), ["block6"], head="fc", loss=LOSSES[loss]()).train(training)
+    eager = STFObjective(network(depth=3), ["block3"], head="fc", loss=LOSSES[loss]()).train(training)
     eager(x, target)  # tells whether there is a closed form
     whole = copy.deepcopy(eager)
     assert_same_steps(eager, torch.compile(whole, fullgraph=True, backend="aot_eager"), x, target)

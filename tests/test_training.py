@@ -23,9 +23,10 @@ BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_br
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def network(kind: type[STFGCN] = STFGCN, dtype: torch.dtype = torch.float64) -> STFGCN:
+def network(kind: type[STFGCN] = STFGCN, dtype: torch.dtype = torch.float64, *, depth: int = 6) -> STFGCN:
     torch.manual_seed(0)
-    net = kind(CLASSES, KINECT20, in_channels=C, widths=(6, 6, 12, 12, 18, 18)).to(dtype)
+    sizes = {"widths": (6, 6, 12, 12, 18, 18)[:depth], "strides": (1, 1, 2, 1, 2, 1)[:depth]}
+    net = kind(CLASSES, KINECT20, in_channels=C, **sizes).to(dtype)
     for module in net.modules():
         if isinstance(module, STFAdjacency):
             nn.init.normal_(module.emit.weight, std=0.05)
