@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._forward import replace_forward
@@ -42,6 +43,8 @@ def _in_training(layer: nn.SyncBatchNorm, x: Tensor) -> Tensor:
         total: Tensor = _Sum.apply(values, layer.process_group)  # type: ignore[no-untyped-call]
         return total
 
+    if dist.get_world_size(layer.process_group) == 1:
+        F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # one value a channel, as F.batch_norm says it
     channel = (1, -1, *[1] * (x.dim() - 2))
     rest = [axis for axis in range(x.dim()) if axis != 1]
     full = x.float() if x.dtype.itemsize < 4 else x

@@ -26,6 +26,7 @@ class FeatureTap:
 
     Attributes:
         ran: the layers in the order in which they ran.
+        shifts: of each ``twice`` layer the zeros (N * M, C, 1, 1) that were added to its output, with gradients on.
 
     Raises:
         ValueError: a name the model does not have; a layer inside a compiled module; a layer that did not run once, ran
@@ -45,7 +46,7 @@ class FeatureTap:
         self._outputs: dict[str, list[object]] = {layer: [] for layer in layers}
         self.ran: list[str] = []
         self._twice = twice
-        self._shifts: dict[str, Tensor] = {}
+        self.shifts: dict[str, Tensor] = {}
         self._graph = True
         self._without_gradient: set[str] = set()
         self._mode = ExitStack()
@@ -93,10 +94,10 @@ class FeatureTap:
             create_graph: let a loss on the gradient be differentiated.
             prove: differentiate it once more, now, so that what PyTorch cannot differentiate twice is told here.
         """
-        if layer not in self._shifts:
+        if layer not in self.shifts:
             got = tuple(self[layer].shape)  # or the error of a layer that did not run
             raise ValueError(message("FeatureTap", f"layer {layer!r} to be one of twice and give (N, C, T, V)", got))
-        shift = self._shifts[layer]
+        shift = self.shifts[layer]
         try:
             gradient = score_gradient(score, shift, create_graph)
             if prove and gradient.requires_grad:
@@ -119,7 +120,7 @@ class FeatureTap:
                 self._without_gradient.add(layer)
             if mode is None or not isinstance(output, Tensor) or output.dim() != 4:
                 return output
-            shifted, self._shifts[layer] = mode.shift(output)
+            shifted, self.shifts[layer] = mode.shift(output)
             return shifted
 
         return tapped
@@ -133,7 +134,7 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
         ...
     ValueError: FeatureTap: expected the name of a layer, got 'block'; ModuleDict has 'block5'
     """
-    modules: dict[str, nn.Module] = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     if layer not in modules or not layer:
         names = [name for name in modules if name]
         near = difflib.get_close_matches(layer, names, n=5) or [name for name, _ in model.named_children()]
@@ -176,10 +177,10 @@ def _leaves(x: Tensor, *, below: Tensor) -> list[Tensor]:
 
 def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:
     """What runs inside a compiled module cannot be caught from outside."""
-    for name, module in model.named_modules():
+    for name, module in model.named_modules(remove_duplicate=False):
         if not hasattr(module, "_orig_mod") and getattr(module, "_compiled_call_impl", None) is None:
             continue
         inside = [layer for layer in layers if not name or f"{layer}.".startswith(f"{name}.")]
         got = f"the compiled {name or type(module).__name__!r}"
-        hint = "compile the STFObjective around the model instead, or blocks below its layers"
+        hint = "compile the STFObjective around the model instead, or blocks without them (L_G reads STFAdjacency)"
         require(not inside, "FeatureTap", f"layers {inside} outside of torch.compile", got, hint)

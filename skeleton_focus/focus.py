@@ -216,7 +216,7 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
     check_shape("mask_by_focus", "x", x, "N, C, T, V, M")
     n, _, t, v, m = x.shape
     check_shape("mask_by_focus", "focus", focus, f"N={n}, M={m}, T', V={v}")
-    return x * (1 - rearrange(resize_focus(focus, t), "n m t v -> n 1 t v m"))
+    return (x * (1 - rearrange(resize_focus(focus, t), "n m t v -> n 1 t v m"))).to(x.dtype)
 
 
 def _focus(channel: Tensor, features: Tensor, num_persons: int, normalize: bool) -> Tensor:

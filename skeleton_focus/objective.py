@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
-from einops import reduce
 from torch import Tensor, nn
 
 from ._axes import ClipAxes
 from ._checks import check_choice, check_shape, require
+from ._closed_form import is_pooled_linear
 from ._sync_batch_norm import plain_sync_batch_norm
 from .feature_tap import FeatureTap, find_layer, layer_name
 from .focus import (
@@ -50,7 +51,7 @@ class STFObjective(nn.Module):
     comparing the logits; elsewhere it is differentiated through the head alone. An earlier layer's, for L_c, takes a
     gradient through the layers after it. The masked pass of L_e works on copies of the buffers, so BatchNorm's running
     statistics see each clip once. The first batch in each mode (training, evaluation) is rehearsed with all terms: that
-    tells what cannot work, and leaves no trace but the time it took.
+    tells what cannot work; it runs on copies of the clips and buffers, and gives PyTorch's random numbers back.
 
     Shape:
         x (N, C, T, V, M), or as ``axes`` says, target (N,) -> :class:`STFOutput`.
@@ -64,8 +65,9 @@ class STFObjective(nn.Module):
         score: ``"log_odds"`` or ``"probability"`` of the class, see :func:`~skeleton_focus.class_score`.
         axes: where the axes of x lie: ``"N C T V M"``, ``"N M T V C"``, ``"N C T V"``, ``"N T (V C)"``, ...
         num_joints: V; needed where ``axes`` joins it with another axis.
-        project: takes the focus (N, M', T', V') of a layer whose joints or persons are others than the input's to
-            (N, M, T', V), values of at least 0; for example ``lambda focus: focus @ membership`` of parts (V', V).
+        project: takes the focus (N, M', T', V') of layers whose joints or persons are others than the input's to
+            (N, M, T', V), values of at least 0; for example ``lambda focus: focus @ membership`` of parts (V', V). A
+            mapping from names of layers to such functions where it is not for all of them.
         select_logits: takes the logits out of a model's several outputs, such as ``operator.itemgetter(0)``.
         every: the STF terms are there in one training step of so many. Their weights stay as they are.
         warmup: training steps, before the first with STF terms, on the classification loss alone. A training step is a
@@ -108,7 +110,7 @@ class STFObjective(nn.Module):
         score: str = "log_odds",
         axes: str = "N C T V M",
         num_joints: int | None = None,
-        project: Callable[[Tensor], Tensor] | None = None,
+        project: Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]] | None = None,
         select_logits: Callable[[Any], Tensor] | None = None,
         every: int = 1,
         warmup: int = 0,
@@ -123,13 +125,11 @@ class STFObjective(nn.Module):
         require(listed, "STFObjective", "a list of layers", repr(layers), hint)
         kind, hint = type(loss).__name__, "STFLoss.focus_branch() is one"
         require(loss is None or isinstance(loss, STFLoss), "STFObjective", "loss to be an STFLoss", kind, hint)
-        require(every >= 1, "STFObjective", "every of at least 1", every)
-        require(warmup >= 0, "STFObjective", "warmup of at least 0 steps", warmup)
+        require(isinstance(every, int) and every >= 1, "STFObjective", "a whole every of at least 1", every)
+        require(isinstance(warmup, int) and warmup >= 0, "STFObjective", "whole warmup steps of at least 0", warmup)
         self.loss = loss if loss is not None else STFLoss.focus_branch()
         self.layers = tuple(layer_name(model, layer) for layer in layers)
-        if self.loss.uses("coherence"):
-            hint = "name the layer before the last one too, or set coherence=0"
-            require(len(layers) >= 2, "STFObjective", "two layers for the coherence term", list(self.layers), hint)
+        self._explained()  # refuses a loss that needs more layers
         require(len(set(self.layers)) == len(layers), "STFObjective", "each layer once", list(self.layers))
         self.head = None if head is None else layer_name(model, head)
         if self.head is not None:
@@ -144,15 +144,18 @@ class STFObjective(nn.Module):
         self.every, self.warmup = every, warmup
         self.generators = tuple(name for name, module in model.named_modules() if isinstance(module, STFAdjacency))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # counted where every or warmup need it
-        self._rehearsed: set[tuple[bool, ...]] = set()  # the modes in which a batch has gone through
-        self._closed_form: dict[tuple[bool, ...], bool] = {}  # by mode: dropout may stand before the head
+        strange = set(project) - set(self.layers) if isinstance(project, Mapping) else set()
+        require(not strange, "STFObjective", f"project for some of {list(self.layers)}", sorted(strange))
+        self._rehearsed: set[tuple[Any, bool]] = set()  # the modes, and whether with gradients, that have been tried
+        self._closed_form: dict[tuple[Any, ...], bool] = {}  # by mode: dropout may stand before the head
 
     def forward(self, x: Tensor, target: Tensor, inputs: Sequence[Any] = ()) -> STFOutput:
         """The loss of a batch; ``inputs`` are what the model takes besides x, such as lengths."""
         self.axes.check(x)
-        check_shape("STFObjective", "target", target, f"N={len(x)}")
+        fits = isinstance(target, Tensor) and target.dim() > 0 and len(target) == len(x)
+        require(fits, "STFObjective", f"target (N={len(x)}, ...)", tuple(getattr(target, "shape", (target,))))
         explained = self._explained()
-        rehearsed = not explained or self._mode() in self._rehearsed
+        rehearsed = not explained or (self._mode(), torch.is_grad_enabled()) in self._rehearsed
         if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(explained)):
             return cast(STFOutput, self._uncompiled(x, target, inputs))
         if not rehearsed:
@@ -185,12 +188,16 @@ class STFObjective(nn.Module):
     def extra_repr(self) -> str:
         return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}, axes={self.axes.pattern!r}"
 
-    def _step(self, x: Tensor, target: Tensor, inputs: Sequence[Any], explained: Sequence[str]) -> STFOutput:
+    def _step(
+        self, x: Tensor, target: Tensor, inputs: Sequence[Any], explained: Sequence[str], *, rehearsal: bool = False
+    ) -> STFOutput:
         """One batch; with the STF terms where layers are explained."""
         graph = torch.is_grad_enabled()
-        with torch.set_grad_enabled(graph or bool(explained)), plain_sync_batch_norm(self.model):
-            logits, tap = self._run(x, inputs, explained)
-            maps = self._maps(x, inputs, logits, tap, create_graph=graph) if explained else {}
+        with torch.set_grad_enabled(graph or bool(explained)):
+            logits, tap = self._run(x, inputs, explained, apart=rehearsal)
+            maps = {}
+            if explained:
+                maps = self._maps(x, inputs, logits, tap, create_graph=graph, rehearsal=rehearsal)
             if explained:
                 loss, terms = self.loss(logits, target, **maps)
             else:
@@ -204,21 +211,18 @@ class STFObjective(nn.Module):
         return STFOutput(loss, logits, terms, focus)
 
     def _rehearse(self, x: Tensor, target: Tensor, inputs: Sequence[Any]) -> None:
-        """Try a mode's first batch with all terms; buffers and dropout's numbers stay as they were."""
-        before = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        try:
-            with torch.random.fork_rng([x.device] if x.is_cuda else []):
-                self._step(x, target, inputs, self._explained())
-        finally:
-            with torch.no_grad():
-                for buffer, value in before:
-                    if not torch.equal(buffer, value):
-                        buffer.copy_(value)
-        self._rehearsed.add(self._mode())
+        """Try a mode's first batch with all terms, on copies, with dropout's numbers given back."""
+        copy = x.clone()
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            self._step(copy, target, inputs, self._explained(), rehearsal=True)
+        written = self.loss.uses("exploration") and not copy.is_inference() and copy._version > 0
+        hint = "let it work on a copy, since L_e masks the clip and runs it again"
+        require(not written, "STFObjective", "a model that leaves its input as it is", "one that writes to it", hint)
+        self._rehearsed.add((self._mode(), torch.is_grad_enabled()))
 
-    def _mode(self) -> tuple[bool, ...]:
-        """Which parts of the model are in training mode, whoever set it."""
-        return tuple(module.training for module in self.model.modules())
+    def _mode(self) -> tuple[Any, ...]:
+        """Which parts of the model train, whoever set that, and what share they drop."""
+        return tuple((module.training, getattr(module, "p", None)) for module in self.model.modules())
 
     def _due(self) -> bool:
         """Whether this batch is to have the STF terms; counts the training steps where that matters."""
@@ -234,7 +238,11 @@ class STFObjective(nn.Module):
         """The layers whose focus the loss needs."""
         if not self.loss.uses(*self.loss.weights):
             return []
-        return list(self.layers[-2:] if self.loss.uses("coherence") else self.layers[-1:])
+        if not self.loss.uses("coherence"):
+            return [self.layers[-1]]
+        hint = "name the layer before the last one too, or set coherence=0"
+        require(len(self.layers) >= 2, "STFObjective", "two layers for the coherence term", list(self.layers), hint)
+        return list(self.layers[-2:])
 
     def _by_gradient(self, layers: Sequence[str]) -> list[str]:
         """Those of the layers whose focus is a gradient through what follows, so far as is known."""
@@ -256,7 +264,8 @@ class STFObjective(nn.Module):
         self, x: Tensor, inputs: Sequence[Any], explained: Sequence[str], *, apart: bool = False
     ) -> tuple[Tensor, FeatureTap]:
         """The logits and what the layers put out; ``apart``: on copies of the buffers."""
-        names = [*self.layers, *self.generators] if explained else []
+        generators = self.generators if self.loss.uses("adjacency") else ()
+        names = [*self.layers, *generators] if explained else []
         with FeatureTap(self.model, names, twice=self._by_gradient(explained)) as tap:
             logits = self._logits(x, inputs, apart=apart)
         ran = [layer for layer in tap.ran if layer in self.layers]
@@ -268,9 +277,11 @@ class STFObjective(nn.Module):
         """``apart``: run the model on copies of its buffers, BatchNorm's running statistics stay as they are."""
         if apart:
             buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-            output = torch.func.functional_call(self.model, buffers, (x, *inputs))
+            with plain_sync_batch_norm(self.model):
+                output = torch.func.functional_call(self.model, buffers, (x, *inputs))
         else:
-            output = self.model(x, *inputs)
+            with plain_sync_batch_norm(self.model):
+                output = self.model(x, *inputs)
         logits: Any = output if self.select_logits is None else self.select_logits(output)
         hint = "pass select_logits, such as operator.itemgetter(0)"
         require(isinstance(logits, Tensor), "STFObjective", "logits to be a tensor", type(logits).__name__, hint)
@@ -279,64 +290,72 @@ class STFObjective(nn.Module):
         return cast(Tensor, logits)
 
     def _maps(
-        self, x: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap, *, create_graph: bool
+        self, x: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap, *, create_graph: bool, rehearsal: bool
     ) -> dict[str, Tensor | list[Tensor]]:
         """What the loss terms in use need, by their names in :class:`STFLoss`."""
         maps: dict[str, Tensor | list[Tensor]] = {}
+        find = partial(self._focus, x, logits, tap, create_graph=create_graph, rehearsal=rehearsal)
         first, second = logits.detach().topk(2).indices.unbind(1)
-        focus = maps["focus"] = self._focus(x, logits, tap, self.layers[-1], first, create_graph=create_graph)
+        focus = maps["focus"] = find(self.layers[-1], first)
         if self.loss.uses("exploration"):
             clip = mask_by_focus(self.axes.to_clip(x), focus.detach() if self.loss.detach_focus else focus)
             maps["masked_logits"] = self._logits(self.axes.from_clip(clip), inputs, apart=True)
         if self.loss.uses("divergence"):
-            maps["rival_focus"] = self._focus(x, logits, tap, self.layers[-1], second, create_graph=create_graph)
+            maps["rival_focus"] = find(self.layers[-1], second)
         if self.loss.uses("coherence"):
-            maps["low_focus"] = self._focus(x, logits, tap, self.layers[-2], first, create_graph=create_graph)
+            maps["low_focus"] = find(self.layers[-2], first)
         if self.loss.uses("adjacency"):
             maps["embeddings"] = [cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators]
         return maps
 
     def _focus(
-        self, x: Tensor, logits: Tensor, tap: FeatureTap, layer: str, classes: Tensor, *, create_graph: bool
-    ) -> Tensor:
+        self, x: Tensor, logits: Tensor, tap: FeatureTap, layer: str, classes: Tensor, *, create_graph: bool,
+        rehearsal: bool = False,
+    ) -> Tensor:  # fmt: skip
         """The focus of a class at a layer (N, M, T', V), normalised."""
         features, (n, _, _, v, m) = tap[layer], self.axes.to_clip(x).shape
+        project = self.project.get(layer) if isinstance(self.project, Mapping) else self.project
         fits = features.dim() == 4 and len(features) % n == 0
-        fits = fits and (self.project is not None or (len(features) == n * m and features.shape[3] == v))
+        fits = fits and (project is not None or (len(features) == n * m and features.shape[3] == v))
+        expected = f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})"
         hint = "of other joints or persons, pass project; of selected joints, take ScatterToJoints after the layer"
-        require(
-            fits, "STFObjective", f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})", tuple(features.shape), hint
-        )
+        require(fits, "STFObjective", expected, tuple(features.shape), hint)
         persons = len(features) // n
-        if layer == self.layers[-1] and self.head is not None and self._has_closed_form(features, logits, persons):
-            weight = cast(nn.Linear, find_layer(self.model, self.head)).weight
+        score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
+        if rehearsal and layer in tap.shifts:
+            _refuse_another_order(tap.channel_gradient(layer, score[:1], create_graph=False), n)
+        if layer == self.layers[-1] and self._has_closed_form(logits, tap, persons):
+            weight = cast(nn.Linear, find_layer(self.model, cast(str, self.head))).weight
             focus = linear_head_focus(features, weight, logits, classes, num_persons=persons, score=self.score,
                                       normalize=False)  # fmt: skip
         else:
-            score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
-            prove = create_graph and self._mode() not in self._rehearsed
-            gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=prove)
+            gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=rehearsal and create_graph)
             focus = weigh_channels(gradient, features, num_persons=persons, normalize=False)
-        if self.project is not None and (focus.shape[1], focus.shape[3]) != (m, v):
-            focus = self.project(focus)
+        if project is not None:
+            focus = project(focus)
             check_shape("STFObjective", f"the focus that project gives of {tuple(features.shape)}", focus,
                         f"N={n}, M={m}, T', V={v}")  # fmt: skip
+            require(not rehearsal or bool((focus >= 0).all()), "STFObjective", "project to give numbers of at least 0",
+                    "others")  # fmt: skip
         return min_max_normalize(focus)
 
-    def _has_closed_form(self, features: Tensor, logits: Tensor, persons: int) -> bool:
+    def _has_closed_form(self, logits: Tensor, tap: FeatureTap, persons: int) -> bool:
         """Whether head(mean of the features) is the logits, found on the first batch of each mode."""
         mode = self._mode()
-        if mode not in self._closed_form:
-            head = cast(nn.Linear, find_layer(self.model, cast(str, self.head)))
-            folds = ["(n m) c t v -> n c", "(m n) c t v -> n c"] if head.in_features == features.shape[1] else []
-            with torch.no_grad():
-                scale = (logits if head.bias is None else logits - head.bias).abs().max()
-                if scale == 0:  # a head that starts at zero tells nothing yet
-                    return False
-                off = [(head(reduce(features, fold, "mean", m=persons)) - logits).abs().max() / scale for fold in folds]
-            same = [bool(part <= (1e-4 if logits.dtype.itemsize >= 4 else 2e-2)) for part in off]
-            got = "the first persons of all clips, then the second ones"
-            require(same != [False, True], "STFObjective", "features of a clip's persons in a row", got,
-                    "fold persons into the batch as (N, M, ...) -> (N * M, ...)")  # fmt: skip
-            self._closed_form[mode] = any(same)
-        return self._closed_form[mode]
+        if self.head is None or mode in self._closed_form:
+            return self._closed_form.get(mode, False)
+        layer, head = self.layers[-1], cast(nn.Linear, find_layer(self.model, self.head))
+        told = is_pooled_linear(head, tap[layer], tap.shifts[layer], logits, num_persons=persons)
+        if told is not None:
+            self._closed_form[mode] = told
+        return bool(told)
+
+
+def _refuse_another_order(gradient: Tensor, batch: int) -> None:
+    """``gradient`` (N * M, C) of the first clip's score: its persons' rows come first, not one in every N."""
+    rows = gradient.abs().amax(1).nonzero().flatten().tolist()
+    persons = len(gradient) // batch
+    apart = all(row % batch == 0 for row in rows) and any(row >= persons for row in rows)
+    got = "the first persons of all clips, then the second ones"
+    hint = "fold persons into the batch as (N, M, ...) -> (N * M, ...)"
+    require(not apart, "STFObjective", "features of a clip's persons in a row", got, hint)

@@ -138,6 +138,18 @@ def blocks() -> Blocks:
     return Blocks().double()
 
 
+def test_compiled_blocks_that_generate_adjacencies() -> None:
+    """STF's own network: its blocks can be compiled where L_G does not read their generators."""
+    x, target = clips()
+    loss = STFLoss(exploration=0, adjacency=0)
+    eager, partly = (STFObjective(network(depth=3), ["block2", "block3"], head="fc", loss=loss) for _ in range(2))
+    partly.model.block1.compile(backend="aot_eager")
+    assert_same_steps(eager, partly, x, target)
+    partly.loss = STFLoss(exploration=0)
+    with pytest.raises(ValueError, match=r"got the compiled 'block1'; .* blocks without them \(L_G reads STFAdj"):
+        partly(x, target)
+
+
 def test_compiled_blocks_below_the_layers() -> None:
     x, target = small_clips()
     eager, partly = (STFObjective(blocks(), ["second", "third"], head="fc") for _ in range(2))
