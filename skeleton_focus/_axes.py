@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from einops import rearrange
 from torch import Tensor
@@ -30,24 +29,24 @@ class ClipAxes:
     """
 
     def __init__(self, who: str, pattern: str, num_joints: int | None = None) -> None:
+        require(isinstance(pattern, str), who, "axes as text, such as 'N C T V M'", type(pattern).__name__)
         letters = re.findall("[A-Z]", pattern)
         known = _PATTERN.fullmatch(pattern) and len(set(letters)) == len(letters) and set("NCTV") <= set(letters)
         hint = "such as 'N C T V M', 'N M T V C', 'N C T V' or, with num_joints, 'N T (V C)'"
         require(bool(known), who, "axes of N, C, T, V and perhaps M, N first, each once", repr(pattern), hint)
-        groups: list[str] = re.findall(r"\(.*?\)|[A-Z]", pattern)
-        unknown = [set(re.findall("[A-Z]", group)) - ({"V"} if num_joints else set()) for group in groups]
+        self._groups: list[str] = re.findall(r"\(.*?\)|[A-Z]", pattern)
+        unknown = [set(re.findall("[A-Z]", group)) - ({"V"} if num_joints else set()) for group in self._groups]
         hint = "pass num_joints" if num_joints is None else "at most one axis may be joined with V"
         require(all(len(axes) <= 1 for axes in unknown), who, "axes whose sizes can be told", repr(pattern), hint)
         require(num_joints is None or num_joints >= 1, who, "num_joints of at least 1", num_joints)
         self.who, self.pattern, self.num_joints = who, pattern, num_joints
         self._clip = "N C T V M" if "M" in letters else "N C T V 1"
-        self._shape = ", ".join(self._named(group) for group in groups)
+        self._shape = ", ".join(self._named(group) for group in self._groups)
 
     def check(self, x: Tensor) -> None:
         """Refuse a tensor of another form."""
         check_shape(self.who, "x", x, self._shape)
-        groups: Sequence[str] = re.findall(r"\(.*?\)|[A-Z]", self.pattern)
-        for group, size in zip(groups, x.shape, strict=True):
+        for group, size in zip(self._groups, x.shape, strict=True):
             if self.num_joints and len(group) > 1 and "V" in group and size % self.num_joints:
                 expected = f"x ({self._shape}) with V={self.num_joints}"
                 raise ValueError(message(self.who, expected, tuple(x.shape)))

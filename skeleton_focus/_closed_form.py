@@ -34,8 +34,10 @@ def is_pooled_linear(
         >>> [is_pooled_linear(head, x, shift, head(pooled), num_persons=1) for pooled in (one, other)]
         [True, False]
     """
-    if head.in_features != features.shape[1]:
+    if (head.out_features, head.in_features) != (logits.shape[1], features.shape[1]):
         return False
+    if len(logits) == 1 and num_persons > 1:  # whose rows they are shows in several clips
+        return None
     with torch.no_grad():
         scale = (logits if head.bias is None else logits - head.bias).abs().max()
         if scale == 0:  # a head that starts at zero

@@ -146,7 +146,7 @@ class STFObjective(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # counted where every or warmup need it
         strange = set(project) - set(self.layers) if isinstance(project, Mapping) else set()
         require(not strange, "STFObjective", f"project for some of {list(self.layers)}", sorted(strange))
-        self._rehearsed: set[tuple[Any, bool]] = set()  # the modes, and whether with gradients, that have been tried
+        self._rehearsed: set[tuple[Any, ...]] = set()
         self._closed_form: dict[tuple[Any, ...], bool] = {}  # by mode: dropout may stand before the head
 
     def forward(self, x: Tensor, target: Tensor, inputs: Sequence[Any] = ()) -> STFOutput:
@@ -155,17 +155,23 @@ class STFObjective(nn.Module):
         fits = isinstance(target, Tensor) and target.dim() > 0 and len(target) == len(x)
         require(fits, "STFObjective", f"target (N={len(x)}, ...)", tuple(getattr(target, "shape", (target,))))
         explained = self._explained()
-        rehearsed = not explained or (self._mode(), torch.is_grad_enabled()) in self._rehearsed
+        rehearsed = not explained or self._tried(x) in self._rehearsed
         if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(explained)):
             return cast(STFOutput, self._uncompiled(x, target, inputs))
+        self._check_inputs(inputs, differentiates=bool(explained))
         if not rehearsed:
             self._rehearse(x, target, inputs)
         return self._step(x, target, inputs, explained if self._due() else [])
 
     def explain(
-        self, x: Tensor, classes: Tensor | None = None, *, layer: str | None = None, inputs: Sequence[Any] = ()
+        self,
+        x: Tensor,
+        classes: Tensor | None = None,
+        *,
+        layer: str | nn.Module | None = None,
+        inputs: Sequence[Any] = (),
     ) -> tuple[Tensor, Tensor]:
-        """The focus of a class for each clip, without training anything.
+        """The focus of a class for each clip, without training anything; call ``eval()`` first, or dropout takes part.
 
         Shape:
             x as in :meth:`forward`, classes (N,) -> focus (N, M, T, V) at the input's frames, logits (N, classes).
@@ -175,18 +181,32 @@ class STFObjective(nn.Module):
             classes: what to explain; by default the predicted classes.
             layer: which of ``layers``; by default the last.
             inputs: what the model takes besides x.
+
+        Raises:
+            ValueError: a layer that is not one of ``layers``, classes out of range, or what :meth:`forward` refuses.
         """
         self.axes.check(x)
-        layer = self.layers[-1] if layer is None else layer
-        check_choice("STFObjective", "layer", layer, self.layers)
+        self._check_inputs(inputs, differentiates=True)
+        name = self.layers[-1] if layer is None else layer_name(self.model, layer)
+        check_choice("STFObjective", "layer", name, self.layers)
         with torch.enable_grad():
-            logits, tap = self._run(x, inputs, [layer], apart=True)
+            logits, tap = self._run(x, inputs, [name], apart=True)
             chosen = logits.argmax(1) if classes is None else classes
-            focus = self._focus(x, logits, tap, layer, chosen, create_graph=False)
+            got = f"{tuple(chosen.shape)}, {chosen.amin():d} to {chosen.amax():d}"
+            fits = chosen.shape == (len(x),) and chosen.amin() >= 0 and chosen.amax() < logits.shape[1]
+            require(fits, "STFObjective", f"classes (N={len(x)}) in 0..{logits.shape[1] - 1}", got)
+            focus = self._focus(x, logits, tap, name, chosen, create_graph=False, rehearsal=True)
         return resize_focus(focus.detach(), self.axes.to_clip(x).shape[2]), logits.detach()
 
     def extra_repr(self) -> str:
         return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}, axes={self.axes.pattern!r}"
+
+    def _check_inputs(self, inputs: Sequence[Any], *, differentiates: bool) -> None:
+        require(isinstance(inputs, list | tuple), "STFObjective", "inputs as a tuple, what the model takes besides x",
+                type(inputs).__name__)  # fmt: skip
+        refused = differentiates and torch.is_inference_mode_enabled()
+        hint = "the focus is a gradient; torch.no_grad() will do"
+        require(not refused, "STFObjective", "a call not under torch.inference_mode()", "one under it", hint)
 
     def _step(
         self, x: Tensor, target: Tensor, inputs: Sequence[Any], explained: Sequence[str], *, rehearsal: bool = False
@@ -218,7 +238,11 @@ class STFObjective(nn.Module):
         written = self.loss.uses("exploration") and not copy.is_inference() and copy._version > 0
         hint = "let it work on a copy, since L_e masks the clip and runs it again"
         require(not written, "STFObjective", "a model that leaves its input as it is", "one that writes to it", hint)
-        self._rehearsed.add((self._mode(), torch.is_grad_enabled()))
+        self._rehearsed.add(self._tried(x))
+
+    def _tried(self, x: Tensor) -> tuple[Any, ...]:
+        """What a rehearsal with this batch tells about: in one of one clip the order of persons does not show."""
+        return self._mode(), torch.is_grad_enabled(), len(x) > 1
 
     def _mode(self) -> tuple[Any, ...]:
         """Which parts of the model train, whoever set that, and what share they drop."""

@@ -132,10 +132,11 @@ WRONG_AXES = [
     ("N T (V C)", None, r"axes whose sizes can be told, got 'N T \(V C\)'; pass num_joints"),
     ("N T (M V C)", 5, "at most one axis may be joined with V"),
     ("N C T V", 0, "num_joints of at least 1, got 0"),
+    (["N", "C", "T", "V"], None, "axes as text, such as 'N C T V M', got list"),
 ]
 
 
-@pytest.mark.parametrize(("axes", "joints", "text"), WRONG_AXES, ids=[w[0] for w in WRONG_AXES])
+@pytest.mark.parametrize(("axes", "joints", "text"), WRONG_AXES, ids=[str(w[0]) for w in WRONG_AXES])
 def test_wrong_axes(axes: str, joints: int | None, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         STFObjective(draw(), ["low", "high"], axes=axes, num_joints=joints)
@@ -552,6 +553,41 @@ def test_what_is_tried_without_gradients_is_tried_again_with_them() -> None:
         objective(x, target)
     with pytest.raises(ValueError, match=TWICE):
         objective(x, target)
+
+
+def test_one_clip_first() -> None:
+    """Of one clip the order of the persons does not show: neither the form nor the order is settled by it."""
+    (x, target), net = clips(), draw(FoldedOtherwise)
+    text = "features of a clip's persons in a row"
+    one = STFObjective(net, ["low"], head="fc", loss=STFLoss(coherence=0)).eval()
+    one(x[:1], target[:1])
+    one.explain(x[:1])
+    with pytest.raises(ValueError, match=text):
+        one(x, target)
+    with pytest.raises(ValueError, match=text):
+        one.explain(x)
+
+
+def test_a_head_inside_an_mlp_is_none() -> None:
+    """Named by mistake: the first of two linear layers. The gradient is what is right then."""
+    (x, target), net = clips(), draw(head="mlp")
+    named, unnamed = (STFObjective(net, ["low", "high"], head=head) for head in ("hidden.0", None))
+    assert_same_step(named, x, unnamed, x, target)
+
+
+def test_wrong_calls() -> None:
+    (x, target), objective = clips(), STFObjective(draw(), ["low", "high"])
+    for inputs in (torch.zeros(3), "lengths"):
+        with pytest.raises(ValueError, match="inputs as a tuple, what the model takes besides x, got"):
+            objective(x, target, inputs)
+    with pytest.raises(ValueError, match=r"classes \(N=3\) in 0..6, got \(3,\), 0 to 7"):
+        objective.explain(x, torch.tensor([0, 7, 1]))
+    with pytest.raises(ValueError, match=r"classes \(N=3\) in 0..6, got \(2,\), 0 to 1"):
+        objective.explain(x, torch.tensor([0, 1]))
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"not under torch.inference_mode\(\), got one under"):
+        objective(x, target)
+    low = objective.model.low
+    torch.testing.assert_close(objective.eval().explain(x, layer=low)[0], objective.explain(x, layer="low")[0])
 
 
 def test_soft_targets() -> None:
