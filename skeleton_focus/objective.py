@@ -193,7 +193,7 @@ class STFObjective(nn.Module):
             logits, tap = self._run(x, inputs, [name], apart=True)
             chosen = logits.argmax(1) if classes is None else classes
             got = f"{tuple(chosen.shape)}, {chosen.amin():d} to {chosen.amax():d}"
-            fits = chosen.shape == (len(x),) and chosen.amin() >= 0 and chosen.amax() < logits.shape[1]
+            fits = chosen.shape == (len(x),) and bool(((chosen >= 0) & (chosen < logits.shape[1])).all())
             require(fits, "STFObjective", f"classes (N={len(x)}) in 0..{logits.shape[1] - 1}", got)
             focus = self._focus(x, logits, tap, name, chosen, create_graph=False, rehearsal=True)
         return resize_focus(focus.detach(), self.axes.to_clip(x).shape[2]), logits.detach()
@@ -204,7 +204,7 @@ class STFObjective(nn.Module):
     def _check_inputs(self, inputs: Sequence[Any], *, differentiates: bool) -> None:
         require(isinstance(inputs, list | tuple), "STFObjective", "inputs as a tuple, what the model takes besides x",
                 type(inputs).__name__)  # fmt: skip
-        refused = differentiates and torch.is_inference_mode_enabled()
+        refused = differentiates and not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
         hint = "the focus is a gradient; torch.no_grad() will do"
         require(not refused, "STFObjective", "a call not under torch.inference_mode()", "one under it", hint)
 

@@ -358,7 +358,7 @@ class FoldedOtherwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.low(x.permute(4, 0, 1, 2, 3).flatten(0, 1))
-        return self.fc(self.dropout(y.unflatten(0, (M, N)).mean((0, 3, 4))))
+        return self.fc(self.dropout(y.unflatten(0, (M, len(x))).mean((0, 3, 4))))
 
 
 class Later(nn.Module):

@@ -212,11 +212,18 @@ def assert_trains_finitely(device: str, dtype: torch.dtype, steps: int = 200) ->
     assert all(p.isfinite().all() for p in trained.parameters())
     trained.eval()
     exact, logits = trained.explain(x)
-    classes = logits.argmax(1)
+    classes, (low, _) = logits.argmax(1), trained.explain(x, logits.argmax(1), layer="block5")
     with torch.autocast(device, dtype), FeatureTap(trained.model, ["block6"]) as tap:
         focus, low_precision = trained.explain(x, classes)
+    with torch.autocast(device, dtype):
+        low_layer, _ = trained.explain(x, classes, layer="block5")
     assert focus.dtype == torch.float32 and tap["block6"].dtype == dtype
-    assert (focus - exact).abs().mean() < 2e-2
+    for one, other in ((focus, exact), (low_layer, low)):
+        assert (one - other).abs().mean() < 2e-2 and (one - other).abs().max() < 0.1
+    # By the gradient through the head instead; of a probability, whose own gradient all but vanishes.
+    by_gradient = STFObjective(trained.model, ["block6"], loss=STFLoss(coherence=0), score="probability").eval()
+    with torch.autocast(device, dtype):
+        torch.testing.assert_close(by_gradient.explain(x, classes)[0], focus, rtol=0, atol=1e-2)
     features, weight = tap["block6"].double(), trained.model.fc.weight.double()
     same = linear_head_focus(features, weight, low_precision.double(), classes, num_persons=M)
     torch.testing.assert_close(focus.double(), resize_focus(same, T), rtol=1e-5, atol=1e-5)
