@@ -18,6 +18,9 @@ from ._second_order import SecondOrder, score_gradient
 class FeatureTap:
     """Catch what named layers put out while a model runs; nothing is left on the model when the ``with`` block ends.
 
+    Shape:
+        ``tap[layer]`` is what the layer gives; :meth:`channel_gradient` needs (N * M, C, T, V) and gives (N * M, C).
+
     Args:
         model: the network.
         layers: names, as ``model.named_modules()`` gives them.

@@ -44,14 +44,18 @@ class STFOutput(NamedTuple):
 
 
 class STFObjective(nn.Module):
-    """Train any network with the STF losses.
+    r"""Train any network with the STF losses.
 
-    The network runs as it is; its layers are tapped while it runs, and there only. The last layer's focus has a closed
-    form where the head is global average pooling and the linear layer ``head``, which the first batch decides by
-    comparing the logits; elsewhere it is differentiated through the head alone. An earlier layer's, for L_c, takes a
-    gradient through the layers after it. The masked pass of L_e works on copies of the buffers, so BatchNorm's running
-    statistics see each clip once. The first batch in each mode (training, evaluation) is rehearsed with all terms: that
-    tells what cannot work; it runs on copies of the clips and buffers, and gives PyTorch's random numbers back.
+    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G, \qquad
+        Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big)
+
+    The network runs as it is; its layers are tapped while it runs, and there only. The last layer's focus Q has a closed
+    form where the head is global average pooling and the linear layer ``head``, which the first batch decides by the
+    logits and the operations that lead to them; elsewhere it is differentiated through the head alone. An earlier
+    layer's, for L_c, takes a gradient through the layers after it. The masked pass of L_e works on copies of the
+    buffers, so BatchNorm's running statistics see each clip once. The first batch in each mode (training, evaluation)
+    is rehearsed with all terms: that tells what cannot work; it runs on copies of the clips and buffers, and gives
+    PyTorch's random numbers back.
 
     Shape:
         x (N, C, T, V, M), or as ``axes`` says, target (N,) -> :class:`STFOutput`.
@@ -215,17 +219,13 @@ class STFObjective(nn.Module):
         graph = torch.is_grad_enabled()
         with torch.set_grad_enabled(graph or bool(explained)):
             logits, tap = self._run(x, inputs, explained, apart=rehearsal)
-            maps = {}
             if explained:
                 maps = self._maps(x, inputs, logits, tap, create_graph=graph, rehearsal=rehearsal)
-            if explained:
                 loss, terms = self.loss(logits, target, **maps)
+                focus = resize_focus(cast(Tensor, maps["focus"]).detach(), self.axes.to_clip(x).shape[2])
             else:
-                loss = self.loss.classification(logits, target)
+                loss, focus = self.loss.classification(logits, target), None
                 terms = {"classification": loss}
-        focus = None
-        if explained:
-            focus = resize_focus(cast(Tensor, maps["focus"]).detach(), self.axes.to_clip(x).shape[2])
         if not graph:
             loss, logits, terms = loss.detach(), logits.detach(), {name: term.detach() for name, term in terms.items()}
         return STFOutput(loss, logits, terms, focus)
@@ -246,7 +246,8 @@ class STFObjective(nn.Module):
 
     def _mode(self) -> tuple[Any, ...]:
         """Which parts of the model train, whoever set that, and what share they drop."""
-        return tuple((module.training, getattr(module, "p", None)) for module in self.model.modules())
+        modules = self.model.modules()
+        return tuple((m.training, m.p if isinstance(m, nn.modules.dropout._DropoutNd) else None) for m in modules)
 
     def _due(self) -> bool:
         """Whether this batch is to have the STF terms; counts the training steps where that matters."""
