@@ -49,9 +49,9 @@ class STFObjective(nn.Module):
     .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G, \qquad
         Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big)
 
-    The network runs as it is; its layers are tapped while it runs, and there only. The last layer's focus Q has a closed
-    form where the head is global average pooling and the linear layer ``head``, which the first batch decides by the
-    logits and the operations that lead to them; elsewhere it is differentiated through the head alone. An earlier
+    The network runs as it is; its layers are tapped while it runs, and there only. The last layer's focus Q has a
+    closed form where the head is global average pooling and the linear layer ``head``, which the first batch decides by
+    the logits and the operations that lead to them; elsewhere it is differentiated through the head alone. An earlier
     layer's, for L_c, takes a gradient through the layers after it. The masked pass of L_e works on copies of the
     buffers, so BatchNorm's running statistics see each clip once. The first batch in each mode (training, evaluation)
     is rehearsed with all terms: that tells what cannot work; it runs on copies of the clips and buffers, and gives
