@@ -53,3 +53,8 @@ def learn(
         losses.append(out.terms["classification"].item())
         optimizer.step()
     return losses, out
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    """Of every parameter that has one, by name."""
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}

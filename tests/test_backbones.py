@@ -11,6 +11,7 @@ import torch
 from einops.layers.torch import Rearrange
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_tools import gradients
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -56,10 +57,6 @@ def draw(module: type[nn.Module] = Backbone, **options: object) -> nn.Module:
 def clips(persons: int = M) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(1)
     return torch.randn(N, C, T, V, persons, generator=random, dtype=torch.float64), torch.tensor([0, 3, 6])
-
-
-def gradients(module: nn.Module) -> dict[str, Tensor]:
-    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
 def assert_same_step(one: STFObjective, x: Tensor, other: STFObjective, y: Tensor, target: Tensor) -> None:

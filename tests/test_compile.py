@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from layer_tools import gradients
 from test_backbones import Backbone
 from test_backbones import clips as small_clips
-from test_training import CLASSES, C, assert_same_gradients, clips, gradients, network
+from test_training import CLASSES, C, assert_same_gradients, clips, network
 from torch import Tensor, nn
 
 from skeleton_focus import STFLoss, STFObjective

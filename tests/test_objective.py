@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from layer_tools import gradients
 from stf_gcn import STFGCN
 from torch import Tensor, nn
 
@@ -39,10 +40,6 @@ def clips(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
 
 def objective(net: nn.Module, loss: STFLoss | None = None) -> STFObjective:
     return STFObjective(net, layers=["block5", "block6"], head="fc", loss=loss)
-
-
-def gradients(module: nn.Module) -> dict[str, Tensor]:
-    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
 class Stepwise(nn.Module):

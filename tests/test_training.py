@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from layer_tools import gradients
 from stf_gcn import STFGCN
 from test_backbones import Backbone
 from torch import Tensor, nn
@@ -40,10 +41,6 @@ def objective(net: nn.Module, branch: str = "focus", **options: object) -> STFOb
 def clips(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(1)
     return torch.randn(N, C, T, V, M, generator=random, dtype=dtype), torch.tensor([0, 3, 6, 1])
-
-
-def gradients(module: nn.Module) -> dict[str, Tensor]:
-    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
 def assert_same_gradients(mine: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 1e-8) -> None:
