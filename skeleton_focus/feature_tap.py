@@ -110,7 +110,7 @@ class FeatureTap:
             raise
         except RuntimeError as error:
             expected = f"layers after {layer!r} that PyTorch differentiates twice"
-            hint = "keep torch.compile, reentrant checkpoints and kernels of others off them, or take the term out"
+            hint = "keep torch.compile, FSDP, reentrant checkpoints and others' kernels off them, or take the term out"
             raise ValueError(message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)) from error
         return gradient.flatten(1)
 

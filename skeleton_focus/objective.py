@@ -300,12 +300,11 @@ class STFObjective(nn.Module):
 
     def _logits(self, x: Tensor, inputs: Sequence[Any], *, apart: bool) -> Tensor:
         """``apart``: run the model on copies of its buffers, BatchNorm's running statistics stay as they are."""
-        if apart:
-            buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-            with plain_sync_batch_norm(self.model):
+        with plain_sync_batch_norm(self.model):
+            if apart:
+                buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
                 output = torch.func.functional_call(self.model, buffers, (x, *inputs))
-        else:
-            with plain_sync_batch_norm(self.model):
+            else:
                 output = self.model(x, *inputs)
         logits: Any = output if self.select_logits is None else self.select_logits(output)
         hint = "pass select_logits, such as operator.itemgetter(0)"
