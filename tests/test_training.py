@@ -63,11 +63,14 @@ def test_gradients_accumulate(branch: str) -> None:
 class Checkpointed(STFGCN):
     """Keeps nothing of the blocks for the backward pass, but runs them again."""
 
+    def block(self, i: int, x: Tensor) -> Tensor:
+        return checkpoint(getattr(self, f"block{i}"), x, use_reentrant=False)
+
     def forward(self, x: Tensor) -> Tensor:
         n, c, t, v, m = x.shape
         x = self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t).transpose(2, 3)
         for i in range(1, self.depth + 1):
-            x = checkpoint(getattr(self, f"block{i}"), x, use_reentrant=False)
+            x = self.block(i, x)
         return self.fc(x.view(n, m, x.shape[1], -1).mean((1, 3)))
 
 
@@ -83,16 +86,12 @@ def test_checkpointed_blocks(branch: str, training: bool) -> None:
         assert_same_gradients(gradients(again), gradients(kept))
 
 
-class CheckpointedBelow(STFGCN):
+class CheckpointedBelow(Checkpointed):
     """The older form of checkpoint, in the blocks below the layers that are explained."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        n, c, t, v, m = x.shape
-        x = self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t).transpose(2, 3)
-        for i in range(1, self.depth + 1):
-            block = getattr(self, f"block{i}")
-            x = checkpoint(block, x, use_reentrant=True) if i < 5 else block(x)
-        return self.fc(x.view(n, m, x.shape[1], -1).mean((1, 3)))
+    def block(self, i: int, x: Tensor) -> Tensor:
+        block = getattr(self, f"block{i}")
+        return checkpoint(block, x, use_reentrant=True) if i < 5 else block(x)
 
 
 @pytest.mark.parametrize("loss", [STFLoss(adjacency=0), STFLoss.exploration_branch()])
