@@ -1,4 +1,4 @@
-"""Whether a network's head is global average pooling and one linear layer: told by one batch's values and graph."""
+"""What one batch tells of a network's head: whether it is pooling and a linear layer, whose rows it takes together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 from torch.autograd.graph import Node
+
+from ._checks import require
 
 # Operations that are linear in what passes through them, whatever the data, as their gradients are called.
 _LINEAR = {
@@ -46,6 +48,27 @@ def is_pooled_linear(
         tolerance = 1e-4 if min(logits.dtype.itemsize, features.dtype.itemsize) >= 4 else 2e-2
         agrees = bool((pooled - logits).abs().max() <= tolerance * scale)
     return agrees and _operations(logits, shift, below=features) <= _LINEAR
+
+
+def refuse_another_order(gradient: Tensor, batch: int) -> None:
+    """Refuse persons folded as m * N + n: with them the first clip's gradient lies in one row of every N.
+
+    Shape:
+        gradient (N * M, C) of the first clip's score alone, of N = ``batch`` clips.
+
+    >>> refuse_another_order(torch.tensor([[1.0], [1.0], [0.0], [0.0]]), batch=2)
+    >>> refuse_another_order(torch.tensor([[1.0], [0.0], [1.0], [0.0]]), batch=2)
+    Traceback (most recent call last):
+        ...
+    ValueError: STFObjective: expected features of a clip's persons in a row, got the first persons of all clips, \
+then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...)
+    """
+    rows = gradient.abs().amax(1).nonzero().flatten().tolist()
+    persons = len(gradient) // batch
+    apart = all(row % batch == 0 for row in rows) and any(row >= persons for row in rows)
+    got = "the first persons of all clips, then the second ones"
+    hint = "fold persons into the batch as (N, M, ...) -> (N * M, ...)"
+    require(not apart, "STFObjective", "features of a clip's persons in a row", got, hint)
 
 
 def _operations(logits: Tensor, shift: Tensor, *, below: Tensor) -> set[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ._axes import ClipAxes
 from ._checks import check_choice, check_shape, require
-from ._closed_form import is_pooled_linear
+from ._closed_form import is_pooled_linear, refuse_another_order
 from ._sync_batch_norm import plain_sync_batch_norm
 from .feature_tap import FeatureTap, find_layer, layer_name
 from .focus import (
@@ -148,6 +148,10 @@ class STFObjective(nn.Module):
         self.every, self.warmup = every, warmup
         self.generators = tuple(name for name, module in model.named_modules() if isinstance(module, STFAdjacency))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # counted where every or warmup need it
+        of_layers = list(project.values()) if isinstance(project, Mapping) else [project]
+        for name, given in (("select_logits", select_logits), *(("project", one) for one in of_layers)):
+            kind = type(given).__name__
+            require(given is None or callable(given), "STFObjective", f"{name} to be a function", kind)
         strange = set(project) - set(self.layers) if isinstance(project, Mapping) else set()
         require(not strange, "STFObjective", f"project for some of {list(self.layers)}", sorted(strange))
         self._rehearsed: set[tuple[Any, ...]] = set()
@@ -343,11 +347,12 @@ class STFObjective(nn.Module):
         fits = fits and (project is not None or (len(features) == n * m and features.shape[3] == v))
         expected = f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})"
         hint = "of other joints or persons, pass project; of selected joints, take ScatterToJoints after the layer"
+        hint = hint if features.dim() == 4 else "name a layer before the pooling"
         require(fits, "STFObjective", expected, tuple(features.shape), hint)
         persons = len(features) // n
         score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
         if rehearsal and layer in tap.shifts:
-            _refuse_another_order(tap.channel_gradient(layer, score[:1], create_graph=False), n)
+            refuse_another_order(tap.channel_gradient(layer, score[:1], create_graph=False), n)
         if layer == self.layers[-1] and self._has_closed_form(logits, tap, persons):
             weight = cast(nn.Linear, find_layer(self.model, cast(str, self.head))).weight
             focus = linear_head_focus(features, weight, logits, classes, num_persons=persons, score=self.score,
@@ -373,13 +378,3 @@ class STFObjective(nn.Module):
         if told is not None:
             self._closed_form[mode] = told
         return bool(told)
-
-
-def _refuse_another_order(gradient: Tensor, batch: int) -> None:
-    """``gradient`` (N * M, C) of the first clip's score: its persons' rows come first, not one in every N."""
-    rows = gradient.abs().amax(1).nonzero().flatten().tolist()
-    persons = len(gradient) // batch
-    apart = all(row % batch == 0 for row in rows) and any(row >= persons for row in rows)
-    got = "the first persons of all clips, then the second ones"
-    hint = "fold persons into the batch as (N, M, ...) -> (N * M, ...)"
-    require(not apart, "STFObjective", "features of a clip's persons in a row", got, hint)

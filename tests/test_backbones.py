@@ -617,6 +617,13 @@ def test_wrong_options() -> None:
     ):
         with pytest.raises(ValueError, match=text):
             STFObjective(net, ["low", "high"], **options)
+    for options, text in (
+        ({"select_logits": 0}, "select_logits to be a function, got int"),
+        ({"project": torch.eye(V)}, "project to be a function, got Tensor"),
+        ({"project": {"high": 1}}, "project to be a function, got int"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            STFObjective(net, ["low", "high"], **options)
     one = STFObjective(net, ["high"], loss=STFLoss.plain())
     one.loss = STFLoss()
     with pytest.raises(ValueError, match="two layers for the coherence term, got"):

@@ -335,7 +335,9 @@ def test_errors() -> None:
         objective(net)(x, target[:2])
     with pytest.raises(ValueError, match="STFObjective: expected logits of at least 2 classes, got 1"):
         objective(STFGCN(1, KINECT20, in_channels=C, widths=(6,) * 6).double())(x, target * 0)
-    with pytest.raises(ValueError, match=r"expected layer 'fc' to give \(N\*M=6, C, T, V=20\), got \(3, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"expected layer 'fc' to give \(N\*M=6, C, T, V=20\), got \(3, 7\); name a layer before"
+    ):
         STFObjective(net, layers=["block6", "fc"])(x, target)
     with pytest.raises(ValueError, match=r"expected layers from low to high, \['block5', 'block6'\], got \['block6',"):
         STFObjective(net, layers=["block6", "block5"], head="fc")(x, target)
