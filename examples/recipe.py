@@ -13,6 +13,7 @@ from stf_gcn import STFGCN
 from torch import Tensor, nn
 
 from skeleton_focus import (
+    Augment,
     Batch,
     SkeletonLayout,
     add_visibility,
@@ -20,8 +21,6 @@ from skeleton_focus import (
     center,
     make_stream,
     repeat_frames,
-    resample_frames,
-    rotate,
 )
 
 
@@ -51,7 +50,11 @@ class Recipe:
     ema: float = setting(0.0, "decay of the weights' running average, which is what is tested and kept; 0: none")
     turn: tuple[float, ...] = setting((0.0, 0.0, 0.0), "training views, up to these degrees about x, y and z")
     stretch: float = setting(0.0, "training sizes, 1 - stretch to 1 + stretch")
-    crop: float = setting(1.0, "shortest share of a clip that training sees")
+    crop: float = setting(1.0, "shortest share of a clip that training sees; with --preparation view")
+    speed: float = setting(0.0, "training clips begin at 1 - speed to 1 + speed times theirs; with --preparation view")
+    shear: float = setting(0.0, "training positions, slanted by up to this share of another axis")
+    flip: float = setting(0.0, "probability of a training clip's mirror image")
+    joint_dropout: float = setting(0.0, "probability that training loses a joint of a clip")
     dropout: float = setting(0.0, "share of the pooled features dropped before the last layer")
     clip_gradient: float = setting(5.0, "largest norm of the gradient")
     stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
@@ -174,9 +177,11 @@ def explained(recipe: Recipe) -> tuple[list[str], str | None]:
     return layers, head
 
 
-def build_network(recipe: Recipe, num_classes: int, num_persons: int, layout: SkeletonLayout) -> nn.Module:
-    """The network that a recipe names."""
-    options: dict[str, Any] = {"in_channels": 3 * len(recipe.stream.split("+")) + 1}
+def build_network(
+    recipe: Recipe, num_classes: int, num_persons: int, layout: SkeletonLayout, *, channels: int = 3
+) -> nn.Module:
+    """The network that a recipe names, for positions of 2 or 3 channels."""
+    options: dict[str, Any] = {"in_channels": channels * len(recipe.stream.split("+")) + 1}
     options |= {name: sizes for name in ("widths", "strides") if (sizes := getattr(recipe, name)) != (0,)}
     if recipe.model == "stf_gcn":
         return STFGCN(num_classes, layout, dropout=recipe.dropout, **options)
@@ -193,27 +198,26 @@ def build_network(recipe: Recipe, num_classes: int, num_persons: int, layout: Sk
     return MSG3D(num_classes, layout, num_persons=num_persons, stf=stf, dropout=recipe.dropout, **options)
 
 
+def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:
+    """What training does to its clips; the paper's preparation takes them whole."""
+    in_time = {"crop": recipe.crop, "speed": recipe.speed, "frames": recipe.frames}
+    return Augment(
+        layout, rotation=recipe.turn, scale=recipe.stretch, shear=recipe.shear, flip=recipe.flip,
+        joint_dropout=recipe.joint_dropout, **(in_time if recipe.preparation == "view" else {}),
+    )  # fmt: skip
+
+
 def prepare(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None = None) -> Tensor:
     """(N, C, T, V, M) as the network takes it: centred, in body heights, as streams with visibility.
 
-    With ``random``, for training: seen from a random side, in a random size, a random span of the clip.
+    With ``random``, for training: as :func:`augmentation` shows it.
     """
-    n, device, paper = len(batch.x), batch.x.device, recipe.preparation == "paper"
+    paper = recipe.preparation == "paper"
     x = center(batch.x, layout.center, each_frame=paper, visibility=batch.visibility)
     x = x / body_height(x, layout, visibility=batch.visibility)[:, None, None, None, None]
-    start, stop = torch.zeros(n), torch.ones(n)
-    if random is not None:
-        angles = (2 * torch.rand(n, 3, generator=random) - 1) * torch.tensor(recipe.turn).deg2rad()
-        size = 1 + recipe.stretch * (2 * torch.rand(n, 1, 1, 1, 1, generator=random) - 1)
-        x = rotate(x * size.to(device), angles.to(device))
-        share = recipe.crop + (1 - recipe.crop) * torch.rand(n, generator=random)
-        start = (1 - share) * torch.rand(n, generator=random)
-        stop = start + share
-    both = torch.cat([x, batch.visibility[:, None]], dim=1)
+    x, lengths, _, seen, _ = augmentation(recipe, layout)(batch._replace(x=x), random)
     if paper:
-        both = repeat_frames(both, batch.lengths, recipe.frames)
-    else:
-        both = resample_frames(both, batch.lengths, recipe.frames, start=start.to(device), stop=stop.to(device))
-    x, seen = both[:, :-1], (both[:, -1] > 0.99).to(x.dtype)  # between a lost joint and a seen one lies no position
+        both = repeat_frames(add_visibility(x, seen), lengths, recipe.frames)
+        x, seen = both[:, :-1], both[:, -1]
     streams = [make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")]
     return add_visibility(torch.cat(streams, dim=1), seen)

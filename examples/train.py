@@ -57,10 +57,12 @@ BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_br
 class Recogniser(L.LightningModule):
     """One network under one STF branch."""
 
-    def __init__(self, recipe: Recipe, layout: SkeletonLayout, num_classes: int, num_persons: int) -> None:
+    def __init__(
+        self, recipe: Recipe, layout: SkeletonLayout, num_classes: int, num_persons: int, *, channels: int = 3
+    ) -> None:
         super().__init__()
         self.recipe, self.layout = recipe, layout
-        network = build_network(recipe, num_classes, num_persons, layout)
+        network = build_network(recipe, num_classes, num_persons, layout, channels=channels)
         layers, head = explained(recipe)
         loss = BRANCHES[recipe.branch](classification=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing))
         self.objective = STFObjective(network, layers=layers, head=head, loss=loss)
@@ -162,7 +164,8 @@ def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, 
     saved = load_file(path)
     try:
         recipe, layout = Recipe(**saved["recipe"]), LAYOUTS[saved["layout"]]
-        module = Recogniser(recipe, layout, len(saved["classes"]), saved["persons"])
+        channels = saved.get("channels", 3)  # runs of earlier versions had no others
+        module = Recogniser(recipe, layout, len(saved["classes"]), saved["persons"], channels=channels)
         module.objective.load_state_dict(saved["weights"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
@@ -300,6 +303,11 @@ def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
         ("ema", 0, 1),
         ("dropout", 0, 0.99),
         ("crop", 0.01, 1),
+        ("speed", 0, 0.99),
+        ("stretch", 0, 0.99),
+        ("shear", 0, 1),
+        ("flip", 0, 1),
+        ("joint_dropout", 0, 0.99),
         ("cycle", 0.1, 1),
         ("lr", 1e-9, 99),
     ):
@@ -319,6 +327,8 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     strange |= {"context": "with --focusing none"} if "context" in chosen and recipe.focusing == "none" else {}
     strange |= {"stf_after": "with --branch plain"} if "stf_after" in chosen and recipe.branch == "plain" else {}
     strange |= {"cycle": "with --decay"} if "cycle" in chosen and recipe.decay != (0,) else {}
+    view = [name for name in ("crop", "speed") if recipe.preparation == "paper"]
+    strange |= {name: "with --preparation paper" for name in view if name in chosen}
     for name, hint in strange.items():
         raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {hint}")
     if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:
@@ -334,8 +344,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     L.seed_everything(recipe.seed, verbose=False)
     data = load_data(given.data, recipe)
     classes, layout = data.train.classes, data.train.layout
-    persons = data.train[0].x.shape[-1]
-    module = Recogniser(recipe, layout, len(classes), persons)
+    channels, _, _, persons = data.train[0].x.shape
+    module = Recogniser(recipe, layout, len(classes), persons, channels=channels)
     if recipe.start_from and not given.resume:
         start_from(module, list(classes), recipe.start_from)
     prepare(SkeletonDataset.collate([data.train[0]]), recipe, layout)  # a mistake shows before a file is written
@@ -386,7 +396,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parameters = sum(p.numel() for p in module.parameters())
     report = {**accuracy(probabilities, label), "seconds": seconds, "parameters": parameters, **facts}
     network = {"weights": module.objective.state_dict(), "recipe": asdict(recipe)}
-    torch.save({**network, "layout": layout.name, "classes": list(classes), "persons": persons}, out / "model.pt")
+    network |= {"layout": layout.name, "classes": list(classes), "persons": persons, "channels": channels}
+    torch.save(network, out / "model.pt")
     arrays = {"probabilities": probabilities.numpy(), "label": label.numpy(), "names": np.array(data.test.names)}
     np.savez_compressed(out / "probabilities.npz", **arrays)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")

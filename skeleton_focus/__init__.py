@@ -9,6 +9,7 @@ from .adjacency import (
     window_adjacency,
 )
 from .attention import DilatedTemporalAttention, JointPartAttention, SpatialAttention, position_codes
+from .augment import Augment, seeded_generator
 from .datasets import Batch, Clip, SkeletonDataset, Split, open_dataset
 from .feature_tap import FeatureTap
 from .focal_joints import (
@@ -48,11 +49,11 @@ from .streams import (
     prepare_stf,
     repeat_frames,
     resample_frames,
-    rotate,
 )
 from .synthetic import SyntheticActions
 from .temporal_context import TemporalContext, mask_padding
 from .temporal_conv import MultiScaleTemporalConv, TemporalConv
+from .views import drop_joints, flip, rotate, scale, shear
 
 __version__ = "0.1.0.dev0"
 
@@ -65,6 +66,7 @@ __all__ = [
     "OPENPOSE18",
     "AttentiveDiffusion",
     "AttentiveFocus",
+    "Augment",
     "Batch",
     "Clip",
     "DilatedTemporalAttention",
@@ -103,7 +105,9 @@ __all__ = [
     "convolve_windows",
     "directed_adjacency",
     "divergence_loss",
+    "drop_joints",
     "exploration_loss",
+    "flip",
     "focus_overlap",
     "fuse",
     "grad_cam",
@@ -123,7 +127,10 @@ __all__ = [
     "resample_frames",
     "resize_focus",
     "rotate",
+    "scale",
     "scatter_to_joints",
+    "seeded_generator",
+    "shear",
     "spatial_partition",
     "window_adjacency",
 ]

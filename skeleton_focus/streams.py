@@ -1,4 +1,4 @@
-"""From raw joint positions to what a network is fed: preparation, streams, resampling, views, fusion.
+"""From raw joint positions to what a network is fed: preparation, streams, resampling, fusion.
 
 All functions take batches x (N, C, T, V, M), run on x's device and leave their input as it was. A visibility
 (N, T, V, M) is 1 where a joint was seen; a joint that was not stays at 0 whatever happens to the others.
@@ -105,11 +105,18 @@ def repeat_frames(x: Tensor, lengths: Tensor, frames: int) -> Tensor:
 
 
 def resample_frames(
-    x: Tensor, lengths: Tensor, frames: int, *, start: Tensor | None = None, stop: Tensor | None = None
+    x: Tensor,
+    lengths: Tensor,
+    frames: int,
+    *,
+    start: Tensor | None = None,
+    stop: Tensor | None = None,
+    warp: Tensor | None = None,
 ) -> Tensor:
-    """Stretch or shrink every clip, or a span of it, to the same number of frames by linear interpolation.
+    r"""Stretch or shrink every clip, or a span of it, to the same number of frames by linear interpolation.
 
     The first and the last frame of the result are the first and last of the span; one frame takes the span's middle.
+    With a warp a, share u of the result shows :math:`u + a u (1 - u)` of the span.
 
     Shape:
         x (N, C, T, V, M), lengths (N,) -> (N, C, frames, V, M).
@@ -120,6 +127,11 @@ def resample_frames(
         frames: T of the result.
         start: (N,) where the span begins, as a share of the clip in [0, 1]; by default 0.
         stop: (N,) where it ends; by default 1.
+        warp: (N,) a, within (-1, 1): the span runs at 1 + a times its speed where it begins and at 1 - a times where it
+            ends; by default evenly.
+
+    Raises:
+        ValueError: shapes, lengths, spans or warps that do not fit.
 
     Example:
         >>> resample_frames(torch.tensor([0.0, 2.0, 9.0]).view(1, 1, 3, 1, 1), torch.tensor([2]), 5).flatten()
@@ -134,6 +146,10 @@ def resample_frames(
     inside = (begin > -1e-6) & (begin <= end) & (end < 1 + 1e-6)  # a sum of shares may round past 1
     require(bool(inside.all()), "resample_frames", "spans 0 <= start <= stop <= 1", (begin.tolist(), end.tolist()))
     steps = torch.linspace(0, 1, frames, device=x.device, dtype=exact) if frames > 1 else begin.new_full((1,), 0.5)
+    if warp is not None:
+        check_shape("resample_frames", "warp", warp, f"N={len(x)}")
+        require(bool((warp.abs() < 1).all()), "resample_frames", "a warp within (-1, 1)", warp.tolist())
+        steps = steps + warp.to(x.device, exact)[:, None] * steps * (1 - steps)  # (N, frames)
     share_of_clip = (begin[:, None] + (end - begin)[:, None] * steps).clamp(0, 1)
     at = share_of_clip * (lengths[:, None] - 1)  # (N, frames)
     low = at.floor().long()
@@ -216,30 +232,6 @@ def prepare_stf(
     x = center(x, layout.center, visibility=visibility) / height
     x = add_visibility(x, visibility)
     return repeat_frames(x, lengths, frames)
-
-
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn each clip about the origin: about x first, then y, then z.
-
-    Shape:
-        x (N, C=3, T, V, M), angles (N, 3) in radians -> (N, 3, T, V, M).
-
-    Example:
-        >>> quarter = torch.tensor([[0.0, 0.0, torch.pi / 2]])
-        >>> rotate(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1), quarter).flatten().round().abs()
-        tensor([0., 1., 0.])
-    """
-    check_shape("rotate", "x", x, "N, C=3, T, V, M")
-    check_shape("rotate", "angles", angles, f"N={len(x)}, axes=3")
-    turn = torch.eye(3, dtype=x.dtype, device=x.device).expand(len(x), 3, 3)
-    for axis in range(3):
-        i, j = [k for k in range(3) if k != axis]
-        sign = -1 if axis == 1 else 1
-        cos, sin = angles[:, axis].cos(), sign * angles[:, axis].sin()
-        about = torch.eye(3, dtype=x.dtype, device=x.device).repeat(len(x), 1, 1)
-        about[:, i, i], about[:, i, j], about[:, j, i], about[:, j, j] = cos, -sin, sin, cos
-        turn = about @ turn
-    return torch.einsum("nij,njtvm->nitvm", turn, x)
 
 
 def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:

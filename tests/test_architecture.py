@@ -30,6 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "_windows": set(),
     "adjacency": {"layouts"},
     "attention": set(),
+    "augment": {"datasets", "layouts", "streams", "views"},
     "datasets": {"formats", "layouts"},
     "feature_tap": {"_forward", "_second_order"},
     "focal_joints": set(),
@@ -48,6 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "synthetic": {"_actions", "datasets", "layouts"},
     "temporal_context": set(),
     "temporal_conv": set(),
+    "views": {"layouts"},
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+import reference_views
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,12 +29,10 @@ from skeleton_focus import (
     prepare_stf,
     repeat_frames,
     resample_frames,
-    rotate,
 )
 from skeleton_focus.streams import STREAMS
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)], center=1)
-TWO = 2.0**0.5
 
 
 def some_seen(*shape: int, seed: int = 5) -> Tensor:
@@ -155,6 +154,47 @@ def test_resample_equals_numpy(length: int, frames: int, dtype: torch.dtype) -> 
             expected = np.interp(at, np.arange(length), x[0, c, :length, v, 0])
             error = np.abs(ours[0, c, :, v, 0].numpy() - expected).max()
             assert error < (1e-12 if dtype == torch.float64 else 1e-4), (c, v, options)
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.floats(-0.99, 0.99)), min_size=1, max_size=4), st.integers(1, 9))
+def test_a_warp_equals_the_slow_reference(clips: list[tuple[int, float]], frames: int) -> None:
+    x, lengths = draw(len(clips), 2, 6, 3, 1), torch.tensor([length for length, _ in clips])
+    warp, start, stop = torch.tensor([a for _, a in clips], dtype=torch.float64), 0.125, 0.75
+    span = {"start": torch.full_like(warp, start), "stop": torch.full_like(warp, stop)}
+    for options, low, high in (({}, 0.0, 1.0), (span, start, stop)):
+        ours = resample_frames(x, lengths, frames, warp=warp, **options)
+        for n, (length, a) in enumerate(clips):
+            times = reference_views.frame_times(length, frames, low, high, a)
+            for c, v in np.ndindex(2, 3):
+                expected = np.interp(times, np.arange(length), x[n, c, :length, v, 0])
+                np.testing.assert_allclose(ours[n, c, :, v, 0], expected, rtol=0, atol=1e-12)
+    even = resample_frames(x, lengths, frames, **span)
+    assert torch.equal(resample_frames(x, lengths, frames, warp=torch.zeros(len(x)), **span), even)
+
+
+def test_a_warp_by_hand() -> None:
+    """At first 1.5 times the speed, at last half of it; never backwards."""
+    clock = torch.arange(1001.0).double().view(1, 1, 1001, 1, 1)
+    ours = resample_frames(clock, torch.tensor([1001]), 1001, warp=torch.tensor([0.5])).flatten()
+    assert [ours[0].item(), ours[500].item(), ours[1000].item()] == pytest.approx([0, 625, 1000])
+    assert [(ours[1] - ours[0]).item(), (ours[-1] - ours[-2]).item()] == pytest.approx([1.5, 0.5], abs=1e-3)
+    for warp in (-0.999, 0.999):
+        times = resample_frames(clock, torch.tensor([1001]), 100, warp=torch.tensor([warp])).flatten()
+        assert (times.diff() > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("warp", "error"),
+    [
+        ([1.0, 0.0], r"a warp within \(-1, 1\), got \[1.0, 0.0\]"),
+        ([0.0, -1.5], r"a warp within \(-1, 1\), got \[0.0, -1.5\]"),
+        ([math.nan, 0.0], r"a warp within \(-1, 1\), got \[nan, 0.0\]"),
+        ([0.5], r"warp \(N=2\), got \(1,\)"),
+    ],
+)
+def test_a_warp_that_does_not_fit(warp: list[float], error: str) -> None:
+    with pytest.raises(ValueError, match=rf"^resample_frames: expected {error}$"):
+        resample_frames(torch.zeros(2, 3, 5, 4, 1), torch.tensor([3, 3]), 4, warp=torch.tensor(warp))
 
 
 def test_resample_to_its_own_length_changes_nothing() -> None:
@@ -295,56 +335,6 @@ def test_a_visibility_of_another_shape_is_refused(shape: tuple[int, ...]) -> Non
             call()
 
 
-# -------------------------------------------------------------------------------------------------------------- views
-
-
-@pytest.mark.parametrize(
-    ("angles", "before", "after"),
-    [
-        ((90, 0, 0), (0, 1, 0), (0, 0, 1)),  # about x: y to z
-        ((90, 0, 0), (0, 0, 1), (0, -1, 0)),
-        ((0, 90, 0), (0, 0, 1), (1, 0, 0)),  # about y: z to x
-        ((0, 90, 0), (1, 0, 0), (0, 0, -1)),
-        ((0, 0, 90), (1, 0, 0), (0, 1, 0)),  # about z: x to y
-        ((0, 0, 90), (0, 1, 0), (-1, 0, 0)),
-        ((0, 0, 45), (1, 0, 0), (TWO / 2, TWO / 2, 0)),
-        ((90, 90, 0), (0, 1, 0), (1, 0, 0)),  # x first, then y
-        ((90, 0, 90), (0, 0, 1), (1, 0, 0)),  # x first, then z
-        ((0, 90, 90), (0, 0, 1), (0, 1, 0)),  # y first, then z
-    ],
-)
-def test_rotate_is_right_handed(angles: Any, before: Any, after: Any) -> None:
-    turn = torch.tensor([angles], dtype=torch.float64) * math.pi / 180
-    ours = rotate(torch.tensor(before, dtype=torch.float64).view(1, 3, 1, 1, 1), turn)
-    torch.testing.assert_close(ours.flatten(), torch.tensor(after, dtype=torch.float64), rtol=0, atol=1e-12)
-
-
-@given(st.lists(st.floats(-7, 7), min_size=3, max_size=3))
-def test_rotate_keeps_lengths_and_has_an_inverse(angles: list[float]) -> None:
-    x, turn = draw(2, 3, 2, 4, 2), torch.tensor([angles, [0.1, 0.2, 0.3]]).double()
-    ours = rotate(x, turn)
-    torch.testing.assert_close(ours.norm(dim=1), x.norm(dim=1))
-    back = ours
-    for axis in (2, 1, 0):  # the steps undone from the last to the first
-        only = torch.zeros_like(turn)
-        only[:, axis] = -turn[:, axis]
-        back = rotate(back, only)
-    torch.testing.assert_close(back, x)
-    basis = torch.linalg.det(rotate(torch.eye(3).double().view(1, 3, 1, 3, 1), turn[:1])[0, :, 0, :, 0])
-    assert basis.item() == pytest.approx(1)
-    torch.testing.assert_close(ours[:1], rotate(x[:1], turn[:1]))
-
-
-def test_rotate_by_nothing_and_its_errors() -> None:
-    x = draw(2, 3, 2, 4, 2)
-    torch.testing.assert_close(rotate(x, torch.zeros(2, 3).double()), x)
-    assert rotate(x.float(), torch.zeros(2, 3)).dtype == torch.float32
-    with pytest.raises(ValueError, match=r"^rotate: expected x \(N, C=3, T, V, M\), got \(2, 2, 2, 4, 2\)$"):
-        rotate(x[:, :2], torch.zeros(2, 3))
-    with pytest.raises(ValueError, match=r"^rotate: expected angles \(N=2, axes=3\), got \(3,\)$"):
-        rotate(x, torch.zeros(3))
-
-
 # ------------------------------------------------------------------------------------------------------------- fusion
 
 
@@ -394,25 +384,25 @@ def test_what_fuse_refuses(probabilities: list[Any], weights: Any, error: str) -
 
 def test_a_sample_does_not_depend_on_its_batch_and_no_input_changes() -> None:
     x, seen = clip(5, visible=True)
-    lengths, angles = torch.tensor([5, 3]), draw(2, 3)
+    lengths, warp = torch.tensor([5, 3]), torch.tensor([0.5, -0.9])
     calls = [
         lambda i: center(x[i], 1, visibility=seen[i]),
         lambda i: center(x[i], 1, each_frame=False, visibility=seen[i]),
         lambda i: body_height(x[i], CHAIN, visibility=seen[i]),
         lambda i: repeat_frames(x[i], lengths[i], 9),
         lambda i: resample_frames(x[i], lengths[i], 9),
+        lambda i: resample_frames(x[i], lengths[i], 9, warp=warp[i]),
         lambda i: add_visibility(x[i], seen[i]),
         lambda i: prepare_stf(x[i], lengths[i], CHAIN, visibility=seen[i]),
-        lambda i: rotate(x[i], angles[i]),
         *(lambda i, s=stream: make_stream(x[i], s, CHAIN, visibility=seen[i]) for stream in STREAMS),
     ]
-    kept = [tensor.clone() for tensor in (x, seen, lengths, angles)]
+    kept = [tensor.clone() for tensor in (x, seen, lengths, warp)]
     for call in calls:
         whole = call(slice(0, 2))
         assert whole.isfinite().all()
         for n in range(2):
             torch.testing.assert_close(whole[n : n + 1], call(slice(n, n + 1)))
-    for before, after in zip(kept, (x, seen, lengths, angles), strict=True):
+    for before, after in zip(kept, (x, seen, lengths, warp), strict=True):
         assert torch.equal(before, after)
 
 
@@ -425,7 +415,6 @@ def test_one_frame_everywhere_and_the_dtype_of_the_input(dtype: torch.dtype) -> 
         repeat_frames(x, one, 4),
         resample_frames(x, one, 4),
         prepare_stf(x, one, CHAIN, frames=4),
-        rotate(x, torch.zeros(2, 3)),
         add_visibility(x),
         body_height(x, CHAIN),
         *(make_stream(x, stream, CHAIN) for stream in STREAMS),

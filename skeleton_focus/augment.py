@@ -1,0 +1,199 @@
+"""Augmentation: each clip of a batch from another side, in another size, in part, and so on; drawn anew every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import get_worker_info
+
+from ._checks import check_shape, require
+from .datasets import Batch
+from .layouts import SkeletonLayout
+from .streams import resample_frames
+from .views import drop_joints, flip, rotate, scale, shear
+
+
+def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> torch.Generator:
+    """Random numbers that follow from where training stands: anew in every epoch, step, process and worker.
+
+    The same arguments give the same numbers, so that a resumed run draws what an uninterrupted one draws. In a worker
+    of a DataLoader its number counts too. A persistent worker keeps its copy of the ``collate_fn``: tell it the epoch
+    by a tensor in shared memory.
+
+    Args:
+        seed: of the run, at least 0.
+        epoch: at least 0.
+        step: within the epoch, at least 0.
+        rank: of the process where several train together, at least 0.
+
+    Raises:
+        ValueError: a negative number.
+
+    Example:
+        >>> def numbers(epoch):
+        ...     return torch.randint(100, (3,), generator=seeded_generator(1, epoch=epoch)).tolist()
+        >>> numbers(0) == numbers(0), numbers(0) == numbers(1)
+        (True, False)
+    """
+    place = {"seed": seed, "epoch": epoch, "step": step, "rank": rank}
+    require(min(place.values()) >= 0, "seeded_generator", "numbers of at least 0", place)
+    worker = get_worker_info()
+    sequence = np.random.SeedSequence([*place.values(), 0 if worker is None else worker.id + 1])
+    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+
+class Augment(nn.Module):
+    """Show each clip of a batch from a random side, in a random size, mirrored, in part, and so on.
+
+    In this order: :func:`flip`, :func:`scale`, :func:`rotate`, :func:`shear`, :func:`drop_joints`, then a span of the
+    clip, played unevenly, by :func:`~skeleton_focus.streams.resample_frames`. Visibility and truth go with the
+    positions. Between a lost and a seen frame of a joint lies no position: there it counts as lost. Where it was seen,
+    the visibility is the mean of the frames beside it, so that a confidence stays one; the truth is the nearer frame's.
+    Nothing happens by default.
+
+    The numbers are drawn on the CPU, so that every device sees the same clips: for rotation, scale and span always and
+    first, for the others, in the order of the arguments, if they are switched on. The arithmetic runs on the batch's
+    device in float32, under autocast too, or in float64 if x is.
+
+    Shape:
+        a :class:`~skeleton_focus.datasets.Batch` with x (N, C, T, V, M) and a CPU generator -> a batch with
+        x (N, C, frames, V, M) and all lengths ``frames``. Without a generator, as in tests, the whole clips as they are
+        are brought to ``frames``.
+
+    Args:
+        layout: the skeleton.
+        rotation: largest angles about x, y and z, 0 to 180 degrees; for C = 2 those about x and y are 0.
+        scale: sizes lie in 1 - scale to 1 + scale, 0 <= scale < 1.
+        crop: shortest share of a clip, 0 < crop <= 1.
+        shear: largest factor, 0 <= shear <= 1.
+        flip: probability 0 to 1 of the mirror image.
+        joint_dropout: probability 0 <= p < 1 that a joint of a person is lost.
+        speed: largest warp, 0 <= speed < 1: a clip runs at 1 + warp times its speed in the beginning.
+        frames: T of the result; without it time is left alone.
+
+    Raises:
+        ValueError: an option out of its range, ``flip`` with a layout that names no pairs, ``crop`` or ``speed``
+            without ``frames``; a batch that does not fit, a generator that is not on the CPU.
+
+    Example:
+        >>> from skeleton_focus import NTU25, SyntheticActions
+        >>> batch = SyntheticActions(frames=40).generate(8, seed=0)
+        >>> augment = Augment(NTU25, rotation=(15, 60, 0), crop=0.7, flip=0.5, frames=32)
+        >>> augment(batch, seeded_generator(1, epoch=0)).x.shape
+        torch.Size([8, 3, 32, 25, 2])
+    """
+
+    def __init__(
+        self,
+        layout: SkeletonLayout,
+        *,
+        rotation: Sequence[float] = (0.0, 0.0, 0.0),
+        scale: float = 0.0,
+        crop: float = 1.0,
+        shear: float = 0.0,
+        flip: float = 0.0,
+        joint_dropout: float = 0.0,
+        speed: float = 0.0,
+        frames: int | None = None,
+    ) -> None:
+        super().__init__()
+        who, angles = "Augment", tuple(float(angle) for angle in rotation)
+        turns = len(angles) == 3 and all(0 <= angle <= 180 for angle in angles)
+        require(turns, who, "rotation of three angles in 0..180 degrees", angles)
+        for name, value in (("scale", scale), ("joint_dropout", joint_dropout), ("speed", speed)):
+            require(0 <= value < 1, who, f"{name} of at least 0 and below 1", value)
+        for name, value in (("shear", shear), ("flip", flip)):
+            require(0 <= value <= 1, who, f"{name} in 0..1", value)
+        require(0 < crop <= 1, who, "crop above 0 and at most 1", crop)
+        require(frames is None or frames >= 1, who, "frames of at least 1", frames)
+        require(frames is not None or (crop == 1 and speed == 0), who, "frames with crop or speed", "None")
+        pairs = not flip or bool(layout.pairs)
+        require(pairs, who, "a layout with left and right pairs for flip", f"{layout.name!r} without")
+        self.layout, self.rotation, self.scale, self.crop, self.shear = layout, angles, scale, crop, shear
+        self.flip, self.joint_dropout, self.speed, self.frames = flip, joint_dropout, speed, frames
+
+    def forward(self, batch: Batch, random: torch.Generator | None) -> Batch:
+        self._check(batch)
+        exact = torch.promote_types(batch.x.dtype, torch.float32)
+        x, truth = batch.x.to(exact), batch.critical.permute(0, 2, 3, 1)  # (N, M, T, V) -> (N, T, V, M)
+        told = torch.stack([batch.visibility.to(exact), truth.to(exact)], dim=1)  # (N, 2, T, V, M)
+        lengths, drawn = batch.lengths, {} if random is None else self._draw(x, random)
+        with torch.autocast(x.device.type, enabled=False):
+            if random is not None:
+                x, told = self._in_space(x, told, drawn)
+            if self.frames is not None:
+                span = {name: drawn.get(name) for name in ("start", "stop", "warp")}
+                x, told = _in_time(x, told, lengths, self.frames, **span)
+                lengths = torch.full_like(lengths, self.frames)
+        visibility, truth = told.unbind(1)
+        critical = truth.permute(0, 3, 1, 2)  # (N, T, V, M) -> (N, M, T, V)
+        return Batch(x, lengths, batch.label, visibility, critical)
+
+    def _draw(self, x: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        """What happens to each clip, on x's device."""
+        n, c, _, v, m = x.shape
+        place = random.device.type
+        require(place == "cpu", "Augment", "a generator on the CPU, so that every device draws the same", place)
+
+        def share(*sizes: int) -> Tensor:
+            return torch.rand(n, *sizes, generator=random, device="cpu", dtype=torch.float32)
+
+        drawn = {"angles": (2 * share(3) - 1) * torch.tensor(self.rotation, dtype=torch.float32).deg2rad()}
+        drawn["sizes"] = 1 + self.scale * (2 * share() - 1)
+        length = self.crop + (1 - self.crop) * share()
+        drawn["start"] = (1 - length) * share()
+        drawn["stop"] = drawn["start"] + length
+        if self.shear:
+            drawn["slants"] = self.shear * (2 * share(c, c - 1) - 1)
+        if self.flip:
+            drawn["mirrored"] = share() < self.flip
+        if self.joint_dropout:
+            drawn["lost"] = share(v, m) < self.joint_dropout
+        if self.speed:
+            drawn["warp"] = self.speed * (2 * share() - 1)
+        return {name: value.to(x.device) for name, value in drawn.items()}
+
+    def _in_space(self, x: Tensor, told: Tensor, drawn: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Positions x (N, C, T, V, M) and what is told of them, (N, 2, T, V, M): where joints change, both do."""
+        if self.flip:
+            both = flip(torch.cat([x, told], dim=1), self.layout, drawn["mirrored"])  # only channel 0 has a left
+            x, told = both[:, :-2], both[:, -2:]
+        if self.scale:
+            x = scale(x, drawn["sizes"].to(x.dtype))
+        if any(self.rotation):
+            x = rotate(x, drawn["angles"].to(x.dtype)[:, 0 if x.shape[1] == 3 else 2 :])
+        if self.shear:
+            x = shear(x, drawn["slants"])
+        if self.joint_dropout:
+            x, told = drop_joints(x, drawn["lost"]), drop_joints(told, drawn["lost"])
+        return x, told
+
+    def _check(self, batch: Batch) -> None:
+        check_shape("Augment", "x", batch.x, f"N, C, T, V={self.layout.num_joints}, M")
+        n, c, t, v, m = batch.x.shape
+        check_shape("Augment", "lengths", batch.lengths, f"N={n}")
+        check_shape("Augment", "visibility", batch.visibility, f"N={n}, T={t}, V={v}, M={m}")
+        check_shape("Augment", "critical", batch.critical, f"N={n}, M={m}, T={t}, V={v}")
+        turns = not any(self.rotation) or c == 3 or (c == 2 and not any(self.rotation[:2]))
+        needed = "rotation about z alone" if c == 2 else "no rotation"
+        require(turns, "Augment", f"{needed} with x (N, C={c}, T, V, M)", self.rotation)
+
+    def extra_repr(self) -> str:
+        names = ("rotation", "scale", "crop", "shear", "flip", "joint_dropout", "speed", "frames")
+        return f"{self.layout.name}, " + ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+
+def _in_time(
+    x: Tensor, told: Tensor, lengths: Tensor, frames: int, *, start: Tensor | None, stop: Tensor | None,
+    warp: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Positions, and what is told of them, at other times."""
+    seen = (told[:, :1] > 0).to(x.dtype)
+    both = torch.cat([x, seen, told], dim=1)
+    both = resample_frames(both, lengths, frames, start=start, stop=stop, warp=warp)
+    x, share, visibility, truth = both[:, :-3], both[:, -3:-2], both[:, -2:-1], both[:, -1:]
+    seen = (share > 0.99).to(x.dtype)  # between a lost joint and a seen one lies no position
+    return x * seen, torch.cat([visibility / share.clamp(min=0.99), (truth > 0.5).to(x.dtype)], dim=1) * seen

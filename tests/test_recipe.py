@@ -1,0 +1,183 @@
+"""What a network of the examples is fed: to the last bit what the published accuracies were measured with, and more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import train
+from recipe import PRESETS, Recipe, build_network, prepare
+from torch import Tensor
+
+from skeleton_focus import (
+    COCO17,
+    KINECT20,
+    NTU25,
+    OPENPOSE18,
+    Batch,
+    SkeletonDataset,
+    SkeletonLayout,
+    Split,
+    add_visibility,
+    body_height,
+    center,
+    make_stream,
+    repeat_frames,
+    resample_frames,
+    rotate,
+)
+
+
+def as_published(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None) -> Tensor:
+    """What the accuracies in docs/accuracy.md were measured with, as it was written then; visibility in {0, 1}."""
+    n, paper = len(batch.x), recipe.preparation == "paper"
+    x = center(batch.x, layout.center, each_frame=paper, visibility=batch.visibility)
+    x = x / body_height(x, layout, visibility=batch.visibility)[:, None, None, None, None]
+    start, stop = torch.zeros(n), torch.ones(n)
+    if random is not None:
+        angles = (2 * torch.rand(n, 3, generator=random) - 1) * torch.tensor(recipe.turn).deg2rad()
+        size = 1 + recipe.stretch * (2 * torch.rand(n, 1, 1, 1, 1, generator=random) - 1)
+        x = rotate(x * size, angles)
+        share = recipe.crop + (1 - recipe.crop) * torch.rand(n, generator=random)
+        start = (1 - share) * torch.rand(n, generator=random)
+        stop = start + share
+    both = torch.cat([x, batch.visibility[:, None]], dim=1)
+    if paper:
+        both = repeat_frames(both, batch.lengths, recipe.frames)
+    else:
+        both = resample_frames(both, batch.lengths, recipe.frames, start=start, stop=stop)
+    x, seen = both[:, :-1], (both[:, -1] > 0.99).to(x.dtype)
+    streams = [make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")]
+    return add_visibility(torch.cat(streams, dim=1), seen)
+
+
+def some_data(
+    layout: SkeletonLayout, channels: int = 3, persons: int = 1, clips: int = 8, least: float = 1.0
+) -> SkeletonDataset:
+    """Random clips; every tenth joint is lost, and the others are seen with a confidence from ``least`` to 1."""
+    rng = np.random.default_rng(0)
+    shapes = [(int(rng.integers(1, 12)), layout.num_joints, persons) for _ in range(clips)]
+    visibility = [torch.from_numpy(rng.uniform(least, 1, s) * (rng.random(s) > 0.1)).float() for s in shapes]
+    x = [torch.from_numpy(rng.standard_normal((channels, *s))).float() for s in shapes]
+    x = [clip * (v > 0) for clip, v in zip(x, visibility, strict=True)]
+    return SkeletonDataset(x, [i % 2 for i in range(clips)], layout, visibility=visibility)
+
+
+def whole(data: SkeletonDataset) -> Batch:
+    return SkeletonDataset.collate([data[i] for i in range(len(data))])
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("preparation", ["view", "paper"])
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("layout", "persons"), [(NTU25, 2), (KINECT20, 1)], ids=["NTU25", "KINECT20"])
+def test_presets_are_fed_to_the_last_bit_as_before(
+    layout: SkeletonLayout, persons: int, preset: str, preparation: str, seed: int | None
+) -> None:
+    recipe = replace(Recipe(**PRESETS[preset]), preparation=preparation, frames=13)
+    batch = whole(some_data(layout, persons=persons))
+    randoms = [None if seed is None else torch.Generator().manual_seed(seed) for _ in range(2)]
+    ours, before = (feed(batch, recipe, layout, r) for feed, r in zip((prepare, as_published), randoms, strict=True))
+    assert torch.equal(ours, before) and ours.dtype == torch.float32
+    assert seed is None or torch.equal(randoms[0].get_state(), randoms[1].get_state())
+
+
+@pytest.mark.parametrize("preparation", ["view", "paper"])
+@pytest.mark.parametrize("stream", ["joint", "joint+bone_motion"])
+def test_a_confidence_is_a_channel_and_loses_no_joint(preparation: str, stream: str) -> None:
+    """Of the same clips, seen surely or not, all channels but the last are the same."""
+    data = some_data(OPENPOSE18, channels=2, persons=2, least=0.05)
+    batch, recipe = whole(data), Recipe(preparation=preparation, stream=stream, frames=9, turn=(0, 0, 30), crop=0.6)
+    sure = batch._replace(visibility=(batch.visibility > 0).float())
+    for seed in (None, 1):
+        one, two = (
+            prepare(b, recipe, OPENPOSE18, None if seed is None else torch.Generator().manual_seed(seed))
+            for b in (batch, sure)
+        )
+        assert one.shape == (8, 2 * len(stream.split("+")) + 1, 9, 18, 2)
+        assert torch.equal(one[:, :-1], two[:, :-1]) and one[:, :-1].any()
+        assert torch.equal(one[:, -1] > 0, two[:, -1] > 0) and set(two[:, -1].unique().tolist()) == {0, 1}
+        assert 0.05 <= one[:, -1][one[:, -1] > 0].min() < 0.5
+    first = prepare(batch, replace(recipe, preparation="paper"), OPENPOSE18)
+    assert torch.equal(first[0, -1, 0], batch.visibility[0, 0]), "as it came, where no frame is between two"
+
+
+@pytest.mark.parametrize("change", [{"flip": 1.0}, {"shear": 0.5}, {"joint_dropout": 0.5}, {"speed": 0.9}])
+def test_new_settings_change_training_alone(change: dict[str, float]) -> None:
+    batch, recipe = whole(some_data(KINECT20)), Recipe(frames=9, turn=(0.0, 30.0, 0.0))
+    seen = [prepare(batch, r, KINECT20, torch.Generator().manual_seed(1)) for r in (recipe, replace(recipe, **change))]
+    assert not torch.equal(*seen)
+    assert torch.equal(prepare(batch, recipe, KINECT20), prepare(batch, replace(recipe, **change), KINECT20))
+
+
+def test_turns_out_of_the_plane_are_refused_before_training() -> None:
+    with pytest.raises(ValueError, match=r"^Augment: expected rotation about z alone with x \(N, C=2, T, V, M\), got"):
+        prepare(whole(some_data(COCO17, channels=2)), Recipe(turn=(0.0, 30.0, 0.0)), COCO17)
+
+
+@pytest.mark.parametrize("model", ["stf_gcn", "ms_g3d", "stf_ms_g3d", "bagcn"])
+@pytest.mark.parametrize("stream", ["joint", "joint+bone"])
+def test_networks_take_positions_in_the_plane(model: str, stream: str) -> None:
+    preset = PRESETS["synthetic" if model == "stf_gcn" else f"synthetic_{model}"]
+    recipe = Recipe(**{**preset, "stream": stream, "turn": (0.0, 0.0, 30.0), "frames": 16})
+    batch = whole(some_data(COCO17, channels=2, persons=2))
+    network = build_network(recipe, 5, 2, COCO17, channels=2)
+    assert network(prepare(batch, recipe, COCO17, torch.Generator().manual_seed(0))).shape == (8, 5)
+    assert repr(build_network(recipe, 5, 2, COCO17)) == repr(build_network(recipe, 5, 2, COCO17, channels=3))
+
+
+# ------------------------------------------------------------------------------------------------ the training program
+
+SMALL = ["--widths", *"666666", "--frames", "16", "--batch", "4", "--epochs", "1", "--quiet", "--threads", "1"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_in_the_plane_is_kept_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = some_data(COCO17, channels=2, persons=2)
+    monkeypatch.setattr(train, "load_data", lambda *_: Split(data, data))
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # Lightning leaves them behind
+        monkeypatch.setenv(name, "0")
+    changes = ["--flip", "0.5", "--shear", "0.2", "--joint-dropout", "0.1", "--speed", "0.3", "--turn", "0", "0", "15"]
+    train.main([*SMALL, *changes, "--out", str(tmp_path / "run"), "--devices", "1"])
+    objective, recipe, layout, _ = train.load_run(tmp_path / "run")
+    assert layout is COCO17 and (recipe.flip, recipe.shear, recipe.joint_dropout, recipe.speed) == (0.5, 0.2, 0.1, 0.3)
+    batch = whole(data)
+    with torch.no_grad():
+        logits = objective.model(prepare(batch, recipe, layout))
+    probabilities = np.load(tmp_path / "run" / "probabilities.npz")["probabilities"]
+    np.testing.assert_allclose(logits.softmax(1)[:4], probabilities[:4], atol=1e-4)
+
+
+def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
+    recipe = Recipe(widths=(6,) * 6, strides=(1,) * 6, frames=16)
+    module = train.Recogniser(recipe, NTU25, 3, 1)
+    old = {name: value for name, value in vars(recipe).items()
+           if name not in ("flip", "shear", "joint_dropout", "speed")}  # fmt: skip
+    saved = {"weights": module.objective.state_dict(), "recipe": old, "layout": "NTU25", "classes": list("abc")}
+    torch.save({**saved, "persons": 1}, tmp_path / "model.pt")
+    objective, loaded, _, _ = train.load_run(tmp_path)
+    assert loaded == recipe and objective.model(torch.zeros(1, 4, 16, 25, 1)).shape == (1, 3)
+    torch.save({**saved, "persons": 1, "channels": 2}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="size mismatch"):
+        train.load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--flip", "1.5"], "expected flip in 0..1, got 1.5"),
+        (["--shear", "-0.1"], "expected shear in 0..1, got -0.1"),
+        (["--joint-dropout", "1"], r"expected joint_dropout in 0..0.99, got 1.0"),
+        (["--speed", "nan"], r"expected speed in 0..0.99, got nan"),
+        (["--stretch", "1"], r"expected stretch in 0..0.99, got 1.0"),
+        (["--preparation", "paper", "--crop", "0.5"], "got --crop with --preparation paper"),
+        (["--preset", "paper", "--speed", "0.5"], "got --speed with --preparation paper"),
+    ],
+)
+def test_settings_out_of_their_range(arguments: list[Any], error: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=error):
+        train.parse([*arguments, "--out", str(tmp_path / "run")])
