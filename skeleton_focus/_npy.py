@@ -1,0 +1,122 @@
+"""What an ``.npy`` file or a member of an ``.npz`` claims to hold, checked before a number of it is read."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from ._checks import message
+from .formats import FormatError, short
+
+HEAD = 12 + 10_000  # bytes that hold magic, version and header; numpy itself reads no longer header
+_MOST, _MOST_DEFLATED = 1 << 40, 1032  # deflate makes 1032 bytes of one at most
+
+
+class Npy(NamedTuple):
+    """A header. ``offset`` is the byte where the numbers begin, which lie in C order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """The bytes of the whole file."""
+        return self.offset + prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
+    """The header in the first ``HEAD`` bytes of an array of numbers.
+
+    Args:
+        where: what an error calls the array.
+        head: the bytes.
+        axes: the array's axes, such as ``"N, C, T, V, M"``; none may be empty but the first.
+        kinds: numpy's letters of the dtypes that are let in.
+
+    >>> file = io.BytesIO()
+    >>> np.save(file, np.zeros((2, 3)))
+    >>> read_header("x.npy", file.getvalue()[:HEAD], "N, C")
+    Npy(shape=(2, 3), dtype=dtype('float64'), offset=128)
+    """
+    text = io.BytesIO(head)
+    try:
+        version = np.lib.format.read_magic(text)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version}")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy tells that Python 2 wrote the header, as it did ST-GCN's
+            shape, fortran, dtype = read(text)
+    except Exception as error:  # numpy parses the header as Python text, which may fail in a dozen ways
+        raise FormatError(message(where, "an .npy header", _reason(error))) from None
+    if dtype.kind not in kinds or dtype.hasobject:
+        allowed = "float32, float64 or float16" if kinds == "f" else "numbers"
+        raise FormatError(message(where, f"a dtype of {allowed}", short(str(dtype))))
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        raise FormatError(message(where, "a dtype of float32, float64 or float16", dtype))
+    if fortran:
+        raise FormatError(message(where, "numbers in C order", "Fortran order"))
+    names = axes.split(", ")
+    if len(shape) != len(names) or min(shape[0] + 1, *shape[1:]) < 1 or max(shape) >= _MOST:
+        raise FormatError(message(where, f"({axes})", short(shape)))
+    return Npy(shape, dtype, text.tell())
+
+
+def _reason(error: Exception) -> str:
+    """What a library says of a file, in one short line."""
+    return " ".join(str(error).split())[:100] or type(error).__name__
+
+
+@contextmanager
+def zip_errors(where: str) -> Iterator[None]:
+    """Tell what zipfile and zlib raise over a damaged file as the one error."""
+    try:
+        yield
+    except FormatError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # RuntimeError: encrypted; NotImplementedError is one of them
+        raise FormatError(message(where, "a whole .npz", _reason(error))) from None
+
+
+def member_header(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Npy:
+    """The header of a member x (N, T, M*V*C) or y (N, classes), checked against the bytes that the member has."""
+    least = info.file_size if info.compress_type == zipfile.ZIP_STORED else info.file_size // _MOST_DEFLATED
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.compress_size < least:
+        got = f"method {info.compress_type}, {info.file_size} bytes out of {info.compress_size}"
+        raise FormatError(message(where, "a member that is stored or deflated", got))
+    with zip_errors(where), archive.open(info) as member:
+        head = member.read(HEAD)
+    is_x = info.filename.startswith("x")
+    header = read_header(where, head, "N, T, M*V*C" if is_x else "N, classes", kinds="f" if is_x else "fiub")
+    if header.size != info.file_size:
+        raise FormatError(message(where, f"{header.size} bytes for {header.shape} {header.dtype}", info.file_size))
+    return header
+
+
+def take(where: str, member: IO[bytes], count: int) -> bytes:
+    """The next so many bytes of a member, and not fewer."""
+    with zip_errors(where):
+        taken = member.read(count)
+    if len(taken) != count:
+        raise FormatError(message(where, f"{count} bytes", f"{len(taken)}, then the end of the member"))
+    return taken

@@ -1,0 +1,249 @@
+"""The arrays of CTR-GCN (one ``.npz``) and of ST-GCN and 2s-AGCN (a folder of ``.npy``), however large.
+
+The first is streamed, clip by clip; the second is used where it lies, memory-mapped.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ._checks import message
+from ._npy import HEAD, Npy, member_header, read_header, take, zip_errors
+from ._packed import PackedClips
+from ._pickled import MOST_CLASSES, PickledArray, label_of, told
+from ._unpickle import load_pickle
+from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file, short
+from .layouts import KINECT20, NTU25, SkeletonLayout
+
+_SIDES = ("train", "test")
+_MEMBERS = [f"{what}_{side}.npy" for side in _SIDES for what in "xy"]
+_WIDTHS = {3 * m * layout.num_joints: (m, layout) for m in (1, 2) for layout in (NTU25, KINECT20)}
+_MOST_FRAMES = 10_000
+
+
+def open_ctr_gcn(path: str | Path) -> ClipSource:
+    """Open CTR-GCN's ``.npz``: x_train, x_test (N, T, M*V*C) and y_train, y_test (N, classes), one-hot.
+
+    The file is never in memory: clips are streamed out of its members, stored or deflated. C is 3; of M*V*C, 150 and 75
+    are two bodies and one of NTU25, 120 and 60 of KINECT20. Frames of zeros at a clip's end are padding and go; a body
+    whose joints are all 0 in a frame is absent there, its visibility 0. Clips are called ``train_000012`` and
+    ``test_000003`` and stand on the sides of the one split, ``"given"``.
+
+    Raises:
+        FormatError: no zip, other members, or headers that do not fit; it names the member. What is wrong with one clip
+            is yielded in its place, and where a member is cut short or damaged, ``read`` raises.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "NTU60_CS.npz"
+        >>> x, y = np.ones((2, 300, 150), np.float32), np.eye(60)[:2]
+        >>> np.savez(path, x_train=x, y_train=y, x_test=x[:1], y_test=y[:1])
+        >>> [(clip.name, clip.x.shape, clip.label, clip.sides["given"]) for clip in open_ctr_gcn(path).read()][1:]
+        [('train_000001', (3, 300, 25, 2), 1, 'train'), ('test_000000', (3, 300, 25, 2), 0, 'test')]
+    """
+    path = Path(path)
+    with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
+        names = sorted(archive.namelist())
+        if names != sorted(_MEMBERS):
+            got = ", ".join(map(short, names[:8])) or "none"
+            raise FormatError(message(str(path), f"the members {', '.join(_MEMBERS)}", got))
+        heads = {name: member_header(f"{path}, {name}", archive, archive.getinfo(name)) for name in _MEMBERS}
+    _, frames, width = heads["x_train.npy"].shape
+    if width not in _WIDTHS or frames > _MOST_FRAMES:
+        expected = f"(N, T, M*V*C) with M*V*C of {', '.join(map(str, sorted(_WIDTHS)))}, T up to {_MOST_FRAMES}"
+        raise FormatError(message(f"{path}, x_train.npy", expected, heads["x_train.npy"].shape))
+    for x, y in (_MEMBERS[:2], _MEMBERS[2:]):
+        for name, axes, first in ((x, "N, T, M*V*C", "x_train.npy"), (y, "N, classes", "y_train.npy")):
+            sizes = heads[x].shape[:1] + heads[first].shape[1:]
+            if heads[name].shape != sizes or sizes[-1] > MOST_CLASSES:
+                raise FormatError(message(f"{path}, {name}", f"({axes}) of {sizes}", heads[name].shape))
+    persons, layout = _WIDTHS[width]
+    return ClipSource(
+        format="CTR-GCN arrays",
+        layout=layout,
+        files=[path],
+        num_clips=heads["x_train.npy"].shape[0] + heads["x_test.npy"].shape[0],
+        read=partial(_read_ctr_gcn, path, heads, (frames, persons, layout.num_joints, 3)),
+        splits=("given",),
+    )
+
+
+def _read_ctr_gcn(
+    path: Path, heads: Mapping[str, Npy], shape: tuple[int, int, int, int]
+) -> Iterator[ClipFile | FormatError]:
+    """Every clip, x and y read side by side; zipfile compares the checksum at the end. ``shape`` is (T, M, V, C)."""
+    with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
+        for side in _SIDES:
+            x, y = heads[f"x_{side}.npy"], heads[f"y_{side}.npy"]
+            with archive.open(f"x_{side}.npy") as points, archive.open(f"y_{side}.npy") as rows:
+                take(f"{path}, x_{side}.npy", points, x.offset)
+                take(f"{path}, y_{side}.npy", rows, y.offset)
+                for i in range(x.shape[0]):
+                    where, label_where = f"{path}, x_{side}.npy, clip {i}", f"{path}, y_{side}.npy, clip {i}"
+                    numbers = np.frombuffer(take(where, points, prod(shape) * x.dtype.itemsize), x.dtype)
+                    row = np.frombuffer(take(label_where, rows, y.shape[1] * y.dtype.itemsize), y.dtype)
+                    try:
+                        if np.count_nonzero(row) != 1 or row.max() != 1:
+                            raise FormatError(message(label_where, "one 1 and zeros", short(row[:8].tolist())))
+                        poses, visibility = _poses(where, numbers.reshape(shape))
+                        clip: ClipFile | FormatError = ClipFile(
+                            f"{side}_{i:06d}", poses, int(row.argmax()), visibility=visibility, sides={"given": side}
+                        )
+                    except FormatError as error:
+                        clip = error
+                    yield clip
+
+
+def _poses(where: str, numbers: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """A clip's x (C, T, V, M) and visibility out of its numbers (T, M, V, C), without the padding."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = numbers.astype(np.float32).transpose(3, 0, 2, 1)
+    x = x[:, : _length(where, x)]
+    present = np.any(x != 0, axis=(0, 2))  # (T, M)
+    visibility = None if present.all() else np.repeat(present[:, None], x.shape[2], 1).astype(np.float32)
+    return np.ascontiguousarray(x), visibility
+
+
+def trim(where: str, x: Tensor) -> Tensor:
+    """A clip x (C, T, V, M) without the frames of zeros at its end: a view.
+
+    Raises:
+        FormatError: NaN or infinity, or no frame but zeros; ``where`` names the clip.
+
+    >>> import torch
+    >>> x = torch.ones(3, 8, 25, 2)
+    >>> x[:, [1, 4, 5, 6, 7]] = 0
+    >>> trim("train_data.npy, clip 3", x).shape
+    torch.Size([3, 4, 25, 2])
+    """
+    return x[:, : _length(where, x.numpy())]
+
+
+def _length(where: str, x: NDArray[np.float32]) -> int:
+    """How many frames there are up to the last that is not all zeros."""
+    if not np.isfinite(x).all():
+        at = tuple(np.argwhere(~np.isfinite(x))[0].tolist())
+        raise FormatError(message(where, "finite numbers", f"{x[at]} at {at} of (C, T, V, M)"))
+    frames = np.flatnonzero(np.any(x != 0, axis=(0, 2, 3)))
+    if not len(frames):
+        raise FormatError(message(where, "a body in some frame", "none in any"))
+    return int(frames[-1]) + 1
+
+
+class StGcnSide(NamedTuple):
+    """The clips of one side.
+
+    Attributes:
+        names: the clips' names.
+        labels: class indices from 0.
+        clips: x (C, T, V, M) of each clip, padded with frames of zeros, read from the file when asked for.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    clips: PackedClips
+
+
+@dataclass(frozen=True)
+class StGcnSource:
+    """A folder of ST-GCN or 2s-AGCN that was recognised.
+
+    Attributes:
+        format: what was found.
+        layout: the skeleton.
+        files: the files that are used.
+        sides: ``"train"``, ``"test"`` or both.
+        classes: empty, for the files name no classes.
+    """
+
+    format: str
+    layout: SkeletonLayout
+    files: Sequence[Path]
+    sides: Mapping[str, StGcnSide]
+    classes: tuple[str, ...] = ()
+
+
+def open_st_gcn(path: str | Path) -> StGcnSource | None:
+    """Open a folder of ST-GCN or 2s-AGCN, or None if it holds none of its files; the numbers stay where they lie.
+
+    ``train_data_joint.npy`` or else ``train_data.npy``, (N, C, T, V, M), has its names and labels in
+    ``train_label.pkl``; the test side's files begin with ``val``. A folder may hold one side alone. A clip's true
+    length and whether it is finite are seen when it is read: :func:`trim`.
+
+    Raises:
+        FormatError: data without labels or labels without data; a header, a size, names or labels that do not fit.
+
+    Example:
+        >>> import pickle, tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> np.save(folder / "val_data.npy", np.ones((2, 3, 300, 18, 2), np.float32))
+        >>> _ = (folder / "val_label.pkl").write_bytes(pickle.dumps((["a", "b"], [0, 5])))
+        >>> source = open_st_gcn(folder)
+        >>> source.layout.name, source.sides["test"].labels, source.sides["test"].clips[1].shape
+        ('OPENPOSE18', (0, 5), torch.Size([3, 300, 18, 2]))
+    """
+    folder, sides, files = Path(path), dict[str, StGcnSide](), list[Path]()
+    for side, prefix in zip(_SIDES, ("train", "val"), strict=True):
+        arrays = [folder / f"{prefix}_data_joint.npy", folder / f"{prefix}_data.npy"]
+        data, labels = next((file for file in arrays if file.exists()), None), folder / f"{prefix}_label.pkl"
+        if data is None and not labels.exists():
+            continue
+        if data is None or not labels.exists():
+            expected = f"{arrays[0].name} or {arrays[1].name} beside {labels.name}"
+            raise FormatError(message(str(folder), expected, f"{labels.name if data is None else data.name} alone"))
+        sides[side] = _open_side(data, labels)
+        files += [data, labels]
+    if not sides:
+        return None
+    shapes = [tuple(side.clips.shapes[0, [0, 2, 3]].tolist()) for side in sides.values()]
+    if len(set(shapes)) > 1:
+        raise FormatError(message(str(folder), "the same (C, V, M) in train and val", shapes))
+    if len({name for side in sides.values() for name in side.names}) < sum(len(side.names) for side in sides.values()):
+        raise FormatError(message(str(folder), "clips that stand on one side", "names on both"))
+    return StGcnSource("ST-GCN arrays", layout_of(str(files[0]), shapes[0][1]), files, sides)
+
+
+def _open_side(data: Path, labels: Path) -> StGcnSide:
+    """One side, its header compared with the file's size and with the labels."""
+    axes = "N, C, T, V, M"
+    with open_plain_file(data) as file:
+        header, size = read_header(str(data), file.read(HEAD), axes), os.fstat(file.fileno()).st_size
+    n, channels, *_ = header.shape
+    if n < 1 or channels not in (2, 3):
+        raise FormatError(message(str(data), f"({axes}) with N of at least 1 and C of 2 or 3", header.shape))
+    if header.size != size:
+        raise FormatError(message(str(data), f"{header.size} bytes for {header.shape} {header.dtype}", size))
+    names, numbers = _read_labels(labels, n)
+    clip = prod(header.shape[1:]) * header.dtype.itemsize
+    starts, shapes = header.offset + np.arange(n) * clip, np.tile(np.array(header.shape[1:]), (n, 1))
+    return StGcnSide(names, numbers, PackedClips(data, header.dtype, starts, shapes))
+
+
+def _read_labels(path: Path, n: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The n names and labels of a label file."""
+    content = load_pickle(path)
+    if type(content) not in (tuple, list) or len(content) != 2:
+        raise FormatError(message(str(path), "a pair (names, labels)", told(content)))
+    names, labels = content
+    if type(labels) is PickledArray and labels.dtype.kind in "iu":
+        labels = labels.read(str(path)).tolist()
+    for what, values in (("names", names), ("labels", labels)):
+        if type(values) not in (tuple, list) or len(values) != n:
+            raise FormatError(message(str(path), f"{n} {what}, as the data has clips", told(values)))
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if type(name) is not str or name in seen:
+            raise FormatError(message(f"{path}, clip {i}", "a name of its own", told(name)))
+        seen.add(name)
+    return tuple(names), tuple(label_of(f"{path}, clip {i}", label) for i, label in enumerate(labels))

@@ -1,0 +1,210 @@
+"""The pickles of pyskl and mmaction2: one file with all clips of a data set, 2D or 3D, and its splits."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import message, require
+from ._pickled import PickledArray, label_of, told
+from ._unpickle import load_pickle
+from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file
+from .layouts import NTU25, NTU25_PYSKL
+
+_SIDE = re.compile(r"(?:(?P<name>.+)_)?(?P<side>train|val|test)(?P<number>\d*)")
+_NTU_NAME = re.compile(r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R\d{3}A\d{3}")
+
+
+def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
+    """Open a pickle of pyskl or mmaction2; nothing that it names is run, and its arrays are read one by one.
+
+    The file holds ``split``, {name: [frame_dir, ...]}, and ``annotations``, a list of {frame_dir, label, keypoint
+    (M, T, V, C), keypoint_score (M, T, V), total_frames}, the last two not in every file. ``xsub_train`` and
+    ``xsub_val`` (or ``xsub_test``) make the split ``"xsub"``, ``train`` and ``val`` the split ``"given"``, ``train1``
+    and ``test1`` the split ``"split1"``; where both a val and a test list stand, val is on neither side. V tells the
+    layout: 25 joints NTU25_PYSKL, 20 KINECT20, 18 OPENPOSE18, 17 COCO17.
+
+    Visibility is the score, clamped to 0..1 (peaks of a heat map may lie outside by a little); without scores a body
+    whose joints are all 0 in a frame is absent there. Where it is 0, x is 0. x has the file's units: metres or pixels.
+
+    Args:
+        path: the pickle, of any protocol.
+        persons: M, bodies kept: those seen the most, in the file's order; zeros stand for those that were not there.
+
+    Raises:
+        FormatError: a file of another kind, without skeletons, or with a split that does not fit its clips. What is
+            wrong with one annotation is yielded in its clip's place.
+
+    Example:
+        >>> import pickle, tempfile
+        >>> clip = {"frame_dir": "a", "label": 3, "total_frames": 7, "keypoint": np.ones((1, 7, 17, 2), np.float16)}
+        >>> path = Path(tempfile.mkdtemp()) / "data.pkl"
+        >>> _ = path.write_bytes(pickle.dumps({"split": {"train": ["a"], "val": []}, "annotations": [clip]}))
+        >>> source = open_pyskl(path)
+        >>> source.layout.name, source.splits, [(clip.x.shape, clip.sides) for clip in source.read()]
+        ('COCO17', ('given',), [((2, 7, 17, 2), {'given': 'train'})])
+    """
+    path = Path(path)
+    require(persons >= 1, "open_pyskl", "persons of at least 1", persons)
+    content = load_pickle(path)
+    keys = "a dict with the keys split and annotations"
+    if type(content) is not dict or not {"split", "annotations"} <= set(content):
+        raise FormatError(message(str(path), keys, _keys(content)))
+    split, annotations = content["split"], content["annotations"]
+    if type(split) is not dict or type(annotations) is not list or not annotations:
+        got = f"split {told(split)}, annotations {told(annotations)}"
+        raise FormatError(message(str(path), "split as a dict, annotations as a list of at least one", got))
+    joints, channels = _common_shape(path, annotations)
+    layout = layout_of(str(path), joints)
+    sides: dict[str, dict[str, str]] = {name: {} for name in map(_name, annotations) if name}
+    splits = _read_splits(path, split, sides)
+    return ClipSource(
+        format="pyskl pickle",
+        layout=NTU25_PYSKL if layout is NTU25 else layout,
+        files=[path],
+        num_clips=len(annotations),
+        read=_Annotations(path, annotations, sides, joints, channels, persons),
+        splits=splits,
+    )
+
+
+def _keys(value: object) -> str:
+    """What a dict holds, as an error shows it."""
+    return f"the keys {', '.join(map(str, list(value)[:12]))}"[:200] if type(value) is dict else told(value)
+
+
+def _name(annotation: Any) -> str:
+    """An annotation's frame_dir, empty if it has none."""
+    name = annotation.get("frame_dir") if type(annotation) is dict else None
+    return name if type(name) is str else ""
+
+
+def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
+    """The V and C that most clips have."""
+    arrays = [a["keypoint"] for a in annotations if type(a) is dict and type(a.get("keypoint")) is PickledArray]
+    shapes = Counter(array.shape[2:] for array in arrays if len(array.shape) == 4)
+    if not shapes:
+        first = annotations[0]
+        got = _keys(first) if type(first) is not dict or "keypoint" not in first else told(first["keypoint"])
+        hint = "a file that names raw_file or kp files has its skeletons elsewhere: put them in with pyskl's tools"
+        raise FormatError(message(str(path), "annotations that hold keypoint (M, T, V, C)", got, hint))
+    (joints, channels), _ = shapes.most_common(1)[0]
+    if channels not in (2, 3):
+        raise FormatError(message(str(path), "keypoint (M, T, V, C) with C of 2 or 3", f"C={channels}"))
+    held = sum(prod(array.shape) * array.dtype.itemsize for array in arrays)
+    with open_plain_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    if held > size:  # a file that names one array ten thousand times would fill a disk
+        raise FormatError(message(str(path), f"keypoint arrays of at most the file's {size} bytes", held))
+    return joints, channels
+
+
+def _read_splits(path: Path, split: dict[Any, Any], sides: dict[str, dict[str, str]]) -> tuple[str, ...]:
+    """Write each clip's side of each split into ``sides``; the splits' names in the file's order."""
+    found: dict[str, dict[str, Any]] = {}
+    for key in split:
+        parts = _SIDE.fullmatch(key) if type(key) is str else None
+        if parts is None:
+            expected = "names of splits that end in train, val or test"
+            raise FormatError(message(f"{path}, split", expected, told(key)))
+        name = parts["name"] + parts["number"] if parts["name"] else f"split{parts['number']}"
+        lists = found.setdefault("given" if name == "split" else name, {})
+        if parts["side"] in lists:
+            raise FormatError(message(f"{path}, split", "each split once", f"{told(lists[parts['side']])} and {key!r}"))
+        lists[parts["side"]] = key
+    for name, lists in found.items():
+        test = lists.get("test", lists.get("val"))
+        if test is None or "train" not in lists:
+            expected = "a train list and a val or test list of each split"
+            raise FormatError(message(f"{path}, split", expected, ", ".join(map(told, lists.values()))))
+        for side, key in (("train", lists["train"]), ("test", test)):
+            where = f"{path}, split {key!r}"
+            if type(split[key]) not in (list, tuple):
+                raise FormatError(message(where, "a list of frame_dir", told(split[key])))
+            for clip in split[key]:
+                if type(clip) is not str or clip not in sides:
+                    raise FormatError(message(where, "the frame_dir of an annotation", told(clip)))
+                if sides[clip].setdefault(name, side) != side:
+                    expected = f"clips that {lists['train']!r} does not hold"
+                    raise FormatError(message(where, expected, told(clip)))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Annotations:
+    """Reads one annotation after the other when called."""
+
+    path: Path
+    annotations: Sequence[Any]
+    sides: dict[str, dict[str, str]]
+    joints: int
+    channels: int
+    persons: int
+
+    def __call__(self) -> Iterator[ClipFile | FormatError]:
+        seen: set[str] = set()
+        for index, annotation in enumerate(self.annotations):
+            name = _name(annotation)
+            where = f"{self.path}, annotation {index}" + (f" ({told(name)})" if name else "")
+            try:
+                if not name:
+                    got = told(annotation.get("frame_dir")) if type(annotation) is dict else told(annotation)
+                    raise FormatError(message(where, "a dict with a frame_dir", got))
+                if name in seen:
+                    raise FormatError(message(where, "each frame_dir once", "the one of an annotation before"))
+                seen.add(name)
+                clip: ClipFile | FormatError = self._clip(where, name, annotation)
+            except FormatError as error:
+                clip = error
+            yield clip
+
+    def _clip(self, where: str, name: str, annotation: dict[Any, Any]) -> ClipFile:
+        if not {"label", "keypoint"} <= set(annotation):
+            raise FormatError(message(where, "the keys frame_dir, label and keypoint", _keys(annotation)))
+        label = label_of(f"{where}, label", annotation["label"])
+        axes = f"M, T, V={self.joints}, C={self.channels}"
+        points = _numbers(f"{where}, keypoint", annotation["keypoint"], axes, (0, 0, self.joints, self.channels))
+        bodies, frames = points.shape[:2]
+        if annotation.get("total_frames", frames) != frames or type(annotation.get("total_frames", 0)) is not int:
+            expected = f"total_frames {frames}, as keypoint has frames"
+            raise FormatError(message(where, expected, told(annotation["total_frames"])))
+        present = np.any(points != 0, axis=(2, 3))
+        seen = np.repeat(present[..., None], self.joints, 2).astype(np.float32)  # (M, T, V)
+        if annotation.get("keypoint_score") is not None:
+            axes = f"M={bodies}, T={frames}, V={self.joints}"
+            scores = _numbers(f"{where}, keypoint_score", annotation["keypoint_score"], axes, seen.shape)
+            seen = scores.clip(0, 1)
+        if not seen.any():
+            raise FormatError(message(where, "a body in some frame", "none in any"))
+        kept = np.sort(np.argsort(-seen.sum((1, 2)), kind="stable")[: self.persons])
+        points = np.where(seen[kept, ..., None] > 0, points[kept], 0)
+        x = np.zeros((self.channels, frames, self.joints, self.persons), np.float32)
+        visibility = np.zeros(x.shape[1:], np.float32)
+        x[..., : len(kept)], visibility[..., : len(kept)] = points.transpose(3, 1, 2, 0), seen[kept].transpose(1, 2, 0)
+        ntu = _NTU_NAME.fullmatch(name)
+        subject, view, setup = (int(ntu[part]) if ntu else 0 for part in ("subject", "view", "setup"))
+        shown = None if (visibility == 1).all() else visibility
+        return ClipFile(name, x, label, subject, view, setup, shown, self.sides[name])
+
+
+def _numbers(where: str, value: Any, axes: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An array of this shape, where 0 stands for any size but zero, as finite float32."""
+    fits = type(value) is PickledArray and value.dtype.kind in "fiu" and len(value.shape) == len(shape)
+    if not fits or any(got != size if size else got < 1 for got, size in zip(value.shape, shape, strict=True)):
+        got = f"{told(value)} of {value.dtype}" if type(value) is PickledArray else told(value)
+        raise FormatError(message(where, f"numbers ({axes})", got))
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused below
+        numbers: NDArray[np.float32] = value.read(where).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        at = tuple(np.argwhere(~np.isfinite(numbers))[0].tolist())
+        raise FormatError(message(where, "finite numbers", f"{numbers[at]} at {at} of ({axes})"))
+    return numbers
