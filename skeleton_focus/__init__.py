@@ -10,7 +10,8 @@ from .adjacency import (
 )
 from .attention import DilatedTemporalAttention, JointPartAttention, SpatialAttention, position_codes
 from .augment import Augment, seeded_generator
-from .datasets import Batch, Clip, SkeletonDataset, Split, open_dataset
+from .clips import Batch, Clip, SkeletonDataset, Split
+from .datasets import open_dataset
 from .feature_tap import FeatureTap
 from .focal_joints import (
     FocalJoints,
@@ -34,7 +35,10 @@ from .focus_diffusion import (
     LatentNode,
 )
 from .focus_metrics import focus_overlap
-from .formats import FormatError, read_nw_ucla
+from .format_kinetics import read_kinetics
+from .format_ntu import read_ntu
+from .format_nw_ucla import read_nw_ucla
+from .formats import ClipFile, FormatError, UnreadableFileError
 from .graph_conv import GraphConv, MultiScaleG3D, MultiScaleGraphConv, convolve_graph, convolve_windows
 from .layouts import COCO17, KINECT20, LAYOUTS, NTU25, NTU25_PYSKL, OPENPOSE18, SkeletonLayout
 from .losses import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
@@ -69,6 +73,7 @@ __all__ = [
     "Augment",
     "Batch",
     "Clip",
+    "ClipFile",
     "DilatedTemporalAttention",
     "FeatureTap",
     "FocalJointSelection",
@@ -95,6 +100,7 @@ __all__ = [
     "SyntheticActions",
     "TemporalContext",
     "TemporalConv",
+    "UnreadableFileError",
     "add_visibility",
     "adjacency_focus_loss",
     "body_height",
@@ -122,6 +128,8 @@ __all__ = [
     "open_dataset",
     "position_codes",
     "prepare_stf",
+    "read_kinetics",
+    "read_ntu",
     "read_nw_ucla",
     "repeat_frames",
     "resample_frames",

@@ -228,9 +228,9 @@ class DilatedTemporalAttention(nn.Module):
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
         self.attention, self.convolution = attention, convolution
         self.head_width = out_channels // heads
-        kernel = kernel_size if convolution else 1
+        kernel, step = (kernel_size, stride) if convolution else (1, 1)
         self.values = nn.ModuleList(
-            nn.Conv2d(in_channels, self.head_width, (kernel, 1), (stride, 1), (d * (kernel - 1) // 2, 0), (d, 1))
+            nn.Conv2d(in_channels, self.head_width, (kernel, 1), (step, 1), (d * (kernel - 1) // 2, 0), (d, 1))
             for d in dilations
         )
         width = heads * self.head_width
@@ -243,18 +243,23 @@ class DilatedTemporalAttention(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels or stride != 1:
-            strided = nn.Conv2d(in_channels, out_channels, 1, (stride, 1), bias=False)
-            self.shortcut = nn.Sequential(strided, nn.BatchNorm2d(out_channels))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("DilatedTemporalAttention", "x", x, f"N, C={self.in_channels}, T, V")
         coded = x + _codes_like(x, torch.arange(x.shape[2], device=x.device)).t()[:, :, None]  # (N, C, T, V)
-        y = torch.cat([conv(coded) for conv in self.values], dim=1).permute(0, 2, 3, 1)  # (N, T', V, H d)
+        kept = coded
+        if self.stride != 1:
+            # Copies: a view with a step exports for odd or for even T alone, and the gradient of a 1x1 convolution with
+            # a step overruns its memory in oneDNN (torch 2.13, AVX2, fewer than 8 channels, channels last).
+            frames = torch.arange(0, x.shape[2], self.stride, device=x.device)
+            x, kept = x.index_select(2, frames), coded.index_select(2, frames)
+        sources = coded if self.convolution else kept
+        y = torch.cat([conv(sources) for conv in self.values], dim=1).permute(0, 2, 3, 1)  # (N, T', V, H d)
         if self.attention:
-            kept = coded.permute(0, 2, 3, 1)  # (N, T, V, C)
-            if self.stride != 1:  # a copy: a view with a step exports for odd or for even T alone
-                kept = kept.index_select(1, torch.arange(0, x.shape[2], self.stride, device=x.device))
-            fused = self._attend(kept, y)
+            fused = self._attend(kept.permute(0, 2, 3, 1), y)  # (N, T', V, C)
             y = (
                 torch.einsum("ntvhd,hde->ntvhe", fused, self.mix).flatten(3) + y
                 if self.convolution

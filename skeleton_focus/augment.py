@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from ._checks import check_shape, require
-from .datasets import Batch
+from .clips import Batch
 from .layouts import SkeletonLayout
 from .streams import resample_frames
 from .views import drop_joints, flip, rotate, scale, shear
@@ -59,7 +59,7 @@ class Augment(nn.Module):
     device in float32, under autocast too, or in float64 if x is.
 
     Shape:
-        a :class:`~skeleton_focus.datasets.Batch` with x (N, C, T, V, M) and a CPU generator -> a batch with
+        a :class:`~skeleton_focus.clips.Batch` with x (N, C, T, V, M) and a CPU generator -> a batch with
         x (N, C, frames, V, M) and all lengths ``frames``. Without a generator, as in tests, the whole clips as they are
         are brought to ``frames``.
 

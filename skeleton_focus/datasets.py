@@ -1,201 +1,253 @@
-"""Clips in memory as one data set, and the batch that a training step receives."""
+"""Open a folder or file of clips, whatever its format: recognise, read, cache, split.
+
+python -m skeleton_focus.datasets PATH    # says what is there, and every problem with file and line
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from ._cache import default_folder, in_memory, open_pack
+from ._checks import check_choice, message, require
+from ._packed import Index
+from .clips import SkeletonDataset, Split
+from .format_arrays import open_ctr_gcn, open_st_gcn
+from .format_kinetics import open_kinetics
+from .format_ntu import open_ntu
+from .format_nw_ucla import open_nw_ucla
+from .format_pyskl import open_pyskl
+from .formats import ClipFile, ClipSource, FormatError, beginning
 
-from ._checks import check_shape, message, require
-from .formats import NW_UCLA_ACTIONS, read_nw_ucla
-from .layouts import KINECT20, SkeletonLayout
+__path__: list[str] = []  # so that python -m does not warn that the package has imported this file before
 
-
-class Clip(NamedTuple):
-    """One clip.
-
-    Attributes:
-        x: (C, T, V, M) joint positions.
-        label: class index.
-        visibility: (T, V, M), 1 where a joint was seen.
-        critical: (M, T, V), 1 where a joint and frame make the class; zeros where the truth is not known.
-    """
-
-    x: Tensor
-    label: int
-    visibility: Tensor
-    critical: Tensor
+_KNOWN = (
+    "a folder of NTU .skeleton files, NW-UCLA .json files, Kinetics-Skeleton .json files in kinetics_train and "
+    "kinetics_val, or ST-GCN .npy and .pkl files; or a pyskl .pkl, or a CTR-GCN .npz"
+)
 
 
-class Batch(NamedTuple):
-    """Clips padded with zeros to the longest of the batch.
+def open_dataset(
+    path: str | Path,
+    *,
+    split: str | None = None,
+    persons: int | None = None,
+    missing: str | None = None,
+    on_error: str | Callable[[FormatError], object] = "raise",
+    cache: str | Path | bool = True,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+) -> Split:
+    """Open clips with the split that their publishers use; the format is recognised by what is there.
 
-    Attributes:
-        x: (N, C, T, V, M) joint positions.
-        lengths: (N,) true number of frames.
-        label: (N,) class indices.
-        visibility: (N, T, V, M), 1 where a joint was seen, 0 where it is missing or padding.
-        critical: (N, M, T, V), 1 where a joint and frame make the class; zeros where the truth is not known.
-    """
+    Known are NTU RGB+D 60 and 120, NW-UCLA, Kinetics-Skeleton, pyskl and mmaction2 pickles, CTR-GCN ``.npz``, ST-GCN
+    and 2s-AGCN ``.npy``. Your own arrays go to :class:`SkeletonDataset`.
 
-    x: Tensor
-    lengths: Tensor
-    label: Tensor
-    visibility: Tensor
-    critical: Tensor
-
-
-class SkeletonDataset(Dataset[Clip]):
-    """Clips of one skeleton in memory, each with its own number of frames.
+    What was read is kept in a cache, from which later openings map it: no copy in memory, pages shared among a loader's
+    processes. It is written once, whole or not at all, and again when a file of the source changed. ST-GCN's ``.npy``
+    are mapped where they lie.
 
     Args:
-        clips: tensors (C, T, V, M); C, V and M are the same for all.
-        labels: class indices, one for each clip.
-        layout: the skeleton.
-        classes: class names; by default ``"0"``, ``"1"``, ...
-        names: clip names; by default their numbers.
-        visibility: tensors (T, V, M), by default ones.
-        critical: tensors (M, T, V), by default zeros.
+        path: a folder, or the one file of some formats.
+        split: the name of a published split, such as ``"xsub"``, ``"xview"`` (NTU 60), ``"xset"`` (NTU 120); by default
+            the first that the data have.
+        persons: M, bodies kept (NTU, Kinetics, pyskl); by default 2.
+        missing: of NTU, ``"mask"`` (the default) or ``"fill"``: see :func:`read_ntu`.
+        on_error: ``"raise"``; ``"skip"``: leave out clips that cannot be read, and warn once of how many; or a function
+            that is called with each error.
+        cache: a folder, True for ``$SKELETON_FOCUS_CACHE`` or the user's folder of caches, False for none: everything
+            in memory.
+        progress: wraps the clips while they are read, such as ``tqdm``.
 
     Raises:
-        ValueError: no clip, or clips, labels and layout that do not fit each other.
-
-    Example:
-        >>> from skeleton_focus import KINECT20
-        >>> data = SkeletonDataset([torch.randn(3, t, 20, 1) for t in (5, 8)], [0, 1], KINECT20)
-        >>> batch = SkeletonDataset.collate([data[0], data[1]])
-        >>> batch.x.shape, batch.lengths.tolist()
-        (torch.Size([2, 3, 8, 20, 1]), [5, 8])
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[Tensor],
-        labels: Sequence[int] | Tensor,
-        layout: SkeletonLayout,
-        *,
-        classes: Sequence[str] | None = None,
-        names: Sequence[str] | None = None,
-        visibility: Sequence[Tensor] | None = None,
-        critical: Sequence[Tensor] | None = None,
-    ) -> None:
-        who = "SkeletonDataset"
-        require(len(clips) > 0, who, "at least one clip", "none")
-        numbers = [int(label) for label in labels]
-        require(len(numbers) == len(clips), who, f"{len(clips)} labels, one a clip", len(numbers))
-        self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(max(numbers) + 1))
-        self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(clips)))
-        for what, values in (
-            ("names", self.names),
-            ("visibility", visibility),
-            ("critical", critical),
-        ):
-            require(
-                values is None or len(values) == len(clips), who, f"{len(clips)} {what}, one a clip", len(values or ())
-            )
-        outside = sorted({label for label in numbers if not 0 <= label < len(self.classes)})
-        require(not outside, who, f"labels in 0..{len(self.classes) - 1}", outside)
-        channels, persons = clips[0].shape[0], clips[0].shape[-1]
-        for i, x in enumerate(clips):
-            check_shape(who, f"clip {self.names[i]!r}", x, f"C={channels}, T, V={layout.num_joints}, M={persons}")
-            require(x.shape[1] > 0, who, f"clip {self.names[i]!r} to hold frames", "none")
-            require(bool(torch.isfinite(x).all()), who, f"clip {self.names[i]!r} to be finite", "NaN or infinity",
-                    "set missing joints to 0 and their visibility to 0")  # fmt: skip
-        self.clips, self.labels, self.layout = list(clips), numbers, layout
-        self.visibility = [torch.ones_like(x[0]) for x in clips] if visibility is None else list(visibility)
-        self.critical = [torch.zeros_like(x[0]).permute(2, 0, 1) for x in clips] if critical is None else list(critical)
-        for name, x, seen, truth in zip(self.names, clips, self.visibility, self.critical, strict=True):
-            _, t, v, m = x.shape
-            check_shape(who, f"visibility of clip {name!r}", seen, f"T={t}, V={v}, M={m}")
-            check_shape(who, f"critical of clip {name!r}", truth, f"M={m}, T={t}, V={v}")
-
-    @classmethod
-    def from_batch(
-        cls, batch: Batch, layout: SkeletonLayout, *, classes: Sequence[str] | None = None
-    ) -> SkeletonDataset:
-        """A data set of a batch's clips, as :meth:`SyntheticActions.generate` returns them.
-
-        >>> from skeleton_focus import NTU25, SyntheticActions
-        >>> len(SkeletonDataset.from_batch(SyntheticActions(frames=16).generate(3, seed=0), NTU25))
-        3
-        """
-        cut = [int(t) for t in batch.lengths]
-        return cls(
-            [x[:, :t] for x, t in zip(batch.x, cut, strict=True)],
-            batch.label,
-            layout,
-            classes=classes,
-            visibility=[seen[:t] for seen, t in zip(batch.visibility, cut, strict=True)],
-            critical=[truth[:, :t] for truth, t in zip(batch.critical, cut, strict=True)],
-        )
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, index: int) -> Clip:
-        return Clip(self.clips[index], self.labels[index], self.visibility[index], self.critical[index])
-
-    @staticmethod
-    def collate(clips: Sequence[Clip]) -> Batch:
-        """Pad clips to one batch: the ``collate_fn`` of a DataLoader."""
-        require(len(clips) > 0, "SkeletonDataset.collate", "at least one clip", "none")
-        lengths = torch.tensor([clip.x.shape[1] for clip in clips])
-        c, _, v, m = clips[0].x.shape
-        x = clips[0].x.new_zeros(len(clips), c, int(lengths.max()), v, m)
-        visibility, critical = x.new_zeros(x.shape[0], *x.shape[2:]), x.new_zeros(x.shape[0], m, x.shape[2], v)
-        for i, (clip, t) in enumerate(zip(clips, lengths.tolist(), strict=True)):
-            x[i, :, :t], visibility[i, :t], critical[i, :, :t] = clip.x, clip.visibility, clip.critical
-        return Batch(x, lengths, torch.tensor([clip.label for clip in clips]), visibility, critical)
-
-
-class Split(NamedTuple):
-    """The two parts of a data set."""
-
-    train: SkeletonDataset
-    test: SkeletonDataset
-
-
-def open_dataset(path: str | Path) -> Split:
-    """Open a folder of clips with the split its publishers use.
-
-    Known so far: Northwestern-UCLA as JSON files (``aAA_sSS_eEE_vVV.json``, in the folder itself or in its
-    ``all_sqe``); views 1 and 2 train, view 3 tests.
-
-    Raises:
-        ValueError: no such folder, a folder that holds no known clips, or a split with an empty side.
-        FormatError: a file that is not what its name says.
+        ValueError: nothing at ``path``, nothing that is known, another split than the data have, a side without clips.
+        FormatError: a file that is not what it should be.
+        OSError: a cache that cannot be written.
 
     Example:
         >>> open_dataset("no/such/folder")
         Traceback (most recent call last):
             ...
-        ValueError: open_dataset: expected a folder of clips, got no/such/folder, which does not exist
+        ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does not exist
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        got = f"{folder}, which " + ("is a file" if folder.exists() else "does not exist")
-        raise ValueError(message("open_dataset", "a folder of clips", got))
-    inner = folder / "all_sqe"
-    files = sorted((inner if inner.is_dir() else folder).glob("*.json"))
-    require(bool(files), "open_dataset", "NW-UCLA clips aAA_sSS_eEE_vVV.json", f"{folder}, which holds no .json file")
-    clips = [read_nw_ucla(file) for file in files]
-    strange = sorted({clip.view for clip in clips} - {1, 2, 3})
-    require(not strange, "open_dataset", "NW-UCLA clips of views 1 to 3", f"views {strange} too")
+    path = Path(path)
+    if isinstance(on_error, str):
+        check_choice("open_dataset", "on_error", on_error, ("raise", "skip"))
+    problems: list[str] = []
+
+    def tell(error: FormatError) -> None:
+        problems.append(str(error))
+        if on_error == "raise":
+            raise error
+        if callable(on_error):
+            on_error(error)
+
+    source = recognize(path, persons, missing)
+    split = source.splits[0] if split is None else split
+    check_choice("open_dataset", "split", split, source.splits)
+    options = {"persons": persons, "missing": missing}
+    data, sides = _read(source, path, options, tell, problems, cache, progress)
+    if problems and on_error == "skip":
+        text = f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read and are left out; the first"
+        warnings.warn(f"{text}: {problems[0]}", stacklevel=2)
     parts = []
-    for what, views in (("training views 1 and 2", (1, 2)), ("test view 3", (3,))):
-        chosen = [clip for clip in clips if clip.view in views]
-        require(bool(chosen), "open_dataset", f"clips of {what}", f"none in {folder}")
-        parts.append(
-            SkeletonDataset(
-                [torch.from_numpy(clip.x) for clip in chosen],
-                [clip.label for clip in chosen],
-                KINECT20,
-                classes=list(NW_UCLA_ACTIONS.values()),
-                names=[clip.name for clip in chosen],
-            )
-        )
+    for side, called in (("train", "training"), ("test", "test")):
+        chosen = [i for i, stands in enumerate(sides[split]) if stands == side]
+        require(bool(chosen), "open_dataset", f"{called} clips of split {split!r}", f"none in {path}")
+        parts.append(data.subset(chosen))
     return Split(*parts)
+
+
+def recognize(path: Path, persons: int | None = None, missing: str | None = None) -> ClipSource:
+    """What clips there are at ``path``, by what is in the folder or how the file begins.
+
+    >>> recognize(Path("no/such/folder"))
+    Traceback (most recent call last):
+        ...
+    ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does not exist
+    """
+    who = "open_dataset"
+    asked: dict[str, Any] = {"persons": persons, "missing": missing}
+    asked = {option: value for option, value in asked.items() if value is not None}
+    folder = path.is_dir()
+    if not folder and not path.is_file():
+        got = "which is neither" if path.exists() else "which does not exist"
+        raise ValueError(message(who, "a folder or file of clips", f"{path}, {got}"))
+    start = b"" if folder else beginning(path, 4)
+    for opens, takes in _FOLDERS if folder else [_FILES[0 if start == b"PK\x03\x04" else 1]]:
+        source = opens(path, **{option: asked[option] for option in takes if option in asked})
+        if source is not None:
+            useless = sorted(set(asked) - set(takes))
+            require(not useless, who, f"options that {source.format} takes", ", ".join(useless))
+            return source
+    inside = sorted(file.name for file in path.iterdir() if file.suffix in (".npz", ".pkl"))[:5]
+    hint = f"open one of its files: {', '.join(inside)}" if inside else "for your own arrays there is SkeletonDataset"
+    raise ValueError(message(who, _KNOWN, f"{path}, which holds none of these", hint))
+
+
+_FOLDERS: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
+    (open_ntu, ("persons", "missing")),
+    (open_nw_ucla, ()),
+    (open_kinetics, ("persons",)),
+    (open_st_gcn, ()),
+]
+_FILES: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
+    (open_ctr_gcn, ()),
+    (open_pyskl, ("persons",)),
+]
+
+
+def _read(
+    source: ClipSource,
+    path: Path,
+    options: dict[str, Any],
+    tell: Callable[[FormatError], None],
+    problems: list[str],
+    cache: str | Path | bool,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
+) -> tuple[SkeletonDataset, dict[str, list[str]]]:
+    """All clips of a source, and the side on which each stands in each split."""
+    clips = _good_clips(source, tell, progress)
+    if source.mapped is not None:
+        loaded = source.mapped
+    elif cache is False:
+        loaded = in_memory(clips, source.splits)
+    else:
+        where = default_folder() if cache is True else Path(cache)
+        loaded, told = open_pack(source, path, where, repr((source.format, options)), clips, problems)
+        if not problems:  # they were found when the cache was written
+            for problem in told:
+                tell(FormatError(problem))
+    index = loaded.index
+    require(bool(index.names), "open_dataset", "at least one clip that can be read", f"none in {path}")
+    classes = source.classes or _classes(index)
+    data = SkeletonDataset(
+        loaded.x, index.labels, source.layout, classes=classes, names=index.names, visibility=loaded.visibility,
+        origin=source.format,
+    )  # fmt: skip
+    return data, index.sides
+
+
+def _good_clips(
+    source: ClipSource,
+    tell: Callable[[FormatError], None],
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
+) -> Iterator[ClipFile]:
+    """The clips that can be read; the others are told of."""
+    reading = _Sized(source)
+    for clip in reading if progress is None else progress(reading):
+        if isinstance(clip, FormatError):
+            tell(clip)
+        else:
+            yield clip
+
+
+class _Sized:
+    """What a source reads, with the length that a progress bar asks for."""
+
+    def __init__(self, source: ClipSource) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return self.source.num_clips
+
+    def __iter__(self) -> Iterator[ClipFile | FormatError]:
+        return self.source.read()
+
+
+def _classes(index: Index) -> list[str]:
+    """Class names as the clips tell them; numbers where none does."""
+    names = [str(label) for label in range(max(index.labels) + 1)]
+    named: dict[int, str] = {}
+    for clip, label, action in zip(index.names, index.labels, index.actions, strict=True):
+        if action and named.setdefault(label, action) != action:
+            got = f"{named[label]!r} and, in clip {clip!r}, {action!r}"
+            raise FormatError(message("open_dataset", f"one name for class {label}", got))
+    return [named.get(label, name) for label, name in enumerate(names)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Describe what is at a path, and list every problem; 1 if there are any."""
+    parser = argparse.ArgumentParser(
+        prog="python -m skeleton_focus.datasets",
+        description="Say what clips are in a folder or file, and list every problem with file and line.",
+    )
+    parser.add_argument("path", type=Path, help="a folder, or the one file of some formats")
+    parser.add_argument("--persons", type=int, help="bodies kept (NTU, Kinetics, pyskl); by default 2")
+    parser.add_argument("--missing", choices=["mask", "fill"], help="of NTU: where a body was not seen")
+    parser.add_argument("--cache", help="folder to keep what was read in; by default the user's folder of caches")
+    parser.add_argument("--no-cache", action="store_true", help="keep nothing")
+    given = parser.parse_args(arguments)
+    problems: list[str] = []
+    try:
+        source = recognize(given.path, given.persons, given.missing)
+        cache = False if given.no_cache else given.cache or True
+        options = {"persons": given.persons, "missing": given.missing}
+        data, sides = _read(source, given.path, options, lambda e: problems.append(str(e)), problems, cache, _progress)
+        sys.stdout.write(data.heading() + "\n" + data.describe() + "\n")
+        for split, of_clips in sides.items():
+            counts = (f"{of_clips.count(side)} {called}" for side, called in (("train", "training"), ("test", "test")))
+            sys.stdout.write(f"split {split}: {' and '.join(counts)} clips\n")
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    sys.stdout.writelines(f"problem: {problem}\n" for problem in problems)
+    sys.stdout.write(f"{len(problems) or 'no'} problem{'s' * (len(problems) != 1)}\n")
+    return int(bool(problems))
+
+
+def _progress(reading: Iterable[Any]) -> Iterator[Any]:
+    """Count on a terminal what was read."""
+    shown = sys.stderr.isatty()
+    for i, clip in enumerate(reading, 1):
+        if shown and i % 100 == 0:
+            sys.stderr.write(f"\r{i} clips read")
+        yield clip
+    if shown:
+        sys.stderr.write("\r\033[K")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -8,23 +8,23 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import ConcatDataset
 
 from ._checks import message
 from ._npy import HEAD, Npy, member_header, read_header, take, zip_errors
-from ._packed import PackedClips
+from ._packed import Index, Loaded, PackedClips
 from ._pickled import MOST_CLASSES, PickledArray, label_of, told
 from ._unpickle import load_pickle
 from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file, short
-from .layouts import KINECT20, NTU25, SkeletonLayout
+from .layouts import KINECT20, NTU25
 
 _SIDES = ("train", "test")
 _MEMBERS = [f"{what}_{side}.npy" for side in _SIDES for what in "xy"]
@@ -141,45 +141,12 @@ def _length(where: str, x: NDArray[np.float32]) -> int:
     return int(frames[-1]) + 1
 
 
-class StGcnSide(NamedTuple):
-    """The clips of one side.
-
-    Attributes:
-        names: the clips' names.
-        labels: class indices from 0.
-        clips: x (C, T, V, M) of each clip, padded with frames of zeros, read from the file when asked for.
-    """
-
-    names: tuple[str, ...]
-    labels: tuple[int, ...]
-    clips: PackedClips
-
-
-@dataclass(frozen=True)
-class StGcnSource:
-    """A folder of ST-GCN or 2s-AGCN that was recognised.
-
-    Attributes:
-        format: what was found.
-        layout: the skeleton.
-        files: the files that are used.
-        sides: ``"train"``, ``"test"`` or both.
-        classes: empty, for the files name no classes.
-    """
-
-    format: str
-    layout: SkeletonLayout
-    files: Sequence[Path]
-    sides: Mapping[str, StGcnSide]
-    classes: tuple[str, ...] = ()
-
-
-def open_st_gcn(path: str | Path) -> StGcnSource | None:
+def open_st_gcn(path: str | Path) -> ClipSource | None:
     """Open a folder of ST-GCN or 2s-AGCN, or None if it holds none of its files; the numbers stay where they lie.
 
     ``train_data_joint.npy`` or else ``train_data.npy``, (N, C, T, V, M), has its names and labels in
     ``train_label.pkl``; the test side's files begin with ``val``. A folder may hold one side alone. A clip's true
-    length and whether it is finite are seen when it is read: :func:`trim`.
+    length, which bodies are there and whether it is finite are seen when it is read: :func:`trim`.
 
     Raises:
         FormatError: data without labels or labels without data; a header, a size, names or labels that do not fit.
@@ -190,10 +157,11 @@ def open_st_gcn(path: str | Path) -> StGcnSource | None:
         >>> np.save(folder / "val_data.npy", np.ones((2, 3, 300, 18, 2), np.float32))
         >>> _ = (folder / "val_label.pkl").write_bytes(pickle.dumps((["a", "b"], [0, 5])))
         >>> source = open_st_gcn(folder)
-        >>> source.layout.name, source.sides["test"].labels, source.sides["test"].clips[1].shape
-        ('OPENPOSE18', (0, 5), torch.Size([3, 300, 18, 2]))
+        >>> source.layout.name, source.mapped.index.labels, source.mapped.x[1].shape
+        ('OPENPOSE18', [0, 5], torch.Size([3, 300, 18, 2]))
     """
-    folder, sides, files = Path(path), dict[str, StGcnSide](), list[Path]()
+    folder, files, index = Path(path), list[Path](), Index(sides={"given": []})
+    xs, seen = list[Any](), list[Any]()
     for side, prefix in zip(_SIDES, ("train", "val"), strict=True):
         arrays = [folder / f"{prefix}_data_joint.npy", folder / f"{prefix}_data.npy"]
         data, labels = next((file for file in arrays if file.exists()), None), folder / f"{prefix}_label.pkl"
@@ -202,20 +170,46 @@ def open_st_gcn(path: str | Path) -> StGcnSource | None:
         if data is None or not labels.exists():
             expected = f"{arrays[0].name} or {arrays[1].name} beside {labels.name}"
             raise FormatError(message(str(folder), expected, f"{labels.name if data is None else data.name} alone"))
-        sides[side] = _open_side(data, labels)
+        kind, starts, shapes = _clips_of(data)
+        names, numbers = _read_labels(labels, len(starts))
+        xs.append(PackedClips(data, kind, starts, shapes, partial(_true_frames, data, names)))
+        seen.append(PackedClips(data, kind, starts, shapes, partial(_bodies_there, data, names)))
+        index.names += names
+        index.labels += numbers
+        index.shapes += shapes.tolist()
+        index.actions += [""] * len(names)
+        index.sides["given"] += [side] * len(names)
         files += [data, labels]
-    if not sides:
+    if not files:
         return None
-    shapes = [tuple(side.clips.shapes[0, [0, 2, 3]].tolist()) for side in sides.values()]
-    if len(set(shapes)) > 1:
-        raise FormatError(message(str(folder), "the same (C, V, M) in train and val", shapes))
-    if len({name for side in sides.values() for name in side.names}) < sum(len(side.names) for side in sides.values()):
+    kinds = {(c, v, m) for c, _, v, m in index.shapes}
+    if len(kinds) > 1:
+        raise FormatError(message(str(folder), "the same (C, V, M) in train and val", sorted(kinds)))
+    if len(set(index.names)) < len(index.names):
         raise FormatError(message(str(folder), "clips that stand on one side", "names on both"))
-    return StGcnSource("ST-GCN arrays", layout_of(str(files[0]), shapes[0][1]), files, sides)
+    return ClipSource(
+        format="ST-GCN arrays",
+        layout=layout_of(str(files[0]), index.shapes[0][2]),
+        files=files,
+        num_clips=len(index.names),
+        read=partial(iter, ()),
+        splits=("given",),
+        mapped=Loaded(index, ConcatDataset(xs), ConcatDataset(seen)),
+    )
 
 
-def _open_side(data: Path, labels: Path) -> StGcnSide:
-    """One side, its header compared with the file's size and with the labels."""
+def _true_frames(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
+    return trim(f"{path}, clip {names[index]}", x)
+
+
+def _bodies_there(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
+    """Visibility (T, V, M): 0 for a body whose joints are all 0 in a frame."""
+    x = _true_frames(path, names, x, index)
+    return (x != 0).any(2, keepdim=True).any(0).to(x.dtype).expand(x.shape[1:])
+
+
+def _clips_of(data: Path) -> tuple[np.dtype[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers' type, where each clip begins and its shape; the header is compared with the file's size."""
     axes = "N, C, T, V, M"
     with open_plain_file(data) as file:
         header, size = read_header(str(data), file.read(HEAD), axes), os.fstat(file.fileno()).st_size
@@ -224,10 +218,8 @@ def _open_side(data: Path, labels: Path) -> StGcnSide:
         raise FormatError(message(str(data), f"({axes}) with N of at least 1 and C of 2 or 3", header.shape))
     if header.size != size:
         raise FormatError(message(str(data), f"{header.size} bytes for {header.shape} {header.dtype}", size))
-    names, numbers = _read_labels(labels, n)
     clip = prod(header.shape[1:]) * header.dtype.itemsize
-    starts, shapes = header.offset + np.arange(n) * clip, np.tile(np.array(header.shape[1:]), (n, 1))
-    return StGcnSide(names, numbers, PackedClips(data, header.dtype, starts, shapes))
+    return header.dtype, header.offset + np.arange(n) * clip, np.tile(np.array(header.shape[1:]), (n, 1))
 
 
 def _read_labels(path: Path, n: int) -> tuple[tuple[str, ...], tuple[int, ...]]:

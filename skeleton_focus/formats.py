@@ -1,33 +1,27 @@
-"""Readers of the field's file formats. An error names the file, and the line where the format has lines."""
+"""What all readers share: a clip as its file tells it, a source of clips, the error that names file and line.
+
+One file a format: ``format_ntu``, ``format_nw_ucla``, ``format_kinetics``, ``format_pyskl``, ``format_arrays``.
+"""
 
 from __future__ import annotations
 
 import json
-import re
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import message
-from .layouts import KINECT20
+from ._packed import Loaded
+from .layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
 
-NW_UCLA_ACTIONS = {
-    "a01": "pick up with one hand",
-    "a02": "pick up with two hands",
-    "a03": "drop trash",
-    "a04": "walk around",
-    "a05": "sit down",
-    "a06": "stand up",
-    "a08": "donning",
-    "a09": "doffing",
-    "a11": "throw",
-    "a12": "carry",
-}
-"""Action codes in file names, in label order, and what they are."""
-
-_NW_UCLA_NAME = re.compile(r"(?P<action>a\d\d)_s(?P<subject>\d\d)_e(?P<take>\d\d)_v(?P<view>\d\d)$")
+_Read = TypeVar("_Read")
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe would wait for its writer
 
 
 class FormatError(ValueError):
@@ -40,67 +34,139 @@ class FormatError(ValueError):
     """
 
 
+class UnreadableFileError(FormatError, OSError):
+    """A file that the system does not give: absent, without permission, a loop of links, no plain file.
+
+    >>> read_bytes(Path("/"))
+    Traceback (most recent call last):
+        ...
+    skeleton_focus.formats.UnreadableFileError: /: expected a plain file, got a folder
+    """
+
+
 class ClipFile(NamedTuple):
     """One clip as its file tells it.
 
     Attributes:
         name: the clip's name.
-        x: (C, T, V, M) float32, metres.
+        x: (C, T, V, M) float32, in the format's units; 0 where a joint was not seen.
         label: class index from 0.
-        subject: the performer's number.
-        view: the camera's number.
+        subject: the performer's number, 0 where the format tells none.
+        view: the camera's number, 0 where the format tells none.
+        setup: the number of the camera setup, 0 where the format tells none.
+        visibility: (T, V, M), 0 where a joint was not seen, otherwise 1 or the detector's confidence; None: all seen.
+        sides: on which side of each published split the clip stands, such as ``{"xsub": "train"}``.
+        action: the class's name, where the file tells it.
     """
 
     name: str
     x: NDArray[np.float32]
     label: int
-    subject: int
-    view: int
+    subject: int = 0
+    view: int = 0
+    setup: int = 0
+    visibility: NDArray[np.float32] | None = None
+    sides: Mapping[str, str] = {}
+    action: str = ""
 
 
-def read_nw_ucla(path: str | Path) -> ClipFile:
-    """Read one clip of Northwestern-UCLA as CTR-GCN distributes it: JSON, T x 20 joints x 3 coordinates in metres.
+@dataclass(frozen=True)
+class ClipSource:
+    """A folder or file of clips that was recognised and not read yet.
 
-    Args:
-        path: a file named ``aAA_sSS_eEE_vVV.json``.
-
-    Raises:
-        FormatError: another name, broken JSON, missing keys, frames that are not 20 x 3 finite numbers, no frame, or a
-            label that does not belong to the file's name.
-        OSError: a file that cannot be opened.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> text = '{"file_name": "a02_s01_e00_v03", "skeletons": %s, "label": 2}' % [[[0.0, 1.0, 2.0]] * 20]
-        >>> _ = (folder / "a02_s01_e00_v03.json").write_text(text)
-        >>> clip = read_nw_ucla(folder / "a02_s01_e00_v03.json")
-        >>> clip.x.shape, clip.label, clip.view
-        ((3, 1, 20, 1), 1, 3)
+    Attributes:
+        format: what was found, such as ``"NTU RGB+D 60"``.
+        layout: the skeleton.
+        files: every file that the clips come from.
+        num_clips: how many clips or problems ``read`` yields.
+        read: yields each clip, or in its place the error that says why it cannot be read.
+        splits: the names of the published splits, the default first.
+        classes: class names in label order; empty where only the clips tell them.
+        mapped: the clips themselves, where they are used in place and ``read`` has nothing to do.
     """
-    path = Path(path)
-    name = _NW_UCLA_NAME.match(path.stem)
-    if name is None or name["action"] not in NW_UCLA_ACTIONS or path.suffix != ".json":
-        raise FormatError(
-            message(path.name, f"a name aAA_sSS_eEE_vVV.json with an action among {list(NW_UCLA_ACTIONS)}", path.stem)
-        )
-    content = _read_json(path)
-    if not isinstance(content, dict) or not {"file_name", "skeletons", "label"} <= set(content):
-        got = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise FormatError(message(str(path), "the keys file_name, skeletons and label", got))
-    label = list(NW_UCLA_ACTIONS).index(name["action"])
-    if type(content["label"]) is not int or content["label"] != label + 1:
-        raise FormatError(
-            message(str(path), f"label {label + 1}, which is action {name['action']}", repr(content["label"]))
-        )
-    frames = _frames(path, content["skeletons"])
-    x = np.ascontiguousarray(frames.transpose(2, 0, 1))[..., None]  # (T, V, C) -> (C, T, V, M=1)
-    return ClipFile(path.stem, x, label, int(name["subject"]), int(name["view"]))
+
+    format: str
+    layout: SkeletonLayout
+    files: Sequence[Path]
+    num_clips: int
+    read: Callable[[], Iterator[ClipFile | FormatError]] = field(repr=False)
+    splits: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    mapped: Loaded | None = None
 
 
-def _read_json(path: Path) -> Any:
+def read_each(files: Sequence[Path], read: Callable[[Path], _Read]) -> Iterator[_Read | FormatError]:
+    """Read files one by one; an error takes its place.
+
+    >>> [str(error) for error in read_each([Path("/")], read_bytes)]
+    ['/: expected a plain file, got a folder']
+    """
+    for file in files:
+        try:
+            yield read(file)
+        except FormatError as error:
+            yield error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a plain file; of nothing that would wait for ever, such as a pipe.
+
+    >>> read_bytes(Path("no/such/file"))
+    Traceback (most recent call last):
+        ...
+    skeleton_focus.formats.UnreadableFileError: no/such/file: expected a file that can be read, \
+got No such file or directory
+    """
+    with open_plain_file(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise UnreadableFileError(message(str(path), "a file that can be read", error.strerror)) from None
+
+
+def beginning(path: Path, size: int = 4096) -> bytes:
+    """The first bytes of a file, to tell its format by; none of a file that cannot be read.
+
+    >>> beginning(Path("no/such/file"))
+    b''
+    """
     try:
-        return json.loads(path.read_bytes())
+        with open_plain_file(path) as file:
+            return file.read(size)
+    except OSError:
+        return b""
+
+
+def open_plain_file(path: Path) -> IO[bytes]:
+    """A plain file, opened for reading.
+
+    >>> open_plain_file(Path("/"))
+    Traceback (most recent call last):
+        ...
+    skeleton_focus.formats.UnreadableFileError: /: expected a plain file, got a folder
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY | _AT_ONCE)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableFileError(message(str(path), "a file that can be read", reason)) from None
+    mode = os.fstat(opened).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(opened)
+        got = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
+        raise UnreadableFileError(message(str(path), "a plain file", got))
+    return os.fdopen(opened, "rb")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's content, or the error that names line and column."""
+    return parse_json(path, read_bytes(path))
+
+
+def parse_json(path: Path, text: bytes) -> Any:
+    """The content of a JSON text that was read from ``path``."""
+    try:
+        return json.loads(text)
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}, column {error.colno}"
         raise FormatError(message(where, "JSON", error.msg)) from None
@@ -108,28 +174,31 @@ def _read_json(path: Path) -> Any:
         raise FormatError(message(str(path), "JSON text", type(error).__name__)) from None
 
 
-def _frames(path: Path, skeletons: Any) -> NDArray[np.float32]:
-    """(T, V, C), or an error that names the frame."""
-    joints = KINECT20.num_joints
-    if not isinstance(skeletons, list) or not skeletons:
-        raise FormatError(message(str(path), "at least one frame", "none"))
-    for t, frame in enumerate(skeletons):
-        if not isinstance(frame, list) or len(frame) != joints:
-            got = f"{len(frame)}" if isinstance(frame, list) else type(frame).__name__
-            raise FormatError(message(f"{path}, frame {t}", f"{joints} joints", got))
-        for v, point in enumerate(frame):
-            if (
-                not isinstance(point, list)
-                or len(point) != 3
-                or any(type(value) not in (int, float) for value in point)
-            ):
-                raise FormatError(message(f"{path}, frame {t}, joint {v}", "three numbers x, y, z", repr(point)[:60]))
+def layout_of(where: str, num_joints: int) -> SkeletonLayout:
+    """The named layout with so many joints.
+
+    >>> layout_of("clips.npy", 18).name
+    'OPENPOSE18'
+    """
+    for layout in (NTU25, KINECT20, OPENPOSE18, COCO17):
+        if layout.num_joints == num_joints:
+            return layout
+    raise FormatError(message(where, "V of 25, 20, 18 or 17 joints", num_joints, "other skeletons: SkeletonDataset"))
+
+
+def short(value: object) -> str:
+    """A value as an error shows it: its text if that is short, else its beginning; never a walk through all of it.
+
+    >>> short([1, "x"]), short("y" * 1000)[:5], len(short("y" * 1000))
+    ("[1, 'x']", "'yyyy", 60)
+    """
+    if isinstance(value, (str, bytes)):
+        value = value[:60]
+    elif isinstance(value, (list, tuple, dict, set)) and len(value) > 30:
+        return f"a {type(value).__name__} of {len(value)}"
+    elif isinstance(value, int) and value.bit_length() > 200:
+        return "an integer of more than 60 digits"
     try:
-        with np.errstate(over="ignore"):
-            array = np.array(skeletons, dtype=np.float32)
-    except OverflowError:
-        raise FormatError(message(str(path), "finite coordinates", "a number beyond any float")) from None
-    if not np.isfinite(array).all():
-        t, v, _ = np.argwhere(~np.isfinite(array))[0]
-        raise FormatError(message(f"{path}, frame {t}, joint {v}", "finite coordinates", array[t, v].tolist()))
-    return array
+        return repr(value)[:60]
+    except (RecursionError, ValueError):
+        return type(value).__name__

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ._actions import ACTIONS, FEET, JOINT, LIMBS, PARTS, POINT, RIG, SIDES, TURNS, Action, Reach, Turn, Vector
 from ._checks import require
-from .datasets import Batch
+from .clips import Batch
 from .layouts import NTU25, SkeletonLayout
 
 Array: TypeAlias = NDArray[Any]
@@ -39,7 +39,7 @@ class SyntheticActions:
     fast, shake hands / hand over, sit down / its reverse). Drawn for each clip, telling nothing of the class: body,
     view (yaw within 60 degrees, pitch within 8), place, onset, duration, amplitude, hand, idle motion, noise, losses.
 
-    Shape: ``generate`` returns a :class:`~skeleton_focus.datasets.Batch` with x (N, C=3, T, V, M) in metres (y up), all
+    Shape: ``generate`` returns a :class:`~skeleton_focus.clips.Batch` with x (N, C=3, T, V, M) in metres (y up), all
         ``lengths`` T, visibility (N, T, V, M), critical (N, M, T, V). Where visibility is 0, x and critical are 0.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,23 @@ def _folder(name: str, holds: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Caches of data sets go where the tests end."""
+    os.environ["SKELETON_FOCUS_CACHE"] = str(tmp_path_factory.mktemp("caches"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of the real NW-UCLA clips."""
     return _folder("data/nw_ucla", "it holds NW-UCLA under its owners' terms and is no part of the repository")
+
+
+@pytest.fixture(scope="session")
+def ntu_files() -> list[Path]:
+    """The two real NTU files."""
+    folder = _folder("data/ntu_samples", "it holds NTU RGB+D files under their owners' terms")
+    return sorted(folder.glob("*.skeleton"))
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,20 @@
-"""Clips in memory, their batches, and the real NW-UCLA split."""
+"""What open_dataset recognises, how it splits, what it refuses, the command, and the real NW-UCLA split."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from skeleton_focus import KINECT20, NTU25, Batch, FormatError, SkeletonDataset, SkeletonLayout, Split, open_dataset
-from skeleton_focus.formats import NW_UCLA_ACTIONS
-
-CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2)])
-
-
-def clips(*frames: int, joints: int = 3) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(2, t, joints, 1, generator=generator) for t in frames]
+from skeleton_focus import KINECT20, FormatError, SkeletonDataset, Split, datasets, open_dataset
+from skeleton_focus.format_nw_ucla import NW_UCLA_ACTIONS
 
 
 def write(folder: Path, name: str, frames: int = 2) -> None:
@@ -31,100 +25,6 @@ def write(folder: Path, name: str, frames: int = 2) -> None:
         "label": label,
     }
     (folder / f"{name}.json").write_text(json.dumps(content))
-
-
-def test_defaults() -> None:
-    x = clips(2, 4)
-    data = SkeletonDataset(x, [1, 0], CHAIN)
-    assert len(data) == 2 and data.classes == ("0", "1") and data.names == ("0", "1") and data.layout is CHAIN
-    clip = data[1]
-    assert torch.equal(clip.x, x[1]) and clip.label == 0
-    assert torch.equal(clip.visibility, torch.ones(4, 3, 1)) and torch.equal(clip.critical, torch.zeros(1, 4, 3))
-
-
-def test_everything_as_given() -> None:
-    x, seen, truth = clips(2, 4), [torch.rand(t, 3, 1) for t in (2, 4)], [torch.rand(1, t, 3) for t in (2, 4)]
-    data = SkeletonDataset(
-        x, torch.tensor([2, 0]), CHAIN, classes=["a", "b", "c"], names=["x", "y"], visibility=seen, critical=truth
-    )
-    assert data.labels == [2, 0] and data.classes == ("a", "b", "c") and data.names == ("x", "y")
-    assert data[0].visibility is seen[0] and data[1].critical is truth[1]
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"clips": [], "labels": []}, "at least one clip, got none"),
-        ({"labels": [0]}, "2 labels, one a clip, got 1"),
-        ({"labels": [0, 1, 0]}, "2 labels, one a clip, got 3"),
-        ({"labels": []}, "2 labels, one a clip, got 0"),
-        ({"names": ["a"]}, "2 names, one a clip, got 1"),
-        ({"visibility": [torch.ones(2, 3, 1)]}, "2 visibility, one a clip, got 1"),
-        ({"critical": []}, "2 critical, one a clip, got 0"),
-        ({"labels": [0, -1]}, r"labels in 0\.\.0, got \[-1\]"),
-        ({"labels": [7, 1], "classes": ["a", "b"]}, r"labels in 0\.\.1, got \[7\]"),
-        ({"layout": NTU25}, r"clip '0' \(C=2, T, V=25, M=1\), got \(2, 2, 3, 1\)"),
-        ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(3, 2, 3, 1)]},
-         r"clip '1' \(C=2, T, V=3, M=1\), got \(3, 2, 3, 1\)"),
-        ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 2, 3, 2)]},
-         r"clip '1' \(C=2, T, V=3, M=1\), got \(2, 2, 3, 2\)"),
-        ({"clips": [torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)]}, r"clip '0' \(C=2, T, V=3, M=3\), got \(2, 2, 3\)"),
-        ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 0, 3, 1)], "names": ["a", "b"]},
-         "clip 'b' to hold frames, got none"),
-        ({"clips": [torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]},
-         "clip '1' to be finite, got NaN or infinity; set missing joints to 0 and their visibility to 0"),
-        ({"clips": [torch.full((2, 2, 3, 1), torch.inf), torch.zeros(2, 2, 3, 1)]}, "clip '0' to be finite, got NaN"),
-        ({"visibility": [torch.ones(2, 3, 1), torch.ones(1, 3, 1)]}, r"visibility .*, got \(1, 3, 1\)"),
-        ({"visibility": [torch.ones(1, 2, 3), torch.ones(4, 3, 1)]}, r"visibility .*, got \(1, 2, 3\)"),
-        ({"critical": [torch.ones(2, 3, 1), torch.ones(1, 4, 3)]}, r"critical .*, got \(2, 3, 1\)"),
-    ],
-)  # fmt: skip
-def test_what_is_refused(change: dict[str, Any], error: str) -> None:
-    options: dict[str, Any] = {"clips": clips(2, 4), "labels": [0, 0], "layout": CHAIN, **change}
-    with pytest.raises(ValueError, match="^SkeletonDataset: expected .*" + error):
-        SkeletonDataset(options.pop("clips"), options.pop("labels"), options.pop("layout"), **options)
-
-
-def test_collate_pads_with_zeros() -> None:
-    x, seen, truth = clips(2, 4, 1), [torch.ones(t, 3, 1) for t in (2, 4, 1)], [torch.ones(1, t, 3) for t in (2, 4, 1)]
-    data = SkeletonDataset(x, [1, 0, 2], CHAIN, visibility=seen, critical=truth)
-    batch = SkeletonDataset.collate([data[i] for i in range(3)])
-    assert (
-        batch.x.shape == (3, 2, 4, 3, 1) and batch.lengths.tolist() == [2, 4, 1] and batch.label.tolist() == [1, 0, 2]
-    )
-    assert batch.label.dtype == batch.lengths.dtype == torch.int64
-    for n, t in enumerate((2, 4, 1)):
-        assert torch.equal(batch.x[n, :, :t], x[n]) and not batch.x[n, :, t:].any()
-        assert batch.visibility[n, :t].all() and not batch.visibility[n, t:].any()
-        assert batch.critical[n, :, :t].all() and not batch.critical[n, :, t:].any()
-    assert batch.visibility.shape == (3, 4, 3, 1) and batch.critical.shape == (3, 1, 4, 3)
-
-
-def test_collate_keeps_the_dtype() -> None:
-    data = SkeletonDataset([x.double() for x in clips(2, 1)], [0, 0], CHAIN)
-    batch = SkeletonDataset.collate([data[0], data[1]])
-    assert batch.x.dtype == batch.visibility.dtype == batch.critical.dtype == torch.float64
-
-
-def test_a_batch_becomes_a_data_set_and_comes_back() -> None:
-    data = SkeletonDataset(clips(2, 4, 1), [1, 0, 2], CHAIN, visibility=[torch.rand(t, 3, 1) for t in (2, 4, 1)],
-                           critical=[torch.rand(1, t, 3) for t in (2, 4, 1)])  # fmt: skip
-    batch = SkeletonDataset.collate([data[i] for i in range(3)])
-    again = SkeletonDataset.from_batch(batch, CHAIN, classes=["a", "b", "c"])
-    assert again.classes == ("a", "b", "c") and [clip.x.shape[1] for clip in again] == [2, 4, 1]
-    back = SkeletonDataset.collate([again[i] for i in range(3)])
-    assert all(torch.equal(one, other) for one, other in zip(batch, back, strict=True))
-    assert SkeletonDataset.from_batch(batch, CHAIN).classes == ("0", "1", "2")
-
-
-def test_a_data_loader_takes_it() -> None:
-    data = SkeletonDataset(clips(2, 4, 1, 3, 3), [0, 1, 2, 3, 4], CHAIN)
-    batches = list(DataLoader(data, batch_size=2, collate_fn=SkeletonDataset.collate))
-    assert all(isinstance(batch, Batch) for batch in batches)
-    assert [batch.lengths.tolist() for batch in batches] == [[2, 4], [1, 3], [3]]
-
-
-# ------------------------------------------------------------------------------------------------------ open_dataset
 
 
 @pytest.mark.parametrize("inner", ["", "all_sqe"])
@@ -142,30 +42,142 @@ def test_open_dataset_splits_by_view(tmp_path: Path, inner: str) -> None:
     assert split.train[0].x[:, 2, 7, 0].tolist() == [2, 7, 0.5]
 
 
-def test_folders_that_are_none(tmp_path: Path) -> None:
+def test_what_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"^open_dataset: expected a folder of clips, got .*/none, which does not exist$"
+        ValueError, match=r"^open_dataset: expected a folder or file of clips, got .*/none, which does not exist$"
     ):
         open_dataset(tmp_path / "none")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ValueError, match=r"expected a folder or file of clips, got .*/loop, which does not exist$"):
+        open_dataset(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"expected a folder or file of clips, got .*/pipe, which is neither$"):
+        open_dataset(tmp_path / "pipe")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"^open_dataset: expected a folder of clips, got .*/file, which is a file$"):
+    with pytest.raises(FormatError, match=r".*/file: expected "):
         open_dataset(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        ValueError, match=r"^open_dataset: expected NW-UCLA clips .*/empty, which holds no \.json file$"
+        ValueError, match=r"expected a folder of NTU .* got .*/empty, which holds none of these; for your own arrays"
     ):
+        open_dataset(tmp_path / "empty")
+    (tmp_path / "empty" / "ntu60_3danno.pkl").write_text("")
+    with pytest.raises(ValueError, match=r"which holds none of these; open one of its files: ntu60_3danno\.pkl$"):
         open_dataset(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(
     ("names", "lost"),
-    [(["a01_s01_e00_v01", "a02_s01_e00_v02"], "test view 3"), (["a01_s01_e00_v03"], "training views 1 and 2")],
+    [(["a01_s01_e00_v01", "a02_s01_e00_v02"], "test"), (["a01_s01_e00_v03"], "training")],
 )
 def test_a_split_with_an_empty_side(tmp_path: Path, names: list[str], lost: str) -> None:
     for name in names:
         write(tmp_path, name)
-    with pytest.raises(ValueError, match=re.escape(f"open_dataset: expected clips of {lost}, got none in {tmp_path}")):
+    error = f"open_dataset: expected {lost} clips of split 'xview', got none in {tmp_path}"
+    with pytest.raises(ValueError, match=re.escape(error)):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"split": "xsub"}, "split to be one of 'xview', got 'xsub'"),
+        ({"on_error": "ignore"}, "on_error to be one of 'raise', 'skip', got 'ignore'"),
+        ({"persons": 1}, "options that NW-UCLA takes, got persons"),
+        ({"persons": 1, "missing": "fill"}, "options that NW-UCLA takes, got missing, persons"),
+    ],
+)
+def test_options_that_do_not_fit(tmp_path: Path, options: dict[str, object], error: str) -> None:
+    write(tmp_path, "a01_s01_e00_v01")
+    with pytest.raises(ValueError, match="^open_dataset: expected " + error):
+        open_dataset(tmp_path, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_bad_clips_are_raised_skipped_or_collected(tmp_path: Path, cache: bool) -> None:
+    for name in ("a01_s01_e00_v01", "a02_s01_e00_v02", "a03_s01_e00_v03"):
+        write(tmp_path, name)
+    (tmp_path / "a02_s01_e00_v01.json").write_text("{")
+    (tmp_path / "a02_s01_e01_v01.json").symlink_to("a02_s01_e01_v01.json")
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(FormatError, match=r"a02_s01_e00_v01\.json, line 1, column 2: expected JSON"):
+            open_dataset(tmp_path, cache=cache)
+        with pytest.warns(UserWarning, match=r"2 of 5 clips cannot be read and are left out; the first: .*v01\.json"):
+            split = open_dataset(tmp_path, on_error="skip", cache=cache)
+        assert split.train.names == ("a01_s01_e00_v01", "a02_s01_e00_v02") and split.test.names == ("a03_s01_e00_v03",)
+        assert split.train[1].x[:, 1, 7, 0].tolist() == [1, 7, 0.5]
+        told: list[FormatError] = []
+        open_dataset(tmp_path, on_error=told.append, cache=cache)
+        where = [str(error).split(": expected")[0] for error in told]
+        assert where == [f"{tmp_path}/a02_s01_e00_v01.json, line 1, column 2", f"{tmp_path}/a02_s01_e01_v01.json"]
+    (tmp_path / "a02_s01_e00_v01.json").unlink()
+    (tmp_path / "a02_s01_e01_v01.json").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_dataset(tmp_path, on_error="skip", cache=cache)
+
+
+def test_no_clip_that_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a01_s01_e00_v01.json").write_text("{")
+    with pytest.raises(ValueError, match=r"open_dataset: expected at least one clip that can be read, got none in "):
+        open_dataset(tmp_path, on_error=lambda error: None)
+
+
+def test_progress_sees_every_clip_and_their_number(tmp_path: Path) -> None:
+    for name in ("a01_s01_e00_v01", "a02_s01_e00_v02", "a03_s01_e00_v03"):
+        write(tmp_path, name)
+    seen = []
+
+    def bar(clips):  # type: ignore[no-untyped-def]
+        seen.append(len(clips))
+        for clip in clips:
+            seen.append(clip.name)
+            yield clip
+
+    for _ in range(2):  # from the cache nothing is read
+        open_dataset(tmp_path, progress=bar)
+        assert seen == [3, "a01_s01_e00_v01", "a02_s01_e00_v02", "a03_s01_e00_v03"]
+
+
+def command(*arguments: object) -> tuple[int, str]:
+    words = [sys.executable, "-W", "error", "-m", "skeleton_focus.datasets", *map(str, arguments)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_the_command_describes(tmp_path: Path) -> None:
+    for name in ("a01_s01_e00_v01", "a02_s01_e00_v02", "a03_s01_e00_v03"):
+        write(tmp_path, name)
+    code, said = command(tmp_path, "--cache", tmp_path / "cache")
+    assert code == 0 and (tmp_path / "cache").is_dir()
+    assert said.splitlines() == [
+        "NW-UCLA: KINECT20, 20 joints, C=3 channels, M=1 body",
+        "3 clips of 10 classes, 0 to 1 a class",
+        "frames: 2 to 2, median 2",
+        "bodies: 1 in 100.0 % of the clips",
+        "joints missing, of bodies that are there: 0.0 %",
+        "split xview: 2 training and 1 test clips",
+        "no problems",
+    ]
+
+
+def test_the_command_lists_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "a01_s01_e00_v01")
+    for bad in ("a02_s01_e00_v01", "a02_s01_e01_v01"):
+        (tmp_path / f"{bad}.json").write_text("{")
+    assert datasets.main([str(tmp_path), "--no-cache"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("NW-UCLA") and "split xview: 1 training and 0 test clips" in lines
+    assert [line.split(": expected")[0] for line in lines[-3:-1]] == [
+        f"problem: {tmp_path}/{bad}.json, line 1, column 2" for bad in ("a02_s01_e00_v01", "a02_s01_e01_v01")
+    ]
+    assert lines[-1] == "2 problems"
+    assert datasets.main([str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"problem: open_dataset: expected a folder or file of clips, got {tmp_path}/none, which does not exist",
+        "1 problem",
+    ]
 
 
 def test_a_broken_clip_is_named(tmp_path: Path) -> None:
@@ -177,7 +189,7 @@ def test_a_broken_clip_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def nw_ucla(shared_data: Path) -> Split:
-    """The real data set, read once (about five seconds)."""
+    """The real data set, read once."""
     return open_dataset(shared_data)
 
 

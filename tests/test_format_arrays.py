@@ -17,7 +17,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
+from skeleton_focus import SkeletonDataset, open_dataset
 from skeleton_focus.format_arrays import open_ctr_gcn, open_st_gcn, trim
 from skeleton_focus.formats import ClipFile, FormatError
 
@@ -315,15 +317,46 @@ def test_a_good_folder(tmp_path: Path, joint: bool, c: int, v: int, layout: str,
     source = open_st_gcn(str(st_gcn(tmp_path, joint=joint, **made)))
     assert source is not None and source.layout.name == layout and source.classes == ()
     assert [file.name for file in source.files][::2] == [f"{p}_data{'_joint' * joint}.npy" for p in ("train", "val")]
-    assert list(source.sides) == ["train", "test"]
-    for side, prefix in (("train", "train"), ("test", "val")):
-        names, labels, clips = source.sides[side]
-        assert names == tuple(f"{prefix}{i}.skeleton" for i in range(3)) and labels == (0, 1, 2) and len(clips) == 3
-        assert type(clips.starts[0]) is np.int64 and clips.shapes.dtype == np.int64
-        for index in range(3):
-            back, expected = pickle.loads(pickle.dumps(clips))[index], made[prefix]["data"][index]
-            assert back.dtype == torch.float32 and back.shape == (c, 6 if side == "train" else 4, v, 2)
-            np.testing.assert_array_equal(back.numpy(), expected.astype(np.float32))
+    assert source.mapped is not None
+    mapped = pickle.loads(pickle.dumps(source.mapped))
+    index, clips, seen = mapped.index, mapped.x, mapped.visibility
+    assert index.names == [f"{prefix}{i}.skeleton" for prefix in ("train", "val") for i in range(3)]
+    assert index.labels == [0, 1, 2] * 2 and index.sides == {"given": ["train"] * 3 + ["test"] * 3}
+    assert len(clips) == len(seen) == source.num_clips == 6
+    for i in range(6):
+        expected = made["train" if i < 3 else "val"]["data"][i % 3]
+        assert clips[i].dtype == torch.float32 and clips[i].shape == (c, 6 if i < 3 else 4, v, 2)
+        np.testing.assert_array_equal(clips[i].numpy(), expected.astype(np.float32))
+        assert torch.equal(seen[i], torch.ones(clips[i].shape[1:]))
+
+
+def test_the_data_set_reads_in_place(tmp_path: Path) -> None:
+    data = RNG.uniform(0.5, 1, (3, 3, 9, 25, 2)).astype(np.float32)
+    data[0, :, 6:] = 0  # padding
+    data[1, :, :, :, 1] = 0  # one body
+    data[2, :, 4, :, 0] = 0  # that is not there in a frame
+    split = open_dataset(
+        st_gcn(tmp_path, train={"data": data}, val={"data": data[:2], "names": ["a", "b"], "labels": [0, 1]})
+    )
+    assert [clip.x.shape[1] for clip in split.train] == [6, 9, 9] and split.test.names == ("a", "b")
+    assert [int(clip.visibility.sum()) for clip in split.train] == [6 * 50, 9 * 25, 9 * 50 - 25]
+    assert split.train[2].visibility[4, :, 0].sum() == 0 and torch.equal(split.test[1].x, torch.from_numpy(data[1]))
+    assert split.train.origin == "ST-GCN arrays" and split.train.classes == ("0", "1", "2")
+    batch = SkeletonDataset.collate([split.train[i] for i in range(3)])
+    assert batch.lengths.tolist() == [6, 9, 9]
+    loader = DataLoader(split.train, 2, collate_fn=SkeletonDataset.collate, num_workers=2)
+    assert torch.equal(torch.cat([b.lengths for b in loader]), batch.lengths)
+
+
+def test_a_bad_clip_in_place_is_named_when_it_is_read(tmp_path: Path) -> None:
+    data = np.ones((2, 3, 4, 25, 2), np.float32)
+    data[1, 0, 2, 3, 1] = np.nan
+    split = open_dataset(st_gcn(tmp_path, n=2, train={"data": data}, val={}))
+    assert split.train[0].x.shape == (3, 4, 25, 2)
+    with pytest.raises(
+        FormatError, match=r"train_data_joint\.npy, clip train1\.skeleton: expected finite numbers, got nan"
+    ):
+        split.train[1]
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -332,15 +365,17 @@ def test_label_files_of_any_kind(tmp_path: Path, kind: Callable[[Any], Any], pro
     for labels in ([3, 0, 1], np.array([3, 0, 1])):
         content = pickle.dumps((["a", "b", np.str_("c")], kind(labels)), protocol)
         source = open_st_gcn(st_gcn(tmp_path, val={"pickle": content}))
-        assert source is not None and source.sides["test"].labels == (3, 0, 1)
-        assert source.sides["test"].names == ("a", "b", "c") and list(source.sides) == ["test"]
+        assert source is not None and source.mapped is not None
+        index = source.mapped.index
+        assert index.labels == [3, 0, 1] and index.names == ["a", "b", "c"] and index.sides == {"given": ["test"] * 3}
 
 
 def test_what_python_2_wrote(tmp_path: Path) -> None:
     data = header("(1L, 3L, 2L, 25L, 1L)") + np.ones(150, np.float32).tobytes()
     source = open_st_gcn(st_gcn(tmp_path, train={"data": data, "pickle": b"((lp0\nS'a.skeleton'\np1\na(lp2\nI7\nat."}))
-    assert source is not None and source.sides["train"][:2] == (("a.skeleton",), (7,))
-    assert source.sides["train"].clips[0].eq(1).all()
+    assert source is not None and source.mapped is not None
+    assert (source.mapped.index.names, source.mapped.index.labels) == (["a.skeleton"], [7])
+    assert source.mapped.x[0].eq(1).all()
 
 
 def test_joints_before_plain_data_and_no_folder(tmp_path: Path) -> None:
@@ -430,9 +465,9 @@ def test_a_damaged_folder_is_refused_or_read_whole(tmp_path_factory: Any, seed: 
     damage(folder / side, random.Random(seed), edits)
     try:
         source = open_st_gcn(folder)
-        assert source is not None
-        for i, clip in enumerate(source.sides["test"].clips):
-            x = trim(f"{folder}, clip {i}", clip)
+        assert source is not None and source.mapped is not None
+        for i in range(len(source.mapped.x)):
+            x = source.mapped.x[i]
             assert x.shape[0] in (2, 3) and x.shape[1] > 0 and x.isfinite().all()
     except FormatError as error:
         assert str(folder) in str(error) and ": expected " in str(error)  # noqa: PT017

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skeleton_focus import FormatError, read_nw_ucla
-from skeleton_focus.formats import NW_UCLA_ACTIONS
+from skeleton_focus.format_nw_ucla import NW_UCLA_ACTIONS, open_nw_ucla
 
 NAME = "a08_s03_e02_v01"
 POINT = "[0.25, -1, 3e0]"
@@ -70,8 +71,9 @@ def test_another_name(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=NAME):
+    with pytest.raises(OSError, match=rf"{NAME}\.json: expected a file that can be read, got No such file") as error:
         read_nw_ucla(tmp_path / f"{NAME}.json")
+    assert isinstance(error.value, FormatError)  # skipped as any other file that cannot be read
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,58 @@ def test_what_is_refused(tmp_path: Path, content: str | bytes, error: str) -> No
 def test_a_whole_number_too_large_for_a_float(tmp_path: Path, digits: int) -> None:
     with pytest.raises(FormatError, match=rf"{NAME}\.json.*: expected "):
         read(tmp_path, put("1" + "0" * digits))
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["[1, 2]", '{"label": 7, "file_name": "%s", "skeletons": %s, "more": [1, [2]]}', '{"skeletons": %s, "label": 7}'],
+)
+@pytest.mark.parametrize(
+    "numbers", [["0.5", "-0.25", "3"], ["1e-3", "-2.5E+01", "0"], ["123456789.5", "0.1234567891234567", "-0.0"]]
+)
+@pytest.mark.parametrize("separators", [(", ", ": "), (",", ":"), (" ,\n", ":")])
+def test_every_spelling_gives_what_json_gives(
+    tmp_path: Path, spelling: str, numbers: list[str], separators: Any
+) -> None:
+    points = [[[f"{value}" for value in numbers]] * 20] * 3
+    frames = json.dumps(points, separators=separators).replace('"', "")
+    content = (
+        spelling.replace("%s", NAME, 1).replace("%s", frames)
+        if spelling.count("%s") == 2
+        else text(3).replace(text(3).split('skeletons": ')[1].split(', "label')[0], frames)
+    )
+    expected = np.array(json.loads(content)["skeletons"], np.float32)
+    assert np.array_equal(read(tmp_path, content).x[..., 0].transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize(
+    "number", ["01.5", "+1.5", "1.", ".5", "-", "1.5.5", "--1", "1e", "0x1", "1_0", "1 5", "1e5.5", "٣"]
+)
+def test_what_json_does_not_call_a_number(tmp_path: Path, number: str) -> None:
+    with pytest.raises(FormatError, match=rf"{NAME}\.json.*: expected JSON"):
+        read(tmp_path, put(number))
+
+
+def test_files_read_together_are_those_read_alone(tmp_path: Path) -> None:
+    """Groups of files are parsed at once; a bad one among them changes nothing for the others."""
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        points = rng.standard_normal((1 + i % 5, 20, 3)).round(rng.integers(1, 12)).tolist()
+        content = json.dumps({"file_name": "x", "skeletons": points, "label": 7})
+        if i % 11 == 3:
+            content = content.replace(", ", ", +", 1) if i % 2 else content.replace("0.", "00.", 1)
+        (tmp_path / f"a08_s01_e{i:02d}_v01.json").write_text(content)
+    source = open_nw_ucla(tmp_path)
+    assert source is not None and source.num_clips == 40
+    together = list(source.read())
+    assert sum(isinstance(clip, FormatError) for clip in together) == 4
+    for path, clip in zip(sorted(tmp_path.iterdir()), together, strict=True):
+        if isinstance(clip, FormatError):
+            with pytest.raises(FormatError, match=re.escape(str(clip))):
+                read_nw_ucla(path)
+        else:
+            alone = read_nw_ucla(path)
+            assert np.array_equal(clip.x, alone.x) and clip._replace(x=0) == alone._replace(x=0)
 
 
 def test_a_long_value_does_not_fill_the_error(tmp_path: Path) -> None:

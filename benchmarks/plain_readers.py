@@ -1,0 +1,78 @@
+"""Readers as one writes them in an afternoon: line by line, number by number. What ours are compared with."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Body = list[tuple[int, list[list[float]]]]
+
+
+def number(token: bytes) -> float:
+    """A decimal number; Python's underscores are none."""
+    if b"_" in token:
+        raise ValueError(f"not a number: {token!r}")
+    return float(token)
+
+
+def whole(line: bytes) -> int:
+    """A line that holds one whole number."""
+    (token,) = line.split()
+    if not token.isdigit() or len(token) > 8:
+        raise ValueError(f"not a whole number: {token!r}")
+    return int(token)
+
+
+def read_ntu(path: Path) -> tuple[int, dict[bytes, Body]]:
+    """The number of frames; of each body id the frames that show it and, of each, 25 rows of 12 numbers."""
+    bodies: dict[bytes, Body] = {}
+    with path.open("rb") as file:
+        frames = whole(file.readline())
+        for frame in range(frames):
+            for _ in range(whole(file.readline())):
+                head = file.readline().split()
+                if len(head) != 10 or not [number(field) for field in head]:
+                    raise ValueError(f"not a body: {head!r}")
+                if whole(file.readline()) != 25:
+                    raise ValueError("not 25 joints")
+                rows = []
+                for _ in range(25):
+                    row = [number(field) for field in file.readline().split()]
+                    if len(row) != 12 or row[11] not in (0, 1, 2):
+                        raise ValueError(f"not a joint: {row!r}")
+                    if not all(math.isfinite(np.float32(value)) for value in row[:3]):
+                        raise ValueError(f"not finite: {row!r}")
+                    rows.append(row)
+                body = bodies.setdefault(head[0], [])
+                if body and body[-1][0] == frame:
+                    raise ValueError(f"twice in a frame: {head[0]!r}")
+                body.append((frame, rows))
+        if file.read().split():
+            raise ValueError("more after the last frame")
+    if not bodies:
+        raise ValueError("nobody")
+    return frames, bodies
+
+
+def read_ntu_fast_enough(path: Path) -> dict[bytes, tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """The same without the checks that cost: of each body id its frames (t,) and positions (t, 25, 3)."""
+    bodies: dict[bytes, tuple[list[int], list[list[list[float]]]]] = {}
+    with path.open("rb") as file:
+        for frame in range(int(file.readline())):
+            for _ in range(int(file.readline())):
+                head = file.readline().split()
+                rows = [[*map(float, file.readline().split())][:3] for _ in range(int(file.readline()))]
+                seen, poses = bodies.setdefault(head[0], ([], []))
+                seen.append(frame)
+                poses.append(rows)
+    return {body: (np.array(seen), np.array(poses, np.float32)) for body, (seen, poses) in bodies.items()}
+
+
+def read_nw_ucla(path: Path) -> NDArray[np.float32]:
+    """json and numpy: positions (T, 20, 3)."""
+    with path.open("rb") as file:
+        return np.array(json.load(file)["skeletons"], np.float32)

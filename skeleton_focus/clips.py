@@ -1,0 +1,253 @@
+"""Clips as one data set, in memory or mapped from a file, and the batch that a training step receives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from ._checks import check_shape, require
+from .layouts import SkeletonLayout
+
+
+class Clip(NamedTuple):
+    """One clip.
+
+    Attributes:
+        x: (C, T, V, M) joint positions.
+        label: class index.
+        visibility: (T, V, M), 1 where a joint was seen.
+        critical: (M, T, V), 1 where a joint and frame make the class; zeros where the truth is not known.
+    """
+
+    x: Tensor
+    label: int
+    visibility: Tensor
+    critical: Tensor
+
+
+class Batch(NamedTuple):
+    """Clips padded with zeros to the longest of the batch.
+
+    Attributes:
+        x: (N, C, T, V, M) joint positions.
+        lengths: (N,) true number of frames.
+        label: (N,) class indices.
+        visibility: (N, T, V, M), 1 where a joint was seen, 0 where it is missing or padding.
+        critical: (N, M, T, V), 1 where a joint and frame make the class; zeros where the truth is not known.
+    """
+
+    x: Tensor
+    lengths: Tensor
+    label: Tensor
+    visibility: Tensor
+    critical: Tensor
+
+
+class SkeletonDataset(Dataset[Clip]):
+    """Clips of one skeleton, each with its own number of frames.
+
+    Args:
+        clips: arrays or tensors (C, T, V, M), or one (N, C, T, V, M); C, V and M are the same for all.
+        labels: class indices, one for each clip.
+        layout: the skeleton.
+        classes: class names; by default ``"0"``, ``"1"``, ...
+        names: clip names; by default their numbers.
+        visibility: (T, V, M) each: 0 where a joint is missing, otherwise 1 or a confidence; by default ones.
+        critical: (M, T, V) each, by default zeros.
+        origin: what the clips are, for :meth:`describe`.
+
+    Raises:
+        ValueError: no clip, or clips, labels and layout that do not fit each other.
+
+    Example:
+        >>> from skeleton_focus import KINECT20
+        >>> data = SkeletonDataset([torch.randn(3, t, 20, 1) for t in (5, 8)], [0, 1], KINECT20)
+        >>> batch = SkeletonDataset.collate([data[0], data[1]])
+        >>> batch.x.shape, batch.lengths.tolist()
+        (torch.Size([2, 3, 8, 20, 1]), [5, 8])
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Tensor | NDArray[Any]] | Tensor | NDArray[Any],
+        labels: Sequence[int] | Tensor | NDArray[Any],
+        layout: SkeletonLayout,
+        *,
+        classes: Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        visibility: Sequence[Tensor | NDArray[Any]] | None = None,
+        critical: Sequence[Tensor | NDArray[Any]] | None = None,
+        origin: str = "clips",
+    ) -> None:
+        who = "SkeletonDataset"
+        require(len(clips) > 0, who, "at least one clip", "none")
+        numbers = [int(label) for label in labels]
+        require(len(numbers) == len(clips), who, f"{len(clips)} labels, one a clip", len(numbers))
+        self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(max(numbers) + 1))
+        self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(clips)))
+        for what, values in (
+            ("names", self.names),
+            ("visibility", visibility),
+            ("critical", critical),
+        ):
+            given = len(clips) if values is None else len(values)
+            require(given == len(clips), who, f"{len(clips)} {what}, one a clip", given)
+        outside = sorted({label for label in numbers if not 0 <= label < len(self.classes)})
+        require(not outside, who, f"labels in 0..{len(self.classes) - 1}", outside)
+        self.clips, self.visibility, self.critical = _tensors(clips), _tensors(visibility), _tensors(critical)
+        self.labels, self.layout, self.origin = numbers, layout, origin
+        if isinstance(self.clips, list):  # what is mapped was checked when it was written, or is when it is read
+            self._check(self.clips)
+
+    def _check(self, clips: list[Tensor]) -> None:
+        who = "SkeletonDataset"
+        channels, persons = clips[0].shape[0], clips[0].shape[-1]
+        for i, (name, x) in enumerate(zip(self.names, clips, strict=True)):
+            check_shape(who, f"clip {name!r}", x, f"C={channels}, T, V={self.layout.num_joints}, M={persons}")
+            _, t, v, m = x.shape
+            require(t > 0, who, f"clip {name!r} to hold frames", "none")
+            require(x.is_floating_point(), who, f"clip {name!r} of floating-point numbers", x.dtype)
+            require(bool(torch.isfinite(x).all()), who, f"clip {name!r} to be finite", "NaN or infinity",
+                    "set missing joints to 0 and their visibility to 0")  # fmt: skip
+            if self.visibility is not None:
+                check_shape(who, f"visibility of clip {name!r}", self.visibility[i], f"T={t}, V={v}, M={m}")
+            if self.critical is not None:
+                check_shape(who, f"critical of clip {name!r}", self.critical[i], f"M={m}, T={t}, V={v}")
+
+    def subset(self, index: Sequence[int]) -> SkeletonDataset:
+        """The clips of these indices, with all that is known of them.
+
+        >>> from skeleton_focus import KINECT20
+        >>> data = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20)
+        >>> data.subset([2, 0]).names
+        ('2', '0')
+        """
+        part = copy.copy(self)
+        part.labels = [self.labels[i] for i in index]
+        part.names = tuple(self.names[i] for i in index)
+        part.clips, part.visibility, part.critical = (
+            [values[i] for i in index] if isinstance(values, list) else values and Subset(values, index)
+            for values in (self.clips, self.visibility, self.critical)
+        )
+        return part
+
+    @classmethod
+    def from_batch(
+        cls, batch: Batch, layout: SkeletonLayout, *, classes: Sequence[str] | None = None
+    ) -> SkeletonDataset:
+        """A data set of a batch's clips, as :meth:`SyntheticActions.generate` returns them.
+
+        >>> from skeleton_focus import NTU25, SyntheticActions
+        >>> len(SkeletonDataset.from_batch(SyntheticActions(frames=16).generate(3, seed=0), NTU25))
+        3
+        """
+        cut = [int(t) for t in batch.lengths]
+        return cls(
+            [x[:, :t] for x, t in zip(batch.x, cut, strict=True)],
+            batch.label,
+            layout,
+            classes=classes,
+            visibility=[seen[:t] for seen, t in zip(batch.visibility, cut, strict=True)],
+            critical=[truth[:, :t] for truth, t in zip(batch.critical, cut, strict=True)],
+        )
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        x = self.clips[index]
+        visibility = torch.ones_like(x[0]) if self.visibility is None else self.visibility[index]
+        critical = x.new_zeros(x.shape[3], *x.shape[1:3]) if self.critical is None else self.critical[index]
+        return Clip(x, self.labels[index], visibility, critical)
+
+    def heading(self) -> str:
+        """What is the same for all clips.
+
+        >>> from skeleton_focus import KINECT20
+        >>> SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20, origin="my own").heading()
+        'my own: KINECT20, 20 joints, C=3 channels, M=1 body'
+        """
+        channels, _, joints, persons = self.clips[0].shape
+        bodies = "body" if persons == 1 else "bodies"
+        return f"{self.origin}: {self.layout.name}, {joints} joints, C={channels} channels, M={persons} {bodies}"
+
+    def describe(self) -> str:
+        """What the clips are: how many, of how many classes, how long, with how many bodies, what is missing.
+
+        Every clip is read once.
+
+        >>> from skeleton_focus import KINECT20
+        >>> data = SkeletonDataset([torch.ones(3, t, 20, 1) for t in (5, 8, 5)], [0, 1, 0], KINECT20)
+        >>> print(data.describe())
+        3 clips of 2 classes, 1 to 2 a class
+        frames: 5 to 8, median 5
+        bodies: 1 in 100.0 % of the clips
+        joints missing, of bodies that are there: 0.0 %
+        """
+        counts = torch.bincount(torch.tensor(self.labels), minlength=len(self.classes))
+        frames, bodies, missing, places = [], [], 0, 0
+        for clip in (self[i] for i in range(len(self))):
+            seen = clip.visibility > 0  # (T, V, M)
+            present = seen.any(1, keepdim=True).expand_as(seen)
+            frames.append(len(seen))
+            bodies.append(int(seen.any(1).any(0).sum()))
+            missing, places = missing + int((present & ~seen).sum()), places + int(present.sum())
+        shares = ", ".join(f"{m} in {100 * bodies.count(m) / len(bodies):.1f} %" for m in sorted({*bodies}))
+        clips, least, most = "clip" if len(self) == 1 else "clips", int(counts.min()), int(counts.max())
+        return (
+            f"{len(self)} {clips} of {len(self.classes)} classes, {least} to {most} a class\n"
+            f"frames: {min(frames)} to {max(frames)}, median {median(frames):g}\n"
+            f"bodies: {shares} of the clips\n"
+            f"joints missing, of bodies that are there: {100 * missing / max(places, 1):.1f} %"
+        )
+
+    @staticmethod
+    def collate(clips: Sequence[Clip]) -> Batch:
+        """Pad clips to one batch: the ``collate_fn`` of a DataLoader."""
+        require(len(clips) > 0, "SkeletonDataset.collate", "at least one clip", "none")
+        lengths = torch.tensor([clip.x.shape[1] for clip in clips])
+        c, _, v, m = clips[0].x.shape
+        x = clips[0].x.new_zeros(len(clips), c, int(lengths.max()), v, m)
+        visibility, critical = x.new_zeros(x.shape[0], *x.shape[2:]), x.new_zeros(x.shape[0], m, x.shape[2], v)
+        for i, (clip, t) in enumerate(zip(clips, lengths.tolist(), strict=True)):
+            x[i, :, :t], visibility[i, :t], critical[i, :, :t] = clip.x, clip.visibility, clip.critical
+        return Batch(x, lengths, torch.tensor([clip.label for clip in clips]), visibility, critical)
+
+
+class Split(NamedTuple):
+    """The two parts of a data set."""
+
+    train: SkeletonDataset
+    test: SkeletonDataset
+
+    def describe(self) -> str:
+        """What was found, and :meth:`SkeletonDataset.describe` of either side.
+
+        >>> from skeleton_focus import KINECT20
+        >>> data = SkeletonDataset([torch.ones(3, 5, 20, 1)], [0], KINECT20, origin="two clips")
+        >>> print(Split(data, data).describe().splitlines()[0])
+        two clips: KINECT20, 20 joints, C=3 channels, M=1 body
+        """
+        lines = [self.train.heading()]
+        for side, part in (("training", self.train), ("test", self.test)):
+            first, *rest = part.describe().splitlines()
+            lines += [f"{side}: {first}", *(f"  {line}" for line in rest)]
+        return "\n".join(lines)
+
+
+def _tensors(values: Any) -> Any:
+    """A list of tensors; None and mapped clips as they are."""
+    if values is None or not isinstance(values, (list, tuple, Tensor, np.ndarray)):
+        return values
+    return [
+        torch.from_numpy(value if value.flags.writeable else value.copy()) if isinstance(value, np.ndarray) else value
+        for value in values
+    ]

@@ -1,0 +1,133 @@
+"""Kinetics-Skeleton: OpenPose's people of a clip, one JSON file a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import message, require
+from .formats import ClipFile, ClipSource, FormatError, beginning, parse_json, read_bytes, read_each, short
+from .layouts import OPENPOSE18
+
+_SIDES = {"train": ("kinetics_train", "train"), "test": ("kinetics_val", "val", "test")}
+
+
+def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
+    """Read one clip of Kinetics-Skeleton.
+
+    Of each frame the people with the highest mean confidence are kept, the most confident first.
+
+    Args:
+        path: a JSON file ``{"data": [{"frame_index", "skeleton": [{"pose", "score"}]}], "label", "label_index"}``.
+        persons: M, people kept; zeros stand for those that were not there.
+
+    Returns:
+        x (C=2, T, V=18, M), positions in the picture as in the file, in [0, 1]; visibility (T, V, M), the confidence
+        in [0, 1].
+
+    Raises:
+        FormatError: broken JSON or missing keys, a frame number twice or left out, a pose that is not 36 finite numbers
+            or a score that is not 18 in [0, 1], a label that is no class index, nobody in any frame. It names file,
+            frame and person.
+
+    Example:
+        >>> import json, tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "clip.json"
+        >>> frame = {"frame_index": 1, "skeleton": [{"pose": [0.5] * 36, "score": [0.9] * 18}]}
+        >>> _ = path.write_text(json.dumps({"data": [frame], "label": "abseiling", "label_index": 0}))
+        >>> clip = read_kinetics(path)
+        >>> clip.x.shape, clip.label, clip.action
+        ((2, 1, 18, 2), 0, 'abseiling')
+
+    Reference:
+        Yan et al., AAAI 2018 (ST-GCN), section 4.1.
+    """
+    path = Path(path)
+    require(persons >= 1, "read_kinetics", "persons of at least 1", persons)
+    content = parse_json(path, read_bytes(path))
+    if not isinstance(content, dict) or not {"data", "label", "label_index"} <= set(content):
+        got = short(sorted(content)) if isinstance(content, dict) else type(content).__name__
+        raise FormatError(message(str(path), "the keys data, label and label_index", got))
+    label, action, frames = content["label_index"], content["label"], content["data"]
+    if type(label) is not int or not 0 <= label < 100_000:
+        raise FormatError(message(str(path), "a label_index from 0", short(label)))
+    if not isinstance(action, str):
+        raise FormatError(message(str(path), "a label of text", short(action)))
+    if not isinstance(frames, list) or not frames:
+        raise FormatError(message(str(path), "at least one frame in data", "none"))
+    people = [*_people(path, frames)]
+    x = np.zeros((2, len(frames), OPENPOSE18.num_joints, persons), np.float32)
+    visibility = np.zeros(x.shape[1:], np.float32)
+    for t, of_frame in enumerate(people):
+        found = [_person(f"{path}, frame {t + 1}, person {i + 1}", person) for i, person in enumerate(of_frame)]
+        for m, (pose, score) in enumerate(sorted(found, key=lambda person: -person[1].mean())[:persons]):
+            x[:, t, :, m] = np.where(score > 0, pose.T, 0)  # (C, V)
+            visibility[t, :, m] = score
+    if not visibility.any():
+        raise FormatError(message(str(path), "somebody in a frame", f"nobody in {len(frames)} frames"))
+    return ClipFile(path.stem, x, label, visibility=visibility, action=action)
+
+
+def _people(path: Path, frames: list[Any]) -> Iterator[list[Any]]:
+    """Those of each frame; frames are numbered one by one."""
+    first = None
+    for t, frame in enumerate(frames):
+        where = f"{path}, frame {t + 1}"
+        if not isinstance(frame, dict) or not {"frame_index", "skeleton"} <= set(frame):
+            got = short(sorted(frame)) if isinstance(frame, dict) else type(frame).__name__
+            raise FormatError(message(where, "the keys frame_index and skeleton", got))
+        index = frame["frame_index"]
+        first = index if first is None else first
+        if type(index) is not int or index != first + t or first not in (0, 1):
+            expected = f"frame_index {first + t}" if first in (0, 1) and type(first) is int else "frame_index 0 or 1"
+            raise FormatError(message(where, expected, short(index), "each frame once, in order"))
+        if not isinstance(frame["skeleton"], list):
+            raise FormatError(message(where, "a list of people in skeleton", short(frame["skeleton"])))
+        yield frame["skeleton"]
+
+
+def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The pose (V, 2) and the confidence (V,)."""
+    arrays = []
+    for key, count in (("pose", 2 * OPENPOSE18.num_joints), ("score", OPENPOSE18.num_joints)):
+        values = person.get(key) if isinstance(person, dict) else None
+        if not isinstance(values, list) or len(values) != count or not {*map(type, values)} <= {int, float}:
+            raise FormatError(message(where, f"{key} with {count} numbers", short(values)))
+        try:
+            with np.errstate(over="ignore"):
+                array = np.array(values, np.float64).astype(np.float32)
+        except OverflowError:
+            array = np.full(count, np.inf, np.float32)
+        low, high, span = (0, 1, " in [0, 1]") if key == "score" else (-np.inf, np.inf, "")
+        if not (np.isfinite(array) & (array >= low) & (array <= high)).all():
+            raise FormatError(message(where, f"{key} of finite numbers{span}", short(values)))
+        arrays.append(array)
+    return arrays[0].reshape(-1, 2), arrays[1]
+
+
+def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:
+    """A folder with Kinetics-Skeleton's ``kinetics_train`` and ``kinetics_val``; None if it holds no such clips.
+
+    >>> open_kinetics(Path(__file__).parent) is None
+    True
+    """
+    sides: dict[str, Sequence[Path]] = {}
+    for side, names in _SIDES.items():
+        found = (sorted((folder / name).glob("*.json")) for name in names)
+        sides[side] = next((files for files in found if files), [])
+    files = [*chain(*sides.values())]
+    if not files or not any(b'"frame_index"' in beginning(file) for file in files[:20]):
+        return None
+
+    def read() -> Iterator[ClipFile | FormatError]:
+        for side, of_side in sides.items():
+            for clip in read_each(of_side, partial(read_kinetics, persons=persons)):
+                yield clip if isinstance(clip, FormatError) else clip._replace(sides={"given": side})
+
+    return ClipSource("Kinetics-Skeleton", OPENPOSE18, files, len(files), read, ("given",))

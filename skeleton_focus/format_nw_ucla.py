@@ -1,0 +1,185 @@
+"""NW-UCLA as CTR-GCN distributes it: one JSON file a clip."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import message
+from ._numbers import Numbers
+from .formats import ClipFile, ClipSource, FormatError, parse_json, read_bytes, read_each, short
+from .layouts import KINECT20
+
+NW_UCLA_ACTIONS = {
+    "a01": "pick up with one hand",
+    "a02": "pick up with two hands",
+    "a03": "drop trash",
+    "a04": "walk around",
+    "a05": "sit down",
+    "a06": "stand up",
+    "a08": "donning",
+    "a09": "doffing",
+    "a11": "throw",
+    "a12": "carry",
+}
+"""Action codes in file names, in label order, and what they are."""
+
+_NW_UCLA_NAME = re.compile(r"(?P<action>a\d\d)_s(?P<subject>\d\d)_e(?P<take>\d\d)_v(?P<view>\d\d)$")
+
+
+def read_nw_ucla(path: str | Path) -> ClipFile:
+    """Read one clip of Northwestern-UCLA as CTR-GCN distributes it: JSON, T x 20 joints x 3 coordinates in metres.
+
+    Args:
+        path: a file named ``aAA_sSS_eEE_vVV.json``.
+
+    Raises:
+        FormatError: another name, broken JSON, missing keys, frames that are not 20 x 3 finite numbers, no frame, or a
+            label that does not belong to the file's name.
+        UnreadableFileError: a file that cannot be opened.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> text = '{"file_name": "a02_s01_e00_v03", "skeletons": %s, "label": 2}' % [[[0.0, 1.0, 2.0]] * 20]
+        >>> _ = (folder / "a02_s01_e00_v03.json").write_text(text)
+        >>> clip = read_nw_ucla(folder / "a02_s01_e00_v03.json")
+        >>> clip.x.shape, clip.label, clip.sides
+        ((3, 1, 20, 1), 1, {'xview': 'test'})
+    """
+    path = Path(path)
+    text = read_bytes(path)
+    return _clip(path, text, *_parse_regular([text]))
+
+
+def _read_in_groups(files: Sequence[Path], size: int = 16) -> Iterator[ClipFile | FormatError]:
+    """Read files some at a time: finding the numbers of many costs little more than those of one."""
+    for start in range(0, len(files), size):
+        group = files[start : start + size]
+        texts = list(read_each(group, read_bytes))
+        contents = _parse_regular([b"" if isinstance(text, FormatError) else text for text in texts])
+        for path, text, content in zip(group, texts, contents, strict=True):
+            try:
+                yield text if isinstance(text, FormatError) else _clip(path, text, content)
+            except FormatError as error:
+                yield error
+
+
+def _clip(path: Path, text: bytes, content: Any) -> ClipFile:
+    """A clip from its file's text and, where that is regular, what was found in it."""
+    name = _NW_UCLA_NAME.match(path.stem)
+    if name is None or name["action"] not in NW_UCLA_ACTIONS or path.suffix != ".json":
+        raise FormatError(
+            message(path.name, f"a name aAA_sSS_eEE_vVV.json with an action among {list(NW_UCLA_ACTIONS)}", path.stem)
+        )
+    if content is None:
+        content = parse_json(path, text)
+    if not isinstance(content, dict) or not {"file_name", "skeletons", "label"} <= set(content):
+        got = short(sorted(content)) if isinstance(content, dict) else type(content).__name__
+        raise FormatError(message(str(path), "the keys file_name, skeletons and label", got))
+    label = list(NW_UCLA_ACTIONS).index(name["action"])
+    if type(content["label"]) is not int or content["label"] != label + 1:
+        raise FormatError(
+            message(str(path), f"label {label + 1}, which is action {name['action']}", short(content["label"]))
+        )
+    view, frames = int(name["view"]), content["skeletons"]
+    if view not in (1, 2, 3):
+        raise FormatError(message(str(path), "a view in 1..3", view))
+    if not isinstance(frames, np.ndarray):
+        frames = _frames(path, frames)
+    x = np.ascontiguousarray(frames.transpose(2, 0, 1))[..., None]  # (T, V, C) -> (C, T, V, M=1)
+    sides = {"xview": "test" if view == 3 else "train"}
+    return ClipFile(
+        path.stem, x, label, int(name["subject"]), view, sides=sides, action=NW_UCLA_ACTIONS[name["action"]]
+    )
+
+
+_FRAME = b"[" + b",".join([b"[,,]"] * KINECT20.num_joints) + b"]"
+
+
+def _parse_regular(texts: Sequence[bytes]) -> list[dict[str, Any] | None]:
+    """The contents of files as JSON writers write them, the frames as an array (T, V, C); None of any other file.
+
+    A text's only brackets enclose the frames. Without their numbers and spaces they must be those of T x 20 x 3
+    numbers, the numbers must be spelled as JSON spells them, and the rest of the file must be JSON around them.
+    """
+    contents: list[dict[str, Any] | None] = [None] * len(texts)
+    lists, frames = {}, {}
+    for i, text in enumerate(texts):
+        start, stop = text.find(b"["), text.rfind(b"]") + 1
+        inside = text[start:stop].replace(b", ", b",")
+        frames[i] = inside.count(b"[") // (KINECT20.num_joints + 1)
+        if frames[i] and inside.translate(None, b"0123456789.-eE") == b"[" + b",".join([_FRAME] * frames[i]) + b"]":
+            try:
+                content = json.loads(text[:start] + b"[]" + text[stop:])
+            except ValueError:
+                continue
+            if isinstance(content, dict) and content.get("skeletons") == []:
+                lists[i], contents[i] = inside, content
+    if not lists:
+        return contents
+    numbers = Numbers(b",".join(lists.values()), lists=True)
+    counts = [frames[i] * KINECT20.num_joints * 3 for i in lists]
+    if len(numbers) != sum(counts) or not numbers.json:
+        return [None] if len(texts) == 1 else [content for text in texts for content in _parse_regular([text])]
+    with np.errstate(over="ignore"):
+        values = numbers.values().astype(np.float32)
+    for i, array in zip(lists, np.split(values, np.cumsum(counts)[:-1]), strict=True):
+        found = {**(contents[i] or {}), "skeletons": array.reshape(-1, KINECT20.num_joints, 3)}
+        contents[i] = found if np.isfinite(array).all() else None
+    return contents
+
+
+def open_nw_ucla(folder: Path) -> ClipSource | None:
+    """A folder of NW-UCLA's files, in itself or in its ``all_sqe``; None if it holds none.
+
+    >>> open_nw_ucla(Path(__file__).parent) is None
+    True
+    """
+    inner = folder / "all_sqe"
+    files = sorted((inner if inner.is_dir() else folder).glob("*.json"))
+    if not any(_NW_UCLA_NAME.match(file.stem) for file in files):
+        return None
+    return ClipSource(
+        format="NW-UCLA",
+        layout=KINECT20,
+        files=files,
+        num_clips=len(files),
+        read=partial(_read_in_groups, files),
+        splits=("xview",),
+        classes=tuple(NW_UCLA_ACTIONS.values()),
+    )
+
+
+def _frames(path: Path, skeletons: Any) -> NDArray[np.float32]:
+    """(T, V, C), or an error that names the frame."""
+    joints = KINECT20.num_joints
+    if not isinstance(skeletons, list) or not skeletons:
+        raise FormatError(message(str(path), "at least one frame", "none"))
+    for t, frame in enumerate(skeletons):
+        if not isinstance(frame, list) or len(frame) != joints:
+            got = f"{len(frame)}" if isinstance(frame, list) else type(frame).__name__
+            raise FormatError(message(f"{path}, frame {t}", f"{joints} joints", got))
+        for v, point in enumerate(frame):
+            if (
+                not isinstance(point, list)
+                or len(point) != 3
+                or any(type(value) not in (int, float) for value in point)
+            ):
+                raise FormatError(message(f"{path}, frame {t}, joint {v}", "three numbers x, y, z", repr(point)[:60]))
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(skeletons, dtype=np.float32)
+    except OverflowError:
+        raise FormatError(message(str(path), "finite coordinates", "a number beyond any float")) from None
+    if not np.isfinite(array).all():
+        t, v, _ = np.argwhere(~np.isfinite(array))[0]
+        raise FormatError(message(f"{path}, frame {t}, joint {v}", "finite coordinates", array[t, v].tolist()))
+    return array

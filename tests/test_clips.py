@@ -1,0 +1,154 @@
+"""Clips as a data set, and their batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from skeleton_focus import NTU25, Batch, SkeletonDataset, SkeletonLayout, Split
+
+CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2)])
+
+
+def clips(*frames: int, joints: int = 3) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, t, joints, 1, generator=generator) for t in frames]
+
+
+def test_defaults() -> None:
+    x = clips(2, 4)
+    data = SkeletonDataset(x, [1, 0], CHAIN)
+    assert len(data) == 2 and data.classes == ("0", "1") and data.names == ("0", "1") and data.layout is CHAIN
+    clip = data[1]
+    assert torch.equal(clip.x, x[1]) and clip.label == 0
+    assert torch.equal(clip.visibility, torch.ones(4, 3, 1)) and torch.equal(clip.critical, torch.zeros(1, 4, 3))
+
+
+def test_everything_as_given() -> None:
+    x, seen, truth = clips(2, 4), [torch.rand(t, 3, 1) for t in (2, 4)], [torch.rand(1, t, 3) for t in (2, 4)]
+    data = SkeletonDataset(
+        x, torch.tensor([2, 0]), CHAIN, classes=["a", "b", "c"], names=["x", "y"], visibility=seen, critical=truth
+    )
+    assert data.labels == [2, 0] and data.classes == ("a", "b", "c") and data.names == ("x", "y")
+    assert data[0].visibility is seen[0] and data[1].critical is truth[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"clips": [], "labels": []}, "at least one clip, got none"),
+        ({"labels": [0]}, "2 labels, one a clip, got 1"),
+        ({"labels": [0, 1, 0]}, "2 labels, one a clip, got 3"),
+        ({"labels": []}, "2 labels, one a clip, got 0"),
+        ({"names": ["a"]}, "2 names, one a clip, got 1"),
+        ({"visibility": [torch.ones(2, 3, 1)]}, "2 visibility, one a clip, got 1"),
+        ({"critical": []}, "2 critical, one a clip, got 0"),
+        ({"labels": [0, -1]}, r"labels in 0\.\.0, got \[-1\]"),
+        ({"labels": [7, 1], "classes": ["a", "b"]}, r"labels in 0\.\.1, got \[7\]"),
+        ({"layout": NTU25}, r"clip '0' \(C=2, T, V=25, M=1\), got \(2, 2, 3, 1\)"),
+        ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(3, 2, 3, 1)]},
+         r"clip '1' \(C=2, T, V=3, M=1\), got \(3, 2, 3, 1\)"),
+        ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 2, 3, 2)]},
+         r"clip '1' \(C=2, T, V=3, M=1\), got \(2, 2, 3, 2\)"),
+        ({"clips": [torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)]}, r"clip '0' \(C=2, T, V=3, M=3\), got \(2, 2, 3\)"),
+        ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 0, 3, 1)], "names": ["a", "b"]},
+         "clip 'b' to hold frames, got none"),
+        ({"clips": [torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]},
+         "clip '1' to be finite, got NaN or infinity; set missing joints to 0 and their visibility to 0"),
+        ({"clips": [torch.full((2, 2, 3, 1), torch.inf), torch.zeros(2, 2, 3, 1)]}, "clip '0' to be finite, got NaN"),
+        ({"clips": [torch.ones(2, 2, 3, 1, dtype=torch.int64)], "labels": [0]},
+         "clip '0' of floating-point numbers, got torch.int64"),
+        ({"visibility": [torch.ones(2, 3, 1), torch.ones(1, 3, 1)]}, r"visibility .*, got \(1, 3, 1\)"),
+        ({"visibility": [torch.ones(1, 2, 3), torch.ones(4, 3, 1)]}, r"visibility .*, got \(1, 2, 3\)"),
+        ({"critical": [torch.ones(2, 3, 1), torch.ones(1, 4, 3)]}, r"critical .*, got \(2, 3, 1\)"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(change: dict[str, Any], error: str) -> None:
+    options: dict[str, Any] = {"clips": clips(2, 4), "labels": [0, 0], "layout": CHAIN, **change}
+    with pytest.raises(ValueError, match="^SkeletonDataset: expected .*" + error):
+        SkeletonDataset(options.pop("clips"), options.pop("labels"), options.pop("layout"), **options)
+
+
+def test_arrays_and_one_array() -> None:
+    x = clips(4, 4)
+    alone = SkeletonDataset(
+        [part.numpy() for part in x], np.array([1, 0]), CHAIN, visibility=np.ones((2, 4, 3, 1), "f4")
+    )
+    whole = SkeletonDataset(torch.stack(x), [1, 0], CHAIN)
+    frozen = np.stack([part.numpy() for part in x])
+    frozen.flags.writeable = False
+    for data in (alone, whole, SkeletonDataset(frozen, [1, 0], CHAIN)):
+        assert data.labels == [1, 0] and all(torch.equal(clip.x, part) for clip, part in zip(data, x, strict=True))
+        assert all(torch.equal(clip.visibility, torch.ones(4, 3, 1)) for clip in data)
+
+
+def test_a_subset_keeps_what_is_known() -> None:
+    x, seen, truth = clips(2, 4, 3), [torch.rand(t, 3, 1) for t in (2, 4, 3)], [torch.rand(1, t, 3) for t in (2, 4, 3)]
+    data = SkeletonDataset(x, [1, 0, 2], CHAIN, names=["a", "b", "c"], visibility=seen, critical=truth, origin="mine")
+    part = data.subset([2, 0])
+    assert (part.names, part.labels, part.classes, part.origin) == (("c", "a"), [2, 1], ("0", "1", "2"), "mine")
+    assert part[0].x is x[2] and part[1].visibility is seen[0] and part[0].critical is truth[2] and len(data) == 3
+    assert SkeletonDataset(x, [1, 0, 2], CHAIN).subset([1])[0].visibility.shape == (4, 3, 1)
+
+
+def test_describe_counts() -> None:
+    seen = [torch.ones(2, 3, 2), torch.ones(4, 3, 2), torch.ones(3, 3, 2)]
+    seen[0][:, :, 1] = 0  # one body
+    seen[1][1, 2, 0] = 0  # a joint is missing
+    seen[2][0, :, 1] = 0  # a body comes late
+    x = [torch.ones(2, t, 3, 2) for t in (2, 4, 3)]
+    data = SkeletonDataset(x, [1, 1, 0], CHAIN, classes=["a", "b", "c"], visibility=seen, origin="mine")
+    assert data.describe().splitlines() == [
+        "3 clips of 3 classes, 0 to 2 a class",
+        "frames: 2 to 4, median 3",
+        "bodies: 1 in 33.3 %, 2 in 66.7 % of the clips",
+        f"joints missing, of bodies that are there: {100 * 1 / (6 + 24 + 15):.1f} %",
+    ]
+    lines = Split(data, data.subset([0])).describe().splitlines()
+    assert lines[0] == "mine: custom, 3 joints, C=2 channels, M=2 bodies"
+    assert lines[1] == "training: " + data.describe().splitlines()[0] and lines[2] == "  frames: 2 to 4, median 3"
+    assert lines[5] == "test: 1 clip of 3 classes, 0 to 1 a class"
+
+
+def test_collate_pads_with_zeros() -> None:
+    x, seen, truth = clips(2, 4, 1), [torch.ones(t, 3, 1) for t in (2, 4, 1)], [torch.ones(1, t, 3) for t in (2, 4, 1)]
+    data = SkeletonDataset(x, [1, 0, 2], CHAIN, visibility=seen, critical=truth)
+    batch = SkeletonDataset.collate([data[i] for i in range(3)])
+    assert (
+        batch.x.shape == (3, 2, 4, 3, 1) and batch.lengths.tolist() == [2, 4, 1] and batch.label.tolist() == [1, 0, 2]
+    )
+    assert batch.label.dtype == batch.lengths.dtype == torch.int64
+    for n, t in enumerate((2, 4, 1)):
+        assert torch.equal(batch.x[n, :, :t], x[n]) and not batch.x[n, :, t:].any()
+        assert batch.visibility[n, :t].all() and not batch.visibility[n, t:].any()
+        assert batch.critical[n, :, :t].all() and not batch.critical[n, :, t:].any()
+    assert batch.visibility.shape == (3, 4, 3, 1) and batch.critical.shape == (3, 1, 4, 3)
+
+
+def test_collate_keeps_the_dtype() -> None:
+    data = SkeletonDataset([x.double() for x in clips(2, 1)], [0, 0], CHAIN)
+    batch = SkeletonDataset.collate([data[0], data[1]])
+    assert batch.x.dtype == batch.visibility.dtype == batch.critical.dtype == torch.float64
+
+
+def test_a_batch_becomes_a_data_set_and_comes_back() -> None:
+    data = SkeletonDataset(clips(2, 4, 1), [1, 0, 2], CHAIN, visibility=[torch.rand(t, 3, 1) for t in (2, 4, 1)],
+                           critical=[torch.rand(1, t, 3) for t in (2, 4, 1)])  # fmt: skip
+    batch = SkeletonDataset.collate([data[i] for i in range(3)])
+    again = SkeletonDataset.from_batch(batch, CHAIN, classes=["a", "b", "c"])
+    assert again.classes == ("a", "b", "c") and [clip.x.shape[1] for clip in again] == [2, 4, 1]
+    back = SkeletonDataset.collate([again[i] for i in range(3)])
+    assert all(torch.equal(one, other) for one, other in zip(batch, back, strict=True))
+    assert SkeletonDataset.from_batch(batch, CHAIN).classes == ("0", "1", "2")
+
+
+def test_a_data_loader_takes_it() -> None:
+    data = SkeletonDataset(clips(2, 4, 1, 3, 3), [0, 1, 2, 3, 4], CHAIN)
+    batches = list(DataLoader(data, batch_size=2, collate_fn=SkeletonDataset.collate))
+    assert all(isinstance(batch, Batch) for batch in batches)
+    assert [batch.lengths.tolist() for batch in batches] == [[2, 4], [1, 3], [3]]

@@ -1,0 +1,110 @@
+"""The numbers of a text: each to the bit what float makes of it, and no other text taken for one."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skeleton_focus._numbers import Numbers
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+DECIMALS = st.builds(lambda value, digits: f"{value:.{digits}f}", st.floats(-1e6, 1e6), st.integers(0, 17))
+SPELLED = (
+    DECIMALS
+    | st.floats(allow_nan=False, allow_infinity=False).map(repr)
+    | st.integers(-(10**25), 10**25).map(str)
+    | st.from_regex(NUMBER, fullmatch=True).filter(lambda text: len(text) < 40)
+)
+ANY = (
+    SPELLED
+    | st.text("0123456789.-+eE", min_size=1, max_size=12)
+    | st.text("0123456789x[,\0\x1c_é", min_size=1, max_size=4)
+)
+
+
+def bits(values: np.ndarray) -> list[int]:
+    return values.astype(np.float64).view(np.int64).tolist()
+
+
+@given(st.lists(SPELLED, min_size=1, max_size=30), st.sampled_from([" ", "\n", "\r\n", " \t ", "\v\f"]))
+@settings(max_examples=150)
+def test_values_are_those_of_float(tokens: list[str], separator: str) -> None:
+    numbers = Numbers(separator.join(tokens).encode())
+    assert len(numbers) == len(tokens) and numbers.broken is None
+    expected = np.array([float(token) for token in tokens])
+    assert bits(numbers.values()) == bits(expected)
+    some = np.arange(len(tokens))[::-2]
+    assert bits(numbers.values(some)) == bits(expected[some])
+    assert numbers.tokens(some) == [tokens[i].encode() for i in some]
+
+
+@given(st.lists(ANY, min_size=1, max_size=12))
+@settings(max_examples=200)
+def test_the_first_that_is_no_number(tokens: list[str]) -> None:
+    numbers = Numbers(" ".join(tokens).encode())
+    assert len(numbers) == len(tokens)
+    assert numbers.broken == next((i for i, token in enumerate(tokens) if not NUMBER.fullmatch(token)), None)
+
+
+@given(st.lists(st.integers(0, 10**10).map(str) | ANY, min_size=1, max_size=12))
+@settings(max_examples=150)
+def test_integers(tokens: list[str]) -> None:
+    numbers = Numbers(" ".join(tokens).encode())
+    expected = [int(t) if t.isascii() and t.isdigit() and len(t) <= 8 else -1 for t in tokens]
+    assert numbers.integers(np.arange(len(tokens))).tolist() == expected
+
+
+@given(st.lists(SPELLED, min_size=1, max_size=12))
+@settings(max_examples=150)
+def test_what_json_spells_so(tokens: list[str]) -> None:
+    text = f"[{','.join(tokens)}]".encode()
+    numbers = Numbers(text, lists=True)
+    assert len(numbers) == len(tokens) and bits(numbers.values()) == bits(np.array([float(t) for t in tokens]))
+    try:
+        json.loads(text)
+        valid = True
+    except ValueError:
+        valid = False
+    assert numbers.json == valid
+
+
+@given(st.lists(st.lists(SPELLED, max_size=4), min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_lines(lines: list[list[str]], newline: str, ends: bool) -> None:
+    text = newline.join(" ".join(line) for line in lines) + newline * ends
+    numbers = Numbers(text.encode())
+    counts = np.diff(numbers.lines).tolist()
+    assert counts == [len(line) for line in lines] + [0] * ends
+    owner = [i + 1 for i, line in enumerate(lines) for _ in line]
+    assert [numbers.line(i) for i in range(len(numbers))] == owner
+
+
+@pytest.mark.parametrize("text", [b"", b" ", b"\n\n", b"\r"])
+def test_no_number(text: bytes) -> None:
+    numbers = Numbers(text)
+    assert len(numbers) == 0 and numbers.broken is None and not numbers.values().size
+
+
+@pytest.mark.parametrize("token", ["nan", "-inf", "Infinity", "+NaN"])
+def test_what_is_not_finite_is_a_number(token: str) -> None:
+    numbers = Numbers(f"1.5 {token} 2".encode())
+    assert numbers.broken is None and bits(numbers.values()[1:2]) == bits(np.array([float(token)]))
+    assert not Numbers(token.encode(), lists=True).json
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"), [("1.2.3", 0), ("1 2-3", 1), ("1 -", 1), ("1 2 e5", 2), ("5 1.5e", 1), ("1e5.5", 0)]
+)
+def test_broken_by_hand(text: str, broken: int) -> None:
+    numbers = Numbers(text.encode())
+    assert numbers.broken == broken and len(numbers) == len(text.split())
+
+
+def test_by_hand() -> None:
+    values = Numbers(b"12 -0.0042 1234567.125 123456789.25 0.1234567890123456 -1.5E-3").values().tolist()
+    assert values == [12, -0.0042, 1234567.125, 123456789.25, 0.1234567890123456, -0.0015]
