@@ -26,13 +26,13 @@ from torch import Tensor
 from train import load_data, load_run, run
 
 from skeleton_focus import (
+    Augment,
     Batch,
     FeatureTap,
     LatentNode,
     SkeletonDataset,
     SkeletonLayout,
     STFObjective,
-    resample_frames,
     resize_focus,
 )
 from skeleton_focus.plot import (
@@ -64,13 +64,10 @@ def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recip
     return 0
 
 
-def to_draw(batch: Batch, frames: int) -> tuple[Tensor, Tensor]:
+def to_draw(batch: Batch, layout: SkeletonLayout, frames: int) -> tuple[Tensor, Tensor]:
     """Positions (C, T, V, M) and truth (M, T, V) of a batch of one clip, at the frames of its focus."""
-    truth = batch.critical.permute(0, 2, 3, 1)  # (N, M, T, V) -> (N, T, V, M)
-    both = torch.cat([batch.x, batch.visibility[:, None], truth[:, None]], dim=1)
-    x, seen, truth = resample_frames(both, batch.lengths, frames)[0].split([batch.x.shape[1], 1, 1])
-    x = x * (seen > 0.99)  # between a missing joint, at 0, and a seen one lies no position to draw
-    return x, (truth[0] > 0.5).float().permute(2, 0, 1)  # (T, V, M) -> (M, T, V)
+    drawn = Augment(layout, frames=frames)(batch, None)
+    return drawn.x[0], drawn.critical[0]
 
 
 def tell(focus: Tensor, layout: SkeletonLayout) -> str:
@@ -87,7 +84,9 @@ def tell(focus: Tensor, layout: SkeletonLayout) -> str:
     return f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to {len(over_time) - 1}"
 
 
-def draw_joint_attention(network: FGSTFormer, inputs: Tensor, batch: Batch, person: int, **options: Any) -> Figure:
+def draw_joint_attention(
+    network: FGSTFormer, inputs: Tensor, batch: Batch, person: int, *, layout: SkeletonLayout, **options: Any
+) -> Figure:
     """The selected joints of a person, and their attention to parts in the first layer of stage 2."""
     seen: dict[str, Any] = {}
     cross = network.stage2[0].cross
@@ -103,17 +102,19 @@ def draw_joint_attention(network: FGSTFormer, inputs: Tensor, batch: Batch, pers
     to_parts = seen["maps"][0][person].mean(0)  # (H, T', K, P) -> (T', K, P)
     t, step = inputs.shape[2], math.prod(block[1].stride for block in network.stage1)
     held = (hold(part, step, t) for part in (joints, scores, to_parts))
-    return plot_joint_attention(to_draw(batch, t)[0][..., person], *held, **options)
+    return plot_joint_attention(to_draw(batch, layout, t)[0][..., person], *held, layout=layout, **options)
 
 
-def draw_latent_edges(network: BAGCN, inputs: Tensor, batch: Batch, person: int, **options: Any) -> Figure:
+def draw_latent_edges(
+    network: BAGCN, inputs: Tensor, batch: Batch, person: int, *, layout: SkeletonLayout, **options: Any
+) -> Figure:
     """The joints of a person, by their weight in the latent node of the last block."""
     name = f"block{len(network.strides)}.spatial.focus"
     with torch.no_grad(), FeatureTap(network, [name]) as tap:
         network(inputs)
     t, weights = inputs.shape[2], cast(LatentNode, tap.output(name)).weights[person]
     held = hold(weights, math.prod(network.strides[:-1]), t)  # the last block strides after its focus
-    return plot_latent_edges(to_draw(batch, t)[0][..., person], held, **options)
+    return plot_latent_edges(to_draw(batch, layout, t)[0][..., person], held, layout=layout, **options)
 
 
 def hold(x: Tensor, step: int, frames: int) -> Tensor:
@@ -138,8 +139,10 @@ def main(arguments: list[str] | None = None) -> None:
     if not 1 <= given.frames <= recipe.frames:
         raise ValueError(f"expected --frames in 1..{recipe.frames}, got {given.frames}")
     report = Path(given.run) / "report.json"
-    source = given.data or (json.loads(report.read_text())["data"] if report.is_file() else None)
-    data = load_data(source, recipe).test
+    facts = {"data": None, **(json.loads(report.read_text()) if report.is_file() else {})}
+    source = given.data or facts["data"]
+    on_error = "skip" if facts.get("skip_bad_clips") else "raise"
+    data = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
     if data.layout != layout or list(data.classes) != classes:
         raise ValueError(f"expected clips of {layout.name} in the run's {len(classes)} classes, got {source}")
 
@@ -150,7 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
     ranked = p.argsort(descending=True).tolist()
     chosen = classes.index(given.label) if given.label is not None else ranked[0]
     rival = next(label for label in ranked if label != chosen)
-    x, truth = to_draw(batch, recipe.frames)
+    x, truth = to_draw(batch, layout, recipe.frames)
     present = x.flatten(0, 2).any(0)  # (M,), without the persons that are absent
     x, truth = x[..., present], truth[present]
 

@@ -1,7 +1,7 @@
 """Train a network of this folder, plain or with the STF losses, on a data set or on generated actions.
 
     python examples/train.py                                              # generated actions, STF focus branch
-    python examples/train.py --data PATH --branch focus --out runs/focus  # your clips
+    python examples/train.py --data PATH --branch focus --out runs/focus  # your clips, in any format of the field
     python examples/train.py --out runs/focus --resume                    # go on where an interrupted run stopped
     torchrun --nproc-per-node 4 examples/train.py ...                     # several GPUs; --nodes for several machines
 
@@ -19,6 +19,7 @@ import pickle
 import sys
 import warnings
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from torchmetrics.classification import MulticlassAccuracy
+from tqdm import tqdm
 
 from skeleton_focus import (
     LAYOUTS,
@@ -128,9 +130,10 @@ class Clips(L.LightningDataModule):
         )
 
 
-def load_data(path: str | None, recipe: Recipe) -> Split:
+def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
+    """The clips at a path, or generated ones."""
     if path is not None:
-        return open_dataset(path)
+        return open_dataset(path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options)
     actions = SyntheticActions(frames=recipe.frames)
     return Split(
         *(
@@ -222,14 +225,16 @@ def options() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--data", help="folder of clips; by default actions are generated")
+    parser.add_argument("--data", help="folder or file of clips; by default actions are generated")
+    parser.add_argument("--split", help="which of the data's splits, such as xsub; by default their first")
+    parser.add_argument("--skip-bad-clips", action="store_true", help="leave out clips that cannot be read")
     parser.add_argument("--preset", choices=PRESETS, help="by default the preset made for the data")
     parser.add_argument("--out", help="folder of the run; by default a new one in runs/")
     parser.add_argument("--resume", action="store_true", help="go on from the last epoch of --out")
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed", "16-mixed"], help="default 32-true")
     parser.add_argument("--devices", type=int, default=-1, help="devices a machine; -1: all")
     parser.add_argument("--nodes", type=int, default=1, help="machines")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load clips")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read and load clips")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
     parser.add_argument("--validate-every", type=int, default=10, help="epochs between two looks at the test clips")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -253,7 +258,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     chosen = {o.name: getattr(given, o.name) for o in fields(Recipe) if getattr(given, o.name) is not None}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
     if given.resume:
-        if chosen or given.preset or given.data or given.precision:
+        if chosen or given.preset or given.data or given.precision or given.split or given.skip_bad_clips:
             raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
         return given, kept_recipe(given)
     check_ranges(given, chosen)
@@ -282,8 +287,9 @@ def kept_recipe(given: argparse.Namespace) -> Recipe:
         raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one")
     if path.with_name("report.json").exists():
         raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
-    kept = {"precision": "32-true", **json.loads(path.read_text())}
-    given.data, given.preset, given.precision = kept["data"], kept["preset"], kept["precision"]
+    kept = {"precision": "32-true", "split": None, "skip_bad_clips": False, **json.loads(path.read_text())}
+    for name in ("data", "preset", "precision", "split", "skip_bad_clips"):
+        setattr(given, name, kept[name])
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
     try:
         return Recipe(**values)
@@ -342,7 +348,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if given.threads:
         torch.set_num_threads(given.threads)
     L.seed_everything(recipe.seed, verbose=False)
-    data = load_data(given.data, recipe)
+    on_error = "skip" if given.skip_bad_clips else "raise"
+    data = load_data(given.data, recipe, split=given.split, on_error=on_error, workers=given.workers)
     classes, layout = data.train.classes, data.train.layout
     channels, _, _, persons = data.train[0].x.shape
     module = Recogniser(recipe, layout, len(classes), persons, channels=channels)
@@ -353,12 +360,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if checkpoint is not None:
         load_file(checkpoint)
     source = given.data and str(Path(given.data).resolve())  # a resumed run may start in another folder
-    facts = {"preset": given.preset, "data": source, "precision": given.precision, "recipe": asdict(recipe)}
+    facts = {
+        "preset": given.preset, "data": source, "split": given.split, "skip_bad_clips": given.skip_bad_clips,
+        "precision": given.precision, "recipe": asdict(recipe),
+    }  # fmt: skip
     if rank_zero_only.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
         terms = "" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}"
-        print(f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}")
+        found = f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}"
+        print(found if given.data is None else f"{data.train.origin}: {found}")
         steps = recipe.epochs * (len(data.train) // recipe.batch)
         if recipe.ema**steps > 0.05:
             share = f"{recipe.ema**steps:.0%} of the weights at the start"

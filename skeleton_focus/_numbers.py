@@ -47,7 +47,7 @@ class Numbers:
     Example:
         >>> numbers = Numbers(b"2\\n0.5 -1e-3\\n")
         >>> numbers.values(np.arange(3)).tolist(), numbers.lines.tolist()
-        ([2.0, 0.5, -0.001], [0, 1, 3])
+        ([2.0, 0.5, -0.001], [0, 1, 3, 3])
     """
 
     def __init__(self, text: bytes, *, lists: bool = False) -> None:
@@ -101,7 +101,7 @@ class Numbers:
 
     @cached_property
     def lines(self) -> NDArray[np.int64]:
-        """(lines + 1,) the first number of each line, and their count."""
+        """(lines + 1,) the first number of each line, and their count; after a last newline a line is empty."""
         ends = np.flatnonzero(self._text == _NEWLINE)
         return np.concatenate(([0], np.searchsorted(self._end, ends, "right")))
 

@@ -39,6 +39,7 @@ def open_dataset(
     missing: str | None = None,
     on_error: str | Callable[[FormatError], object] = "raise",
     cache: str | Path | bool = True,
+    workers: int = 0,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> Split:
     """Open clips with the split that their publishers use; the format is recognised by what is there.
@@ -60,6 +61,7 @@ def open_dataset(
             that is called with each error.
         cache: a folder, True for ``$SKELETON_FOCUS_CACHE`` or the user's folder of caches, False for none: everything
             in memory.
+        workers: processes that read, where the clips stand in files of their own; 0: this one reads.
         progress: wraps the clips while they are read, such as ``tqdm``.
 
     Raises:
@@ -85,11 +87,13 @@ def open_dataset(
         if callable(on_error):
             on_error(error)
 
+    require(workers >= 0, "open_dataset", "workers of at least 0", workers)
     source = recognize(path, persons, missing)
     split = source.splits[0] if split is None else split
     check_choice("open_dataset", "split", split, source.splits)
     options = {"persons": persons, "missing": missing}
-    data, sides = _read(source, path, options, tell, problems, cache, progress)
+    clips = _good_clips(source, tell, workers, progress)
+    data, sides = _load(source, path, options, clips, tell, problems, cache)
     if problems and on_error == "skip":
         text = f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read and are left out; the first"
         warnings.warn(f"{text}: {problems[0]}", stacklevel=2)
@@ -140,17 +144,16 @@ _FILES: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
 ]
 
 
-def _read(
+def _load(
     source: ClipSource,
     path: Path,
     options: dict[str, Any],
+    clips: Iterator[ClipFile],
     tell: Callable[[FormatError], None],
     problems: list[str],
     cache: str | Path | bool,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
 ) -> tuple[SkeletonDataset, dict[str, list[str]]]:
     """All clips of a source, and the side on which each stands in each split."""
-    clips = _good_clips(source, tell, progress)
     if source.mapped is not None:
         loaded = source.mapped
     elif cache is False:
@@ -174,10 +177,11 @@ def _read(
 def _good_clips(
     source: ClipSource,
     tell: Callable[[FormatError], None],
+    workers: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
 ) -> Iterator[ClipFile]:
     """The clips that can be read; the others are told of."""
-    reading = _Sized(source)
+    reading = _Sized(source, workers)
     for clip in reading if progress is None else progress(reading):
         if isinstance(clip, FormatError):
             tell(clip)
@@ -188,14 +192,14 @@ def _good_clips(
 class _Sized:
     """What a source reads, with the length that a progress bar asks for."""
 
-    def __init__(self, source: ClipSource) -> None:
-        self.source = source
+    def __init__(self, source: ClipSource, workers: int) -> None:
+        self.source, self.workers = source, workers
 
     def __len__(self) -> int:
         return self.source.num_clips
 
     def __iter__(self) -> Iterator[ClipFile | FormatError]:
-        return self.source.read()
+        return self.source.read(self.workers)
 
 
 def _classes(index: Index) -> list[str]:
@@ -219,14 +223,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--persons", type=int, help="bodies kept (NTU, Kinetics, pyskl); by default 2")
     parser.add_argument("--missing", choices=["mask", "fill"], help="of NTU: where a body was not seen")
     parser.add_argument("--cache", help="folder to keep what was read in; by default the user's folder of caches")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read")
     parser.add_argument("--no-cache", action="store_true", help="keep nothing")
     given = parser.parse_args(arguments)
     problems: list[str] = []
+
+    def tell(error: FormatError) -> None:
+        problems.append(str(error))
+
     try:
         source = recognize(given.path, given.persons, given.missing)
         cache = False if given.no_cache else given.cache or True
         options = {"persons": given.persons, "missing": given.missing}
-        data, sides = _read(source, given.path, options, lambda e: problems.append(str(e)), problems, cache, _progress)
+        clips = _good_clips(source, tell, given.workers, _progress)
+        data, sides = _load(source, given.path, options, clips, tell, problems, cache)
         sys.stdout.write(data.heading() + "\n" + data.describe() + "\n")
         for split, of_clips in sides.items():
             counts = (f"{of_clips.count(side)} {called}" for side, called in (("train", "training"), ("test", "test")))

@@ -74,7 +74,7 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
         layout=layout,
         files=[path],
         num_clips=heads["x_train.npy"].shape[0] + heads["x_test.npy"].shape[0],
-        read=partial(_read_ctr_gcn, path, heads, (frames, persons, layout.num_joints, 3)),
+        readers=[partial(_read_ctr_gcn, path, heads, (frames, persons, layout.num_joints, 3))],
         splits=("given",),
     )
 
@@ -192,7 +192,7 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
         layout=layout_of(str(files[0]), index.shapes[0][2]),
         files=files,
         num_clips=len(index.names),
-        read=partial(iter, ()),
+        readers=(),
         splits=("given",),
         mapped=Loaded(index, ConcatDataset(xs), ConcatDataset(seen)),
     )

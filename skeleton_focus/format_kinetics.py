@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import message, require
-from .formats import ClipFile, ClipSource, FormatError, beginning, parse_json, read_bytes, read_each, short
+from .formats import ClipFile, ClipSource, FormatError, beginning, grouped, parse_json, read_bytes, read_each, short
 from .layouts import OPENPOSE18
 
 _SIDES = {"train": ("kinetics_train", "train"), "test": ("kinetics_val", "val", "test")}
@@ -125,9 +125,12 @@ def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:
     if not files or not any(b'"frame_index"' in beginning(file) for file in files[:20]):
         return None
 
-    def read() -> Iterator[ClipFile | FormatError]:
-        for side, of_side in sides.items():
-            for clip in read_each(of_side, partial(read_kinetics, persons=persons)):
-                yield clip if isinstance(clip, FormatError) else clip._replace(sides={"given": side})
+    readers = [
+        partial(_read_side, group, side, persons) for side, of_side in sides.items() for group in grouped(of_side)
+    ]
+    return ClipSource("Kinetics-Skeleton", OPENPOSE18, files, len(files), readers, ("given",))
 
-    return ClipSource("Kinetics-Skeleton", OPENPOSE18, files, len(files), read, ("given",))
+
+def _read_side(files: Sequence[Path], side: str, persons: int) -> Iterator[ClipFile | FormatError]:
+    for clip in read_each(files, partial(read_kinetics, persons=persons)):
+        yield clip if isinstance(clip, FormatError) else clip._replace(sides={"given": side})

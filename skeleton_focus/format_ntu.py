@@ -13,7 +13,7 @@ from ._bodies import Track, fill_gaps, join_tracks, main_bodies
 from ._checks import check_choice, message, require
 from ._ntu_actions import NTU_ACTIONS
 from ._numbers import Numbers
-from .formats import ClipFile, ClipSource, FormatError, read_bytes, read_each, short
+from .formats import ClipFile, ClipSource, FormatError, grouped, read_bytes, read_each, short
 from .layouts import NTU25
 
 _NAME = re.compile(r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R(?P<take>\d{3})A(?P<action>\d{3})$")
@@ -98,7 +98,9 @@ def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSo
         layout=NTU25,
         files=files,
         num_clips=len(files),
-        read=partial(read_each, files, partial(read_ntu, persons=persons, missing=missing)),
+        readers=[
+            partial(read_each, group, partial(read_ntu, persons=persons, missing=missing)) for group in grouped(files)
+        ],
         splits=("xsub", "xset") if larger else ("xsub", "xview"),
         classes=NTU_ACTIONS if larger else NTU_ACTIONS[:60],
     )

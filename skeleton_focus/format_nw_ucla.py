@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ._checks import message
 from ._numbers import Numbers
-from .formats import ClipFile, ClipSource, FormatError, parse_json, read_bytes, read_each, short
+from .formats import ClipFile, ClipSource, FormatError, grouped, parse_json, read_bytes, read_each, short
 from .layouts import KINECT20
 
 NW_UCLA_ACTIONS = {
@@ -59,17 +59,15 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
     return _clip(path, text, *_parse_regular([text]))
 
 
-def _read_in_groups(files: Sequence[Path], size: int = 16) -> Iterator[ClipFile | FormatError]:
-    """Read files some at a time: finding the numbers of many costs little more than those of one."""
-    for start in range(0, len(files), size):
-        group = files[start : start + size]
-        texts = list(read_each(group, read_bytes))
-        contents = _parse_regular([b"" if isinstance(text, FormatError) else text for text in texts])
-        for path, text, content in zip(group, texts, contents, strict=True):
-            try:
-                yield text if isinstance(text, FormatError) else _clip(path, text, content)
-            except FormatError as error:
-                yield error
+def _read_together(files: Sequence[Path]) -> Iterator[ClipFile | FormatError]:
+    """Read some files at once: finding the numbers of many costs little more than those of one."""
+    texts = list(read_each(files, read_bytes))
+    contents = _parse_regular([b"" if isinstance(text, FormatError) else text for text in texts])
+    for path, text, content in zip(files, texts, contents, strict=True):
+        try:
+            yield text if isinstance(text, FormatError) else _clip(path, text, content)
+        except FormatError as error:
+            yield error
 
 
 def _clip(path: Path, text: bytes, content: Any) -> ClipFile:
@@ -152,7 +150,7 @@ def open_nw_ucla(folder: Path) -> ClipSource | None:
         layout=KINECT20,
         files=files,
         num_clips=len(files),
-        read=partial(_read_in_groups, files),
+        readers=[partial(_read_together, group) for group in grouped(files)],
         splits=("xview",),
         classes=tuple(NW_UCLA_ACTIONS.values()),
     )

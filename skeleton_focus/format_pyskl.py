@@ -72,7 +72,7 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
         layout=NTU25_PYSKL if layout is NTU25 else layout,
         files=[path],
         num_clips=len(annotations),
-        read=_Annotations(path, annotations, sides, joints, channels, persons),
+        readers=[_Annotations(path, annotations, sides, joints, channels, persons)],
         splits=splits,
     )
 

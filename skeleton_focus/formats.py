@@ -10,11 +10,13 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
 
 from ._checks import message
 from ._packed import Loaded
@@ -78,21 +80,55 @@ class ClipSource:
         format: what was found, such as ``"NTU RGB+D 60"``.
         layout: the skeleton.
         files: every file that the clips come from.
-        num_clips: how many clips or problems ``read`` yields.
-        read: yields each clip, or in its place the error that says why it cannot be read.
+        num_clips: how many clips or problems there are.
+        readers: each yields some clips, or in a clip's place the error that says why it cannot be read; one after the
+            other they yield all. They know nothing of each other.
         splits: the names of the published splits, the default first.
         classes: class names in label order; empty where only the clips tell them.
-        mapped: the clips themselves, where they are used in place and ``read`` has nothing to do.
+        mapped: the clips themselves, where they are used in place and nothing is left to read.
     """
 
     format: str
     layout: SkeletonLayout
     files: Sequence[Path]
     num_clips: int
-    read: Callable[[], Iterator[ClipFile | FormatError]] = field(repr=False)
+    readers: Sequence[Callable[[], Iterator[ClipFile | FormatError]]] = field(repr=False)
     splits: tuple[str, ...]
     classes: tuple[str, ...] = ()
     mapped: Loaded | None = None
+
+    def read(self, workers: int = 0) -> Iterator[ClipFile | FormatError]:
+        """All clips, or in a clip's place the error, in order; by so many other processes, if there are any."""
+        if workers < 1 or len(self.readers) < 2:
+            return chain.from_iterable(reader() for reader in self.readers)
+        loader = DataLoader(_Readers(self.readers), batch_size=None, num_workers=workers, collate_fn=_as_read)
+        return chain.from_iterable(loader)
+
+
+class _Readers(Dataset[list["ClipFile | FormatError"]]):
+    """What each reader reads."""
+
+    def __init__(self, readers: Sequence[Callable[[], Iterator[ClipFile | FormatError]]]) -> None:
+        self.readers = readers
+
+    def __len__(self) -> int:
+        return len(self.readers)
+
+    def __getitem__(self, index: int) -> list[ClipFile | FormatError]:
+        return list(self.readers[index]())
+
+
+def _as_read(clips: list[ClipFile | FormatError]) -> list[ClipFile | FormatError]:
+    return clips
+
+
+def grouped(files: Sequence[Path], size: int = 16) -> list[Sequence[Path]]:
+    """Some files for each reader.
+
+    >>> [len(group) for group in grouped([Path("x")] * 40)]
+    [16, 16, 8]
+    """
+    return [files[start : start + size] for start in range(0, len(files), size)]
 
 
 def read_each(files: Sequence[Path], read: Callable[[Path], _Read]) -> Iterator[_Read | FormatError]:

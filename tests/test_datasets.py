@@ -82,6 +82,7 @@ def test_a_split_with_an_empty_side(tmp_path: Path, names: list[str], lost: str)
     ("options", "error"),
     [
         ({"split": "xsub"}, "split to be one of 'xview', got 'xsub'"),
+        ({"workers": -1}, "workers of at least 0, got -1"),
         ({"on_error": "ignore"}, "on_error to be one of 'raise', 'skip', got 'ignore'"),
         ({"persons": 1}, "options that NW-UCLA takes, got persons"),
         ({"persons": 1, "missing": "fill"}, "options that NW-UCLA takes, got missing, persons"),
@@ -115,6 +116,23 @@ def test_bad_clips_are_raised_skipped_or_collected(tmp_path: Path, cache: bool) 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_dataset(tmp_path, on_error="skip", cache=cache)
+
+
+def test_several_processes_read_the_same(tmp_path: Path) -> None:
+    for i in range(40):
+        write(tmp_path, f"a01_s{i:02d}_e00_v0{1 + i % 3}", frames=1 + i % 4)
+    (tmp_path / "a01_s17_e00_v03.json").write_text("{")
+    (tmp_path / "a01_s99_e00_v03.json").symlink_to("a01_s99_e00_v03.json")
+    seen: list[list[FormatError]] = [[], []]
+    one, other = (
+        open_dataset(tmp_path, workers=n, cache=False, on_error=told.append)
+        for n, told in zip((0, 2), seen, strict=True)
+    )
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine.names == theirs.names and mine.labels == theirs.labels
+        assert all(torch.equal(a.x, b.x) for a, b in zip(mine, theirs, strict=True))
+    assert [(type(error), str(error)) for error in seen[0]] == [(type(error), str(error)) for error in seen[1]]
+    assert len(seen[0]) == 2
 
 
 def test_no_clip_that_can_be_read(tmp_path: Path) -> None:

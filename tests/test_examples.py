@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_format_kinetics as kinetics
+import test_format_ntu as ntu
 import torch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -191,16 +193,51 @@ def test_explain(finished: Path) -> None:
         assert (finished / "pictures" / name).stat().st_size > 1000, out
 
 
+SHORT = ["--preset", "synthetic", "--widths", *"666666", "--frames", "8", "--threads", "1", "--branch", "plain"]
+SHORT += ["--epochs", "1", "--batch", "2", "--quiet"]
+
+
+def test_ntu_files_are_trained_on_and_explained(tmp_path: Path) -> None:
+    """Two bodies, one of them absent; a bad file left out; the split kept."""
+    for view, subject, action in ((1, 1, 1), (2, 1, 2), (2, 3, 1), (3, 3, 2), (1, 3, 2)):
+        who = {"1": ntu.walk, "2": ntu.walk} if action == 2 else {"1": ntu.walk}
+        frames = [{name: walk(t, x=2.0 * int(name)) for name, walk in who.items()} for t in range(14)]
+        ntu.write(tmp_path, ntu.skeleton(frames), f"S001C00{view}P00{subject}R001A00{action}")
+    ntu.write(tmp_path, "x", "S001C002P001R002A001")
+    said = succeed("train.py", "--data", str(tmp_path), *SHORT, "--split", "xview", "--skip-bad-clips", "--workers", "1",
+                   "--out", "run", cwd=tmp_path)  # fmt: skip
+    assert "NTU RGB+D 60: 3 training and 2 test clips of 60 classes, NTU25" in said
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["split"] == "xview"
+    said = succeed("explain.py", "run", "--clip", "S001C001P003R001A002", "--frames", "2", cwd=tmp_path)
+    assert "clip S001C001P003R001A002 of class 'eat meal'" in said
+    refused = start("train.py", "--data", str(tmp_path), *SHORT, "--out", "other", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith("error: ") and "A001.skeleton, line 1: expected" in refused.stderr
+
+
+def test_poses_with_confidences_in_the_plane(tmp_path: Path) -> None:
+    for side, n in (("kinetics_train", 4), ("kinetics_val", 2)):
+        (tmp_path / side).mkdir()
+        for i in range(n):
+            frames = [[kinetics.person(10 * i + t + m, 0.6) for m in range(1 + i % 2)] for t in range(9)]
+            kinetics.write(tmp_path / side, kinetics.clip(*frames, label=str(i % 2), label_index=i % 2), f"{side}{i}")
+    said = succeed("train.py", "--data", str(tmp_path), *SHORT, "--turn", *"009", "--out", "run", cwd=tmp_path)
+    assert "Kinetics-Skeleton: 4 training and 2 test clips of 2 classes, OPENPOSE18" in said
+    succeed("explain.py", "run", "--clip", "kinetics_val1", "--frames", "2", cwd=tmp_path)
+    turned = start("train.py", "--data", str(tmp_path), *SHORT, "--turn", *"900", "--out", "other", cwd=tmp_path)
+    assert turned.returncode == 1 and "expected rotation about z alone" in turned.stderr
+
+
 MISTAKES = [
     (
         "train.py",
         ["--data", "nowhere"],
-        "error: open_dataset: expected a folder of clips, got nowhere, which does not exist",
+        "error: open_dataset: expected a folder or file of clips, got nowhere, which does not exist",
     ),
     (
         "train.py",
         ["--data", "."],
-        r"error: open_dataset: expected NW-UCLA clips aAA_sSS_eEE_vVV.json, got ., which holds no",
+        "CTR-GCN .npz, got ., which holds none of these; for your own arrays there is SkeletonDataset",
     ),
     ("train.py", ["--out", "straight"], "error: expected a new --out, got straight, which holds a run"),
     ("train.py", ["--out", "missing", "--resume"], "error: expected --out with a run to resume, got missing"),
