@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -64,9 +65,11 @@ class Row:
     refused: int = 0
     compared: int = 0
     slowest: float = 0.0
+    slowest_number: int = -1
 
     def add(self, other: Row) -> None:
-        self.slowest = max(self.slowest, other.slowest)
+        slower = max(self, other, key=lambda row: row.slowest)
+        self.slowest, self.slowest_number = slower.slowest, slower.slowest_number
         for name in ("mutants", "accepted", "refused", "compared"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -136,7 +139,7 @@ def _open(where: Path, path: Path, cache: Path | bool, on_error: str | None = No
     try:
         split = open_dataset(where, on_error=on_error or told.append, cache=cache)
         for side in split:
-            shape = tuple(side.clips[0].shape) if not _is_lazy(side.clips) else None
+            shape: tuple[int, ...] = ()
             for i, name in enumerate(side.names):
                 try:
                     clip = side[i]
@@ -149,13 +152,8 @@ def _open(where: Path, path: Path, cache: Path | bool, on_error: str | None = No
                     raise Wrong(f"clip {name!r}: label {clip.label} of {len(side.classes)} classes")
                 clips[name] = clip
     except ValueError as error:
-        return Opened({}, _clear(error, where, ValueError), [])
+        return Opened({}, _clear(error, where, ValueError), [_clear(problem, path) for problem in told])
     return Opened(clips, "", [_clear(error, path) for error in told])
-
-
-def _is_lazy(clips: Any) -> bool:
-    """Whether reading the first clip may raise."""
-    return not isinstance(clips, list)
 
 
 def _good(name: str, x: torch.Tensor, seen: torch.Tensor, shape: tuple[int, ...]) -> None:
@@ -237,7 +235,7 @@ def _check_cache(where: Path, path: Path, cache: Path, opened: Opened) -> None:
     strict = _open(where, path, cache, "raise")
     if strict.raised:
         left = [entry.name for entry in cache.glob("*") if not entry.name.endswith(".lock")] if cache.exists() else []
-        if left and not (opened.raised and "one name for class" in opened.raised):
+        if left and opened.problems:  # with none, all was read, and raised over what the clips are together
             raise Wrong(f"after an error the cache holds {left}")
     for _ in range(2):
         again = _open(where, path, cache)
@@ -325,8 +323,10 @@ def run(
             index, content = make(seeds, number, seed)
             good, path = seeds[index], folders[index] / seeds[index].target
             path.write_bytes(content)
-            before = _peak()
-            reason = failure(good, folders[index], report.rows[good.kind], cache=number % 16 < 2)
+            row, before = report.rows[good.kind], _peak()
+            slowest = row.slowest
+            reason = failure(good, folders[index], row, cache=number % 16 < 2)
+            row.slowest_number = number if row.slowest > slowest else row.slowest_number
             if not reason and _peak() - before > EACH_MEMORY:
                 reason = f"{(_peak() - before) >> 20} MiB more memory"
             if reason:
@@ -375,6 +375,7 @@ def _worker(
     seeds = all_seeds(options.data if options.data.is_dir() else None)
 
     def tick(done: int) -> None:
+        faulthandler.dump_traceback_later(6 * MOST_SECONDS, exit=True)  # where no signal is heeded
         if done % 100 == 0 and sys.stderr.isatty():
             print(f"\r{done} of {len(numbers)} ", end="", file=sys.stderr, flush=True)
 
@@ -411,11 +412,11 @@ def in_processes(options: argparse.Namespace, folder: Path) -> Report:
 
 def show(report: Report, seconds: float) -> None:
     """Print the table."""
-    print(f"{'format':18} {'mutants':>8} {'accepted':>9} {'refused':>8} {'compared':>9} {'slowest':>9}")
+    print(f"{'format':18} {'mutants':>8} {'accepted':>9} {'refused':>8} {'compared':>9} slowest")
     total = Row()
     for kind, row in [*report.rows.items(), ("all", total)]:
-        times = f"{1e3 * row.slowest:6.0f} ms"
-        print(f"{kind:18} {row.mutants:8} {row.accepted:9} {row.refused:8} {row.compared:9} {times}")
+        slowest = f"{1e3 * row.slowest:5.0f} ms (mutant {row.slowest_number})"
+        print(f"{kind:18} {row.mutants:8} {row.accepted:9} {row.refused:8} {row.compared:9} {slowest}")
         if row is not total:
             total.add(row)
     print("compared: a plain reader, json, numpy or pickle gave the same numbers of all clips that were accepted")

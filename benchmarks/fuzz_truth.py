@@ -5,6 +5,7 @@ Each raises for a file that is not what its format says. A clip is x (C, T, V, M
 
 from __future__ import annotations
 
+import codecs
 import json
 import pickle
 import warnings
@@ -154,7 +155,8 @@ def _st_gcn(folder: Path) -> Mapping[str, Said]:
     clips = {}
     for side in ("train", "val"):
         x = np.load(folder / f"{side}_data_joint.npy")
-        names, labels = pickle.loads((folder / f"{side}_label.pkl").read_bytes())
+        names, labels = _unpickled(folder / f"{side}_label.pkl")
+        labels = labels.numpy if isinstance(labels, _Array) else labels
         for i, name in enumerate(names):
             poses = x[i].astype(np.float32)
             if np.isfinite(poses).all() and poses.any():
@@ -164,11 +166,10 @@ def _st_gcn(folder: Path) -> Mapping[str, Said]:
 
 def _pyskl(path: Path) -> Mapping[str, Said]:
     clips = {}
-    for clip in pickle.loads(path.read_bytes())["annotations"]:
+    for clip in _unpickled(path)["annotations"]:
         try:
-            points = clip["keypoint"].astype(np.float32)  # (M, T, V, C)
-            score = clip.get("keypoint_score")
-            seen = points.any((2, 3))[..., None] if score is None else score.astype(np.float32) > 0
+            points, score = clip["keypoint"].numpy.astype(np.float32), clip.get("keypoint_score")  # (M, T, V, C)
+            seen = points.any((2, 3))[..., None] if score is None else score.numpy.astype(np.float32) > 0
             if len(points) <= 2:  # of more, which ones are kept is for the tests to say
                 x = np.zeros((points.shape[3], *points.shape[1:3], 2), np.float32)
                 x[..., : len(points)] = np.where(seen[..., None], points, 0).transpose(3, 1, 2, 0)
@@ -178,11 +179,49 @@ def _pyskl(path: Path) -> Mapping[str, Said]:
     return clips
 
 
-def arrays(kind: str, path: Path) -> Mapping[str, Said]:
-    """The clips of files that the package's readers accepted, as numpy and pickle read them; none if those cannot.
+class _Dtype:
+    """Of a dtype's state the byte order alone: numpy itself breaks over some of the rest."""
 
-    Only then is a pickle safe to be loaded: all that it names is numpy's arrays.
-    """
+    def __init__(self, code: str, *_: object) -> None:
+        self.numpy = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.numpy = self.numpy.newbyteorder(state[1])
+
+
+class _Array:
+    """An array of the bytes of a pickle."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, raw = state
+        self.numpy = np.ndarray(shape, dtype.numpy, raw, order="F" if fortran else "C")
+
+
+def _from_buffer(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str, axes: Any = None) -> _Array:
+    array = _Array()
+    array.numpy = np.frombuffer(raw, dtype.numpy).reshape(shape, order="C" if axes is not None else order)
+    array.numpy = array.numpy if axes is None else array.numpy.transpose(axes)
+    return array
+
+
+class _Unpickler(pickle.Unpickler):
+    """Python's own, where all that a pickle names is one of these."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return {
+            "numpy.dtype": _Dtype, "numpy.ndarray": _Array, "_codecs.encode": codecs.encode,
+            f"{module}._reconstruct": lambda *_: _Array(), f"{module}._frombuffer": _from_buffer,
+            f"{module}.scalar": lambda dtype, raw: np.frombuffer(raw, dtype.numpy)[0],
+        }[f"{module}.{name}"]  # fmt: skip
+
+
+def _unpickled(path: Path) -> Any:
+    with path.open("rb") as file:
+        return _Unpickler(file).load()
+
+
+def arrays(kind: str, path: Path) -> Mapping[str, Said]:
+    """The clips of files that the package's readers accepted, as numpy and pickle read them; none if those cannot."""
     read = {PYSKL: _pyskl, CTR_GCN: _ctr_gcn}.get(kind, _st_gcn)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -41,8 +41,9 @@ def read_ntu(path: Path) -> tuple[int, dict[bytes, Body]]:
                     raise ValueError("not 25 joints")
                 rows = []
                 for _ in range(25):
-                    row = [number(field) for field in file.readline().split()]
-                    if len(row) != 12 or row[11] not in (0, 1, 2):
+                    fields = file.readline().split()
+                    row = [number(field) for field in fields]
+                    if len(row) != 12 or whole(fields[11]) not in (0, 1, 2):
                         raise ValueError(f"not a joint: {row!r}")
                     if not all(math.isfinite(np.float32(value)) for value in row[:3]):
                         raise ValueError(f"not finite: {row!r}")
@@ -58,18 +59,53 @@ def read_ntu(path: Path) -> tuple[int, dict[bytes, Body]]:
     return frames, bodies
 
 
-def read_ntu_fast_enough(path: Path) -> dict[bytes, tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """The same without the checks that cost: of each body id its frames (t,) and positions (t, 25, 3)."""
-    bodies: dict[bytes, tuple[list[int], list[list[list[float]]]]] = {}
-    with path.open("rb") as file:
-        for frame in range(int(file.readline())):
+FIELDS = [
+    "x",
+    "y",
+    "z",
+    "depth_x",
+    "depth_y",
+    "color_x",
+    "color_y",
+    "rotation_w",
+    "rotation_x",
+    "rotation_y",
+    "rotation_z",
+    "tracking_state",
+]
+
+
+def read_ntu_by_name(path: Path) -> NDArray[np.float32]:
+    """As the field's loaders read it: a dict of named fields for each joint, then x (3, T, 25, M) joint by joint."""
+    frames = []
+    with path.open() as file:
+        for _ in range(int(file.readline())):
+            bodies = []
             for _ in range(int(file.readline())):
-                head = file.readline().split()
-                rows = [[*map(float, file.readline().split())][:3] for _ in range(int(file.readline()))]
-                seen, poses = bodies.setdefault(head[0], ([], []))
-                seen.append(frame)
-                poses.append(rows)
-    return {body: (np.array(seen), np.array(poses, np.float32)) for body, (seen, poses) in bodies.items()}
+                file.readline()
+                joints = [
+                    {name: float(field) for name, field in zip(FIELDS, file.readline().split(), strict=True)}
+                    for _ in range(int(file.readline()))
+                ]
+                bodies.append(joints)
+            frames.append(bodies)
+    x = np.zeros((3, len(frames), 25, max(map(len, frames))), np.float32)
+    for t, bodies in enumerate(frames):
+        for m, joints in enumerate(bodies):
+            for v, joint in enumerate(joints):
+                x[:, t, v, m] = joint["x"], joint["y"], joint["z"]
+    return x
+
+
+def read_ntu_by_column(path: Path) -> NDArray[np.float32]:
+    """The least that a line-by-line reader can do: split, convert, keep three columns, no body told from another."""
+    poses = []
+    with path.open("rb") as file:
+        for _ in range(int(file.readline())):
+            for _ in range(int(file.readline())):
+                file.readline()
+                poses.append([[*map(float, file.readline().split())][:3] for _ in range(int(file.readline()))])
+    return np.array(poses, np.float32)
 
 
 def read_nw_ucla(path: Path) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ def join_tracks(tracks: Iterable[Track]) -> list[Track]:
         near = []
         for i, body in enumerate(bodies):
             gap = int(track.frames[0] - body.frames[-1])
-            distance = float(np.linalg.norm(track.poses[0].mean(0) - body.poses[-1].mean(0)))
+            distance = float(np.linalg.norm(_centre(track.poses[0]) - _centre(body.poses[-1])))
             if gap > 0 and distance <= min(JOIN_WITHIN + JOIN_PER_FRAME * gap, JOIN_AT_MOST):
                 near.append((distance, i))
         if near:
@@ -41,6 +41,12 @@ def join_tracks(tracks: Iterable[Track]) -> list[Track]:
         else:
             bodies.append(track)
     return bodies
+
+
+def _centre(pose: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The mean of a pose (V, 3); in float64, as whatever is computed here of positions, which may be any float32."""
+    centre: NDArray[np.float64] = pose.mean(0, np.float64)
+    return centre
 
 
 def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Track]:
@@ -53,12 +59,12 @@ def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Trac
         return bodies
 
     def spurious(body: Track) -> bool:
-        extent = body.poses.max(1) - body.poses.min(1)  # (t, 3)
+        extent = np.ptp(body.poses.astype(np.float64), 1)  # (t, 3)
         broad = extent[:, 0] > BROAD * extent[:, 1]
         return len(body.frames) <= min(SHORT, num_frames // 2) or bool(broad.mean() > BROAD_FRAMES)
 
     kept = [body for body in bodies if not spurious(body)] or bodies
-    return sorted(kept, key=lambda body: -float(body.poses.var(0).sum()))[:persons]
+    return sorted(kept, key=lambda body: -float(body.poses.var(0, np.float64).sum()))[:persons]
 
 
 def fill_gaps(body: Track) -> Track:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zipfile
@@ -74,7 +75,8 @@ def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
 
 def _reason(error: Exception) -> str:
     """What a library says of a file, in one short line."""
-    return " ".join(str(error).split())[:100] or type(error).__name__
+    text = re.sub(r" at 0x\w+", "", " ".join(str(error).split()))  # the same in every process
+    return text[:100] or type(error).__name__
 
 
 @contextmanager

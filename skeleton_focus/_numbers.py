@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_SPACE, _NEWLINE, _MINUS, _POINT, _ZERO = b" \n-.0"
+_SPACE, _NEWLINE, _RETURN, _MINUS, _POINT, _ZERO = b" \n\r-.0"
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
 _JSON = re.compile(rb"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _SIGNS = np.array([1.0, -1.0])
@@ -52,7 +52,7 @@ class Numbers:
 
     def __init__(self, text: bytes, *, lists: bool = False) -> None:
         _keep_freed_memory()
-        self._padded = b" " * _MARGIN + text + b"\n" + b" " * 8
+        self._padded = b"".join((b" " * _MARGIN, text, b"\n", b" " * 8))
         self._text = np.frombuffer(self._padded, np.uint8)
         self._separators = b" \t\n\r\v\f" + (b"[]," if lists else b"")
         self._digit = digit = (self._text - _ZERO) < 10
@@ -102,8 +102,11 @@ class Numbers:
     @cached_property
     def lines(self) -> NDArray[np.int64]:
         """(lines + 1,) the first number of each line, and their count; after a last newline a line is empty."""
-        ends = np.flatnonzero(self._text == _NEWLINE)
-        return np.concatenate(([0], np.searchsorted(self._end, ends, "right")))
+        after = self._text.take(self._end)
+        last = np.flatnonzero((after == _NEWLINE) | (after == _RETURN)) + 1
+        if len(last) != self._padded.count(b"\n"):  # spaces or nothing before some newlines
+            last = np.searchsorted(self._end, np.flatnonzero(self._text == _NEWLINE), "right")
+        return np.concatenate(([0], last))
 
     def line(self, index: int) -> int:
         """The line, from 1, of a number."""

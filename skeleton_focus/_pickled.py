@@ -123,7 +123,10 @@ def scalar(dtype: Any = None, raw: Any = None) -> Any:
     kind = dtype_of(dtype)
     if type(raw) not in (memoryview, str) or len(raw) != kind.itemsize:
         raise RefusedError(f"a number of {kind.itemsize} bytes", told(raw))
-    return np.frombuffer(raw.encode("latin-1") if type(raw) is str else raw, kind)[0].item()
+    raw = raw.encode("latin-1") if type(raw) is str else raw
+    if kind.kind == "U":  # numpy would make characters of any four bytes
+        return str(raw, "utf-32-be" if kind.str.startswith(">") else "utf-32-le", "surrogatepass").rstrip("\0")
+    return np.frombuffer(raw, kind)[0].item()
 
 
 def byte_string(text: Any = "", *encoding: Any) -> Any:

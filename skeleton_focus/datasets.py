@@ -21,7 +21,7 @@ from .format_kinetics import open_kinetics
 from .format_ntu import open_ntu
 from .format_nw_ucla import open_nw_ucla
 from .format_pyskl import open_pyskl
-from .formats import ClipFile, ClipSource, FormatError, beginning
+from .formats import ClipFile, ClipSource, FormatError, beginning, short
 
 __path__: list[str] = []  # so that python -m does not warn that the package has imported this file before
 
@@ -166,7 +166,7 @@ def _load(
                 tell(FormatError(problem))
     index = loaded.index
     require(bool(index.names), "open_dataset", "at least one clip that can be read", f"none in {path}")
-    classes = source.classes or _classes(index)
+    classes = source.classes or _classes(path, index)
     data = SkeletonDataset(
         loaded.x, index.labels, source.layout, classes=classes, names=index.names, visibility=loaded.visibility,
         origin=source.format,
@@ -202,14 +202,14 @@ class _Sized:
         return self.source.read(self.workers)
 
 
-def _classes(index: Index) -> list[str]:
+def _classes(path: Path, index: Index) -> list[str]:
     """Class names as the clips tell them; numbers where none does."""
     names = [str(label) for label in range(max(index.labels) + 1)]
     named: dict[int, str] = {}
     for clip, label, action in zip(index.names, index.labels, index.actions, strict=True):
         if action and named.setdefault(label, action) != action:
-            got = f"{named[label]!r} and, in clip {clip!r}, {action!r}"
-            raise FormatError(message("open_dataset", f"one name for class {label}", got))
+            got = f"{short(named[label])} and, in clip {short(clip)}, {short(action)}"
+            raise FormatError(message(str(path), f"one name for class {label}", got))
     return [named.get(label, name) for label, name in enumerate(names)]
 
 

@@ -56,7 +56,7 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
     with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
         names = sorted(archive.namelist())
         if names != sorted(_MEMBERS):
-            got = ", ".join(map(short, names[:8])) or "none"
+            got = ", ".join(map(short, names[:8]))[:200] or "none"
             raise FormatError(message(str(path), f"the members {', '.join(_MEMBERS)}", got))
         heads = {name: member_header(f"{path}, {name}", archive, archive.getinfo(name)) for name in _MEMBERS}
     _, frames, width = heads["x_train.npy"].shape

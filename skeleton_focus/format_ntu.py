@@ -22,7 +22,8 @@ _TRAINING_SUBJECTS = {
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95,
     97, 98, 100, 103,
 }  # fmt: skip
-_HEADER, _JOINT = 10, 12  # fields of a body's first line, and of a joint's
+_HEADER, _JOINT = 10, 12
+_BODY = [_HEADER, 1, *[_JOINT] * NTU25.num_joints]  # fields of the lines of a body; the second is the number of joints
 
 
 def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> ClipFile:
@@ -135,42 +136,49 @@ def _tracks(path: Path, text: bytes) -> tuple[int, list[Track]]:
 
 def _find_bodies(path: Path, numbers: Numbers) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
     """The number of frames; of each body in them, the frame and the index of its first line."""
-    joints, first = NTU25.num_joints, numbers.lines
-    fields = np.diff(first)
+    fields, body = np.diff(numbers.lines), np.array(_BODY)
     fields = fields[: np.flatnonzero(fields)[-1] + 1] if fields.any() else fields[:0]  # empty lines may follow
-    alone = np.flatnonzero(fields == 1)
-    counts = dict(zip(alone.tolist(), numbers.integers(first[alone]).tolist(), strict=True))
-    each, body = fields.tolist(), [_HEADER, 1, *[_JOINT] * joints]
-    frames, line = counts.get(0, -1), 1
+    head = np.flatnonzero(fields == _HEADER)
+    lines = head[:, None] + np.arange(len(body))
+    if not lines.size or lines[-1, -1] >= len(fields) or (fields[lines] != body).any():
+        raise _explain(path, numbers, fields.tolist())
+    others = np.ones(len(fields), np.bool_)
+    others[lines] = False
+    between = np.flatnonzero(others)  # the number of frames, then each frame's of bodies
+    counts = np.where(fields[between] == 1, numbers.integers(numbers.lines[between]), -1)
+    frames, expected = len(between) - 1, np.diff(np.searchsorted(head, [*between[1:], len(fields)]))
+    joints = numbers.integers(numbers.lines[head + 1])
+    if not len(between) or counts[0] != frames or (counts[1:] != expected).any() or (joints != NTU25.num_joints).any():
+        raise _explain(path, numbers, fields.tolist())
+    return frames, np.repeat(np.arange(frames), expected), head
+
+
+def _explain(path: Path, numbers: Numbers, fields: list[int]) -> FormatError:
+    """What is wrong with a file, line by line."""
+    first = numbers.lines
+
+    def whole(line: int) -> int:
+        return int(numbers.integers(first[line : line + 1])[0]) if fields[line : line + 1] == [1] else -1
+
+    frames, found, line = whole(0), 0, 1
     if frames < 0:
-        raise _unexpected(path, numbers, 0, "the number of frames")
-    found: list[tuple[int, int]] = []
+        return _unexpected(path, numbers, 0, "the number of frames")
     for frame in range(frames):
-        bodies = counts.get(line, -1)
+        bodies = whole(line)
         if bodies < 0:
-            raise _unexpected(path, numbers, line, f"the number of bodies in frame {frame + 1} of {frames}")
+            return _unexpected(path, numbers, line, f"the number of bodies in frame {frame + 1} of {frames}")
         line += 1
         for _ in range(bodies):
-            if each[line : line + len(body)] != body or counts[line + 1] != joints:
-                raise _unexpected_in_body(path, numbers, line)
-            found.append((frame, line))
-            line += len(body)
-    if line < len(each):
-        raise _unexpected(path, numbers, line, f"the end of the file after {frames} frames")
-    if not found:
-        raise FormatError(message(str(path), "at least one body in a frame", f"none in {frames} frames"))
-    at, head = np.array(found).T
-    return frames, at, head
-
-
-def _unexpected_in_body(path: Path, numbers: Numbers, line: int) -> FormatError:
-    """The first line of a body that is not as it should be."""
-    joints = NTU25.num_joints
-    told = [(_HEADER, f"the {_HEADER} fields of a body"), (1, f"{joints} joints")]
-    told += [(_JOINT, f"the {_JOINT} fields of a joint")] * joints
-    fields = np.diff(numbers.lines)[line:].tolist()
-    wrong = next((i for i, (count, _) in enumerate(told) if fields[i : i + 1] != [count]), 1)
-    return _unexpected(path, numbers, line + wrong, told[wrong][1])
+            wrong = next((i for i, count in enumerate(_BODY) if fields[line + i : line + i + 1] != [count]), None)
+            if wrong is not None and wrong != 1:
+                what = "a body" if wrong == 0 else "a joint"
+                return _unexpected(path, numbers, line + wrong, f"the {_BODY[wrong]} fields of {what}")
+            if whole(line + 1) != NTU25.num_joints:
+                return _unexpected(path, numbers, line + 1, f"{NTU25.num_joints} joints")
+            line, found = line + len(_BODY), found + 1
+    if line < len(fields):
+        return _unexpected(path, numbers, line, f"the end of the file after {frames} frames")
+    return FormatError(message(str(path), "at least one body in a frame", f"{found} in {frames} frames"))
 
 
 def _unexpected(path: Path, numbers: Numbers, line: int, expected: str) -> FormatError:

@@ -117,7 +117,7 @@ def _parse_regular(texts: Sequence[bytes]) -> list[dict[str, Any] | None]:
         if frames[i] and inside.translate(None, b"0123456789.-eE") == b"[" + b",".join([_FRAME] * frames[i]) + b"]":
             try:
                 content = json.loads(text[:start] + b"[]" + text[stop:])
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(content, dict) and content.get("skeletons") == []:
                 lists[i], contents[i] = inside, content
@@ -171,7 +171,7 @@ def _frames(path: Path, skeletons: Any) -> NDArray[np.float32]:
                 or len(point) != 3
                 or any(type(value) not in (int, float) for value in point)
             ):
-                raise FormatError(message(f"{path}, frame {t}, joint {v}", "three numbers x, y, z", repr(point)[:60]))
+                raise FormatError(message(f"{path}, frame {t}, joint {v}", "three numbers x, y, z", short(point)))
     try:
         with np.errstate(over="ignore"):
             array = np.array(skeletons, dtype=np.float32)

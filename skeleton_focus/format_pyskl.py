@@ -79,7 +79,10 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
 
 def _keys(value: object) -> str:
     """What a dict holds, as an error shows it."""
-    return f"the keys {', '.join(map(str, list(value)[:12]))}"[:200] if type(value) is dict else told(value)
+    if type(value) is not dict:
+        return told(value)
+    names = (str(key)[:60] for key in list(value)[:12])
+    return f"the keys {', '.join(name if name.isprintable() else repr(name) for name in names)}"[:200]
 
 
 def _name(annotation: Any) -> str:
@@ -111,6 +114,8 @@ def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
 def _read_splits(path: Path, split: dict[Any, Any], sides: dict[str, dict[str, str]]) -> tuple[str, ...]:
     """Write each clip's side of each split into ``sides``; the splits' names in the file's order."""
     found: dict[str, dict[str, Any]] = {}
+    if not split:
+        raise FormatError(message(f"{path}, split", "a train list and a val or test list", "no list"))
     for key in split:
         parts = _SIDE.fullmatch(key) if type(key) is str else None
         if parts is None:
@@ -119,7 +124,8 @@ def _read_splits(path: Path, split: dict[Any, Any], sides: dict[str, dict[str, s
         name = parts["name"] + parts["number"] if parts["name"] else f"split{parts['number']}"
         lists = found.setdefault("given" if name == "split" else name, {})
         if parts["side"] in lists:
-            raise FormatError(message(f"{path}, split", "each split once", f"{told(lists[parts['side']])} and {key!r}"))
+            got = f"{told(lists[parts['side']])} and {told(key)}"
+            raise FormatError(message(f"{path}, split", "each split once", got))
         lists[parts["side"]] = key
     for name, lists in found.items():
         test = lists.get("test", lists.get("val"))
@@ -127,14 +133,14 @@ def _read_splits(path: Path, split: dict[Any, Any], sides: dict[str, dict[str, s
             expected = "a train list and a val or test list of each split"
             raise FormatError(message(f"{path}, split", expected, ", ".join(map(told, lists.values()))))
         for side, key in (("train", lists["train"]), ("test", test)):
-            where = f"{path}, split {key!r}"
+            where = f"{path}, split {told(key)}"
             if type(split[key]) not in (list, tuple):
                 raise FormatError(message(where, "a list of frame_dir", told(split[key])))
             for clip in split[key]:
                 if type(clip) is not str or clip not in sides:
                     raise FormatError(message(where, "the frame_dir of an annotation", told(clip)))
                 if sides[clip].setdefault(name, side) != side:
-                    expected = f"clips that {lists['train']!r} does not hold"
+                    expected = f"clips that {told(lists['train'])} does not hold"
                     raise FormatError(message(where, expected, told(clip)))
     return tuple(found)
 

@@ -204,8 +204,8 @@ def test_ntu_files_are_trained_on_and_explained(tmp_path: Path) -> None:
         frames = [{name: walk(t, x=2.0 * int(name)) for name, walk in who.items()} for t in range(14)]
         ntu.write(tmp_path, ntu.skeleton(frames), f"S001C00{view}P00{subject}R001A00{action}")
     ntu.write(tmp_path, "x", "S001C002P001R002A001")
-    said = succeed("train.py", "--data", str(tmp_path), *SHORT, "--split", "xview", "--skip-bad-clips", "--workers", "1",
-                   "--out", "run", cwd=tmp_path)  # fmt: skip
+    options = ["--split", "xview", "--skip-bad-clips", "--workers", "1", "--out", "run"]
+    said = succeed("train.py", "--data", str(tmp_path), *SHORT, *options, cwd=tmp_path)
     assert "NTU RGB+D 60: 3 training and 2 test clips of 60 classes, NTU25" in said
     assert json.loads((tmp_path / "run" / "report.json").read_text())["split"] == "xview"
     said = succeed("explain.py", "run", "--clip", "S001C001P003R001A002", "--frames", "2", cwd=tmp_path)

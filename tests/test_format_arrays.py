@@ -62,6 +62,13 @@ def clips_of(path: Path) -> list[ClipFile]:
     return clips  # type: ignore[return-value]
 
 
+def test_many_long_names_do_not_fill_the_error(tmp_path: Path) -> None:
+    path = pack(tmp_path / "x.npz", **{f"{i}" + "n" * 200: b"" for i in range(30)})
+    with pytest.raises(FormatError, match="expected the members x_train") as caught:
+        open_ctr_gcn(path)
+    assert len(str(caught.value)) < len(str(path)) + 350
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
 @pytest.mark.parametrize(
@@ -124,6 +131,7 @@ WRONG_NPZ: list[tuple[dict[str, Any], str]] = [
     (changed(y_test=header("(3,", version=2)), r"y_test\.npy: expected an \.npy header"),
     (changed(x_train=header("3")), "expected an .npy header"),
     (changed(x_train=header("(" * 500)), "an .npy header"),
+    (changed(x_train=header("(float, 6, 150)")), r"an \.npy header, got malformed .* <ast.Name object>$"),
     (changed(x_train=header("(" + "9" * 5000 + ",)")), "expected an .npy header"),
     (changed(x_train=header("(3, 6, 150)" + " " * 20_000)), "expected an .npy header"),
     (changed(x_train=b"\x93NUMPY\x02\x00\xff\xff\xff\xff{"), "expected an .npy header"),

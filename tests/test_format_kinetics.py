@@ -137,6 +137,10 @@ def test_the_folder(tmp_path: Path) -> None:
     write(tmp_path / "kinetics_val", clip([person(9)], label="another", label_index=0), "d")
     with pytest.raises(FormatError, match=r"expected one name for class 0, got 'action 0' and, in clip 'd', 'another'"):
         open_dataset(tmp_path)
+    write(tmp_path / "kinetics_val", clip([person(9)], label="x" * 10_000, label_index=0), "d")
+    with pytest.raises(FormatError, match="expected one name for class 0") as caught:
+        open_dataset(tmp_path)
+    assert str(tmp_path) in str(caught.value) and len(str(caught.value)) < len(str(tmp_path)) + 250
 
 
 def test_persons_reach_the_reader(tmp_path: Path) -> None:

@@ -194,6 +194,17 @@ def test_who_is_too_far_away_is_another() -> None:
     assert len(join_tracks([track([0, 1, 2], 0.0), track([2, 3], 0.0)])) == 2  # both were there in frame 2
 
 
+@pytest.mark.parametrize("size", [1e20, -3e38, 3.4e38])
+def test_bodies_as_far_as_float32_reaches(tmp_path: Path, size: float) -> None:
+    """Sums and squares of such positions are beyond float32: choosing the bodies must not overflow."""
+    far = np.full((25, 3), size, np.float32) * np.float32([0.5, 1, 1])
+    far[::2] *= np.float32(-1)
+    frames: Frames = [{"1": far, "2": walk(0)}, {"1": -far, "2": walk(1)}, {"3": far}]
+    clip = read_ntu(write(tmp_path, skeleton(frames)))
+    assert np.isfinite(clip.x).all() and np.array_equal(clip.x[:, 0, :, 0].T, far)
+    assert np.isfinite(read_ntu(write(tmp_path, skeleton(frames)), missing="fill").x).all()
+
+
 # ------------------------------------------------------------------------------------------------------- the names
 
 
@@ -259,8 +270,8 @@ def field(line: int, number: int, to: str) -> str:
     [
         ("", r", line 1: expected the number of frames, got 'the end of the file'"),
         ("\n\n", r", line 1: expected the number of frames, got 'the end of the file'"),
-        ("0\n", r": expected at least one body in a frame, got none in 0 frames"),
-        ("2\n0\n0\n", r": expected at least one body in a frame, got none in 2 frames"),
+        ("0\n", r": expected at least one body in a frame, got 0 in 0 frames"),
+        ("2\n0\n0\n", r": expected at least one body in a frame, got 0 in 2 frames"),
         (changed(1, "2000000000"), r", line 1: expected the number of frames, got '2000000000'"),
         (changed(1, "20000000"), r", line 86: expected the number of bodies in frame 4 of 20000000, got 'the end of"),
         (changed(1, "2"), r", line 31: expected the end of the file after 2 frames, got '2'"),

@@ -107,6 +107,7 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
         (put("[1]"), r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, \[1\], 3\]"),
         (put("1, 2"), r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, 1, 2, 3\]"),
         (put("[" * 500 + "]" * 500), r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, \[\["),
+        (text().replace("{", '{"a": ' * 5000 + "1" + "}" * 4999 + ", ", 1), r": expected JSON text, got Recur"),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path: Path, content: str | bytes, error: str) -> None:

@@ -153,6 +153,11 @@ def test_names_of_splits(tmp_path: Path, names: list[str], splits: Any, sides: l
     [
         ([annotation()], "expected a dict with the keys split and annotations, got a list of 1"),
         ({"annotations": [], "x": 1}, "the keys split and annotations, got the keys annotations, x"),
+        ({"annotations": [], "x\n": 1}, r"the keys split and annotations, got the keys annotations, 'x\\n'"),
+        (content(annotation(), **{"x" * 900 + "_train": ["a"], "x" * 900 + "_val": ["a"]}),
+         r"split 'x{59}: expected clips that 'x{59} does not hold, got 'a'"),
+        ({**content(annotation()), "split": {}}, "split: expected a train list and a val or test list, got no list"),
+        (content(annotation(), train=["a"], val=[], split_train=[]), "each split once, got 'train' and 'split_train'"),
         (content(), "annotations as a list of at least one, got split a dict of 2, annotations a list of 0"),
         ({"split": [], "annotations": [1]}, "got split a list of 0, annotations a list of 1"),
         (content(annotation(keypoint=..., raw_file="a.pkl")),

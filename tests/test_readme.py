@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import test_format_ntu as ntu
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -13,17 +14,45 @@ README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_code_blocks_run() -> None:
-    first, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+@pytest.fixture
+def ntu_folder(tmp_path: Path) -> Path:
+    """Four clips of NTU."""
+    folder = tmp_path / "nturgb+d_skeletons"
+    folder.mkdir()
+    for subject in (1, 2, 3, 4):
+        frames = [{"1": ntu.walk(t), "2": ntu.walk(t, x=2.0)} for t in range(14)]
+        ntu.write(folder, ntu.skeleton(frames), f"S001C002P00{subject}R001A050")
+    return folder
+
+
+def test_the_code_blocks_run(ntu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ntu_folder.parent)
+    first, data, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len([line for line in first.splitlines() if line]) <= 15
     scope: dict[str, object] = {}
     exec(first, scope)
+    exec(data, scope)
+    assert scope["batch"].x.shape == (2, 3, 32, 25, 2)  # type: ignore[attr-defined]
     exec(block, scope)
     y = scope["graph_conv"](torch.randn(2, 64, 8, 25), torch.tensor([8, 5]))  # type: ignore[operator]
     assert y.shape == (2, 128, 8, 25)
     out = scope["out"]
     assert out.focus.shape == (4, 1, 32, 25)  # type: ignore[attr-defined]
     assert any(p.grad is not None for p in scope["objective"].parameters())  # type: ignore[attr-defined]
+
+
+def test_the_blocks_of_the_page_on_data_run(ntu_folder: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    opened, arrays, collected, augmented = blocks
+    scope: dict[str, object] = {"PATH": ntu_folder}
+    exec(opened, scope)
+    (ntu_folder / "S001C002P003R001A009.skeleton").write_text("x")
+    for block in (arrays, collected, augmented):
+        exec(block, scope)
+    (problem,) = scope["problems"]  # type: ignore[misc]
+    assert "line 1: expected numbers, got 'x'" in str(problem)
+    assert scope["seen"].x.shape == (8, 3, 32, 25, 2) and len(scope["one_array"]) == 2  # type: ignore
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -177,6 +177,18 @@ def test_a_refused_global_is_named(tmp_path: Path) -> None:
 DTYPE = b"cnumpy\ndtype\n" + text("f4") + b"\x85R"
 BLANK = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
 BUFFER = b"cnumpy.core.numeric\n_frombuffer\n(C\x04abcd"
+
+
+@pytest.mark.parametrize("order", [b"<", b">"])
+def test_a_text_scalar_of_what_are_no_characters(tmp_path: Path, order: bytes) -> None:
+    """numpy would make characters of any four bytes, and Python break over it."""
+    dtype = b"cnumpy\ndtype\nX\x02\0\0\0U1\x85R(K\3X\1\0\0\0" + order + b"NNNK\4K\4K\0tb"
+    head = b"\x80\3cnumpy.core.multiarray\nscalar\n" + dtype + b"C\4"
+    with pytest.raises(FormatError, match=r"byte .*: expected a pickle, got damaged bytes"):
+        load(tmp_path, head + b"\xff\xff\xff\x7f\x86R.")
+    assert load(tmp_path, head + (b"a\0\0\0" if order == b"<" else b"\0\0\0a") + b"\x86R.") == "a"
+
+
 NUMBER = b"cnumpy.core.multiarray\nscalar\n"
 SHAPE = b"(K\x01K\x02\x85" + DTYPE + b"\x89"  # the state of an array of two numbers, without its bytes
 
