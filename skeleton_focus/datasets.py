@@ -21,7 +21,7 @@ from .format_kinetics import open_kinetics
 from .format_ntu import open_ntu
 from .format_nw_ucla import open_nw_ucla
 from .format_pyskl import open_pyskl
-from .formats import ClipFile, ClipSource, FormatError, beginning, short
+from .formats import ClipFile, ClipSource, FormatError, UnreadableFileError, beginning, short
 
 __path__: list[str] = []  # so that python -m does not warn that the package has imported this file before
 
@@ -116,10 +116,14 @@ def recognize(path: Path, persons: int | None = None, missing: str | None = None
     who = "open_dataset"
     asked: dict[str, Any] = {"persons": persons, "missing": missing}
     asked = {option: value for option, value in asked.items() if value is not None}
-    folder = path.is_dir()
-    if not folder and not path.is_file():
-        got = "which is neither" if path.exists() else "which does not exist"
-        raise ValueError(message(who, "a folder or file of clips", f"{path}, {got}"))
+    try:
+        folder = path.is_dir()
+        if not folder and not path.is_file():
+            got = "which is neither" if path.exists() else "which does not exist"
+            raise ValueError(message(who, "a folder or file of clips", f"{path}, {got}"))
+        inside = sorted(file.name for file in path.iterdir()) if folder else []
+    except OSError as error:
+        raise UnreadableFileError(message(str(path), "a folder that can be read", error.strerror)) from None
     start = b"" if folder else beginning(path, 4)
     for opens, takes in _FOLDERS if folder else [_FILES[0 if start == b"PK\x03\x04" else 1]]:
         source = opens(path, **{option: asked[option] for option in takes if option in asked})
@@ -127,8 +131,8 @@ def recognize(path: Path, persons: int | None = None, missing: str | None = None
             useless = sorted(set(asked) - set(takes))
             require(not useless, who, f"options that {source.format} takes", ", ".join(useless))
             return source
-    inside = sorted(file.name for file in path.iterdir() if file.suffix in (".npz", ".pkl"))[:5]
-    hint = f"open one of its files: {', '.join(inside)}" if inside else "for your own arrays there is SkeletonDataset"
+    one = ", ".join([name for name in inside if name.endswith((".npz", ".pkl"))][:5])
+    hint = f"open one of its files: {one}" if one else "for your own arrays there is SkeletonDataset"
     raise ValueError(message(who, _KNOWN, f"{path}, which holds none of these", hint))
 
 
@@ -180,12 +184,15 @@ def _good_clips(
     workers: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
 ) -> Iterator[ClipFile]:
-    """The clips that can be read; the others are told of."""
-    reading = _Sized(source, workers)
+    """The clips that can be read, each once; of the others is told."""
+    reading, names = _Sized(source, workers), set[str]()
     for clip in reading if progress is None else progress(reading):
         if isinstance(clip, FormatError):
             tell(clip)
+        elif clip.name in names:
+            tell(FormatError(message(f"clip {short(clip.name)}", "each clip once", "another of its name")))
         else:
+            names.add(clip.name)
             yield clip
 
 

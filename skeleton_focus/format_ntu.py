@@ -84,12 +84,12 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
 
 
 def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSource | None:
-    """A folder of ``.skeleton`` files, or None if it holds none.
+    """A folder with ``.skeleton`` files in it or in its folders, as NTU 120 is unpacked; None if there are none.
 
     >>> open_ntu(Path(__file__).parent) is None
     True
     """
-    files = sorted(folder.glob("*.skeleton"))
+    files = sorted(folder.glob("*.skeleton")) or sorted(folder.glob("*/*.skeleton"))
     if not files:
         return None
     names = [_NAME.match(file.stem) for file in files]

@@ -66,6 +66,15 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         open_dataset(tmp_path / "empty")
 
 
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path) -> object:  # what a user who is not root meets
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(FormatError, match=rf"^{tmp_path}: expected a folder that can be read, got Permission denied$"):
+        open_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("names", "lost"),
     [(["a01_s01_e00_v01", "a02_s01_e00_v02"], "test"), (["a01_s01_e00_v03"], "training")],

@@ -238,6 +238,19 @@ def test_ntu_120_is_told_by_its_names(tmp_path: Path) -> None:
     assert split.train.layout is NTU25 and split.train.classes[119] == "rock-paper-scissors"
 
 
+def test_ntu_120_in_two_folders(tmp_path: Path) -> None:
+    for folder, name in (("a", "S001C001P001R001A001"), ("b", "S018C001P003R001A001"), ("b", "S001C001P001R001A001")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write(tmp_path / folder, skeleton([{"1": walk(0)}]), name)
+    with pytest.raises(
+        FormatError, match=r"clip 'S001C001P001R001A001': expected each clip once, got another of its name"
+    ):
+        open_dataset(tmp_path)
+    (tmp_path / "b" / "S001C001P001R001A001.skeleton").unlink()
+    split = open_dataset(tmp_path)
+    assert split.train.names == ("S001C001P001R001A001",) and split.test.names == ("S018C001P003R001A001",)
+
+
 @pytest.mark.parametrize(
     "name", ["S001C001P001R001A000", "S001C001P001R001A121", "S1C001P001R001A001", "x", "S001C001P001R001A001_x"]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from fuzz_readers import Row, failure, lay_out, limited_memory, make, replay, run
 from fuzz_seeds import KINDS, KINETICS, NTU, NW_UCLA, Seed, all_seeds
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skeleton_focus import _cache, format_arrays, format_kinetics, format_ntu, format_nw_ucla, format_pyskl
 from skeleton_focus._bodies import Track
@@ -50,6 +53,43 @@ def test_a_mutant_is_always_the_same() -> None:
     assert made == [make(SEEDS, number, 3) for number in range(70)]
     assert len({content for _, content in made}) > 60
     assert made != [make(SEEDS, number, 4) for number in range(70)]
+
+
+LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
+POINTS = st.lists(st.lists(st.lists(LEAVES, min_size=3, max_size=3), min_size=20, max_size=20), max_size=3)
+PEOPLE = st.fixed_dictionaries(
+    {"pose": st.lists(LEAVES, min_size=36, max_size=36) | LEAVES, "score": st.lists(LEAVES | st.just(0.5), max_size=18)}
+)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner))
+CONTENTS = {
+    NW_UCLA: st.fixed_dictionaries({"file_name": VALUES, "skeletons": POINTS | VALUES, "label": st.just(5) | VALUES}),
+    KINETICS: st.fixed_dictionaries(
+        {
+            "data": st.lists(
+                st.fixed_dictionaries({"frame_index": st.integers(0, 2), "skeleton": st.lists(PEOPLE, max_size=3)})
+            ),
+            "label": st.just("abseiling") | VALUES,
+            "label_index": st.just(0) | VALUES,
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+@given(data=st.data())
+def test_contents_of_any_types(tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject) -> None:
+    content = json.dumps(data.draw(CONTENTS[kind] | VALUES), ensure_ascii=data.draw(st.booleans()))
+    changed = seed_of(kind)._replace(content=content.encode("utf-8", "surrogatepass"))
+    assert wrong(changed, tmp_path_factory.mktemp("contents")) == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(content=st.binary(max_size=200))
+def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, kind: str, content: bytes) -> None:
+    """Alone, and behind the first bytes of a good file, so that they are taken for one."""
+    for start in (b"", seed_of(kind).content[:6]):
+        changed = seed_of(kind)._replace(content=start + content)
+        assert wrong(changed, tmp_path_factory.mktemp("bytes")) == ""
 
 
 # ------------------------------------------------------------------------------------------------ the checks can fail
