@@ -9,7 +9,6 @@ import pickletools
 import random
 import re
 import struct
-import warnings
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -248,15 +247,7 @@ def npz_members(rng: random.Random, data: bytes) -> bytes:
         )
     )  # fmt: skip
     methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    method = rng.choice((*methods * 4, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a name that is there twice
-        with zipfile.ZipFile(file, "w", method) as archive:
-            archive.comment = rng.choice((b"", b"", b"x" * 999))
-            for name, content in members:
-                archive.writestr(name, content)
-    return file.getvalue()
+    return seeds.npz(members, rng.choice((*methods * 4, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)))
 
 
 # ---------------------------------------------------------------------------------------------------------- all of it

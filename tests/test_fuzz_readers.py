@@ -195,7 +195,8 @@ def test_a_reader_that_is_too_patient_is_seen(tmp_path: Path, monkeypatch: pytes
     bad = seed._replace(content=seed.content.replace(b'"label": 5', b'"label": 6'))
     assert wrong(bad, tmp_path / "refused") == ""
     good = fuzz_readers.read_nw_ucla(lay_out([seed], tmp_path)[0] / seed.target)
-    monkeypatch.setattr(format_nw_ucla, "_clip", lambda path, text, content: good)
+    read = format_nw_ucla._clip
+    monkeypatch.setattr(format_nw_ucla, "_clip", lambda path, *of: good if path.stem == good.name else read(path, *of))
     monkeypatch.setattr(fuzz_readers, "_agrees_alone", lambda *_: None)
     assert wrong(bad, tmp_path / "accepted") == "NW-UCLA: accepted, plainly refused"
 
