@@ -235,8 +235,9 @@ def npz_members(rng: random.Random, data: bytes) -> bytes:
             members = [(name, archive.read(name)) for name in archive.namelist()]
     except Exception:
         return near_the_ends(rng, data)
-    i = rng.randrange(len(members) or 1)
-    name, content = members[i] if members else ("x", b"")
+    members = members or [("x.npy", b"")]
+    i = rng.randrange(len(members))
+    name, content = members[i]
     within = rng.choice((npy_header, npy_header, change_bytes, cut, double))
     members[i : i + 1] = rng.choice(
         (
