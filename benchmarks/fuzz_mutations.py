@@ -108,6 +108,13 @@ def line_ends(rng: random.Random, data: bytes) -> bytes:
     return data.replace(b"\n", rng.choice((b"\r\n", b"\r", b"\n\n", b"\v", b"\f\n", b"\x85", b"", b" \n", b"\x1c")))
 
 
+def a_line_end_halved(rng: random.Random, data: bytes) -> bytes:
+    r"""All lines end in \r\n, and one in \r or \n alone."""
+    rows = data.replace(b"\r", b"").split(b"\n")
+    at = rng.randrange(len(rows)) + 1
+    return b"\r\n".join(rows[:at]) + rng.choice((b"\r", b"\n", b"\r\r\n")) + b"\r\n".join(rows[at:])
+
+
 def spaces(rng: random.Random, data: bytes) -> bytes:
     return data.replace(b" ", rng.choice((b"\t", b"  ", b"\n", b"", b"\xc2\xa0", b"\x1f", b"\v", b"\r", b"\0")))
 
@@ -140,7 +147,7 @@ def lines(rng: random.Random, data: bytes) -> bytes:
 
 
 TEXT: list[Mutation] = [
-    replace_number, replace_number, replace_number, replace_numbers, line_ends, spaces, encoding, not_ascii, lines,
+    replace_number, replace_number, replace_number, replace_numbers, line_ends, a_line_end_halved, spaces, encoding, not_ascii, lines,
 ]  # fmt: skip
 
 

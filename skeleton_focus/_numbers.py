@@ -103,7 +103,9 @@ class Numbers:
     def lines(self) -> NDArray[np.int64]:
         """(lines + 1,) the first number of each line, and their count; after a last newline a line is empty."""
         after = self._text.take(self._end)
-        last = np.flatnonzero((after == _NEWLINE) | (after == _RETURN)) + 1
+        ends, returns = after == _NEWLINE, np.flatnonzero(after == _RETURN)
+        ends[returns] = self._text.take(self._end.take(returns) + 1) == _NEWLINE  # a return alone is white space
+        last = np.flatnonzero(ends) + 1
         if len(last) != self._padded.count(b"\n"):  # spaces or nothing before some newlines
             last = np.searchsorted(self._end, np.flatnonzero(self._text == _NEWLINE), "right")
         return np.concatenate(([0], last))

@@ -316,6 +316,7 @@ def field(line: int, number: int, to: str) -> str:
         (GOOD.replace("\n7 0", "\n72057594037931648 0"), r", line 59: expected each body id once a frame, got '7205"),
         (GOOD[: len(GOOD) // 2], r", line \d+: expected "),
         (GOOD.replace(" ", "\t\0", 1), r", line 3: expected numbers, got '.*x00"),
+        ("\r\n".join(LINES[:9]) + "\r" + "\r\n".join([*LINES[9:], ""]), r", line 9: expected the 12 fields of a joint"),
         (GOOD.replace("\n", "\r"), r", line 1: expected the number of frames, got '3 1 72057594037931648 "),
         (b"\xef\xbb\xbf" + GOOD.encode(), r", line 1: expected numbers, got "),
         (GOOD.encode("utf-16"), r", line 1: expected numbers, got "),
