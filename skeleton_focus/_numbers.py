@@ -23,6 +23,12 @@ _SIGNS = np.array([1.0, -1.0])
 _POWERS = 10.0 ** np.arange(16)
 _KEEP = np.array([((1 << 64) - 1) >> 8 * (8 - n) << 8 * (8 - n) for n in range(9)], np.uint64)  # a word's last n bytes
 _MARGIN = 16
+# Eight digits, the first in the lowest byte, become four of two digits, two of four and one number of eight.
+_JOIN = (
+    (0x0F0F0F0F0F0F0F0F, 10 * 2**8 + 1, 8),
+    (0x00FF00FF00FF00FF, 100 * 2**16 + 1, 16),
+    (0x0000FFFF0000FFFF, 10000 * 2**32 + 1, 32),
+)
 
 
 @cache
@@ -140,6 +146,12 @@ class Numbers:
         plain &= self._text.take(end - whole - 1) != _MINUS
         return np.where(plain, self._integer(end, whole), -1).astype(np.int64)
 
+    def digits(self, index: NDArray[np.int64]) -> NDArray[np.int8]:
+        """The values of some numbers that are written as one digit; -1 for others."""
+        end = self._end.take(index)
+        alone = (self._text.take(end - 2) <= _SPACE) & ~self._slow.take(index)
+        return np.where(alone, self._text.take(end - 1) & 15, -1).astype(np.int8)
+
     def values(self, index: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """The values of some numbers, by default of all, as ``float`` gives them."""
         if index is None:
@@ -186,10 +198,8 @@ class Numbers:
             return (self._text.take(end - 1) & 15) * count
         word = np.ndarray(len(self._padded) - 7, "<u8", self._padded, strides=(1,))[end - 8]
         word &= _KEEP.take(count, mode="clip")
-        word &= np.uint64(0x0F0F0F0F0F0F0F0F)  # eight digits, the first in the lowest byte
-        for base, bits, keep in ((10, 8, 0x00FF00FF00FF00FF), (100, 16, 0x0000FFFF0000FFFF), (10000, 32, 0xFFFFFFFF)):
-            right = word >> np.uint64(bits)
-            word *= np.uint64(base)
-            word += right
+        for keep, left, right in _JOIN:
             word &= np.uint64(keep)
+            word *= np.uint64(left)
+            word >>= np.uint64(right)
         return word

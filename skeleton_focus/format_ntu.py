@@ -118,7 +118,7 @@ def _tracks(path: Path, text: bytes) -> tuple[int, list[Track]]:
     first = numbers.lines[lines]
     with np.errstate(over="ignore"):
         poses = numbers.values((first[..., None] + np.arange(3)).ravel()).astype(np.float32).reshape(*first.shape, 3)
-    states = numbers.integers(first.ravel() + _JOINT - 1).reshape(first.shape)
+    states = numbers.digits(first.ravel() + _JOINT - 1).reshape(first.shape)
     for right, expected in (
         (np.isfinite(poses), "finite x, y and z"),
         ((states >= 0) & (states <= 2), "a tracking state 0, 1 or 2 at the end"),

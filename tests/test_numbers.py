@@ -52,12 +52,15 @@ def test_the_first_that_is_no_number(tokens: list[str]) -> None:
     assert numbers.broken == next((i for i, token in enumerate(tokens) if not NUMBER.fullmatch(token)), None)
 
 
-@given(st.lists(st.integers(0, 10**10).map(str) | ANY, min_size=1, max_size=12))
+@given(st.lists(st.integers(0, 10**10).map(str) | st.integers(-9, 9).map(str) | ANY, min_size=1, max_size=12))
 @settings(max_examples=150)
 def test_integers(tokens: list[str]) -> None:
     numbers = Numbers(" ".join(tokens).encode())
     expected = [int(t) if t.isascii() and t.isdigit() and len(t) <= 8 else -1 for t in tokens]
     assert numbers.integers(np.arange(len(tokens))).tolist() == expected
+    assert numbers.digits(np.arange(len(tokens))).tolist() == [
+        e if len(t) == 1 else -1 for e, t in zip(expected, tokens)
+    ]
 
 
 @given(st.lists(SPELLED, min_size=1, max_size=12))
