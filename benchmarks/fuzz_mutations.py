@@ -147,7 +147,8 @@ def lines(rng: random.Random, data: bytes) -> bytes:
 
 
 TEXT: list[Mutation] = [
-    replace_number, replace_number, replace_number, replace_numbers, line_ends, a_line_end_halved, spaces, encoding, not_ascii, lines,
+    replace_number, replace_number, replace_number, replace_numbers, line_ends, a_line_end_halved, spaces, encoding,
+    not_ascii, lines,
 ]  # fmt: skip
 
 
