@@ -92,7 +92,7 @@ def open_dataset(
     split = source.splits[0] if split is None else split
     check_choice("open_dataset", "split", split, source.splits)
     options = {"persons": persons, "missing": missing}
-    clips = _good_clips(source, tell, workers, progress)
+    clips = _good_clips(source, path, tell, workers, progress)
     data, sides = _load(source, path, options, clips, tell, problems, cache)
     if problems and on_error == "skip":
         text = f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read and are left out; the first"
@@ -180,6 +180,7 @@ def _load(
 
 def _good_clips(
     source: ClipSource,
+    path: Path,
     tell: Callable[[FormatError], None],
     workers: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
@@ -190,7 +191,7 @@ def _good_clips(
         if isinstance(clip, FormatError):
             tell(clip)
         elif clip.name in names:
-            tell(FormatError(message(f"clip {short(clip.name)}", "each clip once", "another of its name")))
+            tell(FormatError(message(f"{path}, clip {short(clip.name)}", "each clip once", "another of its name")))
         else:
             names.add(clip.name)
             yield clip
@@ -242,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
         source = recognize(given.path, given.persons, given.missing)
         cache = False if given.no_cache else given.cache or True
         options = {"persons": given.persons, "missing": given.missing}
-        clips = _good_clips(source, tell, given.workers, _progress)
+        clips = _good_clips(source, given.path, tell, given.workers, _progress)
         data, sides = _load(source, given.path, options, clips, tell, problems, cache)
         sys.stdout.write(data.heading() + "\n" + data.describe() + "\n")
         for split, of_clips in sides.items():

@@ -23,6 +23,7 @@ _TRAINING_SUBJECTS = {
     97, 98, 100, 103,
 }  # fmt: skip
 _HEADER, _JOINT = 10, 12
+_MOST_FRAMES = 10_000  # the longest clip has some 300; frames without a body would fill the memory at two bytes each
 _BODY = [_HEADER, 1, *[_JOINT] * NTU25.num_joints]  # fields of the lines of a body; the second is the number of joints
 
 
@@ -148,7 +149,12 @@ def _find_bodies(path: Path, numbers: Numbers) -> tuple[int, NDArray[np.int64], 
     counts = np.where(fields[between] == 1, numbers.integers(numbers.lines[between]), -1)
     frames, expected = len(between) - 1, np.diff(np.searchsorted(head, [*between[1:], len(fields)]))
     joints = numbers.integers(numbers.lines[head + 1])
-    if not len(between) or counts[0] != frames or (counts[1:] != expected).any() or (joints != NTU25.num_joints).any():
+    if (
+        frames > _MOST_FRAMES
+        or counts[0] != frames
+        or (counts[1:] != expected).any()
+        or (joints != NTU25.num_joints).any()
+    ):
         raise _explain(path, numbers, fields.tolist())
     return frames, np.repeat(np.arange(frames), expected), head
 
@@ -161,8 +167,8 @@ def _explain(path: Path, numbers: Numbers, fields: list[int]) -> FormatError:
         return int(numbers.integers(first[line : line + 1])[0]) if fields[line : line + 1] == [1] else -1
 
     frames, found, line = whole(0), 0, 1
-    if frames < 0:
-        return _unexpected(path, numbers, 0, "the number of frames")
+    if not 0 <= frames <= _MOST_FRAMES:
+        return _unexpected(path, numbers, 0, f"the number of frames, up to {_MOST_FRAMES}")
     for frame in range(frames):
         bodies = whole(line)
         if bodies < 0:

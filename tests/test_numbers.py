@@ -59,7 +59,7 @@ def test_integers(tokens: list[str]) -> None:
     expected = [int(t) if t.isascii() and t.isdigit() and len(t) <= 8 else -1 for t in tokens]
     assert numbers.integers(np.arange(len(tokens))).tolist() == expected
     assert numbers.digits(np.arange(len(tokens))).tolist() == [
-        e if len(t) == 1 else -1 for e, t in zip(expected, tokens)
+        e if len(t) == 1 else -1 for e, t in zip(expected, tokens, strict=True)
     ]
 
 
