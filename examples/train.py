@@ -262,7 +262,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
             raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
         return given, kept_recipe(given)
     check_ranges(given, chosen)
-    given.precision = given.precision or "32-true"
+    given.precision, given.clip_counts = given.precision or "32-true", None
     suited = "synthetic" if given.data is None else "nw_ucla"
     model = chosen.get("model", "stf_gcn")
     given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
@@ -290,6 +290,7 @@ def kept_recipe(given: argparse.Namespace) -> Recipe:
     kept = {"precision": "32-true", "split": None, "skip_bad_clips": False, **json.loads(path.read_text())}
     for name in ("data", "preset", "precision", "split", "skip_bad_clips"):
         setattr(given, name, kept[name])
+    given.clip_counts = kept.get("clips")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
     try:
         return Recipe(**values)
@@ -348,8 +349,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if given.threads:
         torch.set_num_threads(given.threads)
     L.seed_everything(recipe.seed, verbose=False)
-    on_error = "skip" if given.skip_bad_clips else "raise"
+    left_out: list[Exception] = []
+    on_error = left_out.append if given.skip_bad_clips else "raise"
     data = load_data(given.data, recipe, split=given.split, on_error=on_error, workers=given.workers)
+    in_the_plane = data.train[0].x.shape[0] == 2 and not given.resume
+    if in_the_plane and any(recipe.turn[:2]) and given.turn is None:  # a preset's views; of a plane there is one
+        recipe.turn = (0.0, 0.0, recipe.turn[2])
     classes, layout = data.train.classes, data.train.layout
     channels, _, _, persons = data.train[0].x.shape
     module = Recogniser(recipe, layout, len(classes), persons, channels=channels)
@@ -360,7 +365,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if checkpoint is not None:
         load_file(checkpoint)
     source = given.data and str(Path(given.data).resolve())  # a resumed run may start in another folder
+    clips = [len(data.train), len(data.test)]
+    if given.clip_counts not in (None, clips):
+        raise ValueError(f"expected the data as they were when the run started, {given.clip_counts} training and test "
+                         f"clips, got {clips}; start again with another --out")  # fmt: skip
     facts = {
+        "clips": clips,
         "preset": given.preset, "data": source, "split": given.split, "skip_bad_clips": given.skip_bad_clips,
         "precision": given.precision, "recipe": asdict(recipe),
     }  # fmt: skip
@@ -370,7 +380,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         terms = "" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}"
         found = f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}"
         print(found if given.data is None else f"{data.train.origin}: {found}")
-        steps = recipe.epochs * (len(data.train) // recipe.batch)
+        if left_out:
+            print(f"note: {len(left_out)} clips cannot be read and are left out; the first: {left_out[0]}")
+        steps = recipe.epochs * max(len(data.train) // recipe.batch, 1)
         if recipe.ema**steps > 0.05:
             share = f"{recipe.ema**steps:.0%} of the weights at the start"
             print(f"note: after {steps} steps the running average, which is tested, holds {share}; --ema 0 takes none")

@@ -25,46 +25,70 @@ class Track(NamedTuple):
     seen: NDArray[np.bool_]
 
 
-def join_tracks(tracks: Iterable[Track]) -> list[Track]:
-    """Join tracks of one body whose tracking id changed, each to the nearest that ended before it begins."""
-    bodies: list[Track] = []
-    for track in sorted(tracks, key=lambda track: int(track.frames[0])):
-        near = []
-        for i, body in enumerate(bodies):
-            gap = int(track.frames[0] - body.frames[-1])
-            distance = float(np.linalg.norm(_centre(track.poses[0]) - _centre(body.poses[-1])))
-            if gap > 0 and distance <= min(JOIN_WITHIN + JOIN_PER_FRAME * gap, JOIN_AT_MOST):
-                near.append((distance, i))
-        if near:
-            i = min(near)[1]
-            bodies[i] = Track(*(np.concatenate(parts) for parts in zip(bodies[i], track, strict=True)))
-        else:
-            bodies.append(track)
-    return bodies
+def join_tracks(tracks: Iterable[tuple[object, Track]]) -> list[Track]:
+    """Join what was seen of one body: by its tracking id, or, where that changed, to the nearest that ended before.
+
+    Args:
+        tracks: tracking ids and what they saw; a gap ends a track, and its id may come back.
+    """
+    runs = [(name, run) for name, track in tracks for run in _runs(track)]
+    runs.sort(key=lambda run: int(run[1].frames[0]))
+    owner: dict[object, int] = {}  # of each id, the body that it was seen on last
+    bodies: list[list[Track]] = []
+    ends = np.full(len(runs), np.iinfo(np.int64).max)  # of each body: its last frame, and where it stood
+    centres = np.zeros((len(runs), 3))
+    for name, run in runs:
+        first, begin = int(run.frames[0]), _centre(run, 0)
+        gap = first - ends
+        distance = np.linalg.norm(centres - begin, axis=1)
+        reach = np.minimum(JOIN_WITHIN + JOIN_PER_FRAME * gap, JOIN_AT_MOST)
+        distance[(gap <= 0) | (distance > reach)] = np.inf
+        body = owner.get(name, -1)
+        if body < 0 or ends[body] >= first:
+            body = int(distance.argmin())
+            if not np.isfinite(distance[body]):
+                body = len(bodies)
+                bodies.append([])
+        bodies[body].append(run)
+        owner[name], ends[body], centres[body] = body, run.frames[-1], _centre(run, -1)
+    return [Track(*map(np.concatenate, zip(*body, strict=True))) for body in bodies]
 
 
-def _centre(pose: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The mean of a pose (V, 3); in float64, as whatever is computed here of positions, which may be any float32."""
-    centre: NDArray[np.float64] = pose.mean(0, np.float64)
+def _runs(track: Track) -> list[Track]:
+    """A track in parts without gaps."""
+    cuts = np.flatnonzero(np.diff(track.frames) > 1) + 1
+    return [Track(*parts) for parts in zip(*(np.split(part, cuts) for part in track), strict=True)]
+
+
+def _centre(track: Track, t: int) -> NDArray[np.float64]:
+    """The mean of the joints that were seen, of all if none was; in float64, for positions may be any float32."""
+    seen = track.seen[t] if track.seen[t].any() else slice(None)
+    centre: NDArray[np.float64] = track.poses[t, seen].mean(0, np.float64)
     return centre
 
 
 def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Track]:
     """The bodies that move most, spurious ones left out, in the order of their motion.
 
-    Motion is the variance over time of the joints' positions, added up. If all look spurious, none does.
+    Motion is the variance over time of the seen joints' positions, added up. If all look spurious, none does.
     """
-
     if len(bodies) == 1:
         return bodies
 
     def spurious(body: Track) -> bool:
-        extent = np.ptp(body.poses.astype(np.float64), 1)  # (t, 3)
+        seen, poses = body.seen[..., None], body.poses.astype(np.float64)
+        extent = np.where(seen, poses, -np.inf).max(1) - np.where(seen, poses, np.inf).min(1)  # (t, 3)
         broad = extent[:, 0] > BROAD * extent[:, 1]
         return len(body.frames) <= min(SHORT, num_frames // 2) or bool(broad.mean() > BROAD_FRAMES)
 
+    def motion(body: Track) -> float:
+        seen, poses = body.seen[..., None], body.poses.astype(np.float64)
+        count = np.maximum(seen.sum(0), 1)  # (V, 1)
+        mean = np.where(seen, poses, 0).sum(0) / count
+        return float((np.where(seen, poses - mean, 0) ** 2 / count).sum())
+
     kept = [body for body in bodies if not spurious(body)] or bodies
-    return sorted(kept, key=lambda body: -float(body.poses.var(0, np.float64).sum()))[:persons]
+    return sorted(kept, key=lambda body: -motion(body))[:persons]
 
 
 def fill_gaps(body: Track) -> Track:

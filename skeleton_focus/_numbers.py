@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SPACE, _NEWLINE, _RETURN, _MINUS, _POINT, _ZERO = b" \n\r-.0"
-_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
+_NUMBER = re.compile(rb"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
 _JSON = re.compile(rb"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _SIGNS = np.array([1.0, -1.0])
 _POWERS = 10.0 ** np.arange(16)

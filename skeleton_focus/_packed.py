@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ._checks import message
+
 
 class PackedClips(Sequence[Tensor]):
     """Clips of different lengths in one memory-mapped file.
@@ -43,7 +45,8 @@ class PackedClips(Sequence[Tensor]):
         shapes: NDArray[np.int64],
         refine: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
-        self.path, self.dtype, self.starts, self.shapes, self.refine = path, dtype, starts, shapes, refine
+        self.path, self.dtype, self.starts, self.shapes, self.refine = path.absolute(), dtype, starts, shapes, refine
+        self.held: object = None  # what is kept open as long as the clips are in use
         self._bytes: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
@@ -51,8 +54,11 @@ class PackedClips(Sequence[Tensor]):
 
     def __getitem__(self, index: Any) -> Any:
         if self._bytes is None:
-            # "c": a writer would change its own copy of a page, never the file.
-            self._bytes = np.asarray(np.memmap(self.path, np.uint8, "c"))
+            try:  # "c": a writer would change its own copy of a page, never the file
+                self._bytes = np.asarray(np.memmap(self.path, np.uint8, "c"))
+            except OSError as error:
+                got, hint = error.strerror or type(error).__name__, "open the data set again"
+                raise OSError(message(str(self.path), "the file that the clips are read from", got, hint)) from None
         start, shape = int(self.starts[index]), tuple(self.shapes[index].tolist())
         stop = start + int(np.prod(shape)) * self.dtype.itemsize
         clip = self._bytes[start:stop].view(self.dtype).reshape(shape)
@@ -61,7 +67,7 @@ class PackedClips(Sequence[Tensor]):
         return x if self.refine is None else self.refine(x, index)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bytes": None}
+        return {**self.__dict__, "_bytes": None, "held": None}
 
 
 @dataclass

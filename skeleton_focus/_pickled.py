@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import message
-from .formats import FormatError, short
+from .formats import MOST_CLASSES, FormatError, short
 
 _NUMBERS = re.compile(r"f[248]|[iu][1248]|b1")
 _TEXT = re.compile(r"U[1-9][0-9]{0,2}")
-MOST_CLASSES = 100_000
 """A label above is a mistake, and would make a list of so many class names."""
 
 
@@ -133,6 +132,8 @@ def byte_string(text: Any = "", *encoding: Any) -> Any:
     """Bytes under protocols 0 to 2, where they are text that is to be encoded as latin-1: the text as it is."""
     if type(text) not in (str, memoryview):  # bytearray(10**10) would be ten gigabytes of zeros
         raise RefusedError("bytes", told(text))
+    if encoding not in ((), ("latin1",), ("latin-1",)):
+        raise RefusedError("bytes as latin-1 text", told(encoding[0]))
     return text
 
 

@@ -100,7 +100,9 @@ class Augment(nn.Module):
         frames: int | None = None,
     ) -> None:
         super().__init__()
-        who, angles = "Augment", tuple(float(angle) for angle in rotation)
+        who = "Augment"
+        require(isinstance(rotation, Sequence), who, "rotation of three angles in 0..180 degrees", rotation)
+        angles = tuple(float(angle) for angle in rotation)
         turns = len(angles) == 3 and all(0 <= angle <= 180 for angle in angles)
         require(turns, who, "rotation of three angles in 0..180 degrees", angles)
         for name, value in (("scale", scale), ("joint_dropout", joint_dropout), ("speed", speed)):
@@ -108,7 +110,7 @@ class Augment(nn.Module):
         for name, value in (("shear", shear), ("flip", flip)):
             require(0 <= value <= 1, who, f"{name} in 0..1", value)
         require(0 < crop <= 1, who, "crop above 0 and at most 1", crop)
-        require(frames is None or frames >= 1, who, "frames of at least 1", frames)
+        require(frames is None or (type(frames) is int and frames >= 1), who, "frames of at least 1", frames)
         require(frames is not None or (crop == 1 and speed == 0), who, "frames with crop or speed", "None")
         pairs = not flip or bool(layout.pairs)
         require(pairs, who, "a layout with left and right pairs for flip", f"{layout.name!r} without")
@@ -116,6 +118,16 @@ class Augment(nn.Module):
         self.flip, self.joint_dropout, self.speed, self.frames = flip, joint_dropout, speed, frames
 
     def forward(self, batch: Batch, random: torch.Generator | None) -> Batch:
+        require(
+            isinstance(batch, Batch), "Augment", "a Batch, as SkeletonDataset.collate makes it", type(batch).__name__
+        )
+        random_or_none = random is None or isinstance(random, torch.Generator)
+        require(
+            random_or_none,
+            "Augment",
+            "a torch.Generator, such as seeded_generator makes, or None",
+            type(random).__name__,
+        )
         self._check(batch)
         exact = torch.promote_types(batch.x.dtype, torch.float32)
         x, truth = batch.x.to(exact), batch.critical.permute(0, 2, 3, 1)  # (N, M, T, V) -> (N, T, V, M)

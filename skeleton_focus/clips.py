@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import mmap
 from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
@@ -11,9 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ._checks import check_shape, require
+from ._packed import PackedClips
+from .formats import MOST_CLASSES, short
 from .layouts import SkeletonLayout
 
 
@@ -23,7 +26,7 @@ class Clip(NamedTuple):
     Attributes:
         x: (C, T, V, M) joint positions.
         label: class index.
-        visibility: (T, V, M), 1 where a joint was seen.
+        visibility: (T, V, M), 0 where a joint is missing, otherwise 1 or a confidence.
         critical: (M, T, V), 1 where a joint and frame make the class; zeros where the truth is not known.
     """
 
@@ -40,7 +43,7 @@ class Batch(NamedTuple):
         x: (N, C, T, V, M) joint positions.
         lengths: (N,) true number of frames.
         label: (N,) class indices.
-        visibility: (N, T, V, M), 1 where a joint was seen, 0 where it is missing or padding.
+        visibility: (N, T, V, M), 0 where a joint is missing or padding, otherwise 1 or a confidence.
         critical: (N, M, T, V), 1 where a joint and frame make the class; zeros where the truth is not known.
     """
 
@@ -88,9 +91,13 @@ class SkeletonDataset(Dataset[Clip]):
         origin: str = "clips",
     ) -> None:
         who = "SkeletonDataset"
+        require(isinstance(layout, SkeletonLayout), who, "a SkeletonLayout", type(layout).__name__)
         require(len(clips) > 0, who, "at least one clip", "none")
-        numbers = [int(label) for label in labels]
-        require(len(numbers) == len(clips), who, f"{len(clips)} labels, one a clip", len(numbers))
+        require(len(labels) == len(clips), who, f"{len(clips)} labels, one a clip", len(labels))
+        numbers = [_label(label) for label in labels]
+        for what, given in (("classes", classes), ("names", names)):
+            differ = given is None or (not isinstance(given, str) and len({*given}) == len(given))
+            require(differ, who, f"{what} that differ", short(given))
         self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(max(numbers) + 1))
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(clips)))
         for what, values in (
@@ -98,8 +105,8 @@ class SkeletonDataset(Dataset[Clip]):
             ("visibility", visibility),
             ("critical", critical),
         ):
-            given = len(clips) if values is None else len(values)
-            require(given == len(clips), who, f"{len(clips)} {what}, one a clip", given)
+            count = len(clips) if values is None else len(values)
+            require(count == len(clips), who, f"{len(clips)} {what}, one a clip", count)
         outside = sorted({label for label in numbers if not 0 <= label < len(self.classes)})
         require(not outside, who, f"labels in 0..{len(self.classes) - 1}", outside)
         self.clips, self.visibility, self.critical = _tensors(clips), _tensors(visibility), _tensors(critical)
@@ -109,7 +116,8 @@ class SkeletonDataset(Dataset[Clip]):
 
     def _check(self, clips: list[Tensor]) -> None:
         who = "SkeletonDataset"
-        channels, persons = clips[0].shape[0], clips[0].shape[-1]
+        shape = clips[0].shape if isinstance(clips[0], Tensor) else (1, 1)
+        channels, persons = shape[0], shape[-1]
         for i, (name, x) in enumerate(zip(self.names, clips, strict=True)):
             check_shape(who, f"clip {name!r}", x, f"C={channels}, T, V={self.layout.num_joints}, M={persons}")
             _, t, v, m = x.shape
@@ -118,7 +126,10 @@ class SkeletonDataset(Dataset[Clip]):
             require(bool(torch.isfinite(x).all()), who, f"clip {name!r} to be finite", "NaN or infinity",
                     "set missing joints to 0 and their visibility to 0")  # fmt: skip
             if self.visibility is not None:
-                check_shape(who, f"visibility of clip {name!r}", self.visibility[i], f"T={t}, V={v}, M={m}")
+                seen = self.visibility[i]
+                check_shape(who, f"visibility of clip {name!r}", seen, f"T={t}, V={v}, M={m}")
+                inside = bool(((seen >= 0) & (seen <= 1)).all())
+                require(inside, who, f"visibility of clip {name!r} in 0..1", "other values")
             if self.critical is not None:
                 check_shape(who, f"critical of clip {name!r}", self.critical[i], f"M={m}, T={t}, V={v}")
 
@@ -130,6 +141,7 @@ class SkeletonDataset(Dataset[Clip]):
         >>> data.subset([2, 0]).names
         ('2', '0')
         """
+        require(len(index) > 0, "SkeletonDataset", "at least one index", "none")
         part = copy.copy(self)
         part.labels = [self.labels[i] for i in index]
         part.names = tuple(self.names[i] for i in index)
@@ -158,6 +170,9 @@ class SkeletonDataset(Dataset[Clip]):
             visibility=[seen[:t] for seen, t in zip(batch.visibility, cut, strict=True)],
             critical=[truth[:, :t] for truth, t in zip(batch.critical, cut, strict=True)],
         )
+
+    def __repr__(self) -> str:
+        return f"SkeletonDataset({self.origin}, {len(self)} clips, {len(self.classes)} classes, {self.layout.name})"
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -244,10 +259,22 @@ class Split(NamedTuple):
         return "\n".join(lines)
 
 
+def _label(label: Any) -> int:
+    """A class index as a Python number."""
+    value = label.item() if isinstance(label, np.generic | np.ndarray | Tensor) and label.ndim == 0 else label
+    whole = type(value) is int and value < MOST_CLASSES  # what is out of the classes is told together
+    require(whole, "SkeletonDataset", f"labels, whole numbers in 0..{MOST_CLASSES - 1}", short(value))
+    return int(value)
+
+
 def _tensors(values: Any) -> Any:
     """A list of tensors; None and mapped clips as they are."""
-    if values is None or not isinstance(values, (list, tuple, Tensor, np.ndarray)):
+    if values is None or isinstance(values, PackedClips | Subset | ConcatDataset):
         return values
+    if isinstance(values, np.memmap) and isinstance(values.base, mmap.mmap) and not values.flags.writeable:
+        # Mapped for reading: mapped anew, so that a writer changes its own copy of a page, in place of a copy of all.
+        order: Any = "C" if values.flags.c_contiguous else "F"
+        values = np.memmap(values.filename, values.dtype, "c", values.offset, values.shape, order)
     return [
         torch.from_numpy(value if value.flags.writeable else value.copy()) if isinstance(value, np.ndarray) else value
         for value in values

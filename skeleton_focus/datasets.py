@@ -6,6 +6,7 @@ python -m skeleton_focus.datasets PATH    # says what is there, and every proble
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -14,14 +15,14 @@ from typing import Any
 
 from ._cache import default_folder, in_memory, open_pack
 from ._checks import check_choice, message, require
-from ._packed import Index
+from ._packed import Index, Loaded, PackedClips
 from .clips import SkeletonDataset, Split
 from .format_arrays import open_ctr_gcn, open_st_gcn
 from .format_kinetics import open_kinetics
 from .format_ntu import open_ntu
 from .format_nw_ucla import open_nw_ucla
 from .format_pyskl import open_pyskl
-from .formats import ClipFile, ClipSource, FormatError, UnreadableFileError, beginning, short
+from .formats import ClipFile, ClipSource, FormatError, UnreadableFileError, beginning, files_in, folders_in, short
 
 __path__: list[str] = []  # so that python -m does not warn that the package has imported this file before
 
@@ -75,25 +76,28 @@ def open_dataset(
             ...
         ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does not exist
     """
-    path = Path(path)
-    if isinstance(on_error, str):
-        check_choice("open_dataset", "on_error", on_error, ("raise", "skip"))
-    problems: list[str] = []
+    who, path = "open_dataset", Path(path)
+    if not callable(on_error):
+        check_choice(who, "on_error", on_error, ("raise", "skip"))
+    require(isinstance(workers, int) and workers >= 0, who, "workers, a whole number from 0", workers)
+    require(progress is None or callable(progress), who, "progress that takes the clips, such as tqdm", progress)
+    named = isinstance(cache, bool | Path) or (isinstance(cache, str) and bool(cache))
+    require(named, who, "cache, a folder, True or False", repr(cache))
+    problems: list[FormatError] = []
 
     def tell(error: FormatError) -> None:
-        problems.append(str(error))
+        problems.append(error)
         if on_error == "raise":
             raise error
         if callable(on_error):
             on_error(error)
 
-    require(workers >= 0, "open_dataset", "workers of at least 0", workers)
     source = recognize(path, persons, missing)
     split = source.splits[0] if split is None else split
-    check_choice("open_dataset", "split", split, source.splits)
+    check_choice(who, "split", split, source.splits)
     options = {"persons": persons, "missing": missing}
     clips = _good_clips(source, path, tell, workers, progress)
-    data, sides = _load(source, path, options, clips, tell, problems, cache)
+    data, sides = _load(source, path, options, clips, tell, problems, cache, look=on_error != "raise")
     if problems and on_error == "skip":
         text = f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read and are left out; the first"
         warnings.warn(f"{text}: {problems[0]}", stacklevel=2)
@@ -114,26 +118,48 @@ def recognize(path: Path, persons: int | None = None, missing: str | None = None
     ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does not exist
     """
     who = "open_dataset"
-    asked: dict[str, Any] = {"persons": persons, "missing": missing}
-    asked = {option: value for option, value in asked.items() if value is not None}
+    asked = {option: value for option, value in (("persons", persons), ("missing", missing)) if value is not None}
     try:
         folder = path.is_dir()
         if not folder and not path.is_file():
             got = "which is neither" if path.exists() else "which does not exist"
             raise ValueError(message(who, "a folder or file of clips", f"{path}, {got}"))
-        inside = sorted(file.name for file in path.iterdir()) if folder else []
     except OSError as error:
-        raise UnreadableFileError(message(str(path), "a folder that can be read", error.strerror)) from None
-    start = b"" if folder else beginning(path, 4)
-    for opens, takes in _FOLDERS if folder else [_FILES[0 if start == b"PK\x03\x04" else 1]]:
+        raise UnreadableFileError(message(str(path), "a folder or file that can be read", error.strerror)) from None
+    found = []
+    for opens, takes in _FOLDERS if folder else _FILES:
         source = opens(path, **{option: asked[option] for option in takes if option in asked})
         if source is not None:
             useless = sorted(set(asked) - set(takes))
-            require(not useless, who, f"options that {source.format} takes", ", ".join(useless))
-            return source
-    one = ", ".join([name for name in inside if name.endswith((".npz", ".pkl"))][:5])
-    hint = f"open one of its files: {one}" if one else "for your own arrays there is SkeletonDataset"
-    raise ValueError(message(who, _KNOWN, f"{path}, which holds none of these", hint))
+            require(not useless, who, f"options for {source.format}", ", ".join(useless), "it has none such")
+            found.append(source)
+    if len(found) > 1:
+        kinds = " and ".join(source.format for source in found)
+        raise ValueError(message(who, "clips of one data set", f"{path}, which holds {kinds}"))
+    if not found:
+        raise ValueError(message(who, _KNOWN, f"{path}, which is none of these", _hint(path)))
+    return found[0]
+
+
+def _hint(path: Path) -> str:
+    """What could be opened in place of a path that holds nothing known."""
+    near = [path.parent] if not path.is_dir() else [*folders_in(path), path.absolute().parent]
+    for folder in near:
+        with contextlib.suppress(ValueError):
+            if any(opens(folder) is not None for opens, _ in _FOLDERS):
+                return f"open {folder}"
+    files = [file for suffix in (".npz", ".pkl") for file in (files_in(path, suffix) if path.is_dir() else ())]
+    return (
+        f"open one of its files, such as {files[0].name}" if files else "for your own arrays there is SkeletonDataset"
+    )
+
+
+def _open_file(path: Path, *, persons: int = 2) -> ClipSource | None:
+    """A zip or a pickle, by its first bytes."""
+    start = beginning(path, 4)
+    if start == b"PK\x03\x04":
+        return open_ctr_gcn(path)
+    return open_pyskl(path, persons=persons) if start[:1] in (b"\x80", b"(", b"}", b"]") else None
 
 
 _FOLDERS: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
@@ -142,10 +168,7 @@ _FOLDERS: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
     (open_kinetics, ("persons",)),
     (open_st_gcn, ()),
 ]
-_FILES: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
-    (open_ctr_gcn, ()),
-    (open_pyskl, ("persons",)),
-]
+_FILES: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [(_open_file, ("persons",))]
 
 
 def _load(
@@ -154,28 +177,46 @@ def _load(
     options: dict[str, Any],
     clips: Iterator[ClipFile],
     tell: Callable[[FormatError], None],
-    problems: list[str],
+    problems: list[FormatError],
     cache: str | Path | bool,
+    *,
+    look: bool,
 ) -> tuple[SkeletonDataset, dict[str, list[str]]]:
     """All clips of a source, and the side on which each stands in each split."""
+    chosen = None
     if source.mapped is not None:
         loaded = source.mapped
+        chosen = list(_readable(loaded, tell)) if look else None
     elif cache is False:
         loaded = in_memory(clips, source.splits)
     else:
-        where = default_folder() if cache is True else Path(cache)
+        where = (default_folder() if cache is True else Path(cache)).expanduser().absolute()
         loaded, told = open_pack(source, path, where, repr((source.format, options)), clips, problems)
         if not problems:  # they were found when the cache was written
             for problem in told:
-                tell(FormatError(problem))
+                tell(problem)
     index = loaded.index
-    require(bool(index.names), "open_dataset", "at least one clip that can be read", f"none in {path}")
+    some = bool(index.names) and chosen != []
+    require(some, "open_dataset", "at least one clip that can be read", f"none in {path}")
     classes = source.classes or _classes(path, index)
     data = SkeletonDataset(
         loaded.x, index.labels, source.layout, classes=classes, names=index.names, visibility=loaded.visibility,
         origin=source.format,
     )  # fmt: skip
-    return data, index.sides
+    if chosen is None or len(chosen) == len(data):
+        return data, index.sides
+    return data.subset(chosen), {split: [sides[i] for i in chosen] for split, sides in index.sides.items()}
+
+
+def _readable(loaded: Loaded, tell: Callable[[FormatError], None]) -> Iterator[int]:
+    """The clips of arrays used in place that are as they should be; every one is read for that."""
+    for i in range(len(loaded.x)):
+        try:
+            loaded.x[i]
+        except FormatError as error:
+            tell(error)
+        else:
+            yield i
 
 
 def _good_clips(
@@ -230,30 +271,40 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("path", type=Path, help="a folder, or the one file of some formats")
     parser.add_argument("--persons", type=int, help="bodies kept (NTU, Kinetics, pyskl); by default 2")
     parser.add_argument("--missing", choices=["mask", "fill"], help="of NTU: where a body was not seen")
-    parser.add_argument("--cache", help="folder to keep what was read in; by default the user's folder of caches")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--cache", help="folder to keep what was read in; by default the user's folder of caches")
+    where.add_argument("--no-cache", action="store_true", help="keep nothing")
     parser.add_argument("--workers", type=int, default=0, help="processes that read")
-    parser.add_argument("--no-cache", action="store_true", help="keep nothing")
     given = parser.parse_args(arguments)
-    problems: list[str] = []
-
-    def tell(error: FormatError) -> None:
-        problems.append(str(error))
-
+    problems: list[FormatError] = []
+    failed = ""
     try:
+        require(given.workers >= 0, "open_dataset", "workers, a whole number from 0", given.workers)
         source = recognize(given.path, given.persons, given.missing)
         cache = False if given.no_cache else given.cache or True
         options = {"persons": given.persons, "missing": given.missing}
-        clips = _good_clips(source, given.path, tell, given.workers, _progress)
-        data, sides = _load(source, given.path, options, clips, tell, problems, cache)
-        sys.stdout.write(data.heading() + "\n" + data.describe() + "\n")
+        clips = _good_clips(source, given.path, problems.append, given.workers, _progress)
+        data, sides = _load(source, given.path, options, clips, problems.append, problems, cache, look=True)
+        _say(data.heading(), data.describe())
         for split, of_clips in sides.items():
-            counts = (f"{of_clips.count(side)} {called}" for side, called in (("train", "training"), ("test", "test")))
-            sys.stdout.write(f"split {split}: {' and '.join(counts)} clips\n")
+            train, test = of_clips.count("train"), of_clips.count("test")
+            alone = "" if train and test else ": open_dataset wants both"
+            _say(f"split {split}: {train} training and {test} test clips{alone}")
+        if isinstance(data.clips, PackedClips):
+            folder = data.clips.path.parent
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            _say(f"kept in {folder} ({size / 1e6:.1f} MB), for open_dataset to map")
     except (ValueError, OSError) as error:
-        problems.append(str(error))
-    sys.stdout.writelines(f"problem: {problem}\n" for problem in problems)
-    sys.stdout.write(f"{len(problems) or 'no'} problem{'s' * (len(problems) != 1)}\n")
-    return int(bool(problems))
+        failed = str(error)
+    said = [*map(str, problems), *([failed] if failed else [])]
+    _say(*(f"problem: {problem}" for problem in said), f"{len(said) or 'no'} problem{'s' * (len(said) != 1)}")
+    return int(bool(said))
+
+
+def _say(*lines: str) -> None:
+    """Print, also what the terminal's encoding does not have."""
+    encoding = sys.stdout.encoding or "ascii"
+    sys.stdout.writelines(line.encode(encoding, "backslashreplace").decode(encoding) + "\n" for line in lines)
 
 
 def _progress(reading: Iterable[Any]) -> Iterator[Any]:

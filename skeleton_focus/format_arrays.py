@@ -21,10 +21,10 @@ from torch.utils.data import ConcatDataset
 from ._checks import message
 from ._npy import HEAD, Npy, member_header, read_header, take, zip_errors
 from ._packed import Index, Loaded, PackedClips
-from ._pickled import MOST_CLASSES, PickledArray, label_of, told
+from ._pickled import PickledArray, label_of, told
 from ._unpickle import load_pickle
-from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file, short
-from .layouts import KINECT20, NTU25
+from .formats import MOST_CLASSES, ClipFile, ClipSource, FormatError, layout_of, open_plain_file, short
+from .layouts import KINECT20, NTU25, OPENPOSE18
 
 _SIDES = ("train", "test")
 _MEMBERS = [f"{what}_{side}.npy" for side in _SIDES for what in "xy"]
@@ -199,13 +199,19 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
 
 
 def _true_frames(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
-    return trim(f"{path}, clip {names[index]}", x)
+    x = trim(f"{path}, clip {names[index]}", x)
+    return x[:2] * (x[2:] > 0) if _confident(x) else x
 
 
 def _bodies_there(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
-    """Visibility (T, V, M): 0 for a body whose joints are all 0 in a frame."""
-    x = _true_frames(path, names, x, index)
-    return (x != 0).any(2, keepdim=True).any(0).to(x.dtype).expand(x.shape[1:])
+    """Visibility (T, V, M): the confidence if there is one, else 0 for a body whose joints are all 0 in a frame."""
+    x = trim(f"{path}, clip {names[index]}", x)
+    return x[2].clamp(0, 1) if _confident(x) else (x != 0).any(2, keepdim=True).any(0).to(x.dtype).expand(x.shape[1:])
+
+
+def _confident(x: Tensor) -> bool:
+    """Whether the third channel is a confidence: OpenPose's poses, as ST-GCN packs Kinetics, lie in the plane."""
+    return x.shape[0] == 3 and x.shape[2] == OPENPOSE18.num_joints
 
 
 def _clips_of(data: Path) -> tuple[np.dtype[Any], NDArray[np.int64], NDArray[np.int64]]:

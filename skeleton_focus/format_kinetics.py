@@ -12,7 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import message, require
-from .formats import ClipFile, ClipSource, FormatError, beginning, grouped, parse_json, read_bytes, read_each, short
+from .formats import (
+    MOST_CLASSES,
+    ClipFile,
+    ClipSource,
+    FormatError,
+    beginning,
+    files_in,
+    grouped,
+    parse_json,
+    read_bytes,
+    read_each,
+    short,
+)
 from .layouts import OPENPOSE18
 
 _SIDES = {"train": ("kinetics_train", "train"), "test": ("kinetics_val", "val", "test")}
@@ -28,11 +40,11 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
         persons: M, people kept; zeros stand for those that were not there.
 
     Returns:
-        x (C=2, T, V=18, M), positions in the picture as in the file, in [0, 1]; visibility (T, V, M), the confidence
-        in [0, 1].
+        x (C=2, T, V=18, M), positions as in the file: shares of the picture's width and height, 0 to 1, a little beyond
+        at its edges; visibility (T, V, M), the confidence in [0, 1].
 
     Raises:
-        FormatError: broken JSON or missing keys, a frame number twice or left out, a pose that is not 36 finite numbers
+        FormatError: broken JSON or missing keys, a frame number twice or left out, a pose that is not 36 such numbers
             or a score that is not 18 in [0, 1], a label that is no class index, nobody in any frame. It names file,
             frame and person.
 
@@ -55,7 +67,7 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
         got = short(sorted(content)) if isinstance(content, dict) else type(content).__name__
         raise FormatError(message(str(path), "the keys data, label and label_index", got))
     label, action, frames = content["label_index"], content["label"], content["data"]
-    if type(label) is not int or not 0 <= label < 100_000:
+    if type(label) is not int or not 0 <= label < MOST_CLASSES:
         raise FormatError(message(str(path), "a label_index from 0", short(label)))
     if not isinstance(action, str):
         raise FormatError(message(str(path), "a label of text", short(action)))
@@ -104,9 +116,9 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
                 array = np.array(values, np.float64).astype(np.float32)
         except OverflowError:
             array = np.full(count, np.inf, np.float32)
-        low, high, span = (0, 1, " in [0, 1]") if key == "score" else (-np.inf, np.inf, "")
-        if not (np.isfinite(array) & (array >= low) & (array <= high)).all():
-            raise FormatError(message(where, f"{key} of finite numbers{span}", short(values)))
+        low, high = (0, 1) if key == "score" else (-1, 2)  # what OpenPose guesses may lie beyond the picture's edge
+        if not ((array >= low) & (array <= high)).all():
+            raise FormatError(message(where, f"{key} of finite numbers in [0, 1]", short(values)))
         arrays.append(array)
     return arrays[0].reshape(-1, 2), arrays[1]
 
@@ -119,7 +131,7 @@ def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:
     """
     sides: dict[str, Sequence[Path]] = {}
     for side, names in _SIDES.items():
-        found = (sorted((folder / name).glob("*.json")) for name in names)
+        found = (files_in(folder / name, ".json") for name in names)
         sides[side] = next((files for files in found if files), [])
     files = [*chain(*sides.values())]
     if not files or not any(b'"frame_index"' in beginning(file) for file in files[:20]):

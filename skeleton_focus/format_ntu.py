@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ._bodies import Track, fill_gaps, join_tracks, main_bodies
 from ._checks import check_choice, message, require
 from ._ntu_actions import NTU_ACTIONS
 from ._numbers import Numbers
-from .formats import ClipFile, ClipSource, FormatError, grouped, read_bytes, read_each, short
+from .formats import ClipFile, ClipSource, FormatError, files_in, folders_in, grouped, read_bytes, read_each, short
 from .layouts import NTU25
 
 _NAME = re.compile(r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R(?P<take>\d{3})A(?P<action>\d{3})$")
@@ -30,8 +31,8 @@ _BODY = [_HEADER, 1, *[_JOINT] * NTU25.num_joints]  # fields of the lines of a b
 def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> ClipFile:
     """Read one clip of NTU RGB+D.
 
-    Tracks of one body whose id changed are joined, spurious bodies (short, or broader than high) dropped if another is
-    left, and the bodies that move most kept, the one that moves most first. A joint counts as seen if the camera
+    Tracks of one body are joined, also where its id changed, spurious bodies (short, or broader than high) dropped if
+    another is left, and the bodies that move most kept, the one that moves most first. A joint counts as seen if the camera
     tracked or inferred it.
 
     Args:
@@ -41,8 +42,8 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
             body's first and last frame they are interpolated over time, and count as seen.
 
     Returns:
-        x (C=3, T, V=25, M) in metres, visibility (T, V, M), the sides of ``"xsub"``, ``"xview"`` (NTU 60 alone) and
-        ``"xset"`` (NTU 120 alone).
+        x (C=3, T, V=25, M) in metres, visibility (T, V, M), the sides of ``"xsub"``, ``"xview"`` (which NTU 60 uses) and
+        ``"xset"`` (which NTU 120 uses).
 
     Raises:
         FormatError: another name; a text that is cut short or goes on; a line with another number of fields, or with
@@ -65,23 +66,32 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
     path = Path(path)
     check_choice("read_ntu", "missing", missing, ("mask", "fill"))
     require(persons >= 1, "read_ntu", "persons of at least 1", persons)
-    name = _NAME.match(path.stem)
-    if name is None or path.suffix != ".skeleton" or not 1 <= int(name["action"]) <= len(NTU_ACTIONS):
-        expected = f"a name SsssCcccPpppRrrrAaaa.skeleton with an action in 1..{len(NTU_ACTIONS)}"
-        raise FormatError(message(str(path), expected, repr(path.name)))
-    setup, view, subject, action = (int(name[part]) for part in ("setup", "view", "subject", "action"))
+    name = _parse(path)
+    if not name:
+        expected = f"a name SsssCcccPpppRrrrAaaa.skeleton, numbers from 1, with an action in 1..{len(NTU_ACTIONS)}"
+        raise FormatError(message(str(path), expected, short(path.name)))
+    setup, view, subject, action = (name[part] for part in ("setup", "view", "subject", "action"))
     frames, tracks = _tracks(path, read_bytes(path))
-    bodies = main_bodies(join_tracks(tracks), frames, persons)
+    bodies = main_bodies(join_tracks(tracks.items()), frames, persons)
     x = np.zeros((3, frames, NTU25.num_joints, persons), np.float32)
     visibility = np.zeros(x.shape[1:], np.float32)
     for m, body in enumerate(map(fill_gaps, bodies) if missing == "fill" else bodies):
         x[..., m][:, body.frames] = np.where(body.seen[..., None], body.poses, 0).transpose(2, 0, 1)  # (C, t, V)
         visibility[..., m][body.frames] = body.seen
+    if not x.any():
+        raise FormatError(message(str(path), "a joint that was seen, at a position that is not 0", "none in any frame"))
     sides = {"xsub": subject in _TRAINING_SUBJECTS, "xview": view in (2, 3), "xset": setup % 2 == 0}
     return ClipFile(
         path.stem, x, action - 1, subject, view, setup, None if visibility.all() else visibility,
         {split: "train" if train else "test" for split, train in sides.items()}, NTU_ACTIONS[action - 1],
     )  # fmt: skip
+
+
+def _parse(path: Path) -> dict[str, int]:
+    """The numbers of a file's name; none of another name."""
+    name = _NAME.match(path.stem) if path.suffix == ".skeleton" else None
+    numbers = {part: int(number) for part, number in name.groupdict().items()} if name else {}
+    return numbers if numbers and min(numbers.values()) >= 1 and numbers["action"] <= len(NTU_ACTIONS) else {}
 
 
 def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSource | None:
@@ -90,11 +100,12 @@ def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSo
     >>> open_ntu(Path(__file__).parent) is None
     True
     """
-    files = sorted(folder.glob("*.skeleton")) or sorted(folder.glob("*/*.skeleton"))
-    if not files:
+    inside = [files_in(inner, ".skeleton") for inner in folders_in(folder)]
+    files = [*files_in(folder, ".skeleton"), *chain.from_iterable(inside)]
+    if not files or (files[0].parent != folder and not all(inside)):  # among folders of another kind: no NTU data set
         return None
-    names = [_NAME.match(file.stem) for file in files]
-    larger = any(name is not None and (int(name["action"]) > 60 or int(name["setup"]) > 17) for name in names)
+    names = list(map(_parse, files))
+    larger = any(name and (name["action"] > 60 or name["setup"] > 17) for name in names)
     return ClipSource(
         format="NTU RGB+D 120" if larger else "NTU RGB+D 60",
         layout=NTU25,
@@ -108,7 +119,7 @@ def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSo
     )
 
 
-def _tracks(path: Path, text: bytes) -> tuple[int, list[Track]]:
+def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
     """The number of frames and what each tracking id saw."""
     numbers = Numbers(text)
     if numbers.broken is not None:
@@ -132,7 +143,7 @@ def _tracks(path: Path, text: bytes) -> tuple[int, list[Track]]:
     for body, mine in ids.items():
         for again in np.flatnonzero(np.diff(at[mine]) == 0)[:1]:
             raise _error(path, head[mine[again + 1]] + 1, "each body id once a frame", body, b"again")
-    return frames, [Track(at[mine], poses[mine], states[mine] > 0) for mine in ids.values()]
+    return frames, {body: Track(at[mine], poses[mine], states[mine] > 0) for body, mine in ids.items()}
 
 
 def _find_bodies(path: Path, numbers: Numbers) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ._checks import message
 from ._numbers import Numbers
-from .formats import ClipFile, ClipSource, FormatError, grouped, parse_json, read_bytes, read_each, short
+from .formats import ClipFile, ClipSource, FormatError, files_in, grouped, parse_json, read_bytes, read_each, short
 from .layouts import KINECT20
 
 NW_UCLA_ACTIONS = {
@@ -92,6 +92,10 @@ def _clip(path: Path, text: bytes, content: Any) -> ClipFile:
         raise FormatError(message(str(path), "a view in 1..3", view))
     if not isinstance(frames, np.ndarray):
         frames = _frames(path, frames)
+    if content["file_name"] != path.stem:
+        raise FormatError(message(str(path), f"file_name {path.stem!r}", short(content["file_name"])))
+    if not frames.any():
+        raise FormatError(message(str(path), "a position that is not 0", "none in any frame"))
     x = np.ascontiguousarray(frames.transpose(2, 0, 1))[..., None]  # (T, V, C) -> (C, T, V, M=1)
     sides = {"xview": "test" if view == 3 else "train"}
     return ClipFile(
@@ -142,7 +146,7 @@ def open_nw_ucla(folder: Path) -> ClipSource | None:
     True
     """
     inner = folder / "all_sqe"
-    files = sorted((inner if inner.is_dir() else folder).glob("*.json"))
+    files = files_in(inner if inner.is_dir() else folder, ".json")
     if not any(_NW_UCLA_NAME.match(file.stem) for file in files):
         return None
     return ClipSource(

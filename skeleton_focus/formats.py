@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from ._checks import message
 from ._packed import Loaded
 from .layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
+
+MOST_CLASSES = 100_000
+"""Labels are class indices below this: larger ones are mistakes that would fill the memory with class names."""
 
 _Read = TypeVar("_Read")
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe would wait for its writer
@@ -101,7 +105,10 @@ class ClipSource:
         """All clips, or in a clip's place the error, in order; by so many other processes, if there are any."""
         if workers < 1 or len(self.readers) < 2:
             return chain.from_iterable(reader() for reader in self.readers)
-        loader = DataLoader(_Readers(self.readers), batch_size=None, num_workers=workers, collate_fn=_as_read)
+        own = torch.Generator()  # torch's global one goes on as if nothing had been read
+        loader = DataLoader(
+            _Readers(self.readers), batch_size=None, num_workers=workers, collate_fn=_as_read, generator=own
+        )
         return chain.from_iterable(loader)
 
 
@@ -120,6 +127,34 @@ class _Readers(Dataset[list["ClipFile | FormatError"]]):
 
 def _as_read(clips: list[ClipFile | FormatError]) -> list[ClipFile | FormatError]:
     return clips
+
+
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder that end so, hidden ones left out; none of a folder that does not exist.
+
+    >>> [file.name for file in files_in(Path(__file__).parent, "layouts.py")]
+    ['layouts.py']
+    """
+    return [Path(folder, name) for name in _names_in(folder) if name.endswith(suffix)]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders of a folder that are not empty, hidden ones left out.
+
+    >>> folders_in(Path("no/such/folder"))
+    []
+    """
+    paths = [Path(folder, name) for name in _names_in(folder)]
+    return [path for path in paths if path.is_dir() and not path.is_symlink() and _names_in(path)]
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith((".", "__")))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UnreadableFileError(message(str(folder), "a folder that can be read", error.strerror)) from None
 
 
 def grouped(files: Sequence[Path], size: int = 16) -> list[Sequence[Path]]:
@@ -192,11 +227,6 @@ def open_plain_file(path: Path) -> IO[bytes]:
         got = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
         raise UnreadableFileError(message(str(path), "a plain file", got))
     return os.fdopen(opened, "rb")
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file's content, or the error that names line and column."""
-    return parse_json(path, read_bytes(path))
 
 
 def parse_json(path: Path, text: bytes) -> Any:

@@ -40,7 +40,7 @@ ARROWS: dict[str, set[str]] = {
     "adjacency": {"layouts"},
     "attention": set(),
     "augment": {"clips", "layouts", "streams", "views"},
-    "clips": {"layouts"},
+    "clips": {"_packed", "formats", "layouts"},
     "datasets": {
         "_cache",
         "_packed",

@@ -78,6 +78,109 @@ def test_the_cache_gives_back_what_was_read(data: Path, cache: Path) -> None:
     assert sorted(path.name for path in (cache / kept(cache)[0]).iterdir()) == ["index.json", "visibility", "x"]
 
 
+def test_spellings_of_one_path_share_a_cache(
+    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_dataset(data, cache=cache)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(data)
+    before = kept(cache)
+    monkeypatch.setattr("skeleton_focus.format_nw_ucla.read_bytes", lambda path: pytest.fail("a file was read"))
+    others = [open_dataset(path, cache="cache") for path in ("data", "./data", tmp_path / "link", "link/../data")]
+    monkeypatch.chdir("/")
+    assert all(same(first, other) for other in others) and kept(cache) == before
+
+
+def test_a_cache_in_use_is_not_removed(data: Path, cache: Path) -> None:
+    """A training goes on when its source changes: also in workers that open the file anew."""
+    running = open_dataset(data, cache=cache)
+    write(data, 6)
+    assert len(open_dataset(data, cache=cache).train) == 5 and len(kept(cache)) == 2
+    loader = DataLoader(
+        running.train, 2, collate_fn=SkeletonDataset.collate, num_workers=1, multiprocessing_context="spawn"
+    )
+    assert len([*loader]) == 2
+    del running, loader
+    write(data, 7)
+    assert len(open_dataset(data, cache=cache).train) == 6 and len(kept(cache)) == 1
+
+
+def test_a_cache_that_is_gone(data: Path, cache: Path) -> None:
+    split = open_dataset(data, cache=cache)
+    for path in (cache / kept(cache)[0]).iterdir():
+        path.unlink()
+    with pytest.raises(
+        OSError, match=r"/x: expected the file that the clips are read from, got No such .*; open the data"
+    ):
+        split.train[0]
+
+
+def test_nothing_is_kept_of_files_that_the_system_does_not_give(
+    data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be there the next time, with no change that could be seen."""
+    opened = os.open
+
+    def broken(path: Any, *more: Any, **named: Any) -> int:
+        if str(path).endswith("e02_v03.json"):
+            raise OSError(5, "Input/output error", str(path))
+        return opened(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", broken)
+    with pytest.warns(UserWarning, match=r"1 of 6 clips cannot be read .* got Input/output error"):
+        split = open_dataset(data, cache=cache, on_error="skip")
+    assert len(split.test) == 1 and kept(cache) == [] and split.test[0].x.shape == (3, 7, 20, 1)
+    monkeypatch.undo()
+    assert len(open_dataset(data, cache=cache).test) == 2 and len(kept(cache)) == 1
+
+
+def test_a_cache_of_somebody_else_is_used(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_dataset(data, cache=cache)
+    for called in ("mkdir", "rename"):
+        monkeypatch.setattr(Path, called, lambda *more, **named: pytest.fail("something was written"))
+    assert len(open_dataset(data, cache=cache).train) == 4
+
+
+@pytest.mark.parametrize("name", ["ntu[60]", "*", "x" * 200])
+def test_folders_of_any_name(tmp_path: Path, cache: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    for i in range(3):
+        write(tmp_path / name, i)
+    open_dataset(tmp_path / name, cache=cache)
+    write(tmp_path / name, 3)
+    open_dataset(tmp_path / name, cache=cache)
+    assert len(kept(cache)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("[3, 2, 20", "[1e400, 2, 20"),
+        ('"train"', '"train", "train"'),
+        ('"names"', '"nomen"'),
+        ("[3, 2, 20", "[3, -2, 20"),
+    ],
+)
+def test_an_index_that_is_not_as_it_was_written(data: Path, cache: Path, change: tuple[str, str]) -> None:
+    open_dataset(data, cache=cache)
+    path = cache / kept(cache)[0] / "index.json"
+    assert change[0] in path.read_text()
+    path.write_text(path.read_text().replace(*change, 1))
+    assert same(open_dataset(data, cache=cache), open_dataset(data, cache=False))
+
+
+def test_reading_draws_no_random_number(data: Path, tmp_path: Path) -> None:
+    """A training starts from the same weights, whether its cache was there or not, and whoever read."""
+    for i in range(6, 40):
+        write(data, i)
+    drawn = []
+    for workers in (0, 2, 0):
+        torch.manual_seed(0)
+        open_dataset(data, cache=tmp_path / "cache" / str(min(workers, 1)), workers=workers)
+        drawn.append(torch.rand(1).item())
+    assert len({*drawn}) == 1
+
+
 def test_nothing_is_read_again(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_dataset(data, cache=cache)
     monkeypatch.setattr("skeleton_focus.format_nw_ucla.read_bytes", lambda path: pytest.fail("a file was read"))
@@ -241,7 +344,7 @@ def test_a_cache_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
         OSError, match=r"^open_dataset: expected a folder .*/file/cache to write a cache into, got Not a dir"
     ) as error:
         open_dataset(data, cache=tmp_path / "file" / "cache")
-    assert str(error.value).endswith("name another folder as cache, or none by cache=False")
+    assert str(error.value).endswith("name another folder as cache, or none by cache=False (--no-cache)")
 
 
 def test_where_caches_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +384,7 @@ def test_every_kind_of_visibility_comes_back(
         clips.append(ClipFile(str(i), rng.random((2, frames, 17, 1), np.float32), i, visibility=visibility))
     folder = tmp_path_factory.mktemp("cache")
     source = ClipSource("clips", COCO17, [Path(__file__)], len(clips), [lambda: iter(clips)], ("given",))
-    loaded, problems = open_pack(source, folder / "data", folder, "", iter(clips), [])
+    loaded, problems = open_pack(source, Path(__file__).parent, folder, "", iter(clips), [])
     assert problems == [] and loaded.index.labels == list(range(len(clips)))
     exact = "float32" if any(kind == "confidence" for _, kind in made) else "uint8"
     assert loaded.visibility.dtype == exact
@@ -298,7 +401,7 @@ def test_more_than_a_block_of_bytes_becomes_floats(tmp_path: Path) -> None:
         early[i] = clip._replace(visibility=(np.arange(40_000 * 17) % (2 + i) > 0).astype("f4").reshape(40_000, 17, 1))
     late = ClipFile("late", np.ones((2, 3, 17, 1), np.float32), 0, visibility=np.full((3, 17, 1), 0.25, np.float32))
     source = ClipSource("clips", COCO17, [Path(__file__)], 5, [], ("given",))
-    loaded, _ = open_pack(source, tmp_path / "data", tmp_path, "", iter([*early, late]), [])
+    loaded, _ = open_pack(source, Path(__file__).parent, tmp_path, "", iter([*early, late]), [])
     assert all(np.array_equal(loaded.visibility[i], clip.visibility) for i, clip in enumerate([*early, late]))
 
 

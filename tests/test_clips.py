@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,19 @@ def test_everything_as_given() -> None:
         ({"names": ["a"]}, "2 names, one a clip, got 1"),
         ({"visibility": [torch.ones(2, 3, 1)]}, "2 visibility, one a clip, got 1"),
         ({"critical": []}, "2 critical, one a clip, got 0"),
+        ({"labels": [0.5, 1]}, r"labels, whole numbers in 0\.\.99999, got 0\.5"),
+        ({"labels": ["0", "1"]}, r"labels, whole numbers in 0\.\.99999, got '0'"),
+        ({"labels": [0, 10**9]}, r"labels, whole numbers in 0\.\.99999, got 1000000000"),
+        ({"labels": torch.eye(2)}, r"labels, whole numbers in 0\.\.99999, got tensor"),
+        ({"labels": [True, False]}, r"labels, whole numbers in 0\.\.99999, got True"),
+        ({"layout": "ntu"}, "a SkeletonLayout, got str"),
+        ({"names": ["a", "a"]}, r"names that differ, got \['a', 'a'\]"),
+        ({"classes": ["a", "a"]}, r"classes that differ, got \['a', 'a'\]"),
+        ({"classes": "ab"}, "classes that differ, got 'ab'"),
+        ({"clips": [[[[0.0]]], [[[0.0]]]]}, r"clip '0' .* to be a tensor, got list"),
+        ({"visibility": [torch.full((2, 3, 1), -1.0), torch.ones(4, 3, 1)]}, r"visibility of clip '0' in 0\.\.1"),
+        ({"visibility": [torch.ones(2, 3, 1), torch.full((4, 3, 1), torch.nan)]}, r"visibility of clip '1' in 0\.\.1"),
+        ({"visibility": torch.full((2, 2, 3, 1), 1.5), "clips": torch.ones(2, 2, 2, 3, 1)}, "visibility of clip"),
         ({"labels": [0, -1]}, r"labels in 0\.\.0, got \[-1\]"),
         ({"labels": [7, 1], "classes": ["a", "b"]}, r"labels in 0\.\.1, got \[7\]"),
         ({"layout": NTU25}, r"clip '0' \(C=2, T, V=25, M=1\), got \(2, 2, 3, 1\)"),
@@ -94,6 +109,35 @@ def test_a_subset_keeps_what_is_known() -> None:
     assert (part.names, part.labels, part.classes, part.origin) == (("c", "a"), [2, 1], ("0", "1", "2"), "mine")
     assert part[0].x is x[2] and part[1].visibility is seen[0] and part[0].critical is truth[2] and len(data) == 3
     assert SkeletonDataset(x, [1, 0, 2], CHAIN).subset([1])[0].visibility.shape == (4, 3, 1)
+
+
+def test_any_sequence_is_checked() -> None:
+    with pytest.raises(ValueError, match="clip '1' to be finite"):
+        SkeletonDataset(deque([torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]), [0, 0], CHAIN)
+
+
+def test_an_array_that_is_mapped_stays_so(tmp_path: Path) -> None:
+    """np.load(mmap_mode="r") of more than the memory: mapped, not copied; a writer changes its own copy alone."""
+    array = np.random.default_rng(0).random((40, 2, 5, 3, 1), np.float32)
+    for name, order in (("c", "C"), ("f", "F")):
+        np.save(tmp_path / f"{name}.npy", np.asarray(array, order=order))
+        data = SkeletonDataset(np.load(tmp_path / f"{name}.npy", mmap_mode="r"), [0] * 40, CHAIN)
+        assert torch.equal(data[7].x, torch.from_numpy(array[7]))
+        data[7].x.fill_(9)
+        assert np.array_equal(np.load(tmp_path / f"{name}.npy"), array)
+    assert "x" not in str(data) and "40 clips" in repr(data)
+
+
+def test_a_subset_of_nothing() -> None:
+    with pytest.raises(ValueError, match="expected at least one index, got none"):
+        SkeletonDataset(clips(2, 4), [0, 0], CHAIN).subset([])
+
+
+def test_confidences_stay_what_they_are() -> None:
+    seen = [torch.rand(2, 3, 1), torch.rand(4, 3, 1)]
+    data = SkeletonDataset(clips(2, 4), [0, 0], CHAIN, visibility=seen)
+    batch = SkeletonDataset.collate([data[0], data[1]])
+    assert torch.equal(batch.visibility[0, :2], seen[0]) and torch.equal(batch.visibility[1], seen[1])
 
 
 def test_describe_counts() -> None:

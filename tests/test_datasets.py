@@ -53,26 +53,34 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match=r"expected a folder or file of clips, got .*/pipe, which is neither$"):
         open_dataset(tmp_path / "pipe")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FormatError, match=r".*/file: expected "):
-        open_dataset(tmp_path / "file")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "file").write_text("")
+    with pytest.raises(ValueError, match=r"CTR-GCN \.npz, got .*/file, which is none of these; for your own arrays"):
+        open_dataset(tmp_path / "empty" / "file")
     with pytest.raises(
-        ValueError, match=r"expected a folder of NTU .* got .*/empty, which holds none of these; for your own arrays"
+        ValueError, match=r"expected a folder of NTU .* got .*/empty, which is none of these; for your own arrays"
     ):
         open_dataset(tmp_path / "empty")
     (tmp_path / "empty" / "ntu60_3danno.pkl").write_text("")
-    with pytest.raises(ValueError, match=r"which holds none of these; open one of its files: ntu60_3danno\.pkl$"):
+    with pytest.raises(ValueError, match=r"which is none of these; open one of its files, such as ntu60_3danno\.pkl$"):
         open_dataset(tmp_path / "empty")
 
 
 def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(self: Path) -> object:  # what a user who is not root meets
-        raise PermissionError(13, "Permission denied", str(self))
+    listed = os.listdir
 
-    monkeypatch.setattr(Path, "iterdir", refused)
-    with pytest.raises(FormatError, match=rf"^{tmp_path}: expected a folder that can be read, got Permission denied$"):
-        open_dataset(tmp_path)
+    def refused(folder: Path) -> list[str]:  # what a user who is not root meets
+        if folder == closed:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    (tmp_path / "all_sqe").mkdir()
+    monkeypatch.setattr(os, "listdir", refused)
+    for closed in (tmp_path, tmp_path / "all_sqe"):
+        with pytest.raises(
+            FormatError, match=rf"^{closed}: expected a folder that can be read, got Permission denied$"
+        ):
+            open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +99,15 @@ def test_a_split_with_an_empty_side(tmp_path: Path, names: list[str], lost: str)
     ("options", "error"),
     [
         ({"split": "xsub"}, "split to be one of 'xview', got 'xsub'"),
-        ({"workers": -1}, "workers of at least 0, got -1"),
+        ({"workers": -1}, "workers, a whole number from 0, got -1"),
+        ({"workers": 1.5}, r"workers, a whole number from 0, got 1\.5"),
+        ({"progress": True}, "progress that takes the clips, such as tqdm, got True"),
+        ({"cache": ""}, "cache, a folder, True or False, got ''"),
+        ({"cache": None}, "cache, a folder, True or False, got None"),
+        ({"on_error": None}, "on_error to be one of 'raise', 'skip', got None"),
         ({"on_error": "ignore"}, "on_error to be one of 'raise', 'skip', got 'ignore'"),
-        ({"persons": 1}, "options that NW-UCLA takes, got persons"),
-        ({"persons": 1, "missing": "fill"}, "options that NW-UCLA takes, got missing, persons"),
+        ({"persons": 1}, "options for NW-UCLA, got persons; it has none such"),
+        ({"persons": 1, "missing": "fill"}, "options for NW-UCLA, got missing, persons; it has none such"),
     ],
 )
 def test_options_that_do_not_fit(tmp_path: Path, options: dict[str, object], error: str) -> None:
@@ -178,7 +191,9 @@ def test_the_command_describes(tmp_path: Path) -> None:
         write(tmp_path, name)
     code, said = command(tmp_path, "--cache", tmp_path / "cache")
     assert code == 0 and (tmp_path / "cache").is_dir()
-    assert said.splitlines() == [
+    *lines, where, none = said.splitlines()
+    assert where.startswith(f"kept in {tmp_path}/cache/") and where.endswith(" MB), for open_dataset to map")
+    assert [*lines, none] == [
         "NW-UCLA: KINECT20, 20 joints, C=3 channels, M=1 body",
         "3 clips of 10 classes, 0 to 1 a class",
         "frames: 2 to 2, median 2",
@@ -195,7 +210,9 @@ def test_the_command_lists_every_problem(tmp_path: Path, capsys: pytest.CaptureF
         (tmp_path / f"{bad}.json").write_text("{")
     assert datasets.main([str(tmp_path), "--no-cache"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("NW-UCLA") and "split xview: 1 training and 0 test clips" in lines
+    assert (
+        lines[0].startswith("NW-UCLA") and "split xview: 1 training and 0 test clips: open_dataset wants both" in lines
+    )
     assert [line.split(": expected")[0] for line in lines[-3:-1]] == [
         f"problem: {tmp_path}/{bad}.json, line 1, column 2" for bad in ("a02_s01_e00_v01", "a02_s01_e01_v01")
     ]

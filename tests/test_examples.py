@@ -221,9 +221,12 @@ def test_poses_with_confidences_in_the_plane(tmp_path: Path) -> None:
         for i in range(n):
             frames = [[kinetics.person(10 * i + t + m, 0.6) for m in range(1 + i % 2)] for t in range(9)]
             kinetics.write(tmp_path / side, kinetics.clip(*frames, label=str(i % 2), label_index=i % 2), f"{side}{i}")
-    said = succeed("train.py", "--data", str(tmp_path), *SHORT, "--turn", *"009", "--out", "run", cwd=tmp_path)
+    said = succeed(
+        "train.py", "--data", str(tmp_path), *SHORT, "--out", "run", cwd=tmp_path
+    )  # turned in the plane alone
     assert "Kinetics-Skeleton: 4 training and 2 test clips of 2 classes, OPENPOSE18" in said
     succeed("explain.py", "run", "--clip", "kinetics_val1", "--frames", "2", cwd=tmp_path)
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]["turn"] == [0.0, 0.0, 0.0]
     turned = start("train.py", "--data", str(tmp_path), *SHORT, "--turn", *"900", "--out", "other", cwd=tmp_path)
     assert turned.returncode == 1 and "expected rotation about z alone" in turned.stderr
 
@@ -237,7 +240,7 @@ MISTAKES = [
     (
         "train.py",
         ["--data", "."],
-        "CTR-GCN .npz, got ., which holds none of these; for your own arrays there is SkeletonDataset",
+        "CTR-GCN .npz, got ., which is none of these; for your own arrays there is SkeletonDataset",
     ),
     ("train.py", ["--out", "straight"], "error: expected a new --out, got straight, which holds a run"),
     ("train.py", ["--out", "missing", "--resume"], "error: expected --out with a run to resume, got missing"),

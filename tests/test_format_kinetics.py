@@ -43,6 +43,13 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert alone.x.shape == (2, 3, 18, 1) and np.array_equal(alone.x, read.x[..., :1])
 
 
+def test_the_mean_confidence_counts_and_not_the_best_joint(tmp_path: Path) -> None:
+    steady, spot = person(1, 0.5), person(2, 0.3)
+    spot["score"][7] = 1.0
+    read = read_kinetics(write(tmp_path, clip([spot, steady])), persons=1)
+    assert read.visibility is not None and read.visibility[0, :, 0].tolist() == np.float32(steady["score"]).tolist()
+
+
 def test_a_joint_without_confidence_is_missing(tmp_path: Path) -> None:
     one = person(1)
     one["score"][4] = 0
@@ -101,9 +108,10 @@ def with_person(**changes: Any) -> dict[str, Any]:
         (with_person(pose=["0.5"] * 36), r", frame 2, person 2: expected pose with 36 numbers, got a list of 36"),
         (with_person(pose=[True] * 36), r", frame 2, person 2: expected pose with 36 numbers"),
         (with_person(pose=[0.5] * 35 + [[0.5]]), r", frame 2, person 2: expected pose with 36 numbers"),
-        (with_person(pose=[float("nan")] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers, got"),
-        (with_person(pose=[10**400] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers, got"),
-        (with_person(pose=[1e60] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers, got"),
+        (with_person(pose=[float("nan")] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers in \[0"),
+        (with_person(pose=[10**400] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]"),
+        (with_person(pose=[1e60] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]"),
+        (with_person(pose=[320.0] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]"),
         (with_person(score=[1.5] + [0.5] * 17), r", frame 2, person 2: expected score of finite numbers in \[0, 1\]"),
         (with_person(score=[-0.1] + [0.5] * 17), r", frame 2, person 2: expected score of finite numbers in \[0, 1\]"),
         (with_person(score=[float("inf")] + [0.5] * 17), r", frame 2, person 2: expected score of finite numbers in"),
@@ -149,5 +157,5 @@ def test_persons_reach_the_reader(tmp_path: Path) -> None:
         write(tmp_path / side, clip([person(1), person(2), person(3)]), side)
     assert open_dataset(tmp_path, persons=3).train[0].x.shape == (2, 1, 18, 3)
     assert open_dataset(tmp_path).train[0].x.shape == (2, 1, 18, 2)
-    with pytest.raises(ValueError, match="options that Kinetics-Skeleton takes, got missing"):
+    with pytest.raises(ValueError, match="options for Kinetics-Skeleton, got missing"):
         open_dataset(tmp_path, missing="fill")

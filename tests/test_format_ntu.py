@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from skeleton_focus import NTU25, FormatError, open_dataset, read_ntu
 from skeleton_focus._bodies import Track, fill_gaps, join_tracks, main_bodies
-from skeleton_focus.format_ntu import open_ntu
+from skeleton_focus.format_ntu import _tracks, open_ntu
 
 NAME = "S001C002P003R002A051"
 STANDING = np.zeros((25, 3), np.float32)
@@ -166,7 +166,7 @@ def test_every_frame_of_every_track_is_in_one_body(ids: list[int], seed: int) ->
         at = np.flatnonzero(np.array(ids) == one)
         poses = rng.standard_normal((len(at), 25, 3)).astype(np.float32)
         tracks.append(Track(at, poses, np.ones(poses.shape[:2], bool)))
-    bodies = join_tracks(tracks)
+    bodies = join_tracks(enumerate(tracks))
     assert sorted(t for body in bodies for t in body.frames.tolist()) == list(range(len(ids)))
     for joined in bodies:
         assert (np.diff(joined.frames) > 0).all() and len(joined.frames) == len(joined.poses) == len(joined.seen)
@@ -177,32 +177,67 @@ def test_every_frame_of_every_track_is_in_one_body(ids: list[int], seed: int) ->
     assert 1 <= len(main) <= 2 and all(any(one is body for body in bodies) for one in main)
 
 
+def track(frames: list[int], x: float, seen: Any = True) -> Track:
+    poses = np.stack([STANDING + np.float32([x, 0, 3])] * len(frames))
+    return Track(np.array(frames), poses, np.broadcast_to(seen, (len(frames), 25)))
+
+
+def joined(*tracks: Track, ids: str = "abcdef") -> list[list[int]]:
+    """The frames of each body; ids name the tracks."""
+    return [body.frames.tolist() for body in join_tracks(zip(ids, tracks, strict=False))]
+
+
 def test_who_is_too_far_away_is_another() -> None:
-    def track(frames: list[int], x: float) -> Track:
-        return Track(
-            np.array(frames),
-            np.stack([STANDING + np.float32([x, 0, 3])] * len(frames)),
-            np.ones((len(frames), 25), bool),
-        )
-
-    assert len(join_tracks([track([0, 1], 0.0), track([2, 3], 0.34)])) == 1
-    assert len(join_tracks([track([0, 1], 0.0), track([2, 3], 0.36)])) == 2
-    assert len(join_tracks([track([0, 1], 0.0), track([40, 41], 0.99)])) == 1
-    assert len(join_tracks([track([0, 1], 0.0), track([40, 41], 1.01)])) == 2
-    nearest = join_tracks([track([0, 1], 0.0), track([0, 1], 0.4), track([2, 3], 0.3)])
-    assert [body.frames.tolist() for body in nearest] == [[0, 1], [0, 1, 2, 3]]
-    assert len(join_tracks([track([0, 1, 2], 0.0), track([2, 3], 0.0)])) == 2  # both were there in frame 2
+    assert len(joined(track([0, 1], 0.0), track([2, 3], 0.34))) == 1
+    assert len(joined(track([0, 1], 0.0), track([2, 3], 0.36))) == 2
+    assert len(joined(track([0, 1], 0.0), track([40, 41], 0.99))) == 1
+    assert len(joined(track([0, 1], 0.0), track([40, 41], 1.01))) == 2
+    assert joined(track([0, 1], 0.0), track([0, 1], 0.4), track([2, 3], 0.3)) == [[0, 1], [0, 1, 2, 3]]
+    assert len(joined(track([0, 1, 2], 0.0), track([2, 3], 0.0))) == 2  # both were there in frame 2
+    assert len(joined(*(track([0, 1], 5.0 * i) for i in range(12)), ids="abcdefghijkl")) == 12
 
 
-@pytest.mark.parametrize("size", [1e20, -3e38, 3.4e38])
-def test_bodies_as_far_as_float32_reaches(tmp_path: Path, size: float) -> None:
-    """Sums and squares of such positions are beyond float32: choosing the bodies must not overflow."""
-    far = np.full((25, 3), size, np.float32) * np.float32([0.5, 1, 1])
-    far[::2] *= np.float32(-1)
-    frames: Frames = [{"1": far, "2": walk(0)}, {"1": -far, "2": walk(1)}, {"3": far}]
-    clip = read_ntu(write(tmp_path, skeleton(frames)))
-    assert np.isfinite(clip.x).all() and np.array_equal(clip.x[:, 0, :, 0].T, far)
-    assert np.isfinite(read_ntu(write(tmp_path, skeleton(frames)), missing="fill").x).all()
+def test_an_id_that_comes_back_is_the_same_body() -> None:
+    there = [*range(20), *range(40, 60)]
+    assert joined(track(there, 0.0), track([*range(20, 40)], 0.1)) == [[*range(60)]]  # another id meanwhile
+    away = Track(
+        np.array(there), np.stack([STANDING + np.float32([0.2 * t, 0, 3]) for t in there]), np.ones((40, 25), bool)
+    )
+    assert joined(away) == [there]  # far from where it was lost
+
+
+def test_joints_that_nobody_saw_say_nothing() -> None:
+    """A joint that was not seen, wherever it is, neither moves a body, nor widens it, nor parts two tracks."""
+    seen = np.ones((30, 25), bool)
+    seen[:, :8] = False
+    still, walker = track([*range(30)], -1.0, seen), track([*range(30)], 1.0)
+    still.poses[::2, :8] = 0
+    still.poses[1::2, :8] = 50
+    walker.poses[:, :, 0] += 0.01 * np.arange(30)[:, None]
+    assert main_bodies([still, walker], 30, 1)[0] is walker
+    assert [body is still for body in main_bodies([still, track([*range(11)], 3.0)], 30, 2)] == [True]
+    assert joined(Track(*(part[:15] for part in still)), Track(*(part[15:] for part in still))) == [[*range(30)]]
+
+
+def test_a_joint_that_no_frame_saw_stays_missing_when_gaps_are_filled() -> None:
+    seen = np.ones((3, 25), bool)
+    seen[:, 4] = False
+    filled = fill_gaps(track([0, 2, 3], 0.0, seen))
+    assert filled.frames.tolist() == [0, 1, 2, 3]
+    assert not filled.seen[:, 4].any() and filled.seen[:, 5].all() and not filled.poses[:, 4].any()
+
+
+@pytest.mark.parametrize(("frames", "kept"), [(11, 1), (12, 2)])
+def test_short_tracks_are_spurious_in_long_clips_alone(frames: int, kept: int) -> None:
+    long, short = track([*range(60)], 0.0), track([*range(frames)], 3.0)
+    assert len(main_bodies([long, short], 60, 2)) == kept
+    assert len(main_bodies([track([*range(20)], 0.0), track([*range(11)], 3.0)], 20, 2)) == 2  # more than half of it
+
+
+def test_many_ids_take_no_time() -> None:
+    """A track for each frame, none near another: what a broken or hostile file may hold."""
+    tracks = [track([t], 5.0 * t) for t in range(3000)]
+    assert len(join_tracks(enumerate(tracks))) == 3000
 
 
 # ------------------------------------------------------------------------------------------------------- the names
@@ -221,11 +256,31 @@ def test_sides_follow_the_name(tmp_path: Path, name: str, sides: dict[str, str])
     assert read_ntu(write(tmp_path, skeleton([{"1": walk(0)}]), name)).sides == sides
 
 
-def test_how_many_train() -> None:
-    """40 performers of NTU 60 and 106 of NTU 120: 20 and 53 train."""
-    from skeleton_focus.format_ntu import _TRAINING_SUBJECTS
+# As the publishers print them.
+XSUB_60 = "1 2 4 5 8 9 13 14 15 16 17 18 19 25 27 28 31 34 35 38"
+XSUB_120 = (
+    f"{XSUB_60} 45 46 47 49 50 52 53 54 55 56 57 58 59 70 74 78 80 81 82 83 84 85 86 89 91 92 93 94 95 97 98 100 103"
+)
 
-    assert len(_TRAINING_SUBJECTS) == 53 and len([p for p in _TRAINING_SUBJECTS if p <= 40]) == 20
+
+def test_every_performer_stands_where_the_publishers_say(tmp_path: Path) -> None:
+    text = skeleton([{"1": walk(0)}])
+    for performer in range(1, 107):
+        name = f"S001C001P{performer:03d}R001A001"
+        side = read_ntu(write(tmp_path, text, name)).sides["xsub"]
+        assert side == ("train" if str(performer) in XSUB_120.split() else "test"), performer
+    assert all(performer in XSUB_120.split() for performer in XSUB_60.split()) and len(XSUB_120.split()) == 53
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("S017C001P001R001A060", "NTU RGB+D 60"), ("S018C001P001R001A001", "NTU RGB+D 120"),
+     ("S017C001P001R001A061", "NTU RGB+D 120"), ("S001C001P001R001A121", "NTU RGB+D 60")],
+)  # fmt: skip
+def test_which_ntu_it_is(tmp_path: Path, name: str, found: str) -> None:
+    write(tmp_path, "", name)
+    source = open_ntu(tmp_path)
+    assert source is not None and source.format == found
 
 
 def test_ntu_120_is_told_by_its_names(tmp_path: Path) -> None:
@@ -252,10 +307,21 @@ def test_ntu_120_in_two_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["S001C001P001R001A000", "S001C001P001R001A121", "S1C001P001R001A001", "x", "S001C001P001R001A001_x"]
+    "name",
+    [
+        "S001C001P001R001A000",
+        "S000C001P001R001A001",
+        "S001C001P000R001A001",
+        "S001C001P001R001A121",
+        "S1C001P001R001A001",
+        "x",
+        "S001C001P001R001A001_x",
+    ],
 )
 def test_names_that_are_none(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FormatError, match=r"expected a name SsssCcccPpppRrrrAaaa\.skeleton with an action in 1\.\.120"):
+    with pytest.raises(
+        FormatError, match=r"expected a name SsssCcccPpppRrrrAaaa\.skeleton, numbers from 1, with an action in 1\.\.120"
+    ):
         read_ntu(write(tmp_path, skeleton([{"1": walk(0)}]), name))
 
 
@@ -393,15 +459,42 @@ def test_random_files_are_read_as_a_plain_reader_reads_them(
     if not any(frames):
         frames[0] = {"5": walk(0)}
     path = write(tmp_path_factory.getbasetemp(), skeleton(frames))
-    expected = {name: dict(seen) for name, seen in plain_readers.read_ntu(path)[1].items()}
-    clip = read_ntu(path, persons=9)
-    found = {
-        (t, np.float32(clip.x[:, t, :, m].T).tobytes())
-        for t in range(len(frames))
-        for m in range(9)
-        if clip.x[:, t, :, m].any()
-    }
-    told = {(t, np.array(rows, np.float32)[:, :3].tobytes()) for seen in expected.values() for t, rows in seen.items()}
-    assert found <= told
-    if len(clip.x[0]) and all(len(seen) > 11 for seen in expected.values()):
-        assert found == told
+    bodies = plain_readers.read_ntu(path)[1]
+    found = _tracks(path, path.read_bytes())[1]
+    assert {*found} == {*bodies}
+    for name, seen in bodies.items():
+        assert found[name].frames.tolist() == [t for t, _ in seen]
+        rows = np.array([rows for _, rows in seen])  # (t, 25, 12)
+        assert np.array_equal(found[name].poses, rows[..., :3].astype(np.float32))
+        assert np.array_equal(found[name].seen, rows[..., 11] > 0)
+
+
+@pytest.mark.parametrize("state", [0, 2])
+def test_a_clip_in_which_nobody_was_seen(tmp_path: Path, state: int) -> None:
+    pose = walk(0) if state == 0 else np.zeros((25, 3), np.float32)
+    with pytest.raises(
+        FormatError, match=r"expected a joint that was seen, at a position that is not 0, got none in any"
+    ):
+        read_ntu(write(tmp_path, skeleton([{"1": pose}] * 3, state)))
+
+
+def test_a_folder_inside_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, skeleton([{"1": walk(0)}]), f"S001C001P00{1 + 2 * (folder == 'b')}R001A001")
+    listed = os.listdir
+
+    def refused(folder: Path) -> list[str]:
+        if folder == tmp_path / "b":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    assert len(open_dataset(tmp_path, cache=False).train) == 1
+    monkeypatch.setattr(os, "listdir", refused)
+    with pytest.raises(FormatError, match=r"/b: expected a folder that can be read, got Permission denied"):
+        open_dataset(tmp_path, cache=False)
+
+
+def test_a_long_token_takes_no_time(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"line 9: expected numbers, got '11111"):
+        read_ntu(write(tmp_path, field(9, 3, "1" * 200_000 + "x")))

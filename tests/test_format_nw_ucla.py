@@ -57,6 +57,13 @@ def test_labels_follow_the_actions(tmp_path: Path, label: int, action: str) -> N
     assert (clip.label, clip.subject, clip.view) == (label, 10, 3)
 
 
+@pytest.mark.parametrize("view", ["0", "4", "9"])
+def test_a_view_that_is_none(tmp_path: Path, view: str) -> None:
+    name = f"a08_s03_e02_v0{view}"
+    with pytest.raises(FormatError, match=rf"{name}\.json: expected a view in 1\.\.3, got {view}"):
+        read(tmp_path, text(name=name), f"{name}.json")
+
+
 def test_the_ten_actions() -> None:
     assert list(NW_UCLA_ACTIONS) == ["a01", "a02", "a03", "a04", "a05", "a06", "a08", "a09", "a11", "a12"]
 
@@ -93,6 +100,8 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
         (text(label="null"), r": expected label 7, which is action a08, got None"),
         (text(label="[" * 500 + "]" * 500), r": expected label 7, which is action a08, got \[\["),
         (text(0), r": expected at least one frame, got none"),
+        (text(name="a08_s03_e02_v02"), rf": expected file_name '{NAME}', got 'a08_s03_e02_v02'"),
+        (text().replace(POINT, "[0, 0.0, -0]"), r": expected a position that is not 0, got none in any frame"),
         ('{"file_name": 1, "skeletons": {}, "label": 7}', r": expected at least one frame, got none"),
         ('{"file_name": 1, "skeletons": [7], "label": 7}', r", frame 0: expected 20 joints, got int"),
         (text().replace(f"{POINT}, {POINT}]", f"{POINT}]", 1), r", frame 0: expected 20 joints, got 19"),
@@ -156,7 +165,7 @@ def test_files_read_together_are_those_read_alone(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for i in range(40):
         points = rng.standard_normal((1 + i % 5, 20, 3)).round(rng.integers(1, 12)).tolist()
-        content = json.dumps({"file_name": "x", "skeletons": points, "label": 7})
+        content = json.dumps({"file_name": f"a08_s01_e{i:02d}_v01", "skeletons": points, "label": 7})
         if i % 11 == 3:
             content = content.replace(", ", ", +", 1) if i % 2 else content.replace("0.", "00.", 1)
         (tmp_path / f"a08_s01_e{i:02d}_v01.json").write_text(content)

@@ -43,10 +43,11 @@ def test_the_code_blocks_run(ntu_folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_blocks_of_the_page_on_data_run(ntu_folder: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
-    assert len(blocks) == 4
-    opened, arrays, collected, augmented = blocks
+    assert len(blocks) == 5
+    opened, loaded, arrays, collected, augmented = blocks
     scope: dict[str, object] = {"PATH": ntu_folder}
     exec(opened, scope)
+    exec(loaded, scope)
     (ntu_folder / "S001C002P003R001A009.skeleton").write_text("x")
     for block in (arrays, collected, augmented):
         exec(block, scope)
