@@ -49,7 +49,7 @@ def ntu_difference(path: Path, clip: Any) -> str:
     if found != frames or len(tracks) != len(bodies) or clip.x.shape[1] != frames:
         return f"{found} frames and {len(tracks)} tracks, plainly {frames} and {len(bodies)}"
     there: dict[int, list[NDArray[np.float32]]] = {}
-    for track, (body, seen) in zip(tracks, bodies.items(), strict=True):
+    for track, (body, seen) in zip(tracks.values(), bodies.items(), strict=True):
         with np.errstate(over="ignore"):
             rows = np.array([row for _, row in seen]).astype(np.float32)  # (t, V, 12)
         if track.frames.tolist() != [t for t, _ in seen] or not np.array_equal(track.poses, rows[..., :3]):
@@ -99,6 +99,7 @@ def nw_ucla(path: Path) -> Said:
     fits(type(frames) is list and len(frames) > 0)
     fits(all(type(frame) is list and len(frame) == 20 for frame in frames))
     poses = np.array([[_numbers(joint, 3) for joint in frame] for frame in frames], np.float32)
+    fits(bool(poses.any()) and content["file_name"] == path.stem)
     return poses.transpose(2, 0, 1)[..., None], label
 
 
@@ -118,7 +119,7 @@ def kinetics(path: Path) -> Said:
         for person in frame["skeleton"]:
             fits(type(person) is dict)
             pose, score = _numbers(person.get("pose"), 36), _numbers(person.get("score"), 18)
-            fits(all(0 <= value <= 1 for value in score))
+            fits(all(0 <= value <= 1 for value in score) and all(-1 <= value <= 2 for value in pose))
             people.append((float(np.mean(score)), pose, score))
         people.sort(key=lambda person: -person[0])
         for m, (_, pose, score) in enumerate(people[:2]):
@@ -160,7 +161,10 @@ def _st_gcn(folder: Path) -> Mapping[str, Said]:
         for i, name in enumerate(names):
             poses = x[i].astype(np.float32)
             if np.isfinite(poses).all() and poses.any():
-                clips[name] = _until_the_last(poses), int(labels[i])
+                poses = _until_the_last(poses)
+                if poses.shape[0] == 3 and poses.shape[2] == 18:  # Kinetics: x, y and the confidence
+                    poses = np.where(poses[2] > 0, poses[:2], 0)
+                clips[name] = poses, int(labels[i])
     return clips
 
 

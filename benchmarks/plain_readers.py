@@ -32,6 +32,8 @@ def read_ntu(path: Path) -> tuple[int, dict[bytes, Body]]:
     bodies: dict[bytes, Body] = {}
     with path.open("rb") as file:
         frames = whole(file.readline())
+        if frames > 10_000:
+            raise ValueError("more frames than any clip has")
         for frame in range(frames):
             for _ in range(whole(file.readline())):
                 head = file.readline().split()
@@ -54,7 +56,8 @@ def read_ntu(path: Path) -> tuple[int, dict[bytes, Body]]:
                 body.append((frame, rows))
         if file.read().split():
             raise ValueError("more after the last frame")
-    if not bodies:
+    rows = [row for body in bodies.values() for _, joints in body for row in joints]
+    if not any(row[11] > 0 and any(np.float32(value) for value in row[:3]) for row in rows):
         raise ValueError("nobody")
     return frames, bodies
 

@@ -259,7 +259,11 @@ def _classes(path: Path, index: Index) -> list[str]:
         if action and named.setdefault(label, action) != action:
             got = f"{short(named[label])} and, in clip {short(clip)}, {short(action)}"
             raise FormatError(message(str(path), f"one name for class {label}", got))
-    return [named.get(label, name) for label, name in enumerate(names)]
+    classes = [named.get(label, name) for label, name in enumerate(names)]
+    for name in named.values():
+        if classes.count(name) > 1:
+            raise FormatError(message(str(path), "a name of its own for each class", f"{short(name)} for several"))
+    return classes
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -146,7 +146,8 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
 
     ``train_data_joint.npy`` or else ``train_data.npy``, (N, C, T, V, M), has its names and labels in
     ``train_label.pkl``; the test side's files begin with ``val``. A folder may hold one side alone. A clip's true
-    length, which bodies are there and whether it is finite are seen when it is read: :func:`trim`.
+    length, which bodies are there and whether it is finite are seen when it is read: :func:`trim`. Of OpenPose's 18
+    joints, as ST-GCN packs Kinetics, the third channel is the confidence: it becomes the visibility.
 
     Raises:
         FormatError: data without labels or labels without data; a header, a size, names or labels that do not fit.
@@ -158,7 +159,7 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
         >>> _ = (folder / "val_label.pkl").write_bytes(pickle.dumps((["a", "b"], [0, 5])))
         >>> source = open_st_gcn(folder)
         >>> source.layout.name, source.mapped.index.labels, source.mapped.x[1].shape
-        ('OPENPOSE18', [0, 5], torch.Size([3, 300, 18, 2]))
+        ('OPENPOSE18', [0, 5], torch.Size([2, 300, 18, 2]))
     """
     folder, files, index = Path(path), list[Path](), Index(sides={"given": []})
     xs, seen = list[Any](), list[Any]()
@@ -199,8 +200,13 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
 
 
 def _true_frames(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
-    x = trim(f"{path}, clip {names[index]}", x)
-    return x[:2] * (x[2:] > 0) if _confident(x) else x
+    where = f"{path}, clip {names[index]}"
+    x = trim(where, x)
+    if not _confident(x):
+        return x
+    if not (x[2] > 0).any():
+        raise FormatError(message(where, "a joint with some confidence", "none in any frame"))
+    return x[:2] * (x[2:] > 0)
 
 
 def _bodies_there(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:

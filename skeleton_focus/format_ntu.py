@@ -32,8 +32,8 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
     """Read one clip of NTU RGB+D.
 
     Tracks of one body are joined, also where its id changed, spurious bodies (short, or broader than high) dropped if
-    another is left, and the bodies that move most kept, the one that moves most first. A joint counts as seen if the camera
-    tracked or inferred it.
+    another is left, and the bodies that move most kept, the one that moves most first. A joint counts as seen if the
+    camera tracked or inferred it.
 
     Args:
         path: a file named ``SsssCcccPpppRrrrAaaa.skeleton``.
@@ -42,8 +42,8 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
             body's first and last frame they are interpolated over time, and count as seen.
 
     Returns:
-        x (C=3, T, V=25, M) in metres, visibility (T, V, M), the sides of ``"xsub"``, ``"xview"`` (which NTU 60 uses) and
-        ``"xset"`` (which NTU 120 uses).
+        x (C=3, T, V=25, M) in metres, visibility (T, V, M), the sides of ``"xsub"``, ``"xview"`` (which NTU 60 uses)
+        and ``"xset"`` (which NTU 120 uses).
 
     Raises:
         FormatError: another name; a text that is cut short or goes on; a line with another number of fields, or with
