@@ -187,7 +187,7 @@ def _agrees_alone(seed: Seed, alone: ClipFile | str, opened: Opened, beside: int
             raise Wrong(f"alone: {alone}; through open_dataset: {opened.raised or opened.problems}")
         return
     if opened.raised:
-        if "one name for class" not in opened.raised:  # that needs more than one file
+        if "for each class" not in opened.raised and "one name for class" not in opened.raised:  # of several files
             raise Wrong(f"alone a clip; through open_dataset: {opened.raised}")
         return
     if opened.problems or len(opened.clips) != beside + 1:

@@ -79,7 +79,7 @@ def compare(title: str, readers: dict[str, Callable[[], None]], files: Sequence[
 
 
 def ntu(data: Path, repeats: int) -> None:
-    files = sorted((data / "ntu_samples").glob("*.skeleton"))
+    files = sorted((data / "ntu_samples").glob("*.skeleton")) * 16
     readers = {
         "plain, a dict of names for each joint": plain_readers.read_ntu_by_name,
         "plain, three columns, no checks": plain_readers.read_ntu_by_column,

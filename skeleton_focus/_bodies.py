@@ -31,6 +31,9 @@ def join_tracks(tracks: Iterable[tuple[object, Track]]) -> list[Track]:
     Args:
         tracks: tracking ids and what they saw; a gap ends a track, and its id may come back.
     """
+    tracks = list(tracks)
+    if len(tracks) == 1:
+        return [tracks[0][1]]
     runs = [(name, run) for name, track in tracks for run in _runs(track)]
     runs.sort(key=lambda run: int(run[1].frames[0]))
     owner: dict[object, int] = {}  # of each id, the body that it was seen on last

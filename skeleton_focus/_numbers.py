@@ -112,9 +112,10 @@ class Numbers:
         ends, returns = after == _NEWLINE, np.flatnonzero(after == _RETURN)
         ends[returns] = self._text.take(self._end.take(returns) + 1) == _NEWLINE  # a return alone is white space
         last = np.flatnonzero(ends) + 1
-        if len(last) != self._padded.count(b"\n"):  # spaces or nothing before some newlines
-            last = np.searchsorted(self._end, np.flatnonzero(self._text == _NEWLINE), "right")
-        return np.concatenate(([0], last))
+        blank = self._padded[-10:-9] == b"\n"  # after the text's own last newline
+        if len(last) + blank != self._padded.count(b"\n"):  # spaces or nothing before some newlines
+            last, blank = np.searchsorted(self._end, np.flatnonzero(self._text == _NEWLINE), "right"), False
+        return np.concatenate(([0], last, np.full(blank, len(self))))
 
     def line(self, index: int) -> int:
         """The line, from 1, of a number."""

@@ -157,9 +157,9 @@ def _find_bodies(path: Path, numbers: Numbers) -> tuple[int, NDArray[np.int64], 
     others = np.ones(len(fields), np.bool_)
     others[lines] = False
     between = np.flatnonzero(others)  # the number of frames, then each frame's of bodies
-    counts = np.where(fields[between] == 1, numbers.integers(numbers.lines[between]), -1)
-    frames, expected = len(between) - 1, np.diff(np.searchsorted(head, [*between[1:], len(fields)]))
-    joints = numbers.integers(numbers.lines[head + 1])
+    counts, joints = np.split(numbers.integers(numbers.lines[np.append(between, head + 1)]), [len(between)])
+    counts = np.where(fields[between] == 1, counts, -1)
+    frames, expected = len(between) - 1, np.diff(np.searchsorted(head, np.append(between[1:], len(fields))))
     if (
         frames > _MOST_FRAMES
         or counts[0] != frames
