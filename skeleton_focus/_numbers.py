@@ -115,7 +115,7 @@ class Numbers:
         blank = self._padded[-10:-9] == b"\n"  # after the text's own last newline
         if len(last) + blank != self._padded.count(b"\n"):  # spaces or nothing before some newlines
             last, blank = np.searchsorted(self._end, np.flatnonzero(self._text == _NEWLINE), "right"), False
-        return np.concatenate(([0], last, np.full(blank, len(self))))
+        return np.concatenate(([0], last, np.full(int(blank), len(self))))
 
     def line(self, index: int) -> int:
         """The line, from 1, of a number."""
