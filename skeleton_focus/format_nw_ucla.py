@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ._checks import message
 from ._numbers import Numbers
-from .formats import ClipFile, ClipSource, FormatError, files_in, grouped, parse_json, read_bytes, read_each, short
+from .formats import ClipFile, ClipSource, FormatError, files_in, grouped, parse_json, read_bytes, read_together, short
 from .layouts import KINECT20
 
 NW_UCLA_ACTIONS = {
@@ -61,7 +61,7 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
 
 def _read_together(files: Sequence[Path]) -> Iterator[ClipFile | FormatError]:
     """Read some files at once: finding the numbers of many costs little more than those of one."""
-    texts = list(read_each(files, read_bytes))
+    texts = read_together(files)
     contents = _parse_regular([b"" if isinstance(text, FormatError) else text for text in texts])
     for path, text, content in zip(files, texts, contents, strict=True):
         try:
@@ -116,9 +116,11 @@ def _parse_regular(texts: Sequence[bytes]) -> list[dict[str, Any] | None]:
     lists, frames = {}, {}
     for i, text in enumerate(texts):
         start, stop = text.find(b"["), text.rfind(b"]") + 1
-        inside = text[start:stop].replace(b", ", b",")
+        inside = text[start:stop]
         frames[i] = inside.count(b"[") // (KINECT20.num_joints + 1)
-        if frames[i] and inside.translate(None, b"0123456789.-eE") == b"[" + b",".join([_FRAME] * frames[i]) + b"]":
+        shape = b"[" + b",".join([_FRAME] * frames[i]) + b"]"
+        spaced = inside.count(b" ") == inside.count(b", ")  # none within a number
+        if frames[i] and spaced and inside.translate(None, b" 0123456789.-eE") == shape:
             try:
                 content = json.loads(text[:start] + b"[]" + text[stop:])
             except (ValueError, RecursionError):
