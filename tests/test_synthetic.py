@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from skeleton_focus.datasets import Batch
+from skeleton_focus.clips import Batch
 from skeleton_focus.layouts import COCO17, KINECT20, NTU25, NTU25_PYSKL, OPENPOSE18, SkeletonLayout
 from skeleton_focus.synthetic import SyntheticActions
 
