@@ -138,7 +138,7 @@ SMALL = ["--widths", *"666666", "--frames", "16", "--batch", "4", "--epochs", "1
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_in_the_plane_is_kept_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = some_data(COCO17, channels=2, persons=2)
-    monkeypatch.setattr(train, "load_data", lambda *_: Split(data, data))
+    monkeypatch.setattr(train, "load_data", lambda *_, **options: Split(data, data))
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # Lightning leaves them behind
         monkeypatch.setenv(name, "0")
     changes = ["--flip", "0.5", "--shear", "0.2", "--joint-dropout", "0.1", "--speed", "0.3", "--turn", "0", "0", "15"]
