@@ -195,7 +195,7 @@ def _hops(layout: SkeletonLayout) -> NDArray[np.int64]:
 def _scales(who: str, hops: NDArray[np.int64], num_scales: int, dtype: torch.dtype) -> Tensor:
     require(num_scales >= 1, who, "num_scales of at least 1", num_scales)
     joined = (hops == np.arange(num_scales)[:, None, None]) | np.eye(len(hops), dtype=bool)
-    # In single precision as the published tables are, to the last bit: a published checkpoint was trained on these very
-    # numbers. A root and a quotient are rounded alike on every processor, numpy's power is not. float64 is exact.
-    scale = 1 / np.sqrt(joined.sum(-1, dtype=np.float64 if dtype == torch.float64 else np.float32))
+    # In single precision as the published code computes it, numpy's last bit included, which torch rounds another way:
+    # a published checkpoint was trained on these very tables. float64 is exact.
+    scale = np.power(joined.sum(-1, dtype=np.float64 if dtype == torch.float64 else np.float32), -0.5)
     return torch.tensor(scale[:, :, None] * joined * scale[:, None, :]).to(dtype)
