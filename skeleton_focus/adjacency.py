@@ -195,7 +195,11 @@ def _hops(layout: SkeletonLayout) -> NDArray[np.int64]:
 def _scales(who: str, hops: NDArray[np.int64], num_scales: int, dtype: torch.dtype) -> Tensor:
     require(num_scales >= 1, who, "num_scales of at least 1", num_scales)
     joined = (hops == np.arange(num_scales)[:, None, None]) | np.eye(len(hops), dtype=bool)
-    # In single precision as the published code computes it, numpy's last bit included, which torch rounds another way:
-    # a published checkpoint was trained on these very tables. float64 is exact.
-    scale = np.power(joined.sum(-1, dtype=np.float64 if dtype == torch.float64 else np.float32), -0.5)
+    # In single precision to the last bit as the published code computed it, for checkpoints were trained on these very
+    # tables. Its numpy.power rounds by processor; a root and a quotient do not, and give what the published outputs
+    # hold but for 21 neighbours (windows of 5 frames), whose root is one unit above. float64 is exact.
+    degree = joined.sum(-1, dtype=np.float64 if dtype == torch.float64 else np.float32)
+    scale = 1 / np.sqrt(degree)
+    if dtype != torch.float64:
+        scale[degree == 21] = np.nextafter(scale[degree == 21], np.float32(1))
     return torch.tensor(scale[:, :, None] * joined * scale[:, None, :]).to(dtype)

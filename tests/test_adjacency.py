@@ -30,6 +30,11 @@ CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1)
 HALF_ROOT = 6**-0.5  # degrees 2 and 3, self-loops included
 
 
+def test_a_published_table_to_the_bit(golden: Path) -> None:
+    published = np.load(golden / "adjacency.npz")["k_adjacency_normalized_ntu25_K13"]
+    assert published.dtype == np.float32 and np.array_equal(multi_scale_adjacency(NTU25, 13).numpy(), published)
+
+
 def test_published_tables(golden: Path) -> None:
     tables = np.load(golden / "adjacency.npz")
     ours = {

@@ -106,7 +106,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Inputs]] = {
     "diffusion": (lambda: AttentiveDiffusion(4, 6), lambda n, t: (*maps((4, V), (6, 1))(n, t), torch.rand(n, t, V))),
     "block": (lambda: FocusDiffusionBlock(3, 8, *OUT_AND_IN, context_channels=6), X3),
 }
-NO_LAYERS = {"STFLoss", "STFObjective"}  # they train a network and do not run in it
+NO_LAYERS = {"STFLoss", "STFObjective", "Augment"}  # they train a network and do not run in it
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "STFGCN": lambda: STFGCN(4, BODY, in_channels=3, widths=(6, 8, 12), strides=(1, 2, 2)),
     "FGSTFormer": lambda: FGSTFormer(4, BODY, widths=(6, 8), strides=(2, 2), stages=(1, 1), focal_joints=3),
