@@ -62,7 +62,7 @@ def main() -> None:
 
     number = pick(None, data.test, objective, recipe)
     batch = SkeletonDataset.collate([data.test[number]])
-    x, critical = to_draw(batch, recipe.frames)
+    x, critical = to_draw(batch, layout, recipe.frames)
     bodies = x.flatten(0, 2).any(0)
     label = batch.label
     rows = {f"{classes[int(label)]}: the truth": critical[bodies]}

@@ -193,6 +193,27 @@ def test_explain(finished: Path) -> None:
         assert (finished / "pictures" / name).stat().st_size > 1000, out
 
 
+DEMO = """
+import sys, demo, train
+small = sys.argv[1:]
+demo.train = lambda arguments: train.main([*arguments, *small])
+sys.argv = ["demo.py", "--out", "demo"]
+demo.main()
+"""
+
+
+def test_the_demo_trains_measures_and_draws(tmp_path: Path) -> None:
+    """As make demo, with small networks, one epoch each."""
+    done = subprocess.run(
+        [sys.executable, "-c", DEMO, *SMALL[:-2], "--epochs", "1"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=300, env={**os.environ, "PYTHONPATH": str(EXAMPLES)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "demo" / "report.json").read_text())
+    assert {*report} == {"plain", "focus", "overlap_of_chance"} and 0 < report["focus"]["overlap"] < 1
+    assert (tmp_path / "demo" / "focus.png").stat().st_size > 1000 and "with the STF losses" in done.stdout
+
+
 SHORT = ["--preset", "synthetic", "--widths", *"666666", "--frames", "8", "--threads", "1", "--branch", "plain"]
 SHORT += ["--epochs", "1", "--batch", "2", "--quiet"]
 
