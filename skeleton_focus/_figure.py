@@ -20,6 +20,7 @@ Values: TypeAlias = Tensor | Array
 Box: TypeAlias = tuple[float, float, float, float]
 
 INK, MUTED, BONE, TRUTH, PANEL = "#24292f", "#6e7781", "#b0b8c1", "#0072b2", "#f3f5f7"
+BELOW = "#d55e00"  # of values below 0, whose opposite is drawn in the blue of TRUTH
 WIDTH, SIDE, BAR = 9.0, 0.1, 0.66  # inches: a figure, its left margin, its colour bar with labels
 
 
