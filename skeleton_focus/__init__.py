@@ -28,13 +28,21 @@ from .focus import (
     min_max_normalize,
     resize_focus,
 )
+from .focus_curves import area_under_curve, deletion_curve, insertion_curve
 from .focus_diffusion import (
     AttentiveDiffusion,
     AttentiveFocus,
     FocusDiffusionBlock,
     LatentNode,
 )
-from .focus_metrics import focus_overlap
+from .focus_metrics import (
+    class_overlap,
+    focus_coverage,
+    focus_iou,
+    focus_overlap,
+    layer_coherence,
+    pointing_game,
+)
 from .format_kinetics import read_kinetics
 from .format_ntu import read_ntu
 from .format_nw_ucla import read_nw_ucla
@@ -103,21 +111,28 @@ __all__ = [
     "UnreadableFileError",
     "add_visibility",
     "adjacency_focus_loss",
+    "area_under_curve",
     "body_height",
     "center",
+    "class_overlap",
     "class_score",
     "coherence_loss",
     "convolve_graph",
     "convolve_windows",
+    "deletion_curve",
     "directed_adjacency",
     "divergence_loss",
     "drop_joints",
     "exploration_loss",
     "flip",
+    "focus_coverage",
+    "focus_iou",
     "focus_overlap",
     "fuse",
     "grad_cam",
     "hop_distance",
+    "insertion_curve",
+    "layer_coherence",
     "linear_head_focus",
     "make_stream",
     "mask_by_focus",
@@ -126,6 +141,7 @@ __all__ = [
     "multi_scale_adjacency",
     "normalize_adjacency",
     "open_dataset",
+    "pointing_game",
     "position_codes",
     "prepare_stf",
     "read_kinetics",

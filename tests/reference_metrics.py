@@ -1,0 +1,91 @@
+"""Slow reference of the measures of a focus: plain loops over float64, one clip at a time, from the papers alone.
+
+Axes: M persons, T frames, V joints, C channels. A focus of one clip is (M, T, V), a clip is (C, T, V, M).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+
+
+def iou(focus, critical, threshold):
+    """|F and C| / |F or C|, F where the focus reaches the threshold; None without critical entries."""
+    both = either = truths = 0
+    for i in np.ndindex(focus.shape):
+        high, true = float(focus[i]) >= threshold, float(critical[i]) > 0
+        both, either, truths = both + (high and true), either + (high or true), truths + true
+    return both / either if truths else None
+
+
+def pointing(focus, critical):
+    """The share of the entries of highest focus that are critical; None without critical entries."""
+    highest, where, truths = -math.inf, [], 0
+    for i in np.ndindex(focus.shape):
+        truths += float(critical[i]) > 0
+        if float(focus[i]) > highest:
+            highest, where = float(focus[i]), []
+        if float(focus[i]) == highest:
+            where.append(float(critical[i]) > 0)
+    return sum(where) / len(where) if truths else None
+
+
+def ruzicka(one, other):
+    """Sum of the smaller over sum of the larger; None where both are zero everywhere."""
+    small = large = 0.0
+    for i in np.ndindex(one.shape):
+        a, b = float(one[i]), float(other[i])
+        small, large = small + (a if a < b else b), large + (b if a < b else a)
+    return small / large if large else None
+
+
+def pearson(one, other):
+    """Covariance over the product of the deviations; 0 where a map is constant. Both maps have the same frames."""
+    pairs = [(float(one[i]), float(other[i])) for i in np.ndindex(one.shape)]
+    if len({a for a, _ in pairs}) == 1 or len({b for _, b in pairs}) == 1:
+        return 0.0
+    a_mean, b_mean = (math.fsum(pair[k] for pair in pairs) / len(pairs) for k in (0, 1))
+    covariance = math.fsum((a - a_mean) * (b - b_mean) for a, b in pairs)
+    a_square, b_square = math.fsum((a - a_mean) ** 2 for a, _ in pairs), math.fsum((b - b_mean) ** 2 for _, b in pairs)
+    return covariance / math.sqrt(a_square * b_square)
+
+
+def coverage(focus, within, threshold):
+    """The share of the entries within that reach the threshold; None where there are none."""
+    counted = [float(focus[i]) >= threshold for i in np.ndindex(focus.shape) if float(within[i]) > 0]
+    return sum(counted) / len(counted) if counted else None
+
+
+def units_in_order(x, focus, by):
+    """The units present, the highest focus first, each as the list of its entries (m, t, v) that are present."""
+    persons, frames, joints = focus.shape
+    units = {}  # in the order of their indices
+    for m, t, v in itertools.product(range(persons), range(frames), range(joints)):
+        if any(x[c, t, v, m] != 0 for c in range(x.shape[0])):
+            key = {"entries": (m, t, v), "joints": (m, v), "frames": (t,)}[by]
+            units.setdefault(key, []).append((m, t, v))
+    mean = {key: sum(float(focus[entry]) for entry in entries) / len(entries) for key, entries in units.items()}
+    return [units[key] for key in sorted(units, key=lambda key: (-mean[key], key))]
+
+
+def curve(probability, x, focus, steps, by, insert):
+    """RISE's curve of one clip: probability(clip) with the first round(i / steps * present) units out, or alone in."""
+    units = units_in_order(x, focus, by)
+    values = []
+    for i in range(steps + 1):
+        first = math.floor(Fraction(i, steps) * len(units) + Fraction(1, 2))
+        clip = np.zeros(x.shape) if insert else np.array(x, dtype=float)
+        for m, t, v in [entry for unit in units[:first] for entry in unit]:
+            for c in range(x.shape[0]):
+                clip[c, t, v, m] = x[c, t, v, m] if insert else 0.0
+        values.append(probability(clip))
+    return values
+
+
+def area(values):
+    """Trapezoids over [0, 1]."""
+    width = 1 / (len(values) - 1)
+    return sum(width * (before + after) / 2 for before, after in itertools.pairwise(values))
