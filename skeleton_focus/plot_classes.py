@@ -5,6 +5,7 @@ As in :mod:`skeleton_focus.plot`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -210,15 +211,16 @@ def _classes(who: str, name: str, values: Values, c: int, n: int | None = None) 
 def _names(names: Sequence[str], widest: float) -> tuple[list[str], float]:
     """Names cut to ``widest`` inches, at 8 points, and the width of the widest of them."""
     (mpl, _), fitting, width = load_matplotlib(), [], 0.0
+    font, measure = mpl.font_manager.FontProperties(size=8), mpl.textpath.text_to_path.get_text_width_height_descent
 
     def inches_of(name: str) -> float:
-        paths = mpl.textpath.TextPath((0, 0), name, size=8, usetex=False) if name.strip() else None
-        return float(paths.get_extents().width) / 72 if paths is not None else 0.0
+        return float(measure(name, font, ismath=False)[0]) / 72
 
     for name in names:
         cut = name
-        while inches_of(cut) > widest:
-            cut = cut.rstrip("…")[:-1].rstrip() + "…"
+        if inches_of(name) > widest:
+            fits = bisect_right(range(len(name)), widest, key=lambda end: inches_of(name[:end].rstrip() + "…"))
+            cut = name[: fits - 1].rstrip() + "…"
         fitting.append(cut)
         width = max(width, inches_of(cut))
     return fitting, width

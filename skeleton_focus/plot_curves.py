@@ -87,6 +87,6 @@ def plot_curves(
         figure.text(*inches(figure, SIDE, 3.78)[:2], title, fontsize=11, color=INK)
     of = f"{clips[0]} clips" if len(set(clips)) == 1 else f"{', '.join(map(str, clips))} clips"
     band = {"quartiles": "the middle half of the clips", "standard error": "standard error of the mean"}[spread]
-    told = f"line: mean of {of}" + f"; band: {band}" * (max(clips) > 1)
+    told = f"line: mean of {of}; band: {band}" if max(clips) > 1 else "line: one clip"
     figure.text(*inches(figure, SIDE, 0.08)[:2], told, fontsize=8, color=MUTED)
     return figure
