@@ -7,7 +7,8 @@
 Writes focus.png (film strip), top_two.png (the same frames for the two most probable classes, and for the other run),
 map.png (joint x frame) and focus.gif into --out, by default the run's own folder; of FG-STFormer also joints.png: the
 joints it selects of the person with most focus, and the parts they attend to; of BAGCN latent.png: the joints of that
-person that its last block joins to the latent node.
+person that its last block joins to the latent node; of networks with STF's G_k adjacency.png: A_k and that person's G_k
+of the last graph convolution.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from bagcn import BAGCN
 from fg_stformer import FGSTFormer
 from recipe import Recipe, prepare
-from torch import Tensor
+from torch import Tensor, nn
 from train import load_data, load_run, run
 
 from skeleton_focus import (
@@ -32,6 +33,8 @@ from skeleton_focus import (
     LatentNode,
     SkeletonDataset,
     SkeletonLayout,
+    STFAdjacency,
+    STFGraphConv,
     STFObjective,
     resize_focus,
 )
@@ -41,6 +44,7 @@ from skeleton_focus.plot import (
     plot_focus_comparison,
     plot_focus_map,
 )
+from skeleton_focus.plot_adjacency import plot_adjacency
 from skeleton_focus.plot_attention import plot_joint_attention, plot_latent_edges
 
 if TYPE_CHECKING:
@@ -115,6 +119,20 @@ def draw_latent_edges(
     t, weights = inputs.shape[2], cast(LatentNode, tap.output(name)).weights[person]
     held = hold(weights, math.prod(network.strides[:-1]), t)  # the last block strides after its focus
     return plot_latent_edges(to_draw(batch, layout, t)[0][..., person], held, layout=layout, **options)
+
+
+def draw_adjacency(
+    network: nn.Module, inputs: Tensor, batch: Batch, person: int, *, layout: SkeletonLayout, frame: int, title: str
+) -> Figure:
+    """A_k and the G_k of a person in the last STFGraphConv, on the body as it stands in a frame."""
+    name = [name for name, module in network.named_modules() if isinstance(module, STFAdjacency)][-1]
+    with torch.no_grad(), FeatureTap(network, [name]) as tap:
+        network(inputs)
+    generated, _ = cast(tuple[Tensor, Tensor], tap.output(name))  # the clip's bodies are its rows
+    conv = cast(STFGraphConv, network.get_submodule(name.rpartition(".")[0]))
+    rows = {"A_k, fixed": conv.adjacency, "G_k, of this clip": generated[person]}
+    body = to_draw(batch, layout, inputs.shape[2])[0][:, frame, :, person].T
+    return plot_adjacency(body, rows, layout, title=title)
 
 
 def hold(x: Tensor, step: int, frames: int) -> Tensor:
@@ -197,6 +215,14 @@ def main(arguments: list[str] | None = None) -> None:
         written.append("latent.png")
     elif isinstance(network, BAGCN):
         print("no latent.png: without attention each joint counts alike")
+    if any(isinstance(module, STFAdjacency) for module in network.modules()):
+        seen = (x[..., person] != 0).any(0).sum(1)  # (T,), joints
+        frame = int(torch.where(seen == seen.max(), focus[person].sum(1), -1.0).argmax())
+        drawn = draw_adjacency(network, *of_person, layout=layout, frame=frame, title=f"{title}, frame {frame}")
+        drawn.savefig(out / "adjacency.png")
+        written.append("adjacency.png")
+    else:
+        print("no adjacency.png: this network has no STFAdjacency")
     print("written:", ", ".join(str(out / name) for name in written))
 
 

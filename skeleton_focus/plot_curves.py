@@ -53,7 +53,7 @@ def plot_curves(
         ['focus, area 0.325']
 
     Reference:
-        RISE (Petsiuk et al., BMVC 2018), section 4.2.
+        RISE (Petsiuk et al., BMVC 2018), section 4.1.
     """
     (mpl, _), who = load_matplotlib(), "plot_curves"
     require(1 <= len(curves) <= len(STYLES), who, f"1 to {len(STYLES)} sets of curves", len(curves))

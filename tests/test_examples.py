@@ -6,11 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import explain
 import numpy as np
 import pytest
 import test_format_kinetics as kinetics
 import test_format_ntu as ntu
 import torch
+from stf_gcn import STFGCN
+
+from skeleton_focus import NTU25, SyntheticActions, multi_scale_adjacency
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = ["--clips", "80", "--batch", "16", "--frames", "16", "--widths", *"666666", "--ema", "0.5", "--quiet"]
@@ -158,8 +162,10 @@ def test_bagcn_is_trained_resumed_and_explained(finished: Path) -> None:
     report = json.loads((finished / "bag" / "report.json").read_text())
     assert report["preset"] == "synthetic_bagcn" and report["recipe"]["stream"] == "joint+bone"
     assert report["recipe"]["context"] == "forward" and report["recipe"]["focusing"] == "attention"
-    succeed("explain.py", "bag", "--clip", "3", "--out", "bag_pictures", cwd=finished)
+    told = succeed("explain.py", "bag", "--clip", "3", "--out", "bag_pictures", cwd=finished)
     assert (finished / "bag_pictures" / "latent.png").stat().st_size > 1000
+    assert "no adjacency.png: this network has no STFAdjacency" in told
+    assert not (finished / "bag_pictures" / "adjacency.png").exists()
 
 
 @pytest.mark.parametrize("options", [[], ["--plain"]])
@@ -189,8 +195,67 @@ def test_ensemble(finished: Path) -> None:
 
 def test_explain(finished: Path) -> None:
     out = succeed("explain.py", "straight", "--clip", "3", "--out", "pictures", cwd=finished)
-    for name in ("focus.png", "top_two.png", "map.png", "focus.gif"):
+    for name in ("focus.png", "top_two.png", "map.png", "focus.gif", "adjacency.png"):
         assert (finished / "pictures" / name).stat().st_size > 1000, out
+
+
+def test_the_adjacency_drawn_is_that_of_the_last_convolution_and_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, network = torch.randn(1, 4, 8, 25, 2), STFGCN(3, NTU25, widths=[6, 6], strides=[1, 1]).eval()
+    torch.nn.init.normal_(network.block2.graph.generator.emit.weight)
+    batch, given = SyntheticActions(frames=16).generate(1, seed=0), {}
+    monkeypatch.setattr(explain, "plot_adjacency", lambda *parts, **options: given.update(parts=parts, **options))
+    explain.draw_adjacency(network, x, batch, 1, layout=NTU25, frame=5, title="wave")
+    body, rows, layout = given["parts"]
+    expected = {}
+    network.block2.graph.generator.register_forward_hook(lambda module, x, out: expected.update(generated=out[0]))
+    network(x)
+    assert torch.equal(rows["G_k, of this clip"], expected["generated"][1]) and rows["G_k, of this clip"].any()
+    assert torch.equal(rows["A_k, fixed"], multi_scale_adjacency(NTU25, 3)) and layout is NTU25
+    assert torch.equal(body, explain.to_draw(batch, NTU25, 8)[0][:, 5, :, 1].T) and given["title"] == "wave"
+
+
+def saved(folder: Path, probabilities: np.ndarray, label: list[int], names: list[str] | None = None) -> None:
+    """A finished run, as far as compare.py reads it."""
+    folder.mkdir(exist_ok=True)
+    names = names or [f"clip{i}" for i in range(len(label))]
+    np.savez(folder / "probabilities.npz", probabilities=probabilities, label=np.array(label), names=np.array(names))
+
+
+def test_compare(finished: Path, tmp_path: Path) -> None:
+    label = [0, 0, 0, 1, 1, 2, 3]
+    one, two = ([0, 1, 1, 1, 1, 3, 3], [0, 0, 1, 1, 0, 3, 3])
+    for name, found in (("one", one), ("two", two)):
+        saved(tmp_path / name, np.eye(18, dtype=np.float32)[found], label)
+        (tmp_path / name / "model.pt").write_bytes((finished / "straight" / "model.pt").read_bytes())
+    classes = torch.load(finished / "straight" / "model.pt", weights_only=True)["classes"]
+    lines = succeed("compare.py", "one", "two", "--out", "both", cwd=tmp_path).splitlines()
+    assert lines[:3] == ["one  top-1 57.14%", "two  top-1 57.14%",
+                         "+0.00 points on 7 clips: 1 right only by two, 1 only by one"]  # fmt: skip
+    assert lines[3:5] == [f"gain most: {classes[0]} +33.3 (3 clips)", f"lose most: {classes[1]} -50.0 (2 clips)"]
+    for name in ("class_difference.png", "confusion.png"):
+        assert (tmp_path / "both" / name).stat().st_size > 1000
+    told = succeed("compare.py", "two", "two", "--most", "2", cwd=tmp_path)
+    assert "gain most: none\nlose most: none" in told and (tmp_path / "two" / "confusion.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"names": ["a", "b", "z"]}, "same clips, got one and other with 2 clips in one alone, as c"),
+        ({"names": ["a", "c", "b"]}, "expected runs tested on the same clips in one order, got another in other"),
+        ({"label": [0, 1, 1]}, "expected the same class of every clip in both runs, got two of c"),
+        ({"names": ["a", "b"], "label": [0, 1]}, "same clips, got one and other with 1 clips in one alone, as c"),
+        ({}, "expected a finished run, got one, which holds no model.pt"),
+    ],
+)
+def test_compare_refuses_other_clips(change: dict[str, list], error: str, tmp_path: Path) -> None:
+    own = {"label": [0, 1, 2], "names": ["a", "b", "c"]}
+    saved(tmp_path / "one", np.eye(3), **own)
+    other = {**own, **change}
+    saved(tmp_path / "other", np.eye(3)[: len(other["label"])], **other)
+    done = start("compare.py", "one", "other", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("error: expected ") and error in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 DEMO = """
@@ -212,6 +277,8 @@ def test_the_demo_trains_measures_and_draws(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert {*report} == {"plain", "focus", "overlap_of_chance"} and 0 < report["focus"]["overlap"] < 1
     assert (tmp_path / "demo" / "focus.png").stat().st_size > 1000 and "with the STF losses" in done.stdout
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count('"name":') == 20 and "Where stf_gcn looks" in page and "/demo/report.html" in "/" + done.stdout
 
 
 SHORT = ["--preset", "synthetic", "--widths", *"666666", "--frames", "8", "--threads", "1", "--branch", "plain"]

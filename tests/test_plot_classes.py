@@ -109,13 +109,15 @@ def test_names_fit_and_do_not_overlap(c: int, draws: str) -> None:
         assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.x1 and box.y1 <= page.y1 for box in boxes)
     assert all(text.get_window_extent().x1 <= page.x1 for text in [*ax.texts, *figure.texts])
     assert all(label.get_fontsize() >= 8 for label in [*ax.get_yticklabels(), *ax.get_xticklabels(), *ax.texts])
+    widest = 2.6 if draws == "difference" else 1.85  # inches
+    assert all(label.get_window_extent().width < (widest + 0.02) * figure.dpi for label in ax.get_yticklabels())
     assert any("…" in name for name in rows(ax)) or c < 18
     assert len(rows(ax)) == min(c, 120 if draws == "difference" else 60)
 
 
 def test_names_are_no_formulas(tmp_path: Path) -> None:
-    names = ["$x", "a $b$ _c^", " ", "", "e_f"]
-    runs = {"$1": FIRST, "$2$": SECOND}
+    names = ["$x", "a $\\bad$ _c^", " ", "", "e_f"]
+    runs = {"$1": FIRST, "$\\bad$": SECOND}
     plot_class_difference(LABELS, runs, names).savefig(tmp_path / "difference.png")
     figure = plot_confusion(LABELS, SECOND, names)
     figure.savefig(tmp_path / "confusion.png")
@@ -126,7 +128,7 @@ def test_all_equal_and_one_class(tmp_path: Path) -> None:
     same = plot_class_difference(LABELS, {"a": FIRST, "b": FIRST.copy()}, NAMES)
     assert [bar.get_width() for bar in bars(same.axes[0])] == [0, 0, 0, 0]
     low, high = same.axes[0].get_xlim()
-    assert low < 0 < high
+    assert -20 < low < 0 < high < 20  # half of the classes' clips are worth less than 37.5 points
     same.savefig(tmp_path / "same.png")
     one = plot_class_difference(np.zeros(1), {"a": np.zeros(1), "b": np.zeros((1, 1))}, ["wave"])
     assert rows(one.axes[0]) == ["wave"]
@@ -180,6 +182,10 @@ def test_the_most_confused_classes_and_the_rest_in_a_column() -> None:
     assert [text.get_text() for text in ax.texts[-3:]] == ["4", "5", "clips"]
     assert "the 2 of 5 classes with the most frequent errors" in told(figure)[-1]
     np.testing.assert_allclose(shown(plot_confusion(LABELS, FIRST, NAMES, most=1)).sum(1), 1)
+    assert rows(plot_confusion(np.array([0, 1, 3, 4, 4]), np.array([0, 3, 3, 3, 3]), NAMES, most=2).axes[0]) == [
+        "sit",
+        "never",
+    ]
 
 
 def test_confusion_without_errors_and_without_numbers(tmp_path: Path) -> None:

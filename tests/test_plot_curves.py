@@ -34,6 +34,7 @@ def test_mean_area_and_standard_error() -> None:
     mean = CURVES.mean(0)
     error = np.sqrt(((CURVES - mean) ** 2).sum(0) / 3) / 2
     np.testing.assert_allclose(band(figure), np.stack([mean - error, mean + error], 1), atol=1e-12)
+    np.testing.assert_allclose(band(figure, 1), 1)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["focus, area 0.375", "chance, area 1.000"]
     assert ax.get_xlabel() == "share deleted" and ax.get_ylabel() == "probability of the class"
     assert [text.get_text() for text in figure.texts] == [

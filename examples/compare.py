@@ -1,0 +1,74 @@
+"""Where one run beats another: top-1 of both, the classes that gain and lose most, and what is taken for what.
+
+    python examples/compare.py runs/plain runs/focus
+    python examples/compare.py runs/plain runs/focus --out pictures --most 20
+
+Writes class_difference.png (accuracy of the second minus that of the first, class by class) and confusion.png (of the
+second) into --out, by default the second run's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from ensemble import read
+from train import load_run, run
+
+from skeleton_focus.plot_classes import plot_class_difference, plot_confusion
+
+
+def same_clips(first: str, second: str, names: list[list[str]], labels: list[torch.Tensor]) -> None:
+    """Refuse runs that were not tested on the same clips."""
+    strange = set(names[0]) ^ set(names[1])
+    if strange:
+        told = f"{len(strange)} clips in one alone, as {min(strange)}"
+        raise ValueError(f"expected runs tested on the same clips, got {first} and {second} with {told}")
+    if names[0] != names[1]:
+        raise ValueError(f"expected runs tested on the same clips in one order, got another in {second}")
+    if not torch.equal(*labels):
+        name = names[0][int((labels[0] != labels[1]).nonzero()[0])]
+        raise ValueError(f"expected the same class of every clip in both runs, got two of {name}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs=2, metavar="RUN", help="folders of two finished runs on the same data")
+    parser.add_argument("--out", help="folder for the pictures; by default that of the second run")
+    parser.add_argument("--most", type=int, help="draw so many classes, those of the largest differences and errors")
+    given = parser.parse_args(arguments)
+    first, second = given.runs
+    probabilities, labels, names = (list(of_both) for of_both in zip(*map(read, given.runs), strict=True))
+    same_clips(first, second, names, labels)
+    (*_, classes), (*_, others) = map(load_run, given.runs)
+    if classes != others:
+        raise ValueError(f"expected runs on the same {len(classes)} classes, got {second} on {len(others)} others")
+
+    label, n = labels[0], len(labels[0])
+    right = [p.argmax(1) == label for p in probabilities]
+    top = [hits.double().mean().item() for hits in right]
+    width = max(map(len, given.runs))
+    for folder, share in zip(given.runs, top, strict=True):
+        print(f"{folder:{width}}  top-1 {share:.2%}")
+    only = [int((one & ~other).sum()) for one, other in (right, right[::-1])]
+    told = f"{only[1]} right only by {second}, {only[0]} only by {first}"
+    print(f"{100 * (top[1] - top[0]):+.2f} points on {n} clips: {told}")
+    clips = torch.bincount(label, minlength=len(classes))
+    gain = torch.bincount(label, right[1].double() - right[0].double(), len(classes)) / clips.clamp(min=1)
+    for word, order in (("gain", gain.argsort(descending=True)), ("lose", gain.argsort())):
+        moved = [c for c in order.tolist() if (gain[c] > 0 if word == "gain" else gain[c] < 0)][:5]
+        told = ", ".join(f"{classes[c]} {100 * gain[c]:+.1f} ({clips[c]} clips)" for c in moved)
+        print(f"{word} most: {told or 'none'}")
+
+    out = Path(given.out if given.out is not None else second)
+    out.mkdir(parents=True, exist_ok=True)
+    runs = dict(zip(given.runs if first != second else ("first", "second"), probabilities, strict=True))
+    plot_class_difference(label, runs, classes, most=given.most).savefig(out / "class_difference.png")
+    most = given.most if given.most is not None else 60
+    plot_confusion(label, probabilities[1], classes, most=most, title=second).savefig(out / "confusion.png")
+    print("written:", ", ".join(str(out / name) for name in ("class_difference.png", "confusion.png")))
+
+
+if __name__ == "__main__":
+    run(main)
