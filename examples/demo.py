@@ -2,8 +2,9 @@
 
     python examples/demo.py [--out runs/demo]
 
-Writes OUT/focus.png (the film strip of a clip: the truth, the focus with the STF losses and without), the two runs with
-their checkpoints in OUT/focus and OUT/plain, and OUT/report.json.
+Writes OUT/focus.png (the film strip of a clip: the truth, the focus with the STF losses and without), OUT/report.html
+(24 test clips to click through, as the run with the STF losses sees them), the two runs with their checkpoints in
+OUT/focus and OUT/plain, and OUT/report.json.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from explain import pick, to_draw
 from recipe import Recipe, prepare
+from report import build_report
 from torch import Tensor
 from torch.utils.data import DataLoader
 from train import load_data, load_run, run
@@ -41,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     out = Path(given.out)
     if out.exists():
-        if {path.name for path in out.iterdir()} - {"plain", "focus", "focus.png", "report.json"}:
+        if {path.name for path in out.iterdir()} - {"plain", "focus", "focus.png", "report.html", "report.json"}:
             raise ValueError(f"expected a new folder or an earlier demo's, got {out}, which holds something else")
         shutil.rmtree(out)
     report: dict[str, Any] = {}
@@ -70,13 +72,15 @@ def main() -> None:
         objective, recipe, _, _ = load_run(out / branch)
         rows[title] = objective.explain(prepare(batch, recipe, layout), label)[0][0][bodies]
     plot_focus_comparison(x[..., bodies], rows, layout, truth=critical[bodies]).savefig(out / "focus.png")
+    build_report(out / "focus", out / "report.html")
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
 
     print(f"\n{'':24}{'top-1':>8}{'overlap of the focus with the truth':>38}")
     for branch, title in (("plain", "without the STF losses"), ("focus", "with the STF losses")):
         print(f"{title:24}{report[branch]['top1']:8.2%}{report[branch]['overlap']:38.3f}")
     print(f"{'a focus that knows nothing':26}{'':6}{report['overlap_of_chance']:38.3f}")
-    print(f"\nwritten: {out}/focus.png, {out}/report.json, {out}/focus/model.pt, {out}/focus/last.ckpt")
+    written = ("focus.png", "report.json", "focus/model.pt", "focus/last.ckpt")
+    print(f"\nwritten: {out}/report.html to open in a browser,", ", ".join(f"{out}/{name}" for name in written))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,11 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 INK, MUTED, BONE, TRUTH, PANEL = "#24292f", "#6e7781", "#b0b8c1", "#0072b2", "#f3f5f7"
 BELOW = "#d55e00"  # of values below 0, whose opposite is drawn in the blue of TRUTH
+# A focus from 0 to 1: light grey, then matplotlib's magma down to dark purple; lightness falls, as grey prints need.
+SHADES = (
+    "#d3d8df", "#dfdbdb", "#feb47b", "#fc9065", "#f66e5c", "#e75263", "#cd4071", "#b0357b", "#912b81", "#752181",
+    "#59157e", "#3b0f70",
+)  # fmt: skip
 WIDTH, SIDE, BAR = 9.0, 0.1, 0.66  # inches: a figure, its left margin, its colour bar with labels
 
 
@@ -37,15 +43,22 @@ def bare(ax: Axes) -> None:
 
 
 def load_matplotlib() -> tuple[Any, Any]:
-    """The library, and light grey to magma's dark purple: lightness falls with the focus, as grey prints need."""
+    """The library, and the colour map of :data:`SHADES`."""
     try:
         import matplotlib
         import matplotlib.animation
         import matplotlib.figure
     except ImportError as error:
         raise ImportError(message("plot", "matplotlib", "none", "pip install 'skeleton_focus[examples]'")) from error
-    shades = ["#d3d8df", "#dfdbdb", *matplotlib.colormaps["magma"](np.linspace(0.84, 0.2, 10))]
-    return matplotlib, matplotlib.colors.LinearSegmentedColormap.from_list("focus", shades)
+    return matplotlib, matplotlib.colors.LinearSegmentedColormap.from_list("focus", SHADES)
+
+
+def sort_by_part(parts: Mapping[str, Sequence[int]], num_joints: int) -> dict[str, list[int]]:
+    """The rows of a joint x frame map: each joint once, in the first part that holds it, or in the last, "other"."""
+    groups: dict[str, list[int]] = {}
+    for part, members in {**parts, "other": range(num_joints)}.items():
+        groups[part] = [j for j in members if j not in sum(groups.values(), [])]
+    return {part: group for part, group in groups.items() if group}
 
 
 def array(who: str, name: str, values: Values, axes: str) -> Array:

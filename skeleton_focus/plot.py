@@ -14,7 +14,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._checks import require
-from ._figure import BAR, BONE, INK, MUTED, PANEL, SIDE, TRUTH, WIDTH, Values, array, bare, inches, load_matplotlib
+from ._figure import (
+    BAR,
+    BONE,
+    INK,
+    MUTED,
+    PANEL,
+    SIDE,
+    TRUTH,
+    WIDTH,
+    Values,
+    array,
+    bare,
+    inches,
+    load_matplotlib,
+    sort_by_part,
+)
 from .layouts import SkeletonLayout
 
 if TYPE_CHECKING:
@@ -138,9 +153,7 @@ def plot_focus_map(
     heat = array(who, "focus", focus, f"M, T, V={v}")
     m, t, _ = heat.shape
     true = None if truth is None else array(who, "truth", truth, f"M={m}, T={t}, V={v}") > 0
-    groups: dict[str, list[int]] = {}
-    for part, members in {**layout.parts, "other": range(v)}.items():
-        groups[part] = [j for j in members if j not in sum(groups.values(), [])]
+    groups = sort_by_part(layout.parts, v)
     order, tall = sum(groups.values(), []), 0.165 * v
     figure: Figure = mpl.figure.Figure((WIDTH, m * (tall + 0.55)), dpi=200)
     for person in range(m):
@@ -152,9 +165,8 @@ def plot_focus_map(
         bare(ax)
         start = 0
         for part, group in groups.items():
-            if group:
-                ax.axhline(start - 0.5, color="white", linewidth=3)
-                ax.text(t, start + len(group) / 2 - 0.5, part.replace("_", " "), va="center", fontsize=8, color=MUTED)
+            ax.axhline(start - 0.5, color="white", linewidth=3)
+            ax.text(t, start + len(group) / 2 - 0.5, part.replace("_", " "), va="center", fontsize=8, color=MUTED)
             start += len(group)
         if true is not None:  # nine cells for each, so that the outline has square corners; white to show it on dark
             fine, edge = np.pad(true[person][:, order].T.repeat(9, 0).repeat(9, 1), 1).astype(float), 0.5 + 1 / 9

@@ -73,6 +73,7 @@ ARROWS: dict[str, set[str]] = {
     "plot_attention": {"_figure", "layouts", "plot"},
     "plot_classes": {"_figure"},
     "plot_curves": {"_figure"},
+    "report": {"_figure", "layouts"},
     "stf": {"graph_conv"},
     "streams": {"layouts"},
     "synthetic": {"_actions", "clips", "layouts"},

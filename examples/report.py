@@ -1,0 +1,120 @@
+"""Write a page that shows what a trained network looks at: one HTML file, which a browser opens without a network.
+
+    python examples/report.py runs/focus                                   # writes runs/focus/report.html
+    python examples/report.py runs/focus --data PATH --clips 60 --out report.html
+
+Of each clip: the skeleton, the focus of the two most probable classes and of the true one, the truth where it is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from explain import to_draw
+from recipe import prepare
+from tqdm import tqdm
+from train import load_data, load_run, predict, run
+
+from skeleton_focus import Batch, SkeletonDataset
+from skeleton_focus.report import ReportClip, write_report
+
+
+def choose(predicted: list[int], labels: list[int], count: int) -> list[int]:
+    """The clips to show: misclassified ones, up to half of them, then recognised ones, both evenly over the classes."""
+    right = [i for i, label in enumerate(labels) if predicted[i] == label]
+    wrong = [i for i, label in enumerate(labels) if predicted[i] != label]
+    missed = spread(wrong, labels, max(min(len(wrong), count // 2), count - len(right)))
+    return missed + spread(right, labels, count - len(missed))
+
+
+def spread(numbers: list[int], labels: list[int], count: int) -> list[int]:
+    """``count`` of the clips, sorted by class: the first of each class, then the second, and so on."""
+    rounds: dict[int, list[int]] = {}
+    seen: dict[int, int] = {}
+    for i in numbers:
+        seen[labels[i]] = seen.get(labels[i], -1) + 1
+        rounds.setdefault(seen[labels[i]], []).append(i)
+    chosen: list[int] = []
+    for of_round in rounds.values():
+        ordered, left = sorted(of_round, key=lambda i: labels[i]), count - len(chosen)
+        picked = np.linspace(0, len(ordered) - 1, min(left, len(ordered))).round().astype(int)
+        chosen += [ordered[k] for k in picked]
+    return sorted(chosen, key=lambda i: (labels[i], i))
+
+
+def build_report(folder: str | Path, path: str | Path, *, data: str | None = None, clips: int = 24) -> str:
+    """Write the page of a run; returns what it holds, in words."""
+    objective, recipe, layout, classes = load_run(folder)
+    report = Path(folder) / "report.json"
+    facts: dict[str, Any] = {"data": None, **(json.loads(report.read_text()) if report.is_file() else {})}
+    source = data or facts["data"]
+    on_error = "skip" if facts.get("skip_bad_clips") else "raise"
+    test = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
+    if test.layout != layout or list(test.classes) != classes:
+        raise ValueError(f"expected clips of {layout.name} in the run's {len(classes)} classes, got {source}")
+
+    parts = [range(start, min(start + 256, len(test))) for start in range(0, len(test), 256)]
+    told = tqdm(parts, desc="predicting", leave=False, delay=1)
+    probabilities = torch.cat([predict(objective.model, test.subset(part), recipe) for part in told])
+    predicted = probabilities.argmax(1).tolist()
+    chosen = choose(predicted, test.labels, clips)
+    shown = []
+    for start in tqdm(range(0, len(chosen), recipe.batch), desc="explaining", leave=False, delay=1):
+        numbers = chosen[start : start + recipe.batch]
+        batch = SkeletonDataset.collate([test[i] for i in numbers])
+        inputs, p = prepare(batch, recipe, layout), probabilities[numbers]
+        wanted = torch.stack([*p.topk(2).indices.unbind(1), batch.label])  # (3, N)
+        focus = [objective.explain(inputs, of_class)[0] for of_class in wanted]
+        for n, i in enumerate(numbers):
+            x, truth = to_draw(cut(batch, n), layout, recipe.frames)
+            heats = {int(of_class[n]): heat[n] for of_class, heat in zip(wanted, focus, strict=True)}
+            known = truth if truth.any() else None
+            shown.append(ReportClip(test.names[i], x, test.labels[i], p[n], heats, known))
+
+    wrong = sum(predicted[i] != test.labels[i] for i in chosen)
+    hits = sum(guess == label for guess, label in zip(predicted, test.labels, strict=True))
+    told_of_clips = f"{len(shown)} of {len(test)} test clips: {wrong} of the {len(test) - hits} that are misclassified"
+    told_of_clips += f" and {len(shown) - wrong} that are recognised, each spread evenly over the classes"
+    table = {
+        "accuracy": f"{100 * hits / len(test):.1f} % of {len(test)} test clips",
+        "network": recipe.model,
+        "loss terms": recipe.branch,
+        "stream": recipe.stream,
+        "clips": "generated" if source is None else f"{test.origin}, {Path(source).name}",
+        "skeleton": layout.name,
+        "shown": told_of_clips,
+    }
+    title = f"Where {recipe.model} looks: {Path(folder).resolve().name}"
+    write_report(path, shown, layout, classes, title=title, facts=table)
+    return told_of_clips
+
+
+def cut(batch: Batch, n: int) -> Batch:
+    """One clip of a batch, as a batch without padding."""
+    x, lengths, label, visibility, critical = (part[n : n + 1] for part in batch)
+    t = int(lengths)
+    return Batch(x[:, :, :t], lengths, label, visibility[:, :t], critical[:, :, :t])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="folder of a run of train.py")
+    parser.add_argument("--data", help="folder of clips; by default what the run was trained on")
+    parser.add_argument("--clips", type=int, default=24, help="how many test clips to show, default 24")
+    parser.add_argument("--out", help="the page, by default report.html in the run's folder")
+    given = parser.parse_args(arguments)
+    if given.clips < 1:
+        raise ValueError(f"expected --clips of at least 1, got {given.clips}")
+    path = Path(given.out if given.out is not None else Path(given.run) / "report.html")
+    if path.suffix.lower() != ".html" or not path.parent.is_dir():  # before anything is computed
+        raise ValueError(f"expected --out to end in .html, in a folder that exists, got {path}")
+    print(f"written: {path}, {build_report(given.run, path, data=given.data, clips=given.clips)}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,158 @@
+"""A run as one HTML file that opens offline: frame by frame, class by class, where the network looks on each clip.
+
+The page is ``_report.html`` with its style, its two scripts and the clips inside it; it needs a browser and nothing
+else. It draws as :mod:`skeleton_focus.plot` does: absent persons and missing joints, those at exactly 0 in every
+coordinate, are left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._checks import require
+from ._figure import BONE, INK, MUTED, PANEL, SHADES, TRUTH, Array, Values, array, sort_by_part
+from .layouts import SkeletonLayout
+
+_MISSING = -32768
+
+
+class ReportClip(NamedTuple):
+    """One clip of a report.
+
+    Attributes:
+        name: what the page calls it; no two clips share one.
+        x: (C, T, V, M) positions, C of 2 or 3.
+        label: index of its class, or None where that is not known.
+        probabilities: (classes,) in [0, 1]; the largest is the prediction.
+        focus: (M, T, V) in [0, 1] of some classes, by their index.
+        truth: (M, T, V), above 0 at the joints and frames that truly matter, or None where that is not known.
+    """
+
+    name: str
+    x: Values
+    label: int | None
+    probabilities: Values
+    focus: Mapping[int, Values]
+    truth: Values | None = None
+
+
+def write_report(
+    path: str | Path, clips: Sequence[ReportClip], layout: SkeletonLayout, classes: Sequence[str], *, title: str,
+    facts: Mapping[str, object] | None = None, invert_y: bool = False,
+) -> Path:  # fmt: skip
+    """Write a page that shows clips with their focus, truth and prediction, and return its path.
+
+    Positions are kept to 1/65534 of the clip's largest extent, a focus to 1/510. A file already there is replaced when
+    the new one is complete.
+
+    Args:
+        path: ends in ``.html``, in a folder that exists.
+        clips: in the order of the page's list.
+        layout: the skeleton.
+        classes: names that differ, two at least.
+        title: the page's heading.
+        facts: a small table below it, such as ``{"accuracy": "93.5 %"}``.
+        invert_y: for image coordinates, whose y grows downwards.
+
+    Raises:
+        ValueError: a path, clips or classes that do not fit; the error names the clip.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from skeleton_focus.layouts import KINECT20
+        >>> focus = {0: np.random.rand(1, 16, 20), 1: np.random.rand(1, 16, 20)}
+        >>> clip = ReportClip("a01", np.random.rand(3, 16, 20, 1), 1, np.array([0.2, 0.8]), focus)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     page = write_report(f"{folder}/report.html", [clip], KINECT20, ["sit", "walk"], title="Two classes")
+        ...     page.name, "Two classes</h1>" in page.read_text()
+        ('report.html', True)
+    """
+    who, path, names = "write_report", Path(path), [clip.name for clip in clips]
+    require(path.suffix.lower() == ".html", who, "a path that ends in .html", path)
+    require(path.parent.is_dir(), who, "a path in a folder that exists", path)
+    require(isinstance(layout, SkeletonLayout), who, "a SkeletonLayout", type(layout).__name__)
+    for what, least, given in (("clips", 1, names), ("classes", 2, list(classes))):
+        named = not isinstance(classes, str) and all(isinstance(name, str) for name in given)
+        require(named, who, f"names of {what} to be strings", given)
+        require(len(given) >= least, who, f"at least {least} {what}", len(given))
+        twice = sorted({name for name in given if given.count(name) > 1})
+        require(not twice, who, f"names of {what} that differ", f"{twice} more than once")
+    groups = sort_by_part(layout.parts, layout.num_joints)
+    shown = {
+        "joints": [joint.replace("_", " ") for joint in layout.joints],
+        "bones": layout.bones,
+        "rows": [[part.replace("_", " "), members] for part, members in groups.items()],
+        "classes": list(classes),
+        "colours": {"ink": INK, "muted": MUTED, "bone": BONE, "truth": TRUTH, "panel": PANEL, "shades": SHADES},
+        "clips": [_encode(clip, layout, len(classes), invert_y) for clip in clips],
+    }
+    table = ((html.escape(str(key)), html.escape(str(value))) for key, value in (facts or {}).items())
+    parts = {
+        "TITLE": html.escape(title),
+        "FACTS": "".join(f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in table),
+        "DATA": re.sub("[<>&]", lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(shown, separators=(",", ":"))),
+        "INK": INK, "MUTED": MUTED, "BONE": BONE, "TRUTH": TRUTH, "PANEL": PANEL, "WRONG": SHADES[7],
+        "SHADES": ", ".join(SHADES),
+    }  # fmt: skip
+    for key, file in (("STYLE", "_report.css"), ("DRAW", "_report_draw.js"), ("PAGE", "_report_page.js")):
+        parts[key] = _read(file)
+    # In one pass, since a title may hold @DATA@.
+    page = re.sub("@([A-Z]+)@", lambda place: parts[place[1]], _read("_report.html"))
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    try:
+        draft.write_text(page, "utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def _encode(clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bool) -> dict[str, Any]:
+    """A checked clip as the page reads it: little-endian int16 positions (M, T, V, C), uint8 focus, bits of truth."""
+    who, v = f"write_report, clip {clip.name!r}", layout.num_joints
+    x = array(who, "x", clip.x, f"C, T, V={v}, M")
+    require(x.shape[0] in (2, 3), who, "x (C, T, V, M) with C of 2 or 3", x.shape)
+    c, t, _, m = x.shape
+    seen = (x != 0).any(0)  # (T, V, M)
+    require(bool(seen.any()), who, "a clip with joints", "zeros alone")
+    label = clip.label
+    known = label is None or (isinstance(label, int) and 0 <= label < classes)
+    require(known, who, f"a label in 0..{classes - 1} or None", repr(label))
+    p = array(who, "probabilities", clip.probabilities, f"classes={classes}")
+    require(p.min() >= 0 and p.max() <= 1, who, "probabilities in [0, 1]", f"{p.min():.3g} to {p.max():.3g}")
+    strange = [key for key in clip.focus if not (isinstance(key, int) and 0 <= key < classes)]
+    require(bool(clip.focus) and not strange, who, f"a focus of some classes in 0..{classes - 1}", strange or "none")
+    heats = {key: array(who, "focus", focus, f"M={m}, T={t}, V={v}") for key, focus in clip.focus.items()}
+    truth = None if clip.truth is None else array(who, "truth", clip.truth, f"M={m}, T={t}, V={v}") > 0
+    x = x * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None, None]
+    low, high = x[:, seen].min(1), x[:, seen].max(1)
+    step = float((high - low).max() / 65534) or 1.0
+    steps = np.rint((x - low[:, None, None, None]) / step) - 32767
+    steps = np.where(seen, steps, _MISSING).astype("<i2").transpose(3, 1, 2, 0)  # (M, T, V, C)
+    there = np.flatnonzero(seen.any((0, 1)))
+    return {
+        "name": clip.name, "label": label, "p": [float(f"{value:.6g}") for value in p],
+        "shape": [len(there), t, v, c], "persons": (there + 1).tolist(), "low": low.tolist(), "step": step,
+        "x": _base64(steps[there]),
+        "focus": {key: _base64(np.rint(255 * heat[there]).astype(np.uint8)) for key, heat in heats.items()},
+        "truth": None if truth is None else _base64(np.packbits(truth[there])),
+    }  # fmt: skip
+
+
+def _read(file: str) -> str:
+    return files(__package__).joinpath(file).read_text("utf-8")
+
+
+def _base64(values: Array) -> str:
+    return base64.b64encode(values.tobytes()).decode()
