@@ -202,7 +202,8 @@ def test_explain(finished: Path) -> None:
 def test_the_adjacency_drawn_is_that_of_the_last_convolution_and_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
     x, network = torch.randn(1, 4, 8, 25, 2), STFGCN(3, NTU25, widths=[6, 6], strides=[1, 1]).eval()
     torch.nn.init.normal_(network.block2.graph.generator.emit.weight)
-    batch, given = SyntheticActions(frames=16).generate(1, seed=0), {}
+    actions, given = SyntheticActions(frames=16), {}
+    batch = actions.generate(1, seed=0, labels=[actions.classes.index("push")])  # by two persons
     monkeypatch.setattr(explain, "plot_adjacency", lambda *parts, **options: given.update(parts=parts, **options))
     explain.draw_adjacency(network, x, batch, 1, layout=NTU25, frame=5, title="wave")
     body, rows, layout = given["parts"]
