@@ -166,6 +166,8 @@ def plot_confusion(
         ax.set_xticks(np.arange(across + 1) - 0.5, minor=True)
         ax.set_yticks(np.arange(n + 1) - 0.5, minor=True)
         ax.grid(which="minor", color="white", linewidth=1)
+    else:  # a grey print would not tell the pale diagonal from rare errors
+        ax.plot([-0.5, n - 0.5], [-0.5, n - 0.5], color=MUTED, linewidth=0.8)
     ax.set_xticks(range(across), names + ["other classes"] * (across - n), rotation=90, parse_math=False)
     ax.set_yticks(range(n), names, parse_math=False)
     ax.set_facecolor(PANEL)

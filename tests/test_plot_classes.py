@@ -193,6 +193,7 @@ def test_confusion_without_errors_and_without_numbers(tmp_path: Path) -> None:
         figure = plot_confusion(np.arange(c), np.eye(c), [str(i) for i in range(c)])
         assert "no errors" in told(figure)
         assert [text.get_text() for text in figure.axes[0].texts].count("100") == (c == 1)
+        assert len(figure.axes[0].get_lines()) == (c == 21) and figure.axes[0].get_xlim() == (-0.5, c - 0.5)
         figure.savefig(tmp_path / "right.png")
 
 
