@@ -149,7 +149,7 @@ document.addEventListener("keydown", event => {
   event.preventDefault();
 });
 $("play").onclick = () => play(!state.playing);
-$("frame").oninput = event => { play(false); set({ frame: Number(event.target.value) }); };
+$("frame").oninput = event => step(Number(event.target.value) - state.frame);
 $("two").onclick = () => set({ two: !state.two });
 for (const canvas of bodies) {
   let from = null;

@@ -82,9 +82,9 @@ def write_report(
     require(path.suffix.lower() == ".html", who, "a path that ends in .html", path)
     require(path.parent.is_dir(), who, "a path in a folder that exists", path)
     require(isinstance(layout, SkeletonLayout), who, "a SkeletonLayout", type(layout).__name__)
+    require(not isinstance(classes, str), who, "a list of classes", repr(classes))
     for what, least, given in (("clips", 1, names), ("classes", 2, list(classes))):
-        named = not isinstance(classes, str) and all(isinstance(name, str) for name in given)
-        require(named, who, f"names of {what} to be strings", given)
+        require(all(isinstance(name, str) for name in given), who, f"names of {what} to be strings", given)
         require(len(given) >= least, who, f"at least {least} {what}", len(given))
         twice = sorted({name for name in given if given.count(name) > 1})
         require(not twice, who, f"names of {what} that differ", f"{twice} more than once")

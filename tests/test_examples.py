@@ -199,6 +199,13 @@ def test_explain(finished: Path) -> None:
         assert (finished / "pictures" / name).stat().st_size > 1000, out
 
 
+def test_report(finished: Path) -> None:
+    out = succeed("report.py", "straight", "--clips", "6", cwd=finished)
+    assert out.startswith("written: straight/report.html, 6 of 20 test clips: ")
+    page = (finished / "straight" / "report.html").read_text()
+    assert page.count('"name":') == 6 and out.partition(", ")[2].strip() in page
+
+
 def test_the_adjacency_drawn_is_that_of_the_last_convolution_and_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
     x, network = torch.randn(1, 4, 8, 25, 2), STFGCN(3, NTU25, widths=[6, 6], strides=[1, 1]).eval()
     torch.nn.init.normal_(network.block2.graph.generator.emit.weight)
@@ -279,7 +286,7 @@ def test_the_demo_trains_measures_and_draws(tmp_path: Path) -> None:
     assert {*report} == {"plain", "focus", "overlap_of_chance"} and 0 < report["focus"]["overlap"] < 1
     assert (tmp_path / "demo" / "focus.png").stat().st_size > 1000 and "with the STF losses" in done.stdout
     page = (tmp_path / "demo" / "report.html").read_text()
-    assert page.count('"name":') == 20 and "Where stf_gcn looks" in page and "/demo/report.html" in "/" + done.stdout
+    assert page.count('"name":') == 20 and "Where stf_gcn looks" in page and "demo/report.html to open" in done.stdout
 
 
 SHORT = ["--preset", "synthetic", "--widths", *"666666", "--frames", "8", "--threads", "1", "--branch", "plain"]
@@ -406,6 +413,8 @@ MISTAKES = [
     ("train.py", ["--branch", "plain", "--stf-after", "0.5"], "got --stf-after with --branch plain"),
     ("train.py", ["--decay", "3", "--cycle", "0.5"], "got --cycle with --decay"),
     ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),
+    ("report.py", ["straight", "--clips", "0"], "error: expected --clips of at least 1, got 0"),
+    ("report.py", ["straight", "--out", "r.txt"], "error: expected --out to end in .html, in a folder that exists"),
     ("explain.py", ["straight", "--clip", "1000"], "error: expected --clip to be a test clip"),
 ]
 
