@@ -36,6 +36,7 @@ from skeleton_focus import (
     STFAdjacency,
     STFGraphConv,
     STFObjective,
+    repeat_frames,
     resize_focus,
 )
 from skeleton_focus.plot import (
@@ -68,8 +69,14 @@ def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recip
     return 0
 
 
-def to_draw(batch: Batch, layout: SkeletonLayout, frames: int) -> tuple[Tensor, Tensor]:
-    """Positions (C, T, V, M) and truth (M, T, V) of a batch of one clip, at the frames of its focus."""
+def to_draw(batch: Batch, layout: SkeletonLayout, frames: int, *, repeat: bool = False) -> tuple[Tensor, Tensor]:
+    """Positions (C, T, V, M) and truth (M, T, V) of a batch of one clip, at the frames of its focus.
+
+    Stretched to that many frames, or, as the paper's preparation does, repeated.
+    """
+    if repeat:
+        truth = repeat_frames(batch.critical.permute(0, 2, 3, 1)[:, None], batch.lengths, frames)  # (1, 1, T, V, M)
+        return repeat_frames(batch.x, batch.lengths, frames)[0], truth[0, 0].permute(2, 0, 1)
     drawn = Augment(layout, frames=frames)(batch, None)
     return drawn.x[0], drawn.critical[0]
 
@@ -171,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     ranked = p.argsort(descending=True).tolist()
     chosen = classes.index(given.label) if given.label is not None else ranked[0]
     rival = next(label for label in ranked if label != chosen)
-    x, truth = to_draw(batch, layout, recipe.frames)
+    x, truth = to_draw(batch, layout, recipe.frames, repeat=recipe.preparation == "paper")
     present = x.flatten(0, 2).any(0)  # (M,), without the persons that are absent
     x, truth = x[..., present], truth[present]
 

@@ -71,7 +71,7 @@ def build_report(folder: str | Path, path: str | Path, *, data: str | None = Non
         wanted = torch.stack([*p.topk(2).indices.unbind(1), batch.label])  # (3, N)
         focus = [objective.explain(inputs, of_class)[0] for of_class in wanted]
         for n, i in enumerate(numbers):
-            x, truth = to_draw(cut(batch, n), layout, recipe.frames)
+            x, truth = to_draw(cut(batch, n), layout, recipe.frames, repeat=recipe.preparation == "paper")
             heats = {int(of_class[n]): heat[n] for of_class, heat in zip(wanted, focus, strict=True)}
             known = truth if truth.any() else None
             shown.append(ReportClip(test.names[i], x, test.labels[i], p[n], heats, known))

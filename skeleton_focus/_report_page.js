@@ -56,7 +56,12 @@ function show() {
   const focused = document.activeElement?.closest(".choice");
   $("choices").replaceChildren(...top.map(k => choice(clip, k)));
   if (focused) $("choices").querySelector("[aria-pressed=true]").focus();
-  all("#clips .row").forEach(row => row.setAttribute("aria-current", row.clip === state.clip));
+  for (const row of all("#clips .row")) {
+    row.setAttribute("aria-current", row.clip === state.clip);
+    if (row.clip !== state.clip) continue; // into sight, without a move of the page
+    const list = $("clips"), { offsetTop: top, offsetHeight: tall } = row;
+    list.scrollTop = limit(list.scrollTop, top + tall - list.clientHeight, top);
+  }
   paint();
 }
 /** Changes the state, within what there is, and shows it. A new clip opens at the most focus of its predicted class. */
@@ -87,8 +92,7 @@ function stepClip(by) {
   const shown = all("#clips .row"), place = shown.findIndex(row => row.clip === state.clip);
   const next = shown[place < 0 ? 0 : limit(place + by, 0, shown.length - 1)];
   if (!next) return;
-  if (document.activeElement?.closest("#clips")) next.focus();
-  next.scrollIntoView({ block: "nearest" });
+  if (document.activeElement?.closest("#clips")) next.focus({ preventScroll: true });
   set({ clip: next.clip });
 }
 

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, quote
 import numpy as np
 import pytest
 import torch
+from explain import to_draw
 from PIL import Image
 from report import choose, spread
 from selenium import webdriver
@@ -26,6 +27,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
+from skeleton_focus import Batch
 from skeleton_focus._figure import SHADES
 from skeleton_focus.layouts import COCO17, KINECT20, NTU25, SkeletonLayout
 from skeleton_focus.report import ReportClip, write_report
@@ -215,6 +217,16 @@ def test_the_clips_of_a_run_are_chosen_the_same_way_each_time() -> None:
     assert choose(labels, labels, 3) == [0, 4, 8] and choose(labels, labels, 1) == [0]
     assert choose([9] * 12, labels, 6) == [0, 1, 4, 5, 8, 9]  # where nothing is recognised
     assert spread(list(range(60)), list(range(60)), 4) == [0, 20, 39, 59]
+
+
+def test_the_paper_s_preparation_repeats_what_is_drawn() -> None:
+    x, truth = torch.arange(1.0, 3 * 4 * 20 * 2 + 1).view(1, 3, 4, 20, 2), torch.rand(1, 2, 4, 20).round()
+    batch = Batch(x, torch.tensor([4]), torch.tensor([0]), torch.ones(1, 4, 20, 2), truth)
+    for frames in (10, 3):
+        drawn, true = to_draw(batch, KINECT20, frames, repeat=True)
+        assert drawn.shape == (3, frames, 20, 2) and true.shape == (2, frames, 20)
+        for t in range(frames):
+            assert torch.equal(drawn[:, t], x[0, :, t % 4]) and torch.equal(true[:, t], truth[0, :, t % 4])
 
 
 # What follows reads the page in a browser.
@@ -491,6 +503,17 @@ def test_a_link_shows_the_same_thing(page: Page) -> None:
     assert page.clip() == "first" and page.frame() == 2
     page.open("#clip=first&frame=99")
     assert page.frame() == T - 1
+
+
+def test_the_clip_shown_is_in_sight_in_the_list(page: Page) -> None:
+    place = """const box = query => document.querySelector(query).getBoundingClientRect();
+        const [list, row] = [box('#clips'), box('[aria-current=true]')];
+        return [row.top - list.top, list.bottom - row.bottom]"""
+    page.open("#clip=third", width=360, height=740)
+    page.run("document.querySelector('#clips').style.maxHeight = '120px'; dispatchEvent(new Event('hashchange'))")
+    assert min(page.run(place)) >= 0
+    page.press(Keys.ARROW_UP, Keys.ARROW_UP)
+    assert page.clip() == "first" and min(page.run(place)) >= 0 and page.run("return scrollY") == 0
 
 
 def test_the_filter(page: Page) -> None:
