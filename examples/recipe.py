@@ -34,7 +34,7 @@ class Recipe:
     """Everything a run needs besides its data; kept in its folder."""
 
     model: str = setting("stf_gcn", "network")
-    branch: str = setting("focus", "loss terms: STF's focus or exploration branch, or plain cross-entropy")
+    branch: str = setting("focus", "STF's focus or exploration terms, plain for none, all, or terms joined by +")
     stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
     preparation: str = setting("view", "view: clips stretched to --frames; paper: frames centred, clips repeated")
     widths: tuple[int, ...] = setting((0,), "channels of the network's modules; 0: the paper's")
@@ -58,6 +58,8 @@ class Recipe:
     dropout: float = setting(0.0, "share of the pooled features dropped before the last layer")
     clip_gradient: float = setting(5.0, "largest norm of the gradient")
     stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
+    emphasis: float = setting(1.0, "factor on the paper's weights of the STF terms")
+    norm: str = setting("rms", "of L_d, L_c and L_G: rms, or l2 as printed, which grows with the map")
     start_from: str = setting("", "folder of a finished run whose weights to start from")
     warmup: int = setting(0, "with --decay: epochs in which the rate grows to its full height")
     stages: tuple[int, ...] = setting((6, 2), "fg_stformer: layers of stage 1 and of stage 2")
@@ -69,6 +71,7 @@ class Recipe:
     focusing: str = setting("attention", "bagcn: how joints become a latent node: attention, mean, max or none")
     context: str = setting("bidirectional", "bagcn: how that node sees other frames: bidirectional, forward or none")
     clips: int = setting(1200, "generated training clips, where no data are given")
+    share: float = setting(1.0, "of the training clips, drawn by the seed; the rest is not seen")
     seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
 
     @property

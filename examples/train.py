@@ -53,7 +53,24 @@ from skeleton_focus import (
     open_dataset,
 )
 
-BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch, "plain": STFLoss.plain}
+TERMS = STFLoss().weights  # the paper's
+BRANCHES = {
+    "plain": (),
+    "exploration": ("exploration",),
+    "focus": ("divergence", "coherence", "adjacency"),
+    "all": tuple(TERMS),
+}
+
+
+def build_loss(recipe: Recipe) -> STFLoss:
+    """Cross-entropy and the terms of the recipe's branch."""
+    terms = BRANCHES.get(recipe.branch, tuple(recipe.branch.split("+")))
+    if strange := [term for term in terms if term not in TERMS]:
+        ways = f"{', '.join(BRANCHES)}, or of {', '.join(TERMS)} some joined by +"
+        raise ValueError(f"expected --branch to be {ways}, got {strange[0]!r}")
+    weights = {term: recipe.emphasis * weight if term in terms else 0.0 for term, weight in TERMS.items()}
+    classification = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    return STFLoss(**weights, norm=recipe.norm, classification=classification)
 
 
 class Recogniser(L.LightningModule):
@@ -66,8 +83,7 @@ class Recogniser(L.LightningModule):
         self.recipe, self.layout = recipe, layout
         network = build_network(recipe, num_classes, num_persons, layout, channels=channels)
         layers, head = explained(recipe)
-        loss = BRANCHES[recipe.branch](classification=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing))
-        self.objective = STFObjective(network, layers=layers, head=head, loss=loss)
+        self.objective = STFObjective(network, layers=layers, head=head, loss=build_loss(recipe))
         self.accuracy = nn.ModuleDict(
             {f"top{k}": MulticlassAccuracy(num_classes, top_k=min(k, num_classes), average="micro") for k in (1, 5)}
         )
@@ -131,16 +147,21 @@ class Clips(L.LightningDataModule):
 
 
 def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
-    """The clips at a path, or generated ones."""
+    """The clips at a path, or generated ones; of the training clips the recipe's share."""
     if path is not None:
-        return open_dataset(path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options)
-    actions = SyntheticActions(frames=recipe.frames)
-    return Split(
-        *(
-            SkeletonDataset.from_batch(actions.generate(n, seed=seed), actions.layout, classes=actions.classes)
-            for n, seed in ((recipe.clips, 1), (recipe.clips // 4, 2))
+        split = open_dataset(path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options)
+    else:
+        actions = SyntheticActions(frames=recipe.frames)
+        split = Split(
+            *(
+                SkeletonDataset.from_batch(actions.generate(n, seed=seed), actions.layout, classes=actions.classes)
+                for n, seed in ((recipe.clips, 1), (recipe.clips // 4, 2))
+            )
         )
-    )
+    if recipe.share == 1:
+        return split
+    order = np.random.default_rng(recipe.seed).permutation(len(split.train))  # a larger share holds the smaller ones
+    return split._replace(train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist())))
 
 
 @torch.no_grad()
@@ -238,7 +259,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
     parser.add_argument("--validate-every", type=int, default=10, help="epochs between two looks at the test clips")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    choices = {"model": LAYERS, "branch": BRANCHES, "preparation": ["view", "paper"]}
+    choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": ["view", "paper"]}
     choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
     for option in fields(Recipe):
         several = isinstance(option.default, tuple)
@@ -314,6 +335,8 @@ def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
         ("stretch", 0, 0.99),
         ("shear", 0, 1),
         ("flip", 0, 1),
+        ("share", 1e-9, 1),
+        ("emphasis", 1e-9, 1e9),
         ("joint_dropout", 0, 0.99),
         ("cycle", 0.1, 1),
         ("lr", 1e-9, 99),
@@ -332,12 +355,14 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     strange = {name: f"with --model {recipe.model}" for names in others for name in names if name in chosen}
     strange |= {"warmup": "without --decay"} if recipe.warmup and recipe.decay == (0,) else {}
     strange |= {"context": "with --focusing none"} if "context" in chosen and recipe.focusing == "none" else {}
-    strange |= {"stf_after": "with --branch plain"} if "stf_after" in chosen and recipe.branch == "plain" else {}
+    terms = ("stf_after", "emphasis", "norm") if recipe.branch == "plain" else ()
+    strange |= {name: "with --branch plain" for name in terms if name in chosen}
     strange |= {"cycle": "with --decay"} if "cycle" in chosen and recipe.decay != (0,) else {}
     view = [name for name in ("crop", "speed") if recipe.preparation == "paper"]
     strange |= {name: "with --preparation paper" for name in view if name in chosen}
     for name, hint in strange.items():
         raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {hint}")
+    build_loss(recipe)  # refuses a branch that is none
     if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:
         hint = "name the folder of a finished run, or another --preset to train from scratch"
         raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")

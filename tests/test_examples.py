@@ -410,6 +410,13 @@ MISTAKES = [
         ["--model", "bagcn", "--focusing", "none", "--context", "forward"],
         "got --context with --focusing none",
     ),
+    (
+        "train.py",
+        ["--branch", "coherence+focus"],
+        "of exploration, divergence, coherence, adjacency some joined by +, got 'f",
+    ),
+    ("train.py", ["--branch", "plain", "--emphasis", "2"], "got --emphasis with --branch plain"),
+    ("train.py", ["--share", "0"], "expected share in 1e-09..1, got 0.0"),
     ("train.py", ["--branch", "plain", "--stf-after", "0.5"], "got --stf-after with --branch plain"),
     ("train.py", ["--decay", "3", "--cycle", "0.5"], "got --cycle with --decay"),
     ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),

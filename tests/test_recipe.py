@@ -22,6 +22,7 @@ from skeleton_focus import (
     SkeletonDataset,
     SkeletonLayout,
     Split,
+    STFLoss,
     add_visibility,
     body_height,
     center,
@@ -181,3 +182,26 @@ def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
 def test_settings_out_of_their_range(arguments: list[Any], error: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=error):
         train.parse([*arguments, "--out", str(tmp_path / "run")])
+
+
+def test_a_branch_is_its_terms() -> None:
+    def weights(**options: Any) -> dict[str, float]:
+        return {name: weight for name, weight in train.build_loss(Recipe(**options)).weights.items() if weight}
+
+    assert weights(branch="plain") == {}
+    assert weights(branch="focus") == {"divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
+    assert weights(branch="exploration") == {"exploration": 0.01}
+    assert weights(branch="all") == STFLoss().weights
+    assert weights(branch="coherence+divergence", emphasis=2.0) == {"coherence": 0.2, "divergence": 0.2}
+    assert train.build_loss(Recipe(norm="l2")).norm == "l2"
+
+
+def test_a_share_is_drawn_by_the_seed_and_holds_the_smaller_ones() -> None:
+    def names(share: float, seed: int = 1) -> set[str]:
+        split = train.load_data(None, Recipe(clips=40, frames=16, share=share, seed=seed))
+        assert len(split.test) == 10
+        return set(split.train.names)
+
+    assert len(names(1.0)) == 40 and len(names(0.5)) == 20 and len(names(0.01)) == 1
+    assert names(0.1) < names(0.5) < names(1.0)
+    assert names(0.5, seed=2) != names(0.5)
