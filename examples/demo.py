@@ -64,7 +64,7 @@ def main() -> None:
 
     number = pick(None, data.test, objective, recipe)
     batch = SkeletonDataset.collate([data.test[number]])
-    x, critical = to_draw(batch, layout, recipe.frames)
+    x, critical = to_draw(batch, layout, recipe)
     bodies = x.flatten(0, 2).any(0)
     label = batch.label
     rows = {f"{classes[int(label)]}: the truth": critical[bodies]}

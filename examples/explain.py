@@ -52,6 +52,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def clips_of(
+    folder: str | Path, recipe: Recipe, layout: SkeletonLayout, classes: list[str], *, source: str | None = None
+) -> tuple[SkeletonDataset, str | None]:
+    """The test clips of a run, or of another source, and where they come from; None: they are generated."""
+    report = Path(folder) / "report.json"
+    facts = {"data": None, **(json.loads(report.read_text()) if report.is_file() else {})}
+    source = source or facts["data"]
+    on_error = "skip" if facts.get("skip_bad_clips") else "raise"
+    data = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
+    if data.layout != layout or list(data.classes) != classes:
+        raise ValueError(f"expected clips of {layout.name} in the run's {len(classes)} classes, got {source}")
+    return data, source
+
+
 def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recipe: Recipe) -> int:
     """The clip of that name or number; by default the first that is recognised without being too easy."""
     if name in data.names:
@@ -69,15 +83,15 @@ def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recip
     return 0
 
 
-def to_draw(batch: Batch, layout: SkeletonLayout, frames: int, *, repeat: bool = False) -> tuple[Tensor, Tensor]:
+def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Positions (C, T, V, M) and truth (M, T, V) of a batch of one clip, at the frames of its focus.
 
     Stretched to that many frames, or, as the paper's preparation does, repeated.
     """
-    if repeat:
-        truth = repeat_frames(batch.critical.permute(0, 2, 3, 1)[:, None], batch.lengths, frames)  # (1, 1, T, V, M)
-        return repeat_frames(batch.x, batch.lengths, frames)[0], truth[0, 0].permute(2, 0, 1)
-    drawn = Augment(layout, frames=frames)(batch, None)
+    if recipe.preparation == "paper":
+        truth = repeat_frames(batch.critical.permute(0, 2, 3, 1)[:, None], batch.lengths, recipe.frames)
+        return repeat_frames(batch.x, batch.lengths, recipe.frames)[0], truth[0, 0].permute(2, 0, 1)
+    drawn = Augment(layout, frames=recipe.frames)(batch, None)
     return drawn.x[0], drawn.critical[0]
 
 
@@ -96,7 +110,7 @@ def tell(focus: Tensor, layout: SkeletonLayout) -> str:
 
 
 def draw_joint_attention(
-    network: FGSTFormer, inputs: Tensor, batch: Batch, person: int, *, layout: SkeletonLayout, **options: Any
+    network: FGSTFormer, inputs: Tensor, drawn: Tensor, person: int, *, layout: SkeletonLayout, **options: Any
 ) -> Figure:
     """The selected joints of a person, and their attention to parts in the first layer of stage 2."""
     seen: dict[str, Any] = {}
@@ -113,11 +127,11 @@ def draw_joint_attention(
     to_parts = seen["maps"][0][person].mean(0)  # (H, T', K, P) -> (T', K, P)
     t, step = inputs.shape[2], math.prod(block[1].stride for block in network.stage1)
     held = (hold(part, step, t) for part in (joints, scores, to_parts))
-    return plot_joint_attention(to_draw(batch, layout, t)[0][..., person], *held, layout=layout, **options)
+    return plot_joint_attention(drawn[..., person], *held, layout=layout, **options)
 
 
 def draw_latent_edges(
-    network: BAGCN, inputs: Tensor, batch: Batch, person: int, *, layout: SkeletonLayout, **options: Any
+    network: BAGCN, inputs: Tensor, drawn: Tensor, person: int, *, layout: SkeletonLayout, **options: Any
 ) -> Figure:
     """The joints of a person, by their weight in the latent node of the last block."""
     name = f"block{len(network.strides)}.spatial.focus"
@@ -125,11 +139,11 @@ def draw_latent_edges(
         network(inputs)
     t, weights = inputs.shape[2], cast(LatentNode, tap.output(name)).weights[person]
     held = hold(weights, math.prod(network.strides[:-1]), t)  # the last block strides after its focus
-    return plot_latent_edges(to_draw(batch, layout, t)[0][..., person], held, layout=layout, **options)
+    return plot_latent_edges(drawn[..., person], held, layout=layout, **options)
 
 
 def draw_adjacency(
-    network: nn.Module, inputs: Tensor, batch: Batch, person: int, *, layout: SkeletonLayout, frame: int, title: str
+    network: nn.Module, inputs: Tensor, drawn: Tensor, person: int, *, layout: SkeletonLayout, frame: int, title: str
 ) -> Figure:
     """A_k and the G_k of a person in the last STFGraphConv, on the body as it stands in a frame."""
     name = [name for name, module in network.named_modules() if isinstance(module, STFAdjacency)][-1]
@@ -138,8 +152,7 @@ def draw_adjacency(
     generated, _ = cast(tuple[Tensor, Tensor], tap.output(name))  # the clip's bodies are its rows
     conv = cast(STFGraphConv, network.get_submodule(name.rpartition(".")[0]))
     rows = {"A_k, fixed": conv.adjacency, "G_k, of this clip": generated[person]}
-    body = to_draw(batch, layout, inputs.shape[2])[0][:, frame, :, person].T
-    return plot_adjacency(body, rows, layout, title=title)
+    return plot_adjacency(drawn[:, frame, :, person].T, rows, layout, title=title)
 
 
 def hold(x: Tensor, step: int, frames: int) -> Tensor:
@@ -163,13 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise ValueError(f"expected --class to be one of {', '.join(map(repr, classes))}, got {given.label!r}")
     if not 1 <= given.frames <= recipe.frames:
         raise ValueError(f"expected --frames in 1..{recipe.frames}, got {given.frames}")
-    report = Path(given.run) / "report.json"
-    facts = {"data": None, **(json.loads(report.read_text()) if report.is_file() else {})}
-    source = given.data or facts["data"]
-    on_error = "skip" if facts.get("skip_bad_clips") else "raise"
-    data = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
-    if data.layout != layout or list(data.classes) != classes:
-        raise ValueError(f"expected clips of {layout.name} in the run's {len(classes)} classes, got {source}")
+    data, _ = clips_of(given.run, recipe, layout, classes, source=given.data)
 
     number = pick(given.clip, data, objective, recipe)
     batch = SkeletonDataset.collate([data[number]])
@@ -178,9 +185,9 @@ def main(arguments: list[str] | None = None) -> None:
     ranked = p.argsort(descending=True).tolist()
     chosen = classes.index(given.label) if given.label is not None else ranked[0]
     rival = next(label for label in ranked if label != chosen)
-    x, truth = to_draw(batch, layout, recipe.frames, repeat=recipe.preparation == "paper")
-    present = x.flatten(0, 2).any(0)  # (M,), without the persons that are absent
-    x, truth = x[..., present], truth[present]
+    drawn, truth = to_draw(batch, layout, recipe)
+    present = drawn.flatten(0, 2).any(0)  # (M,), without the persons that are absent
+    x, truth = drawn[..., present], truth[present]
 
     def explain(label: int) -> Tensor:
         return objective.explain(inputs, torch.tensor([label]))[0][0][present]
@@ -210,7 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
     written = ["focus.png", "top_two.png", "map.png", "focus.gif"]
     network, person = objective.model, int(focus.sum((1, 2)).argmax())  # of those present
     title = names[chosen] + (f", person {person + 1}" if len(focus) > 1 else "")
-    of_person = (inputs, batch, int(present.nonzero()[person]))
+    of_person = (inputs, drawn, int(present.nonzero()[person]))
     options = {"layout": layout, "frames": min(given.frames, 4), "title": title}
     if isinstance(network, FGSTFormer) and network.select is not None and network.stage2[0].cross is not None:
         draw_joint_attention(network, *of_person, **options).savefig(out / "joints.png")
@@ -225,8 +232,8 @@ def main(arguments: list[str] | None = None) -> None:
     if any(isinstance(module, STFAdjacency) for module in network.modules()):
         seen = (x[..., person] != 0).any(0).sum(1)  # (T,), joints
         frame = int(torch.where(seen == seen.max(), focus[person].sum(1), -1.0).argmax())
-        drawn = draw_adjacency(network, *of_person, layout=layout, frame=frame, title=f"{title}, frame {frame}")
-        drawn.savefig(out / "adjacency.png")
+        figure = draw_adjacency(network, *of_person, layout=layout, frame=frame, title=f"{title}, frame {frame}")
+        figure.savefig(out / "adjacency.png")
         written.append("adjacency.png")
     else:
         print("no adjacency.png: this network has no STFAdjacency")

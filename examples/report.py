@@ -9,16 +9,14 @@ Of each clip: the skeleton, the focus of the two most probable classes and of th
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from explain import to_draw
+from explain import clips_of, to_draw
 from recipe import prepare
 from tqdm import tqdm
-from train import load_data, load_run, predict, run
+from train import load_run, predict, run
 
 from skeleton_focus import Batch, SkeletonDataset
 from skeleton_focus.report import ReportClip, write_report
@@ -50,13 +48,7 @@ def spread(numbers: list[int], labels: list[int], count: int) -> list[int]:
 def build_report(folder: str | Path, path: str | Path, *, data: str | None = None, clips: int = 24) -> str:
     """Write the page of a run; returns what it holds, in words."""
     objective, recipe, layout, classes = load_run(folder)
-    report = Path(folder) / "report.json"
-    facts: dict[str, Any] = {"data": None, **(json.loads(report.read_text()) if report.is_file() else {})}
-    source = data or facts["data"]
-    on_error = "skip" if facts.get("skip_bad_clips") else "raise"
-    test = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
-    if test.layout != layout or list(test.classes) != classes:
-        raise ValueError(f"expected clips of {layout.name} in the run's {len(classes)} classes, got {source}")
+    test, source = clips_of(folder, recipe, layout, classes, source=data)
 
     parts = [range(start, min(start + 256, len(test))) for start in range(0, len(test), 256)]
     told = tqdm(parts, desc="predicting", leave=False, delay=1)
@@ -71,7 +63,7 @@ def build_report(folder: str | Path, path: str | Path, *, data: str | None = Non
         wanted = torch.stack([*p.topk(2).indices.unbind(1), batch.label])  # (3, N)
         focus = [objective.explain(inputs, of_class)[0] for of_class in wanted]
         for n, i in enumerate(numbers):
-            x, truth = to_draw(cut(batch, n), layout, recipe.frames, repeat=recipe.preparation == "paper")
+            x, truth = to_draw(cut(batch, n), layout, recipe)
             heats = {int(of_class[n]): heat[n] for of_class, heat in zip(wanted, focus, strict=True)}
             known = truth if truth.any() else None
             shown.append(ReportClip(test.names[i], x, test.labels[i], p[n], heats, known))

@@ -234,15 +234,6 @@ class STFLoss(nn.Module):
         """
         return any(self.weights[term] > 0 for term in terms)
 
-    def divide(self, focus: Tensor) -> tuple[Tensor, Tensor]:
-        """The focus twice: as L_e masks by it, and as the other terms compare it.
-
-        >>> masking, compared = STFLoss(detach_focus=True).divide(torch.ones(1, 1, 2, 2, requires_grad=True))
-        >>> masking.requires_grad, compared.requires_grad
-        (False, True)
-        """
-        return (focus.detach() if self.detach_focus else focus), focus
-
     def forward(
         self,
         logits: Tensor,

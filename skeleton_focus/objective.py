@@ -324,9 +324,9 @@ class STFObjective(nn.Module):
         maps: dict[str, Tensor | list[Tensor]] = {}
         find = partial(self._focus, x, logits, tap, create_graph=create_graph, rehearsal=rehearsal)
         first, second = logits.detach().topk(2).indices.unbind(1)
-        masking, maps["focus"] = self.loss.divide(find(self.layers[-1], first))
+        focus = maps["focus"] = find(self.layers[-1], first)
         if self.loss.uses("exploration"):
-            clip = mask_by_focus(self.axes.to_clip(x), masking)
+            clip = mask_by_focus(self.axes.to_clip(x), focus.detach() if self.loss.detach_focus else focus)
             maps["masked_logits"] = self._logits(self.axes.from_clip(clip), inputs, apart=True)
         if self.loss.uses("divergence"):
             maps["rival_focus"] = find(self.layers[-1], second)

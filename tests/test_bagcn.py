@@ -18,7 +18,7 @@ from layer_tools import filled, learn
 from recipe import LAYERS, PRESETS, Recipe, build_network, explained
 from torch import Tensor
 
-from skeleton_focus import KINECT20, NTU25, Batch, FeatureTap, STFLoss, STFObjective
+from skeleton_focus import KINECT20, NTU25, FeatureTap, STFLoss, STFObjective
 
 SMALL: dict[str, Any] = {"widths": (8, 8, 8), "strides": (1, 2, 1), "in_channels": 3}
 STF: dict[str, Any] = {"layers": ["block2", "block3"], "head": "fc"}
@@ -155,11 +155,9 @@ def test_coherence_goes_through_the_lstm() -> None:
 def test_the_picture_shows_the_person_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     network, t = small(strides=(2, 2, 2)).eval(), 9
     x = torch.randn(1, 3, t, 20, 2)
-    batch = Batch(x=x, visibility=torch.ones(1, t, 20, 2), lengths=torch.tensor([t]), label=torch.tensor([0]),
-                  critical=torch.zeros(1, 2, t, 20))  # fmt: skip
     drawn: list[Any] = []
     monkeypatch.setattr(explain, "plot_latent_edges", lambda *given, **options: drawn.extend(given))
-    explain.draw_latent_edges(network, x, batch, 1, layout=KINECT20)
+    explain.draw_latent_edges(network, x, x[0], 1, layout=KINECT20)
     with FeatureTap(network, ["block3.spatial.focus"]) as tap:
         network(x)
     weights: Tensor = tap.output("block3.spatial.focus").weights

@@ -12,6 +12,7 @@ import pytest
 import test_format_kinetics as kinetics
 import test_format_ntu as ntu
 import torch
+from recipe import Recipe
 from stf_gcn import STFGCN
 
 from skeleton_focus import NTU25, SyntheticActions, multi_scale_adjacency
@@ -212,14 +213,15 @@ def test_the_adjacency_drawn_is_that_of_the_last_convolution_and_the_person(monk
     actions, given = SyntheticActions(frames=16), {}
     batch = actions.generate(1, seed=0, labels=[actions.classes.index("push")])  # by two persons
     monkeypatch.setattr(explain, "plot_adjacency", lambda *parts, **options: given.update(parts=parts, **options))
-    explain.draw_adjacency(network, x, batch, 1, layout=NTU25, frame=5, title="wave")
+    drawn, _ = explain.to_draw(batch, NTU25, Recipe(frames=8))
+    explain.draw_adjacency(network, x, drawn, 1, layout=NTU25, frame=5, title="wave")
     body, rows, layout = given["parts"]
     expected = {}
     network.block2.graph.generator.register_forward_hook(lambda module, x, out: expected.update(generated=out[0]))
     network(x)
     assert torch.equal(rows["G_k, of this clip"], expected["generated"][1]) and rows["G_k, of this clip"].any()
     assert torch.equal(rows["A_k, fixed"], multi_scale_adjacency(NTU25, 3)) and layout is NTU25
-    assert torch.equal(body, explain.to_draw(batch, NTU25, 8)[0][:, 5, :, 1].T) and given["title"] == "wave"
+    assert torch.equal(body, drawn[:, 5, :, 1].T) and given["title"] == "wave"
 
 
 def saved(folder: Path, probabilities: np.ndarray, label: list[int], names: list[str] | None = None) -> None:

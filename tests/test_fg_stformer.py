@@ -14,7 +14,7 @@ from layer_tools import filled, learn, weights
 from recipe import LAYERS, PRESETS, Recipe, build_network
 from torch import Tensor
 
-from skeleton_focus import KINECT20, NTU25, Batch, FeatureTap, STFLoss, STFObjective
+from skeleton_focus import KINECT20, NTU25, FeatureTap, STFLoss, STFObjective
 
 SMALL: dict[str, Any] = {"widths": (6, 6, 12, 12), "strides": (1, 2, 1, 1), "stages": (2, 2), "focal_joints": 7}
 STF: dict[str, Any] = {"layers": ["stage1", "on_joints"], "head": None}
@@ -195,21 +195,19 @@ def test_the_whole_network_by_loops(stages: tuple[int, int]) -> None:
 
 def test_the_picture_shows_the_person_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     network, t = small().eval(), 9
-    ones = torch.ones(1, t, 20, 2)
-    batch = Batch(x=torch.randn(1, 3, t, 20, 2), visibility=ones, lengths=torch.tensor([t]), label=torch.tensor([0]),
-                  critical=torch.zeros(1, 2, t, 20))  # fmt: skip
+    x = torch.randn(1, 3, t, 20, 2)
     drawn: list[Any] = []
     monkeypatch.setattr(explain, "plot_joint_attention", lambda *given, **options: drawn.extend(given))
-    explain.draw_joint_attention(network, batch.x, batch, 1, layout=KINECT20)
+    explain.draw_joint_attention(network, x, x[0], 1, layout=KINECT20)
     with FeatureTap(network, ["select", "part_encoding", "stage2.0.joint_attention", "stage2.0.part_attention"]) as tap:
-        network(batch.x)
+        network(x)
     kept = tap.output("select")
     to_parts, _ = network.stage2[0].cross.maps(tap["stage2.0.joint_attention"], tap["stage2.0.part_attention"])
     at = torch.arange(t) // 2  # stage 2 sees every second frame
     for got, wanted in zip(drawn[1:], (kept.joints[1], kept.scores[1], to_parts[1].mean(0)), strict=True):
         torch.testing.assert_close(got, wanted[at])
     assert not torch.equal(kept.joints[0], kept.joints[1])
-    torch.testing.assert_close(drawn[0], batch.x[0, ..., 1])
+    torch.testing.assert_close(drawn[0], x[0, ..., 1])
 
 
 def test_errors() -> None:

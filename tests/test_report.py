@@ -20,6 +20,7 @@ import pytest
 import torch
 from explain import to_draw
 from PIL import Image
+from recipe import Recipe
 from report import choose, spread
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
@@ -224,7 +225,7 @@ def test_the_paper_s_preparation_repeats_what_is_drawn() -> None:
     x, truth = torch.arange(1.0, 3 * 4 * 20 * 2 + 1).view(1, 3, 4, 20, 2), torch.rand(1, 2, 4, 20).round()
     batch = Batch(x, torch.tensor([4]), torch.tensor([0]), torch.ones(1, 4, 20, 2), truth)
     for frames in (10, 3):
-        drawn, true = to_draw(batch, KINECT20, frames, repeat=True)
+        drawn, true = to_draw(batch, KINECT20, Recipe(frames=frames, preparation="paper"))
         assert drawn.shape == (3, frames, 20, 2) and true.shape == (2, frames, 20)
         for t in range(frames):
             assert torch.equal(drawn[:, t], x[0, :, t % 4]) and torch.equal(true[:, t], truth[0, :, t % 4])
