@@ -60,6 +60,7 @@ class Recipe:
     stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
     emphasis: float = setting(1.0, "factor on the paper's weights of the STF terms")
     norm: str = setting("rms", "of L_d, L_c and L_G: rms, or l2 as printed, which grows with the map")
+    focus_gradient: str = setting("sum", "of L_e and of L_d and L_c, where they meet: sum, detach or project")
     start_from: str = setting("", "folder of a finished run whose weights to start from")
     warmup: int = setting(0, "with --decay: epochs in which the rate grows to its full height")
     stages: tuple[int, ...] = setting((6, 2), "fg_stformer: layers of stage 1 and of stage 2")
@@ -71,7 +72,8 @@ class Recipe:
     focusing: str = setting("attention", "bagcn: how joints become a latent node: attention, mean, max or none")
     context: str = setting("bidirectional", "bagcn: how that node sees other frames: bidirectional, forward or none")
     clips: int = setting(1200, "generated training clips, where no data are given")
-    share: float = setting(1.0, "of the training clips, drawn by the seed; the rest is not seen")
+    share: float = setting(1.0, "of the training clips, drawn at random; the rest is not seen")
+    draw: int = setting(1, "which clips --share takes")
     seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
 
     @property

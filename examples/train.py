@@ -70,7 +70,8 @@ def build_loss(recipe: Recipe) -> STFLoss:
         raise ValueError(f"expected --branch to be {ways}, got {strange[0]!r}")
     weights = {term: recipe.emphasis * weight if term in terms else 0.0 for term, weight in TERMS.items()}
     classification = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    return STFLoss(**weights, norm=recipe.norm, classification=classification)
+    ways = {"norm": recipe.norm, "focus_gradient": recipe.focus_gradient}
+    return STFLoss(**weights, **ways, classification=classification)
 
 
 class Recogniser(L.LightningModule):
@@ -160,7 +161,7 @@ def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
         )
     if recipe.share == 1:
         return split
-    order = np.random.default_rng(recipe.seed).permutation(len(split.train))  # a larger share holds the smaller ones
+    order = np.random.default_rng(recipe.draw).permutation(len(split.train))  # a larger share holds the smaller ones
     return split._replace(train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist())))
 
 
@@ -260,6 +261,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--validate-every", type=int, default=10, help="epochs between two looks at the test clips")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": ["view", "paper"]}
+    choices |= {"focus_gradient": ["sum", "detach", "project"]}
     choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
     for option in fields(Recipe):
         several = isinstance(option.default, tuple)
@@ -351,18 +353,22 @@ def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
 
 def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, Any]) -> None:
     """Refuse options that would change nothing, and a preset without what it needs."""
-    others = [names for model, names in OF_ONE_NETWORK.items() if model != recipe.model]
-    strange = {name: f"with --model {recipe.model}" for names in others for name in names if name in chosen}
-    strange |= {"warmup": "without --decay"} if recipe.warmup and recipe.decay == (0,) else {}
-    strange |= {"context": "with --focusing none"} if "context" in chosen and recipe.focusing == "none" else {}
-    terms = ("stf_after", "emphasis", "norm") if recipe.branch == "plain" else ()
-    strange |= {name: "with --branch plain" for name in terms if name in chosen}
-    strange |= {"cycle": "with --decay"} if "cycle" in chosen and recipe.decay != (0,) else {}
-    view = [name for name in ("crop", "speed") if recipe.preparation == "paper"]
-    strange |= {name: "with --preparation paper" for name in view if name in chosen}
-    for name, hint in strange.items():
-        raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {hint}")
-    build_loss(recipe)  # refuses a branch that is none
+    weights = build_loss(recipe).weights  # refuses a branch that is none
+    meet = weights["exploration"] and (weights["divergence"] or weights["coherence"])
+    idle = {name: f"with --model {recipe.model}" for model, names in OF_ONE_NETWORK.items() if model != recipe.model
+            for name in names}  # fmt: skip
+    for names, hint, holds in (
+        (["draw"], "without --share", recipe.share == 1),
+        (["warmup"], "without --decay", recipe.decay == (0,)),
+        (["cycle"], "with --decay", recipe.decay != (0,)),
+        (["context"], "with --focusing none", recipe.focusing == "none"),
+        (["crop", "speed"], "with --preparation paper", recipe.preparation == "paper"),
+        (["focus_gradient"], f"with --branch {recipe.branch}", not meet),
+        (["stf_after", "emphasis", "norm"], "with --branch plain", recipe.branch == "plain"),
+    ):
+        idle |= dict.fromkeys(names, hint) if holds else {}
+    for name in [name for name in chosen if name in idle]:
+        raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {idle[name]}")
     if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:
         hint = "name the folder of a finished run, or another --preset to train from scratch"
         raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -15,6 +15,7 @@ from .focus import resize_focus
 
 REDUCTIONS = ("none", "mean", "sum")
 NORMS = ("l2", "rms")
+FOCUS_GRADIENTS = ("sum", "detach", "project")
 
 
 def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -138,6 +139,48 @@ def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", 
     return _distance("adjacency_focus_loss", target, embedded, norm, reduction)
 
 
+class _Separate(torch.autograd.Function):
+    """See :func:`separate_gradients`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.clone(), x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        a, b = (gradient.flatten(1) for gradient in gradients)
+        against = (a * b).sum(1, keepdim=True).clamp(max=0)
+        long = [(g * g).sum(1, keepdim=True) for g in (a, b)]
+        of_a, of_b = (torch.where(length > 0, against / length.where(length > 0, 1.0), 0.0) for length in long)
+        return (a - of_b * b + b - of_a * a).view_as(gradients[0])
+
+
+def separate_gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The same tensor twice, for two losses that pull against each other: neither gradient undoes the other.
+
+    With a and b the gradients of one sample that arrive at the two, and a . b < 0, what x receives is
+
+    .. math:: a - \frac{a \cdot b}{b \cdot b} b + b - \frac{a \cdot b}{a \cdot a} a,
+
+    each without its component along the other; where they agree, a + b.
+
+    Shape:
+        (N, ...) -> twice (N, ...).
+
+    Example:
+        >>> x = torch.zeros(1, 2, requires_grad=True)
+        >>> one, other = separate_gradients(x)
+        >>> (one[:, 0] + other[:, 1] - other[:, 0]).sum().backward()  # gradients (1, 0) and (-1, 1)
+        >>> x.grad
+        tensor([[0.5000, 1.5000]])
+
+    Reference:
+        PCGrad (Yu et al., Gradient Surgery for Multi-Task Learning, NeurIPS 2020), here at a map, clip by clip.
+    """
+    one, other = _Separate.apply(x)  # type: ignore[no-untyped-call]
+    return one, other
+
+
 class STFTerms(NamedTuple):
     """What :class:`STFLoss` gives: the sum to minimise and, for the log, each term before its weight."""
 
@@ -165,7 +208,10 @@ class STFLoss(nn.Module):
         norm: of L_d, L_c and L_G. ``"l2"``, as printed, grows with the root of the map's size; ``"rms"`` divides that
             out, so that the paper's weights give "comparable absolute ranges" on maps of any size.
         classification: L_ce; any module of (logits, target), by default ``nn.CrossEntropyLoss()``.
-        detach_focus: stop L_e's gradient at Q, so that it flows through the masked pass alone.
+        focus_gradient: what the gradients of L_e and of {L_d, L_c}, which pull against each other, do where they meet,
+            at Q. ``"sum"``: they add up, as equation 6 says. ``"detach"``: L_e's stops there and flows through the
+            masked pass alone. ``"project"``: where a clip's two oppose each other, each loses its part along the other
+            (:func:`separate_gradients`), so that neither undoes what the other does.
         detach_high: stop L_c's gradient at the later layer's focus; equation 5 as printed does not.
 
     Raises:
@@ -193,7 +239,7 @@ class STFLoss(nn.Module):
         adjacency: float = 0.01,
         norm: str = "rms",
         classification: nn.Module | None = None,
-        detach_focus: bool = False,
+        focus_gradient: str = "sum",
         detach_high: bool = False,
     ) -> None:
         super().__init__()
@@ -206,9 +252,10 @@ class STFLoss(nn.Module):
         for name, weight in self.weights.items():
             require(weight >= 0, "STFLoss", f"a weight {name} of at least 0", weight)
         check_choice("STFLoss", "norm", norm, NORMS)
+        check_choice("STFLoss", "focus_gradient", focus_gradient, FOCUS_GRADIENTS)
         self.norm = norm
         self.classification = classification if classification is not None else nn.CrossEntropyLoss()
-        self.detach_focus = detach_focus
+        self.focus_gradient = focus_gradient
         self.detach_high = detach_high
 
     @classmethod
@@ -233,6 +280,12 @@ class STFLoss(nn.Module):
         (False, True)
         """
         return any(self.weights[term] > 0 for term in terms)
+
+    def separate(self, focus: Tensor) -> tuple[Tensor, Tensor]:
+        """Q twice, equal in value: for L_e to mask the clip with, and for the other terms; see ``focus_gradient``."""
+        if self.focus_gradient == "project":
+            return separate_gradients(focus)
+        return (focus.detach() if self.focus_gradient == "detach" else focus), focus
 
     def forward(
         self,

@@ -326,7 +326,8 @@ class STFObjective(nn.Module):
         first, second = logits.detach().topk(2).indices.unbind(1)
         focus = maps["focus"] = find(self.layers[-1], first)
         if self.loss.uses("exploration"):
-            clip = mask_by_focus(self.axes.to_clip(x), focus.detach() if self.loss.detach_focus else focus)
+            masking, maps["focus"] = self.loss.separate(focus)
+            clip = mask_by_focus(self.axes.to_clip(x), masking)
             maps["masked_logits"] = self._logits(self.axes.from_clip(clip), inputs, apart=True)
         if self.loss.uses("divergence"):
             maps["rival_focus"] = find(self.layers[-1], second)

@@ -6,10 +6,13 @@ from collections.abc import Callable
 import pytest
 import reference
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from skeleton_focus import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
+from skeleton_focus.losses import separate_gradients
 
 N, M, V, CLASSES = 3, 2, 4, 5
 
@@ -94,6 +97,37 @@ def test_equal_maps_have_a_zero_gradient_and_a_target_none() -> None:
     assert embedding.grad.abs().sum() > 0
 
 
+@given(st.integers(0, 2**16), st.sampled_from([(1,), (3,), (2, 3, 2)]))
+def test_separated_gradients_never_undo_each_other(seed: int, shape: tuple[int, ...]) -> None:
+    random = torch.Generator().manual_seed(seed)
+    a, b = (torch.randn(5, *shape, generator=random, dtype=torch.float64) for _ in range(2))
+    a[0], b[1] = 0, 0
+    x = torch.zeros_like(a, requires_grad=True)
+    one, other = separate_gradients(x)
+    ((one * a).sum() + (other * b).sum()).backward()
+    assert x.grad is not None
+    for got, of_one, of_other in zip(x.grad.flatten(1), a.flatten(1), b.flatten(1), strict=True):
+        assert got @ of_one >= -1e-12
+        assert got @ of_other >= -1e-12
+        if of_one @ of_other >= 0:
+            torch.testing.assert_close(got, of_one + of_other)
+        else:  # each less what it has along the other
+            expected = of_one + of_other
+            for there, direction in ((of_one, of_other), (of_other, of_one)):
+                unit = direction / direction.norm()
+                expected = expected - (there @ unit) * unit
+            torch.testing.assert_close(got, expected)
+
+
+def test_separated_values_are_the_same_and_each_clip_is_its_own() -> None:
+    x = torch.randn(2, 3, requires_grad=True)
+    one, other = separate_gradients(x)
+    assert torch.equal(one, x)
+    assert torch.equal(other, x)
+    (one[0, 0] - other[0, 0] + one[1, 1] + other[1, 1]).backward()
+    torch.testing.assert_close(x.grad, torch.tensor([[0.0, 0, 0], [0, 2, 0]]))
+
+
 def everything() -> dict[str, Tensor | list[Tensor]]:
     focus, rival, low = maps(4, 4, 8)
     random = torch.Generator().manual_seed(1)
@@ -173,6 +207,8 @@ def test_errors() -> None:
     (a, b), logits, target = maps(4, 5), torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
     with pytest.raises(ValueError, match=r"STFLoss: expected a weight divergence of at least 0, got -1"):
         STFLoss(divergence=-1)
+    with pytest.raises(ValueError, match=r"STFLoss: expected focus_gradient .*'detach', 'project'.*got 'pcgrad'"):
+        STFLoss(focus_gradient="pcgrad")
     with pytest.raises(ValueError, match="STFLoss: expected focus, got None; a term with a weight needs it"):
         STFLoss.focus_branch()(logits, target)
     with pytest.raises(ValueError, match="STFLoss: expected masked_logits, got None"):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -94,6 +95,41 @@ def test_every_gradient_is_the_plain_way_s(branch: str) -> None:
     assert expected.keys() == got.keys()
     for name in expected:
         torch.testing.assert_close(got[name], expected[name], rtol=1e-7, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize("way", ["sum", "detach", "project"])
+def test_where_the_gradients_of_exploration_and_the_others_meet(way: str) -> None:
+    """Against two backward passes down to Q, whose gradients are joined clip by clip and handed on by hand."""
+    (x, target), net = clips(), network().eval()
+    criterion = STFLoss(exploration=1, focus_gradient=way)
+    plain = copy.deepcopy(net)
+    objective(net, criterion).eval()(x, target).loss.backward()
+
+    logits, low, high, embeddings = Stepwise(plain)(x)
+    first, second = logits.topk(2).indices.unbind(1)
+    find = partial(grad_cam, num_persons=M, create_graph=True)
+    q, rival = (find(class_score(logits, classes), high) for classes in (first, second))
+    low_focus, here = find(class_score(logits, first), low), q.detach().requires_grad_()
+    masked, *_ = Stepwise(plain)(mask_by_focus(x, here))
+    maps = {"masked_logits": masked, "rival_focus": rival, "low_focus": low_focus, "embeddings": embeddings}
+    loss, terms = criterion(logits, target, focus=here, **maps)
+    others = criterion.weights["divergence"] * terms["divergence"] + criterion.weights["coherence"] * terms["coherence"]
+    of_e, of_others = (
+        torch.autograd.grad(part, here, retain_graph=True)[0].flatten(1)
+        for part in (criterion.weights["exploration"] * terms["exploration"], others)
+    )
+    loss.backward(retain_graph=True)  # down to Q, and through everything besides it
+    joined, opposed = [], 0
+    for a, b in zip(of_e, of_others, strict=True):
+        opposed += int(a @ b < 0)
+        if way == "project" and a @ b < 0:
+            joined.append(a - (a @ b) / (b @ b) * b + b - (a @ b) / (a @ a) * a)
+        else:
+            joined.append(b if way == "detach" else a + b)
+    assert opposed > 0  # or the clips do not tell the ways apart
+    q.backward(torch.stack(joined).view_as(q))
+    for name, expected in gradients(plain).items():
+        torch.testing.assert_close(gradients(net)[name], expected, rtol=1e-7, atol=1e-11, msg=name)
 
 
 def test_in_training_too() -> None:

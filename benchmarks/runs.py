@@ -1,0 +1,71 @@
+"""The runs of examples/train.py that a benchmark compares: read where they are finished, else trained or resumed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from skeleton_focus import fuse
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from ensemble import read
+
+TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
+
+
+def finish(folder: Path, options: Sequence[str]) -> dict[str, Any]:
+    """The report of the run in ``folder``, which is trained with one thread, or resumed, where it is not finished."""
+    report = folder / "report.json"
+    if not report.exists():
+        how = ["--resume"] if (folder / "last.ckpt").exists() else [*options, "--validate-every", "1000"]
+        command = [sys.executable, str(TRAIN), "--out", str(folder), "--threads", "1", "--quiet", *how]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"{folder}: {(done.stderr.strip() or 'stopped').splitlines()[-1]}")
+        print(f"{folder}: {json.loads(report.read_text())['top1']:.2%}", file=sys.stderr, flush=True)
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
+def finish_all(wanted: Mapping[Path, Sequence[str]], jobs: int) -> list[dict[str, Any]]:
+    """The reports of several runs, so many at a time."""
+    if jobs < 1:
+        raise ValueError(f"expected --jobs of at least 1, got {jobs}")
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(finish, wanted.keys(), wanted.values()))
+
+
+def go_on(start: Path, terms: Sequence[str], seed: int, epochs: int, rate: float) -> list[str]:
+    """Options of a run that goes on from another, with the STF terms, where it has any, from its first step on."""
+    schedule = ["--epochs", str(epochs), "--lr", str(rate), "--cycle", "1", "--ema", "0"]
+    schedule += [] if "plain" in terms else ["--stf-after", "0"]
+    return [*terms, "--start-from", str(start), "--seed", str(seed), *schedule]
+
+
+def averaged(folders: Sequence[Path]) -> float:
+    """Top-1 of the averaged probabilities of finished runs, %."""
+    probabilities, labels, _ = zip(*(read(str(folder)) for folder in folders), strict=True)
+    return 100 * (fuse(probabilities).argmax(1) == labels[0]).double().mean().item()
+
+
+def keep_options(out: Path, options: list[str], ours: Sequence[str]) -> None:
+    """Refuse options that the benchmark sets itself, and others than those of the runs that are there."""
+    if taken := [option for option in options if option.split("=")[0] in ours]:
+        raise ValueError(f"expected options that all runs share, got {taken[0]}, which this benchmark sets")
+    kept = out / "options.json"
+    if any(out.glob("*/recipe.json")) and (before := json.loads(kept.read_text())) != options:
+        raise ValueError(f"expected the options of the runs in {out}, {before}, or a new --out, got {options}")
+    out.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(options) + "\n")
+
+
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    """Mean and standard deviation."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"

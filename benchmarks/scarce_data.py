@@ -1,0 +1,83 @@
+"""The paper's table 4: top-1 of plain training and of STF, trained on a share of the clips.
+
+    python benchmarks/scarce_data.py --out runs/scarce --data PATH [--seeds 1 2 3] [--shares 0.1 0.2 0.25 1] [--jobs 2]
+
+Of every share and seed one network is trained plainly and goes on from there for a few epochs: plainly, twice, with
+another order of the clips, and on STF's two branches. The two plain runs are averaged as the branches are, to tell
+what averaging alone is worth. Of a smaller share s the clips are seen 1 / sqrt(s) times as often. Any options
+of examples/train.py may follow. A finished run is read and not trained again, an unfinished one is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from runs import averaged, finish_all, go_on, keep_options, mean_and_spread
+
+BRANCHES = {
+    "plain": ["--branch", "plain"],
+    "plain again": ["--branch", "plain"],
+    "focus": ["--branch", "focus"],
+    "exploration": ["--branch", "exploration"],
+}
+ROWS = {"plain": ("plain",), "two plain, averaged": ("plain", "plain again"), "STF": ("focus", "exploration")}
+OURS = ("--branch", "--seed", "--share", "--draw", "--start-from", "--stf-after", "--threads", "--resume", "--quiet",
+        "--validate-every", "--epochs")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.2, 0.25, 1.0], help="default 0.1 0.2 0.25 1")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
+    parser.add_argument("--base", type=int, default=42, help="epochs of the first training on all clips, default 42")
+    parser.add_argument("--more", type=int, default=4, help="epochs that each goes on, on all clips, default 4")
+    parser.add_argument("--rate", type=float, default=0.01, help="highest learning rate in them, default 0.01")
+    parser.add_argument("--norm", choices=["rms", "l2"], default="rms", help="of the focus branch, default rms")
+    given, options = parser.parse_known_args()
+    settings = [f"{name}={getattr(given, name)}" for name in ("base", "more", "rate", "norm")]
+    keep_options(given.out, [*options, *settings], OURS)
+    first: dict[Path, list[str]] = {}
+    then: dict[Path, list[str]] = {}
+    for seed in given.seeds:
+        for share in given.shares:
+            base, more = (max(round(epochs / share**0.5), 1) for epochs in (given.base, given.more))
+            part = [] if share == 1 else ["--share", str(share), "--draw", str(seed)]
+            there, start = [*options, *part], place(given.out, "base", share, seed)
+            first[start] = [*there, "--branch", "plain", "--seed", str(seed), "--epochs", str(base)]
+            for row, terms in BRANCHES.items():
+                apart = [*there, "--norm", given.norm] if row == "focus" else there
+                order = seed + 100 if row == "plain again" else seed
+                then[place(given.out, row, share, seed)] = [*apart, *go_on(start, terms, order, more, given.rate)]
+    finish_all(first, given.jobs)
+    finish_all(then, given.jobs)
+    print(f"| | {' | '.join(f'{share:.0%}' for share in given.shares)} |\n|---{'|---' * len(given.shares)}|")
+    found = {
+        row: [[averaged([place(given.out, one, share, seed) for one in runs]) for seed in given.seeds]
+              for share in given.shares] for row, runs in ROWS.items()
+    }  # fmt: skip
+    for row, by_share in found.items():
+        print(f"| {row} | {' | '.join(mean_and_spread(values, 2) for values in by_share)} |")
+    for against in ("plain", "two plain, averaged"):
+        pairs = zip(found["STF"], found[against], strict=True)
+        told = (", ".join(f"{a - b:+.2f}" for a, b in zip(*both, strict=True)) for both in pairs)
+        print(f"| STF - {against}, by seed | {' | '.join(told)} |")
+
+
+def place(out: Path, row: str, share: float, seed: int) -> Path:
+    """The folder of a run."""
+    return out / f"{row.replace(' ', '-')}-{share:g}-{seed}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
