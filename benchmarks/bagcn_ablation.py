@@ -9,11 +9,10 @@ trained again, an unfinished one is resumed: an interrupted benchmark goes on wh
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
 
-from runs import finish_all, keep_options
+from trained import finish_all, keep_options, mean_and_spread, place
 
 ROWS = {
     "none": ["--focusing", "none"],
@@ -36,17 +35,15 @@ def main() -> None:
     given, options = parser.parse_known_args()
     keep_options(given.out, options, OURS)
     wanted = {
-        given.out / f"{row.replace(' ', '-')}-{seed}": ["--model", "bagcn", *ROWS[row], "--seed", str(seed), *options]
+        place(given.out, row, seed): ["--model", "bagcn", *ROWS[row], "--seed", str(seed), *options]
         for seed in given.seeds
         for row in ROWS
     }
     top1 = [100 * report["top1"] for report in finish_all(wanted, given.jobs)]
-    print(f"{'':>16} {'mean':>7} {'st. dev.':>9}  seeds {' '.join(map(str, given.seeds))}")
+    print(f"{'':>16} {'mean ± st. dev.':>15}  seeds {' '.join(map(str, given.seeds))}")
     for i, row in enumerate(ROWS):
         accuracies = top1[i :: len(ROWS)]
-        spread = f"{statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else "-"
-        listed = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
-        print(f"{row:>16} {statistics.mean(accuracies):7.2f} {spread:>9}  {listed}")
+        print(f"{row:>16} {mean_and_spread(accuracies, 2):>15}  {', '.join(f'{one:.2f}' for one in accuracies)}")
 
 
 if __name__ == "__main__":

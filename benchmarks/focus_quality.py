@@ -12,49 +12,14 @@ stands in docs/focus_quality.md), and the paper's claims as differences seed by 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-from einops import rearrange
-from torch import Tensor, nn
-
-from runs import averaged, finish_all, go_on, keep_options, mean_and_spread
-from skeleton_focus import (
-    Augment,
-    Batch,
-    FeatureTap,
-    SkeletonDataset,
-    SkeletonLayout,
-    STFAdjacency,
-    STFObjective,
-    area_under_curve,
-    class_overlap,
-    deletion_curve,
-    divergence_loss,
-    focus_coverage,
-    focus_iou,
-    focus_overlap,
-    insertion_curve,
-    layer_coherence,
-    mask_by_focus,
-    pointing_game,
-)
-from skeleton_focus._figure import BELOW, INK, MUTED, PANEL, SIDE, TRUTH, WIDTH, bare, inches, load_matplotlib
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from explain import clips_of
-from recipe import Recipe, prepare
-from train import load_run
+from focus_measures import MEASURES, measure
+from focus_quality_plot import draw
+from trained import averaged, finish_all, go_on, keep_options, mean_and_spread, place
 
 PRINTED, TOGETHER = ["--norm", "l2"], ["--branch", "all"]
 BASE = ["--branch", "plain"]
@@ -71,9 +36,10 @@ ROWS: dict[str, list[str]] = {
     "M3, printed norm": ["--branch", "coherence+divergence", *PRINTED],
     "M4, printed norm": ["--branch", "focus", *PRINTED],
     "all, printed norm": [*TOGETHER, *PRINTED],
-    "all, printed norm, detach": [*TOGETHER, *PRINTED, "--focus-gradient", "detach"],
     "all, printed norm, project": [*TOGETHER, *PRINTED, "--focus-gradient", "project"],
 }
+# Trained on another order of the clips: an average of two runs, of whichever rows, then has as much to average.
+OTHER_ORDER = ("M1 again", "L_e")
 # Two halves of a row's epochs: the first goes on from the plain run, the second from the first.
 STAGES = {"L_e, then M4, printed norm": (["--branch", "exploration"], ["--branch", "focus", *PRINTED])}
 AVERAGES = {
@@ -81,44 +47,32 @@ AVERAGES = {
     "M5: M4 and L_e": ("M4: L_c, L_d, L_G", "L_e"),
     "M5, printed norm": ("M4, printed norm", "L_e"),
 }
-PLAIN = ("M1: plain", "M1 again", "M1 and M1 again")
-DRAWN = ("top1", "coverage", "overlap", "coherence", "embedding", "masked", "precision", "found")
-MEASURES = {  # name: title, digits
-    "top1": ("top-1, %", 2),
-    "coverage": ("coverage", 3),
-    "overlap": ("overlap of two", 3),
-    "coherence": ("coherence", 3),
-    "embedding": ("embedding and Q", 3),
-    "masked": ("p masked", 3),
-    "opposed": ("L_e against L_d", 3),
-    "deletion": ("deletion", 3),
-    "insertion": ("insertion", 3),
-    "precision": ("AP", 3),
-    "iou": ("IoU", 3),
-    "pointing": ("pointing", 3),
-    "found": ("truth covered", 3),
-    "training_loss": ("cross-entropy", 3),
-}
-CLAIMS = (  # what, measure, row, against, sign
-    ("L_e widens the focus", "coverage", "L_e", "M1: plain", 1),
-    ("L_e leaves less to see once Q is masked", "masked", "L_e", "M1: plain", -1),
-    ("L_c joins the layers", "coherence", "M2: L_c", "M1: plain", 1),
-    ("L_c joins the layers, printed norm", "coherence", "M2, printed norm", "M1: plain", 1),
-    ("L_d separates the top two", "overlap", "M3: L_c, L_d", "M2: L_c", -1),
-    ("L_d separates the top two, printed norm", "overlap", "M3, printed norm", "M2, printed norm", -1),
-    ("L_d shrinks the focus, printed norm", "coverage", "M3, printed norm", "M2, printed norm", -1),
-    ("L_G makes the embedding follow Q", "embedding", "M4: L_c, L_d, L_G", "M3: L_c, L_d", 1),
-    ("L_G makes it follow, printed norm", "embedding", "M4, printed norm", "M3, printed norm", 1),
-    ("M4 beats M1", "top1", "M4: L_c, L_d, L_G", "M1: plain", 1),
-    ("M4 beats M1, printed norm", "top1", "M4, printed norm", "M1: plain", 1),
-    ("M5 beats two plain networks", "top1", "M5: M4 and L_e", "M1 and M1 again", 1),
-    ("M5 beats two plain networks, printed norm", "top1", "M5, printed norm", "M1 and M1 again", 1),
-    ("all in one run is no worse than M5", "top1", "all", "M5: M4 and L_e", 1),
-    ("all in one run is no worse than M5, printed norm", "top1", "all, printed norm", "M5, printed norm", 1),
-    ("the same, detach", "top1", "all, printed norm, detach", "M5, printed norm", 1),
-    ("the same, project", "top1", "all, printed norm, project", "M5, printed norm", 1),
-    ("the same, L_e first", "top1", "L_e, then M4, printed norm", "M5, printed norm", 1),
-)
+PLAIN = ("base", "M1: plain", "M1 again", "M1 and M1 again")
+JOINT = ("all", "all, printed norm", "all, printed norm, project", *STAGES)
+CLAIMS = (  # what, measure, row, against, what its difference should be
+    ("L_e widens the focus", "coverage", "L_e", "M1 again", ">"),
+    ("L_e leaves less to see once Q is masked", "masked", "L_e", "M1 again", "<"),
+    ("L_c joins the layers", "coherence", "M2: L_c", "M1: plain", ">"),
+    ("L_c joins the layers, printed norm", "coherence", "M2, printed norm", "M1: plain", ">"),
+    ("L_d makes the top two differ", "distance", "M3: L_c, L_d", "M2: L_c", ">"),
+    ("L_d makes the top two differ, printed norm", "distance", "M3, printed norm", "M2, printed norm", ">"),
+    ("L_d lowers their overlap", "overlap", "M3: L_c, L_d", "M2: L_c", "<"),
+    ("L_d lowers their overlap, printed norm", "overlap", "M3, printed norm", "M2, printed norm", "<"),
+    ("L_d lowers the overlap of the logits' maps, printed norm", "logit_overlap", "M3, printed norm",
+     "M2, printed norm", "<"),
+    ("L_d shrinks the focus", "coverage", "M3: L_c, L_d", "M2: L_c", "<"),
+    ("L_d shrinks the focus, printed norm", "coverage", "M3, printed norm", "M2, printed norm", "<"),
+    ("L_G makes the embedding follow Q", "embedding", "M4: L_c, L_d, L_G", "M3: L_c, L_d", ">"),
+    ("L_G makes it follow, printed norm", "embedding", "M4, printed norm", "M3, printed norm", ">"),
+    ("M4 beats M1", "top1", "M4: L_c, L_d, L_G", "M1: plain", ">"),
+    ("M4 beats M1, printed norm", "top1", "M4, printed norm", "M1: plain", ">"),
+    ("M5 beats two plain networks", "top1", "M5: M4 and L_e", "M1 and M1 again", ">"),
+    ("M5 beats two plain networks, printed norm", "top1", "M5, printed norm", "M1 and M1 again", ">"),
+    ("all in one run is no worse than M5", "top1", "all", "M5: M4 and L_e", ">="),
+    ("all in one run is no worse than M5, printed norm", "top1", "all, printed norm", "M5, printed norm", ">="),
+    ("the same, project", "top1", "all, printed norm, project", "M5, printed norm", ">="),
+    ("the same, L_e first", "top1", "L_e, then M4, printed norm", "M5, printed norm", ">="),
+)  # fmt: skip
 OURS = ("--branch", "--seed", "--start-from", "--stf-after", "--threads", "--resume", "--quiet", "--validate-every",
         "--norm", "--focus-gradient", "--emphasis")  # fmt: skip
 
@@ -132,7 +86,7 @@ def train(given: argparse.Namespace, options: list[str]) -> None:
     for seed in given.seeds:
         half, start = given.more // 2, place(given.out, "base", seed)
         for row, terms in ROWS.items():
-            apart = seed + 100 if row == "M1 again" else seed
+            apart = seed + 100 if row in OTHER_ORDER else seed
             wanted[place(given.out, row, seed)] = [*options, *go_on(start, terms, apart, given.more, given.rate)]
         for row, (first, second) in STAGES.items():
             middle = place(given.out, f"{row}, first half", seed)
@@ -140,77 +94,6 @@ def train(given: argparse.Namespace, options: list[str]) -> None:
             after[place(given.out, row, seed)] = [*options, *go_on(middle, second, seed, given.more - half, given.rate)]
     finish_all(wanted, given.jobs)
     finish_all(after, given.jobs)
-
-
-def place(out: Path, row: str, seed: int) -> Path:
-    """The folder of a run."""
-    return out / f"{row.replace(':', '').replace(',', '').replace(' ', '-')}-{seed}"
-
-
-def measure(folder: Path) -> dict[str, float]:
-    """Every measure of a run, a mean over its test clips; kept beside it."""
-    kept = folder / "focus_quality.json"
-    if kept.exists():
-        found: dict[str, float] = json.loads(kept.read_text())
-        return found
-    torch.set_num_threads(1)
-    objective, recipe, layout, classes = load_run(folder)
-    data, _ = clips_of(str(folder), recipe, layout, classes)
-    parts: dict[str, list[Tensor]] = {}
-    for start in range(0, len(data), 32):
-        batch = SkeletonDataset.collate([data[i] for i in range(start, min(start + 32, len(data)))])
-        for name, values in measure_batch(objective, batch, layout, recipe).items():
-            parts.setdefault(name, []).append(values)
-    found = {name: torch.cat(values).double().nanmean().item() for name, values in parts.items()}
-    found["top1"] = 100 * json.loads((folder / "report.json").read_text())["top1"]
-    found["training_loss"] = training_loss(folder)
-    kept.write_text(json.dumps(found, indent=2) + "\n")
-    return found
-
-
-def measure_batch(objective: STFObjective, batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> dict[str, Tensor]:
-    """Each measure, a number for each clip."""
-    model = objective.model
-    x = prepare(batch, recipe, layout)
-    names = [name for name, module in model.named_modules() if isinstance(module, STFAdjacency)]
-    with torch.no_grad(), FeatureTap(model, names) as tap:
-        logits = model(x)
-    first, second = logits.topk(2).indices.unbind(1)
-    focus, rival = (objective.explain(x, classes)[0] for classes in (first, second))
-    low = objective.explain(x, first, layer=objective.layers[-2])[0]
-    present = rearrange(x != 0, "n c t v m -> n m t v c").any(-1)
-    found = {
-        "coverage": focus_coverage(focus, present),
-        "overlap": class_overlap(focus, rival),
-        "coherence": layer_coherence(low, focus),
-    }
-    embeddings = [rearrange(tap.output(name)[1], "(n m) t v -> n m t v", n=len(x)) for name in names]
-    found["embedding"] = torch.stack([layer_coherence(embedding, focus) for embedding in embeddings]).mean(0)
-    found |= at_focus(model, x, first, focus, rival)
-    few = slice(None, None, 4)  # of the clips: a curve runs the network six times
-    for name, curve in (("deletion", deletion_curve), ("insertion", insertion_curve)):
-        found[name] = area_under_curve(curve(model, x[few], focus[few], first[few], steps=5))
-    critical = Augment(layout, frames=recipe.frames)(batch, None).critical
-    if critical.any():
-        found |= {"precision": focus_overlap(focus, critical), "iou": focus_iou(focus, critical)}
-        found |= {"pointing": pointing_game(focus, critical), "found": focus_coverage(focus, critical)}
-    return found
-
-
-def at_focus(model: nn.Module, x: Tensor, classes: Tensor, focus: Tensor, rival: Tensor) -> dict[str, Tensor]:
-    """p of the class once Q is masked, and whether L_e and L_d pull Q against each other: 1 or 0."""
-    q = focus.requires_grad_()
-    p = model(mask_by_focus(x, q)).softmax(1).gather(1, classes[:, None]).squeeze(1)
-    (of_e,) = torch.autograd.grad(p.sum(), q)
-    (of_d,) = torch.autograd.grad(divergence_loss(q, rival, reduction="sum"), q)
-    return {"masked": p.detach(), "opposed": ((of_e * of_d).flatten(1).sum(1) < 0).float()}
-
-
-def training_loss(folder: Path) -> float:
-    """The mean cross-entropy of the last epoch's training clips."""
-    with (folder / "log" / "version_0" / "metrics.csv").open(newline="") as file:
-        logged = [row["train/classification"] for row in csv.DictReader(file)]
-    return float([value for value in logged if value][-1])
 
 
 def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str:
@@ -223,51 +106,19 @@ def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str
         lines.append(f"| {row} | {' | '.join(cells)} |")
     listed = ", ".join(map(str, seeds))
     lines += ["", f"| claim | measure | difference of | by seed {listed} | |", "|---|---|---|---|---|"]
-    for claim, name, row, against, sign in CLAIMS:
-        moved = [one[name] - other[name] for one, other in zip(found[row], found[against], strict=True)]
-        told = ", ".join(f"{difference:+.{MEASURES[name][1]}f}" for difference in moved)
-        lines.append(f"| {claim} | {MEASURES[name][0]} | {row} - {against} | {told} | {verdict(moved, sign)} |")
+    for claim, name, row, against, relation in CLAIMS:
+        if name in shown:
+            moved = [one[name] - other[name] for one, other in zip(found[row], found[against], strict=True)]
+            told = ", ".join(f"{difference:+.{MEASURES[name][1]}f}" for difference in moved)
+            lines.append(f"| {claim} | {MEASURES[name][0]} | {row} - {against} | {told} | {verdict(moved, relation)} |")
     return "\n".join(lines)
 
 
-def draw(found: Mapping[str, list[dict[str, float]]]) -> Figure:
-    """Each measure in a panel of its own: a dot for every seed of every row, a line at their mean."""
-    mpl, _ = load_matplotlib()
-    names = [name for name in DRAWN if name in found["base"][0]]
-    across, head = 4, 0.3
-    down = math.ceil(len(names) / across)
-    tall, left = 0.17 * len(found), 1.9
-    wide = (WIDTH - left - SIDE) / across
-    figure: Figure = mpl.figure.Figure((WIDTH, down * (tall + head + 0.3) + 0.2), dpi=200)
-    for panel, name in enumerate(names):
-        column, bottom = panel % across, (down - 1 - panel // across) * (tall + head + 0.3) + 0.45
-        ax = figure.add_axes(inches(figure, left + column * wide, bottom, wide - 0.15, tall))
-        for y, (row, of_seeds) in enumerate(found.items()):
-            values = [one[name] for one in of_seeds if name in one]
-            colour = INK if row in ("base", *PLAIN) else BELOW if row.startswith(("all", *STAGES)) else TRUTH
-            ax.plot(values, [y] * len(values), "o", color=colour, markersize=3.5, alpha=0.55, markeredgewidth=0)
-            if values:
-                ax.plot([sum(values) / len(values)] * 2, [y - 0.4, y + 0.4], color=colour, linewidth=1.6)
-        ax.set(ylim=(len(found) - 0.5, -0.5), facecolor=PANEL)
-        ax.set_yticks(range(len(found)), found if column == 0 else [""] * len(found))
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
-        ax.grid(color="white", linewidth=1)
-        ax.set_axisbelow(True)
-        bare(ax)
-        ax.tick_params(axis="y", labelcolor=INK, labelsize=7.5)
-        ax.set_title(MEASURES[name][0], fontsize=9, color=INK, loc="left", pad=4)
-    seeds = len(found["base"])
-    told = (
-        f"a dot: one of {seeds} seeds; line: their mean; dark: plain training, blue: STF, orange: all terms in one run"
-    )
-    figure.text(*inches(figure, SIDE, 0.08)[:2], told, fontsize=8, color=MUTED)
-    return figure
-
-
-def verdict(differences: Sequence[float], sign: int) -> str:
-    """Whether every seed says the same."""
-    signs = {math.copysign(1, difference) * sign if difference else 0.0 for difference in differences}
-    return "holds" if signs == {1.0} else "the opposite" if signs == {-1.0} else "seeds differ"
+def verdict(differences: Sequence[float], relation: str) -> str:
+    """Whether every seed says the same: of ``">"``, ``"<"`` or ``">="`` that it holds, or its opposite."""
+    signs = {(difference > 1e-9) - (difference < -1e-9) for difference in differences}
+    right = {">": {1}, "<": {-1}, ">=": {0, 1}}[relation]
+    return "holds" if signs <= right else "the opposite" if signs == {1 if relation == "<" else -1} else "seeds differ"
 
 
 def main() -> None:
@@ -295,7 +146,7 @@ def main() -> None:
     }
     print(tables(found, given.seeds))
     if given.plot:
-        draw(found).savefig(given.plot)
+        draw(found, PLAIN, JOINT).savefig(given.plot)
 
 
 if __name__ == "__main__":

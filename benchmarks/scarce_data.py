@@ -4,8 +4,9 @@
 
 Of every share and seed one network is trained plainly and goes on from there for a few epochs: plainly, twice, with
 another order of the clips, and on STF's two branches. The two plain runs are averaged as the branches are, to tell
-what averaging alone is worth. Of a smaller share s the clips are seen 1 / sqrt(s) times as often. Any options
-of examples/train.py may follow. A finished run is read and not trained again, an unfinished one is resumed.
+what averaging alone is worth. A smaller share s is trained on for s^(-1/4) times as many epochs, so that
+a tenth of them takes not a tenth but 0.18 of the steps. Any options of examples/train.py may follow. A finished run is
+read and not trained again, an unfinished one is resumed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from runs import averaged, finish_all, go_on, keep_options, mean_and_spread
+from trained import averaged, finish_all, go_on, keep_options, mean_and_spread, place
 
 BRANCHES = {
     "plain": ["--branch", "plain"],
@@ -22,6 +23,8 @@ BRANCHES = {
     "focus": ["--branch", "focus"],
     "exploration": ["--branch", "exploration"],
 }
+# Trained on another order of the clips, so that either average is of two.
+OTHER_ORDER = ("plain again", "exploration")
 ROWS = {"plain": ("plain",), "two plain, averaged": ("plain", "plain again"), "STF": ("focus", "exploration")}
 OURS = ("--branch", "--seed", "--share", "--draw", "--start-from", "--stf-after", "--threads", "--resume", "--quiet",
         "--validate-every", "--epochs")  # fmt: skip
@@ -46,19 +49,22 @@ def main() -> None:
     then: dict[Path, list[str]] = {}
     for seed in given.seeds:
         for share in given.shares:
-            base, more = (max(round(epochs / share**0.5), 1) for epochs in (given.base, given.more))
+            base, more = (max(round(epochs / share**0.25), 1) for epochs in (given.base, given.more))
             part = [] if share == 1 else ["--share", str(share), "--draw", str(seed)]
-            there, start = [*options, *part], place(given.out, "base", share, seed)
+            there, start = [*options, *part], place(given.out, f"base {share:g}", seed)
             first[start] = [*there, "--branch", "plain", "--seed", str(seed), "--epochs", str(base)]
             for row, terms in BRANCHES.items():
                 apart = [*there, "--norm", given.norm] if row == "focus" else there
-                order = seed + 100 if row == "plain again" else seed
-                then[place(given.out, row, share, seed)] = [*apart, *go_on(start, terms, order, more, given.rate)]
+                order = seed + 100 if row in OTHER_ORDER else seed
+                then[place(given.out, f"{row} {share:g}", seed)] = [
+                    *apart,
+                    *go_on(start, terms, order, more, given.rate),
+                ]
     finish_all(first, given.jobs)
     finish_all(then, given.jobs)
     print(f"| | {' | '.join(f'{share:.0%}' for share in given.shares)} |\n|---{'|---' * len(given.shares)}|")
     found = {
-        row: [[averaged([place(given.out, one, share, seed) for one in runs]) for seed in given.seeds]
+        row: [[averaged([place(given.out, f"{one} {share:g}", seed) for one in runs]) for seed in given.seeds]
               for share in given.shares] for row, runs in ROWS.items()
     }  # fmt: skip
     for row, by_share in found.items():
@@ -67,11 +73,6 @@ def main() -> None:
         pairs = zip(found["STF"], found[against], strict=True)
         told = (", ".join(f"{a - b:+.2f}" for a, b in zip(*both, strict=True)) for both in pairs)
         print(f"| STF - {against}, by seed | {' | '.join(told)} |")
-
-
-def place(out: Path, row: str, share: float, seed: int) -> Path:
-    """The folder of a run."""
-    return out / f"{row.replace(' ', '-')}-{share:g}-{seed}"
 
 
 if __name__ == "__main__":

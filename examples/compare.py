@@ -13,23 +13,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from ensemble import read
+from ensemble import read_all
 from train import load_run, run
 
 from skeleton_focus.plot_classes import plot_class_difference, plot_confusion
-
-
-def same_clips(first: str, second: str, names: list[list[str]], labels: list[torch.Tensor]) -> None:
-    """Refuse runs that were not tested on the same clips."""
-    strange = set(names[0]) ^ set(names[1])
-    if strange:
-        told = f"{len(strange)} clips in one alone, as {min(strange)}"
-        raise ValueError(f"expected runs tested on the same clips, got {first} and {second} with {told}")
-    if names[0] != names[1]:
-        raise ValueError(f"expected runs tested on the same clips in one order, got another in {second}")
-    if not torch.equal(*labels):
-        name = names[0][int((labels[0] != labels[1]).nonzero()[0])]
-        raise ValueError(f"expected the same class of every clip in both runs, got two of {name}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -39,13 +26,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--most", type=int, help="draw so many classes, those of the largest differences and errors")
     given = parser.parse_args(arguments)
     first, second = given.runs
-    probabilities, labels, names = (list(of_both) for of_both in zip(*map(read, given.runs), strict=True))
-    same_clips(first, second, names, labels)
+    probabilities, label = read_all(given.runs)
     (*_, classes), (*_, others) = map(load_run, given.runs)
     if classes != others:
         raise ValueError(f"expected runs on the same {len(classes)} classes, got {second} on {len(others)} others")
 
-    label, n = labels[0], len(labels[0])
+    n = len(label)
     right = [p.argmax(1) == label for p in probabilities]
     top = [hits.double().mean().item() for hits in right]
     width = max(map(len, given.runs))

@@ -24,16 +24,16 @@ from torch.utils.data import DataLoader
 from train import load_data, load_run, run
 from train import main as train
 
-from skeleton_focus import SkeletonDataset, Split, STFObjective, focus_overlap
+from skeleton_focus import SkeletonDataset, Split, STFObjective, focus_average_precision
 from skeleton_focus.plot import plot_focus_comparison
 
 
-def overlap(objective: STFObjective, recipe: Recipe, data: SkeletonDataset) -> Tensor:
+def average_precision(objective: STFObjective, recipe: Recipe, data: SkeletonDataset) -> Tensor:
     """Average precision of the predicted class's focus against the truth, for each test clip."""
     found = []
     for batch in DataLoader(data, batch_size=64, collate_fn=SkeletonDataset.collate):
         focus, _ = objective.explain(prepare(batch, recipe, data.layout))
-        found.append(focus_overlap(focus, batch.critical))
+        found.append(focus_average_precision(focus, batch.critical))
     return torch.cat(found)
 
 
@@ -52,15 +52,14 @@ def main() -> None:
         run_of = train(["--branch", branch, "--out", str(out / branch), "--validate-every", "100", "--devices", "1"])
         objective, recipe, layout, classes = load_run(out / branch)
         data: Split = load_data(None, recipe)
-        values = overlap(objective, recipe, data.test)
+        values = average_precision(objective, recipe, data.test)
         report[branch] = {
             "top1": run_of["top1"],
             "seconds": run_of["seconds"],
-            "overlap": round(values.mean().item(), 4),
+            "average_precision": round(values.mean().item(), 4),
         }
-    truth = torch.stack(data.test.critical)
-    present = torch.stack(data.test.visibility).amax(1) > 0  # (N, V, M)
-    report["overlap_of_chance"] = round((truth.sum() / (present.sum() * truth.shape[2])).item(), 4)
+    truth = SkeletonDataset.collate([data.test[i] for i in range(len(data.test))]).critical
+    report["chance"] = round(focus_average_precision(torch.zeros_like(truth), truth).mean().item(), 4)
 
     number = pick(None, data.test, objective, recipe)
     batch = SkeletonDataset.collate([data.test[number]])
@@ -75,10 +74,10 @@ def main() -> None:
     build_report(out / "focus", out / "report.html")
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
 
-    print(f"\n{'':24}{'top-1':>8}{'overlap of the focus with the truth':>38}")
+    print(f"\n{'':24}{'top-1':>8}{'average precision of the focus':>38}")
     for branch, title in (("plain", "without the STF losses"), ("focus", "with the STF losses")):
-        print(f"{title:24}{report[branch]['top1']:8.2%}{report[branch]['overlap']:38.3f}")
-    print(f"{'a focus that knows nothing':26}{'':6}{report['overlap_of_chance']:38.3f}")
+        print(f"{title:24}{report[branch]['top1']:8.2%}{report[branch]['average_precision']:38.3f}")
+    print(f"{'a focus that knows nothing':26}{'':6}{report['chance']:38.3f}")
     written = ("focus.png", "report.json", "focus/model.pt", "focus/last.ckpt")
     print(f"\nwritten: {out}/report.html to open in a browser,", ", ".join(f"{out}/{name}" for name in written))
 

@@ -7,6 +7,7 @@ python examples/ensemble.py runs/joint runs/bone --weights 0.6 0.4
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +27,31 @@ def read(folder: str) -> tuple[Tensor, Tensor, list[str]]:
         return torch.from_numpy(file["probabilities"]), torch.from_numpy(file["label"]), file["names"].tolist()
 
 
+def read_all(folders: Sequence[str]) -> tuple[list[Tensor], Tensor]:
+    """Each run's probabilities, and the labels, which must be those of the same clips."""
+    probabilities, labels, names = zip(*map(read, folders), strict=True)
+    first, clips, label = folders[0], names[0], labels[0]
+    for folder, others, theirs in zip(folders, names, labels, strict=True):
+        if strange := set(clips) ^ set(others):
+            told = f"{len(strange)} clips in one alone, as {min(strange)}"
+            raise ValueError(f"expected runs tested on the same clips, got {first} and {folder} with {told}")
+        if clips != others:
+            raise ValueError(f"expected runs tested on the same clips in one order, got another in {folder}")
+        if not torch.equal(label, theirs):
+            name = clips[int((label != theirs).nonzero()[0])]
+            raise ValueError(f"expected the same class of every clip in both runs, got two of {name}")
+    return list(probabilities), label
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="folders of finished runs on the same data")
     parser.add_argument("--weights", type=float, nargs="+", help="one for each run; by default equal")
     given = parser.parse_args()
-    probabilities, labels, names = zip(*map(read, given.runs), strict=True)
-    for folder, label, name in zip(given.runs, labels, names, strict=True):
-        if name != names[0] or not torch.equal(label, labels[0]):
-            raise ValueError(f"expected runs on the same test clips, got others in {folder} than in {given.runs[0]}")
+    probabilities, label = read_all(given.runs)
     width = max(map(len, [*given.runs, "together"]))
     for title, p in [*zip(given.runs, probabilities, strict=True), ("together", fuse(probabilities, given.weights))]:
-        found = accuracy(p, labels[0])
+        found = accuracy(p, label)
         print(f"{title:{width}}  top-1 {found['top1']:.2%}  top-5 {found['top5']:.2%}")
 
 

@@ -34,7 +34,9 @@ class Recipe:
     """Everything a run needs besides its data; kept in its folder."""
 
     model: str = setting("stf_gcn", "network")
-    branch: str = setting("focus", "STF's focus or exploration terms, plain for none, all, or terms joined by +")
+    branch: str = setting(
+        "focus", "plain, focus, exploration, all; or of exploration, divergence, coherence, adjacency some joined by +"
+    )
     stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
     preparation: str = setting("view", "view: clips stretched to --frames; paper: frames centred, clips repeated")
     widths: tuple[int, ...] = setting((0,), "channels of the network's modules; 0: the paper's")
@@ -60,7 +62,9 @@ class Recipe:
     stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
     emphasis: float = setting(1.0, "factor on the paper's weights of the STF terms")
     norm: str = setting("rms", "of L_d, L_c and L_G: rms, or l2 as printed, which grows with the map")
-    focus_gradient: str = setting("sum", "of L_e and of L_d and L_c, where they meet: sum, detach or project")
+    focus_gradient: str = setting(
+        "sum", "how L_e's gradient at the focus joins that of L_d and L_c: sum, detach, project"
+    )
     start_from: str = setting("", "folder of a finished run whose weights to start from")
     warmup: int = setting(0, "with --decay: epochs in which the rate grows to its full height")
     stages: tuple[int, ...] = setting((6, 2), "fg_stformer: layers of stage 1 and of stage 2")

@@ -355,6 +355,7 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     """Refuse options that would change nothing, and a preset without what it needs."""
     weights = build_loss(recipe).weights  # refuses a branch that is none
     meet = weights["exploration"] and (weights["divergence"] or weights["coherence"])
+    detached = weights["exploration"] and recipe.focus_gradient == "detach"
     idle = {name: f"with --model {recipe.model}" for model, names in OF_ONE_NETWORK.items() if model != recipe.model
             for name in names}  # fmt: skip
     for names, hint, holds in (
@@ -363,7 +364,7 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         (["cycle"], "with --decay", recipe.decay != (0,)),
         (["context"], "with --focusing none", recipe.focusing == "none"),
         (["crop", "speed"], "with --preparation paper", recipe.preparation == "paper"),
-        (["focus_gradient"], f"with --branch {recipe.branch}", not meet),
+        (["focus_gradient"], f"with --branch {recipe.branch}", not (meet or detached)),
         (["stf_after", "emphasis", "norm"], "with --branch plain", recipe.branch == "plain"),
     ):
         idle |= dict.fromkeys(names, hint) if holds else {}

@@ -37,9 +37,9 @@ from .focus_diffusion import (
 )
 from .focus_metrics import (
     class_overlap,
+    focus_average_precision,
     focus_coverage,
     focus_iou,
-    focus_overlap,
     layer_coherence,
     pointing_game,
 )
@@ -125,9 +125,9 @@ __all__ = [
     "drop_joints",
     "exploration_loss",
     "flip",
+    "focus_average_precision",
     "focus_coverage",
     "focus_iou",
-    "focus_overlap",
     "fuse",
     "grad_cam",
     "hop_distance",

@@ -13,7 +13,7 @@ from ._checks import check_shape, require
 from .focus import min_max_normalize, resize_focus
 
 
-def focus_overlap(focus: Tensor, critical: Tensor) -> Tensor:
+def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
     r"""Area under the precision-recall curve of a focus against the truth, for each clip.
 
     With the entries (m, t, v) ranked by focus, :math:`AP = \sum_i (R_i - R_{i-1}) P_i`; entries of equal focus count
@@ -28,15 +28,15 @@ def focus_overlap(focus: Tensor, critical: Tensor) -> Tensor:
 
     Example:
         >>> truth = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
-        >>> focus_overlap(torch.tensor([0.9, 0.1, 0.8, 0.7]).view(1, 1, 2, 2), truth)
+        >>> focus_average_precision(torch.tensor([0.9, 0.1, 0.8, 0.7]).view(1, 1, 2, 2), truth)
         tensor([1.])
-        >>> focus_overlap(torch.zeros(1, 1, 2, 2), truth)
+        >>> focus_average_precision(torch.zeros(1, 1, 2, 2), truth)
         tensor([0.5000])
 
     Reference:
         Average precision, as in Everingham et al., The PASCAL VOC Challenge, IJCV 2010, without interpolation.
     """
-    _check_pair("focus_overlap", focus, "critical", critical)
+    _check_pair("focus_average_precision", focus, "critical", critical)
     score, order = _full(focus).flatten(1).sort(1, descending=True)  # (N, M * T * V)
     hit = (critical.flatten(1).gather(1, order) > 0).to(score.dtype)
     hits = hit.cumsum(1)
@@ -119,10 +119,14 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
     .. math:: O = \frac{\sum_{m,t,v} \min(Q_1, Q_2)}{\sum_{m,t,v} \max(Q_1, Q_2)}
 
     1 for equal maps, 0 for maps without a common entry; of maps of zeros and ones, their intersection over union. Where
-    both are empty there is nothing to tell apart and the overlap is NaN: a 0 would praise a focus that has vanished.
+    one of them is empty there is nothing to tell apart, and the overlap is NaN: a 0 would praise a focus that has
+    vanished.
+
+    Of two classes that share all the probability, the focus of the one is where that of the other is not, whatever the
+    training: equation 2 weighs the channels by W_1 - W_2 for the one and by W_2 - W_1 for the other.
 
     Shape:
-        focus (N, M, T, V), rival_focus (N, M, T, V) -> (N,) in [0, 1]; NaN for a clip where both are zero everywhere.
+        focus (N, M, T, V), rival_focus (N, M, T, V) -> (N,) in [0, 1]; NaN for a clip where one is zero everywhere.
 
     Args:
         focus: Q of one class, in [0, 1].
@@ -143,7 +147,8 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
     """
     _check_pair("class_overlap", focus, "rival_focus", rival_focus)
     one, other = _full(focus).flatten(1), _full(rival_focus).flatten(1)  # (N, M * T * V)
-    return torch.minimum(one, other).sum(1) / torch.maximum(one, other).sum(1)
+    share = torch.minimum(one, other).sum(1) / torch.maximum(one, other).sum(1)
+    return torch.where(one.any(1) & other.any(1), share, torch.nan)
 
 
 def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:

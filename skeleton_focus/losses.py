@@ -140,7 +140,7 @@ def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", 
 
 
 class _Separate(torch.autograd.Function):
-    """See :func:`separate_gradients`."""
+    """See :func:`_separate_gradients`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,7 @@ class _Separate(torch.autograd.Function):
         return (a - of_b * b + b - of_a * a).view_as(gradients[0])
 
 
-def separate_gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+def _separate_gradients(x: Tensor) -> tuple[Tensor, Tensor]:
     r"""The same tensor twice, for two losses that pull against each other: neither gradient undoes the other.
 
     With a and b the gradients of one sample that arrive at the two, and a . b < 0, what x receives is
@@ -166,13 +166,6 @@ def separate_gradients(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Shape:
         (N, ...) -> twice (N, ...).
-
-    Example:
-        >>> x = torch.zeros(1, 2, requires_grad=True)
-        >>> one, other = separate_gradients(x)
-        >>> (one[:, 0] + other[:, 1] - other[:, 0]).sum().backward()  # gradients (1, 0) and (-1, 1)
-        >>> x.grad
-        tensor([[0.5000, 1.5000]])
 
     Reference:
         PCGrad (Yu et al., Gradient Surgery for Multi-Task Learning, NeurIPS 2020), here at a map, clip by clip.
@@ -211,12 +204,12 @@ class STFLoss(nn.Module):
         focus_gradient: what the gradients of L_e and of {L_d, L_c}, which pull against each other, do where they meet,
             at Q. ``"sum"``: they add up, as equation 6 says. ``"detach"``: L_e's stops there and flows through the
             masked pass alone. ``"project"``: where a clip's two oppose each other, each loses its part along the other
-            (:func:`separate_gradients`), so that neither undoes what the other does.
+            (PCGrad, Yu et al., NeurIPS 2020), so that neither undoes what the other does. Without L_e all are the same.
         detach_high: stop L_c's gradient at the later layer's focus; equation 5 as printed does not.
 
     Raises:
-        ValueError: a negative weight, or a term in use whose maps are missing (but L_G of a network without embeddings
-            is left out).
+        ValueError: a negative weight, an unknown norm or focus_gradient, or a term in use whose maps are missing (but
+            L_G of a network without embeddings is left out).
 
     Example:
         >>> criterion = STFLoss.focus_branch()
@@ -284,7 +277,7 @@ class STFLoss(nn.Module):
     def separate(self, focus: Tensor) -> tuple[Tensor, Tensor]:
         """Q twice, equal in value: for L_e to mask the clip with, and for the other terms; see ``focus_gradient``."""
         if self.focus_gradient == "project":
-            return separate_gradients(focus)
+            return _separate_gradients(focus)
         return (focus.detach() if self.focus_gradient == "detach" else focus), focus
 
     def forward(
@@ -321,7 +314,8 @@ class STFLoss(nn.Module):
         return STFTerms(loss, terms)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={weight}" for name, weight in self.weights.items())
+        options = {"norm": self.norm, "focus_gradient": self.focus_gradient, "detach_high": self.detach_high}
+        return ", ".join(f"{name}={value}" for name, value in {**self.weights, **options}.items())
 
 
 def _given(name: str, value: Tensor | None) -> Tensor:

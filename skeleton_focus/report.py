@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,11 +128,11 @@ def _encode(clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bo
     seen = (x != 0).any(0)  # (T, V, M)
     require(bool(seen.any()), who, "a clip with joints", "zeros alone")
     label = clip.label
-    known = label is None or (isinstance(label, int) and 0 <= label < classes)
+    known = label is None or _is_class(label, classes)
     require(known, who, f"a label in 0..{classes - 1} or None", repr(label))
     p = array(who, "probabilities", clip.probabilities, f"classes={classes}")
     require(p.min() >= 0 and p.max() <= 1, who, "probabilities in [0, 1]", f"{p.min():.3g} to {p.max():.3g}")
-    strange = [key for key in clip.focus if not (isinstance(key, int) and 0 <= key < classes)]
+    strange = [key for key in clip.focus if not _is_class(key, classes)]
     require(bool(clip.focus) and not strange, who, f"a focus of some classes in 0..{classes - 1}", strange or "none")
     heats = {key: array(who, "focus", focus, f"M={m}, T={t}, V={v}") for key, focus in clip.focus.items()}
     truth = None if clip.truth is None else array(who, "truth", clip.truth, f"M={m}, T={t}, V={v}") > 0
@@ -142,12 +143,17 @@ def _encode(clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bo
     steps = np.where(seen, steps, _MISSING).astype("<i2").transpose(3, 1, 2, 0)  # (M, T, V, C)
     there = np.flatnonzero(seen.any((0, 1)))
     return {
-        "name": clip.name, "label": label, "p": [float(f"{value:.6g}") for value in p],
+        "name": clip.name, "label": None if label is None else int(label), "p": [float(f"{value:.6g}") for value in p],
         "shape": [len(there), t, v, c], "persons": (there + 1).tolist(), "low": low.tolist(), "step": step,
         "x": _base64(steps[there]),
-        "focus": {key: _base64(np.rint(255 * heat[there]).astype(np.uint8)) for key, heat in heats.items()},
+        "focus": {int(key): _base64(np.rint(255 * heat[there]).astype(np.uint8)) for key, heat in heats.items()},
         "truth": None if truth is None else _base64(np.packbits(truth[there])),
     }  # fmt: skip
+
+
+def _is_class(label: object, classes: int) -> bool:
+    """Python's integers and numpy's; no bool."""
+    return isinstance(label, Integral) and not isinstance(label, bool) and 0 <= int(label) < classes
 
 
 def _read(file: str) -> str:

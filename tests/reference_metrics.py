@@ -34,12 +34,14 @@ def pointing(focus, critical):
 
 
 def ruzicka(one, other):
-    """Sum of the smaller over sum of the larger; None where both are zero everywhere."""
+    """Sum of the smaller over sum of the larger; None where one of them is zero everywhere."""
+    if not (one > 0).any() or not (other > 0).any():
+        return None
     small = large = 0.0
     for i in np.ndindex(one.shape):
         a, b = float(one[i]), float(other[i])
         small, large = small + (a if a < b else b), large + (b if a < b else a)
-    return small / large if large else None
+    return small / large
 
 
 def pearson(one, other):

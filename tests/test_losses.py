@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from skeleton_focus import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
-from skeleton_focus.losses import separate_gradients
 
 N, M, V, CLASSES = 3, 2, 4, 5
 
@@ -103,7 +102,7 @@ def test_separated_gradients_never_undo_each_other(seed: int, shape: tuple[int, 
     a, b = (torch.randn(5, *shape, generator=random, dtype=torch.float64) for _ in range(2))
     a[0], b[1] = 0, 0
     x = torch.zeros_like(a, requires_grad=True)
-    one, other = separate_gradients(x)
+    one, other = STFLoss(focus_gradient="project").separate(x)
     ((one * a).sum() + (other * b).sum()).backward()
     assert x.grad is not None
     for got, of_one, of_other in zip(x.grad.flatten(1), a.flatten(1), b.flatten(1), strict=True):
@@ -121,7 +120,7 @@ def test_separated_gradients_never_undo_each_other(seed: int, shape: tuple[int, 
 
 def test_separated_values_are_the_same_and_each_clip_is_its_own() -> None:
     x = torch.randn(2, 3, requires_grad=True)
-    one, other = separate_gradients(x)
+    one, other = STFLoss(focus_gradient="project").separate(x)
     assert torch.equal(one, x)
     assert torch.equal(other, x)
     (one[0, 0] - other[0, 0] + one[1, 1] + other[1, 1]).backward()

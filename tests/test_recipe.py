@@ -196,12 +196,13 @@ def test_a_branch_is_its_terms() -> None:
     assert train.build_loss(Recipe(norm="l2")).norm == "l2"
 
 
-def test_a_share_is_drawn_by_the_seed_and_holds_the_smaller_ones() -> None:
-    def names(share: float, seed: int = 1) -> set[str]:
-        split = train.load_data(None, Recipe(clips=40, frames=16, share=share, seed=seed))
+def test_a_share_is_drawn_and_holds_the_smaller_ones() -> None:
+    def names(share: float, **options: int) -> set[str]:
+        split = train.load_data(None, Recipe(clips=40, frames=16, share=share, **options))
         assert len(split.test) == 10
         return set(split.train.names)
 
     assert len(names(1.0)) == 40 and len(names(0.5)) == 20 and len(names(0.01)) == 1
     assert names(0.1) < names(0.5) < names(1.0)
-    assert names(0.5, seed=2) != names(0.5)
+    assert names(0.5, draw=2) != names(0.5)
+    assert names(0.5, seed=2) == names(0.5)

@@ -14,7 +14,7 @@ from typing import Any
 from skeleton_focus import fuse
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from ensemble import read
+from ensemble import read_all
 
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
 
@@ -43,15 +43,15 @@ def finish_all(wanted: Mapping[Path, Sequence[str]], jobs: int) -> list[dict[str
 
 def go_on(start: Path, terms: Sequence[str], seed: int, epochs: int, rate: float) -> list[str]:
     """Options of a run that goes on from another, with the STF terms, where it has any, from its first step on."""
-    schedule = ["--epochs", str(epochs), "--lr", str(rate), "--cycle", "1", "--ema", "0"]
+    schedule = ["--epochs", str(epochs), "--lr", str(rate), "--decay", "0", "--cycle", "1", "--ema", "0"]
     schedule += [] if "plain" in terms else ["--stf-after", "0"]
     return [*terms, "--start-from", str(start), "--seed", str(seed), *schedule]
 
 
 def averaged(folders: Sequence[Path]) -> float:
     """Top-1 of the averaged probabilities of finished runs, %."""
-    probabilities, labels, _ = zip(*(read(str(folder)) for folder in folders), strict=True)
-    return 100 * (fuse(probabilities).argmax(1) == labels[0]).double().mean().item()
+    probabilities, labels = read_all([str(folder) for folder in folders])
+    return 100 * (fuse(probabilities).argmax(1) == labels).double().mean().item()
 
 
 def keep_options(out: Path, options: list[str], ours: Sequence[str]) -> None:
@@ -59,10 +59,16 @@ def keep_options(out: Path, options: list[str], ours: Sequence[str]) -> None:
     if taken := [option for option in options if option.split("=")[0] in ours]:
         raise ValueError(f"expected options that all runs share, got {taken[0]}, which this benchmark sets")
     kept = out / "options.json"
-    if any(out.glob("*/recipe.json")) and (before := json.loads(kept.read_text())) != options:
+    before = json.loads(kept.read_text()) if kept.is_file() else None
+    if any(out.glob("*/recipe.json")) and before != options:
         raise ValueError(f"expected the options of the runs in {out}, {before}, or a new --out, got {options}")
     out.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(options) + "\n")
+
+
+def place(out: Path, run: str, seed: int) -> Path:
+    """The folder of a run."""
+    return out / f"{run.replace(':', '').replace(',', '').replace(' ', '-')}-{seed}"
 
 
 def mean_and_spread(values: Sequence[float], digits: int) -> str:

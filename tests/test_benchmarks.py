@@ -1,0 +1,168 @@
+"""The benchmarks that train: what is read, what is trained, and what is made of the figures."""
+
+import json
+import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import focus_measures
+import focus_quality
+import numpy as np
+import pytest
+import scarce_data
+import torch
+import train
+import trained
+
+
+def test_a_finished_run_is_read_and_what_cannot_be_trained_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "report.json").write_text('{"top1": 0.5}')
+    assert trained.finish(tmp_path / "a", ["--no-such-option"]) == {"top1": 0.5}
+    with pytest.raises(ValueError, match=r"b: error: expected epochs of at least 1, got 0"):
+        trained.finish(tmp_path / "b", ["--epochs", "0"])
+
+
+def test_options_are_those_of_the_runs_that_are_there(tmp_path: Path) -> None:
+    trained.keep_options(tmp_path, ["--epochs", "2"], ["--seed"])
+    trained.keep_options(tmp_path, ["--epochs", "3"], ["--seed"])  # nothing was trained yet
+    (tmp_path / "base-1").mkdir()
+    (tmp_path / "base-1" / "recipe.json").write_text("{}")
+    trained.keep_options(tmp_path, ["--epochs", "3"], ["--seed"])
+    with pytest.raises(ValueError, match=r"the options of the runs in .*'3'.*got .*'4'"):
+        trained.keep_options(tmp_path, ["--epochs", "4"], ["--seed"])
+    with pytest.raises(ValueError, match="got --seed=1, which this benchmark sets"):
+        trained.keep_options(tmp_path, ["--seed=1"], ["--seed"])
+    (tmp_path / "options.json").unlink()
+    with pytest.raises(ValueError, match="or a new --out"):
+        trained.keep_options(tmp_path, ["--epochs", "3"], ["--seed"])
+
+
+def test_probabilities_are_averaged(tmp_path: Path) -> None:
+    label, names = np.array([0, 1, 1]), np.array(["a", "b", "c"])
+    for name, first in (("x", [0.9, 0.6, 0.3]), ("y", [0.2, 0.1, 0.9])):  # averages 0.55, 0.35, 0.6
+        (tmp_path / name).mkdir()
+        probabilities = np.stack([first, 1 - np.array(first)], 1)
+        np.savez(tmp_path / name / "probabilities.npz", probabilities=probabilities, label=label, names=names)
+    assert trained.averaged([tmp_path / "x", tmp_path / "y"]) == pytest.approx(200 / 3)
+
+
+def test_a_claim_holds_where_every_seed_says_so() -> None:
+    verdict = focus_quality.verdict
+    assert [verdict([0.1, 0.2], relation) for relation in (">", ">=", "<")] == ["holds", "holds", "the opposite"]
+    assert [verdict([0.1, 0.0], relation) for relation in (">", ">=", "<")] == ["seeds differ", "holds", "seeds differ"]
+    assert [verdict([-0.1, -1.0], relation) for relation in (">", ">=", "<")] == ["the opposite"] * 2 + ["holds"]
+    assert verdict([0.1, -0.1], ">=") == "seeds differ"
+    assert trained.mean_and_spread([1, 2, 3], 2) == "2.00 ± 1.00"
+
+
+def test_claims_and_averages_are_of_rows_that_are_there() -> None:
+    rows = {"base", *focus_quality.ROWS, *focus_quality.STAGES}
+    assert {row for both in focus_quality.AVERAGES.values() for row in both} <= rows
+    assert {*focus_quality.PLAIN, *focus_quality.JOINT} <= rows | set(focus_quality.AVERAGES)
+    for _, name, row, against, relation in focus_quality.CLAIMS:
+        assert {row, against} <= (rows | set(focus_quality.AVERAGES) if name == "top1" else rows)
+        assert name in focus_measures.MEASURES and relation in (">", "<", ">=")
+
+
+def test_the_training_loss_is_the_last_epochs_also_of_a_resumed_run(tmp_path: Path) -> None:
+    for version, text in enumerate(("0,1.5\n0,\n1,0.5\n1,\n", "2,0.25\n2,\n")):
+        log = tmp_path / "log" / f"version_{version}"
+        log.mkdir(parents=True)
+        (log / "metrics.csv").write_text("epoch,train/classification\n" + text)
+    assert focus_measures.training_loss(tmp_path) == 0.25
+
+
+def test_measures_see_what_the_focus_does() -> None:
+    """A focus on what the model reads: masking it lowers p, and deleting by it does so faster than at random."""
+
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            share = x[:, 0, :, 0].mean((1, 2))
+            return torch.stack([share, 1 - share], 1) * 8
+
+    model, x = Model(), torch.ones(8, 2, 4, 5, 1)
+    focus, classes = torch.zeros(8, 1, 4, 5), torch.zeros(8, dtype=torch.int64)
+    focus[..., 0] = 1
+    found = focus_measures.at_focus(model, x, classes, focus, 1 - focus)
+    assert found["masked"].tolist() == pytest.approx([1 / (1 + math.exp(8))] * 8)
+    # More of Q on joint 0 lowers p, as L_e wants; it is further from the other class's map, as L_d wants, or nearer.
+    assert found["opposed"].tolist() == [0] * 8
+    assert focus_measures.at_focus(model, x, classes, 0.2 * focus, focus)["opposed"].tolist() == [1] * 8
+    gains = focus_measures.against_chance(model, x, classes, focus)
+    assert gains["deletion"].item() > 0.1 and gains["insertion"].item() > 0.1
+
+
+own_warnings = pytest.mark.filterwarnings("ignore")  # Lightning's, which the programs silence too
+TINY = ["--clips", "40", "--batch", "8", "--frames", "16", "--widths", *"666666"]
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Runs are trained here; what they were told."""
+    told: list[list[str]] = []
+
+    def finish(folder: Path, options: list[str]) -> dict[str, float]:
+        told.append(options)
+        return train.main([*options, "--out", str(folder), "--threads", "1", "--quiet"])
+
+    monkeypatch.setattr(trained, "finish", finish)
+    return told
+
+
+def recipes_in(folder: Path) -> dict[str, dict[str, object]]:
+    return {run.parent.name: json.loads(run.read_text())["recipe"] for run in folder.glob("*/recipe.json")}
+
+
+@own_warnings
+def test_focus_quality(
+    tmp_path: Path,
+    in_this_process: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = ("M1: plain", "M1 again", "L_e", "M2: L_c", "all, printed norm, project")
+    monkeypatch.setattr(focus_quality, "ROWS", {row: focus_quality.ROWS[row] for row in few})
+    monkeypatch.setattr(focus_quality, "AVERAGES", {"M1 and M1 again": few[:2]})
+    monkeypatch.setattr(focus_quality, "CLAIMS", focus_quality.CLAIMS[:3])
+    monkeypatch.setattr(focus_quality, "ProcessPoolExecutor", ThreadPoolExecutor)
+    picture = tmp_path / "q.png"
+    start = ["--out", str(tmp_path), "--seeds", "4", "--more", "2", "--plot", str(picture), *TINY, "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", ["focus_quality.py", *start])
+    focus_quality.main()
+
+    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert [row[0] for row in table[2:9]] == [f"| {row}" for row in ("base", *few, "L_e, then M4, printed norm")]
+    assert [row[0] for row in table[-3:]] == [f"| {claim[0]}" for claim in focus_quality.CLAIMS]
+    assert picture.stat().st_size > 10_000
+    recipes = recipes_in(tmp_path)
+    assert len(recipes) == len(in_this_process) == 8
+    assert {name for name, recipe in recipes.items() if recipe["seed"] == 104} == {"M1-again-4", "L_e-4"}
+    assert [name for name, recipe in recipes.items() if not recipe["start_from"]] == ["base-4"]
+    assert recipes["all-printed-norm-project-4"]["focus_gradient"] == "project"
+
+    base = focus_measures.measure(tmp_path / "base-4")  # as kept
+    with np.load(tmp_path / "base-4" / "probabilities.npz") as file:
+        assert base["top1"] == pytest.approx(100 * (file["probabilities"].argmax(1) == file["label"]).mean())
+    assert table[2][1] == f"{base['top1']:.2f}"
+    assert all(0 <= base[name] <= 1 for name in ("coverage", "empty", "masked", "precision"))
+
+
+@own_warnings
+def test_scarce_data(
+    tmp_path: Path,
+    in_this_process: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start = ["--out", str(tmp_path), "--seeds", "2", "--shares", "0.25", "--base", "2", "--more", "2", *TINY]
+    monkeypatch.setattr(sys, "argv", ["scarce_data.py", *start])
+    scarce_data.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("|")) == "| | 25% |"
+    stf = trained.averaged([tmp_path / f"{branch}-0.25-2" for branch in ("focus", "exploration")])
+    assert f"| STF | {stf:.2f} |" in lines
+    recipes = recipes_in(tmp_path)
+    assert len(recipes) == len(in_this_process) == 5
+    assert all((recipe["share"], recipe["draw"], recipe["epochs"]) == (0.25, 2, 3) for recipe in recipes.values())
