@@ -3,12 +3,13 @@
     python examples/explain.py runs/focus                                   # generated clip: the truth outlined
     python examples/explain.py runs/focus --data PATH --clip a02_s10_e01_v03 --out pictures
     python examples/explain.py runs/focus --class "touch neck" --compare runs/plain
+    python examples/explain.py runs/focus --curves 64                       # also deletion and insertion, 64 clips
 
 Writes focus.png (film strip), top_two.png (the same frames for the two most probable classes, and for the other run),
 map.png (joint x frame) and focus.gif into --out, by default the run's own folder; of FG-STFormer also joints.png: the
 joints it selects of the person with most focus, and the parts they attend to; of BAGCN latent.png: the joints of that
 person that its last block joins to the latent node; of networks with STF's G_k adjacency.png: A_k and that person's G_k
-of the last graph convolution.
+of the last graph convolution. With --curves also curves.png, over the test clips.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from skeleton_focus import (
     STFAdjacency,
     STFGraphConv,
     STFObjective,
+    deletion_curve,
+    insertion_curve,
     repeat_frames,
     resize_focus,
 )
@@ -47,6 +50,7 @@ from skeleton_focus.plot import (
 )
 from skeleton_focus.plot_adjacency import plot_adjacency
 from skeleton_focus.plot_attention import plot_joint_attention, plot_latent_edges
+from skeleton_focus.plot_curves import plot_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,6 +159,23 @@ def draw_adjacency(
     return plot_adjacency(drawn[:, frame, :, person].T, rows, layout, title=title)
 
 
+def draw_curves(objective: STFObjective, data: SkeletonDataset, recipe: Recipe, clips: int) -> Figure:
+    """Deletion and insertion by the focus, and in a random order, over that many of the test clips."""
+    chosen = torch.linspace(0, len(data) - 1, min(clips, len(data))).round().int().tolist()
+    curves: dict[str, list[Tensor]] = {}
+    random = torch.Generator().manual_seed(1)
+    for start in range(0, len(chosen), 32):
+        batch = SkeletonDataset.collate([data[i] for i in chosen[start : start + 32]])
+        x = prepare(batch, recipe, data.layout)
+        focus, _ = objective.explain(x)
+        orders = {"focus": focus, "random": torch.rand(focus.shape, generator=random)}
+        for curve, name in ((deletion_curve, "deletion"), (insertion_curve, "insertion")):
+            for order, values in orders.items():
+                curves.setdefault(f"{name}, {order}", []).append(curve(objective.model, x, values))
+    title = "what the prediction becomes as entries are taken out, or put in"
+    return plot_curves({name: torch.cat(parts) for name, parts in curves.items()}, title=title)
+
+
 def hold(x: Tensor, step: int, frames: int) -> Tensor:
     """Every step-th frame, held until the next: x (T', ...) -> (frames, ...)."""
     return x.repeat_interleave(step, 0)[:frames]
@@ -169,6 +190,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", help="folder for the pictures; by default the run's")
     parser.add_argument("--compare", metavar="RUN", help="one more row: the focus of another run")
     parser.add_argument("--frames", type=int, default=8, help="frames in a film strip, default 8")
+    parser.add_argument(
+        "--curves", type=int, default=0, metavar="N", help="also deletion and insertion on N test clips"
+    )
     given = parser.parse_args(arguments)
 
     objective, recipe, layout, classes = load_run(given.run)
@@ -176,6 +200,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise ValueError(f"expected --class to be one of {', '.join(map(repr, classes))}, got {given.label!r}")
     if not 1 <= given.frames <= recipe.frames:
         raise ValueError(f"expected --frames in 1..{recipe.frames}, got {given.frames}")
+    if given.curves < 0:
+        raise ValueError(f"expected --curves of at least 0 clips, got {given.curves}")
     data, _ = clips_of(given.run, recipe, layout, classes, source=given.data)
 
     number = pick(given.clip, data, objective, recipe)
@@ -237,6 +263,9 @@ def main(arguments: list[str] | None = None) -> None:
         written.append("adjacency.png")
     else:
         print("no adjacency.png: this network has no STFAdjacency")
+    if given.curves:
+        draw_curves(objective, data, recipe, given.curves).savefig(out / "curves.png")
+        written.append("curves.png")
     print("written:", ", ".join(str(out / name) for name in written))
 
 

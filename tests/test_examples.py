@@ -197,8 +197,8 @@ def test_ensemble(finished: Path) -> None:
 
 
 def test_explain(finished: Path) -> None:
-    out = succeed("explain.py", "straight", "--clip", "3", "--out", "pictures", cwd=finished)
-    for name in ("focus.png", "top_two.png", "map.png", "focus.gif", "adjacency.png"):
+    out = succeed("explain.py", "straight", "--clip", "3", "--out", "pictures", "--curves", "40", cwd=finished)
+    for name in ("focus.png", "top_two.png", "map.png", "focus.gif", "adjacency.png", "curves.png"):
         assert (finished / "pictures" / name).stat().st_size > 1000, out
 
 
@@ -429,6 +429,7 @@ MISTAKES = [
     ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),
     ("report.py", ["straight", "--clips", "0"], "error: expected --clips of at least 1, got 0"),
     ("report.py", ["straight", "--out", "r.txt"], "error: expected --out to end in .html, in a folder that exists"),
+    ("explain.py", ["straight", "--curves", "-1"], "error: expected --curves of at least 0 clips, got -1"),
     ("explain.py", ["straight", "--clip", "1000"], "error: expected --clip to be a test clip"),
 ]
 
