@@ -156,6 +156,17 @@ def test_half_a_page_is_never_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == [path] and "the new one</h1>" in path.read_text() and path not in written
 
 
+def test_classes_may_be_numpy_s_integers(tmp_path: Path) -> None:
+    clip = random_clip()
+    focus = {np.int64(key): values for key, values in clip.focus.items()}
+    assert clip.label is not None
+    numpys = clip._replace(label=np.int64(clip.label), focus=focus)
+    pages = [
+        write_report(tmp_path / "r.html", [one], KINECT20, CLASSES, title="t").read_text() for one in (clip, numpys)
+    ]
+    assert pages[0] == pages[1]
+
+
 OF_CLIP = r"^write_report, clip 'a': expected "
 
 
@@ -167,6 +178,7 @@ OF_CLIP = r"^write_report, clip 'a': expected "
         ({"x": np.zeros((3, T, 20, 2))}, "a clip with joints, got zeros alone"),
         ({"x": np.full((3, T, 20, 2), np.nan)}, "x to be finite"),
         ({"label": 4}, r"a label in 0\.\.3 or None, got 4"),
+        ({"label": True}, r"a label in 0\.\.3 or None, got True"),
         ({"label": "walk"}, r"a label in 0\.\.3 or None, got 'walk'"),
         ({"probabilities": np.ones(3)}, r"probabilities \(classes=4\), got \(3,\)"),
         ({"probabilities": np.array([2, 0, 0, 0])}, r"probabilities in \[0, 1\], got 0 to 2"),
