@@ -4,9 +4,9 @@
 
 Of every share and seed one network is trained plainly and goes on from there for a few epochs: plainly, twice, with
 another order of the clips, and on STF's two branches. The two plain runs are averaged as the branches are, to tell
-what averaging alone is worth. A smaller share s is trained on for s^(-1/4) times as many epochs, so that
-a tenth of them takes not a tenth but 0.18 of the steps. Any options of examples/train.py may follow. A finished run is
-read and not trained again, an unfinished one is resumed.
+what averaging alone is worth. A smaller share s is trained on for s^(-1/2) times as many epochs, so that a tenth of
+the clips takes a third of the steps. Any options of examples/train.py may follow. A finished run is read and not
+trained again, an unfinished one is resumed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ BRANCHES = {
     "focus": ["--branch", "focus"],
     "exploration": ["--branch", "exploration"],
 }
+# With few steps: a rate that falls to 0, and no running average, whose memory would reach back to the start.
+SCHEDULE = ["--ema", "0", "--decay", "0", "--cycle", "1"]
 # Trained on another order of the clips, so that either average is of two.
 OTHER_ORDER = ("plain again", "exploration")
 ROWS = {"plain": ("plain",), "two plain, averaged": ("plain", "plain again"), "STF": ("focus", "exploration")}
 OURS = ("--branch", "--seed", "--share", "--draw", "--start-from", "--stf-after", "--threads", "--resume", "--quiet",
-        "--validate-every", "--epochs")  # fmt: skip
+        "--validate-every", "--epochs", "--ema", "--cycle", "--decay", "--norm")  # fmt: skip
 
 
 def main() -> None:
@@ -49,10 +51,10 @@ def main() -> None:
     then: dict[Path, list[str]] = {}
     for seed in given.seeds:
         for share in given.shares:
-            base, more = (max(round(epochs / share**0.25), 1) for epochs in (given.base, given.more))
+            base, more = (max(round(epochs / share**0.5), 1) for epochs in (given.base, given.more))
             part = [] if share == 1 else ["--share", str(share), "--draw", str(seed)]
             there, start = [*options, *part], place(given.out, f"base {share:g}", seed)
-            first[start] = [*there, "--branch", "plain", "--seed", str(seed), "--epochs", str(base)]
+            first[start] = [*there, "--branch", "plain", *SCHEDULE, "--seed", str(seed), "--epochs", str(base)]
             for row, terms in BRANCHES.items():
                 apart = [*there, "--norm", given.norm] if row == "focus" else there
                 order = seed + 100 if row in OTHER_ORDER else seed

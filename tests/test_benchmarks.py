@@ -165,4 +165,4 @@ def test_scarce_data(
     assert f"| STF | {stf:.2f} |" in lines
     recipes = recipes_in(tmp_path)
     assert len(recipes) == len(in_this_process) == 5
-    assert all((recipe["share"], recipe["draw"], recipe["epochs"]) == (0.25, 2, 3) for recipe in recipes.values())
+    assert all((recipe["share"], recipe["draw"], recipe["epochs"]) == (0.25, 2, 4) for recipe in recipes.values())
