@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DRAWN = ("top1", "coverage", "distance", "coherence", "embedding", "masked", "precision", "found")
-ROW, HEAD, FOOT, ACROSS = 0.16, 0.3, 0.3, 4  # inches of a row, above and below a panel; panels side by side
+ROW, HEAD, FOOT = 0.16, 0.3, 0.3  # inches of a row, above and below a panel
 
 
 def draw(found: Mapping[str, list[dict[str, float]]], plain: Collection[str], joint: Collection[str]) -> Figure:
@@ -22,11 +22,12 @@ def draw(found: Mapping[str, list[dict[str, float]]], plain: Collection[str], jo
     mpl, _ = load_matplotlib()
     names = [name for name in DRAWN if name in found["base"][0]]
     tall, left = ROW * len(found), 1.9
-    wide = (WIDTH - left - SIDE) / ACROSS
-    down = math.ceil(len(names) / ACROSS)
+    down = 2
+    across = math.ceil(len(names) / down)
+    wide = (WIDTH - left - SIDE) / across
     figure: Figure = mpl.figure.Figure((WIDTH, down * (tall + HEAD + FOOT) + 0.25), dpi=200)
     for panel, name in enumerate(names):
-        column, bottom = panel % ACROSS, (down - 1 - panel // ACROSS) * (tall + HEAD + FOOT) + 0.25 + FOOT
+        column, bottom = panel % across, (down - 1 - panel // across) * (tall + HEAD + FOOT) + 0.25 + FOOT
         ax = figure.add_axes(inches(figure, left + column * wide, bottom, wide - 0.15, tall))
         for y, (row, of_seeds) in enumerate(found.items()):
             values = [one[name] for one in of_seeds if name in one]
