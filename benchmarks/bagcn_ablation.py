@@ -8,11 +8,7 @@ trained again, an unfinished one is resumed: an interrupted benchmark goes on wh
 
 from __future__ import annotations
 
-import argparse
-import sys
-from pathlib import Path
-
-from trained import finish_all, keep_options, mean_and_spread, place
+from trained import command_line, finish_all, keep_options, mean_and_spread, place, run
 
 ROWS = {
     "none": ["--focusing", "none"],
@@ -26,16 +22,10 @@ OURS = ("--model", "--focusing", "--context", "--seed", "--threads", "--resume",
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
-    given, options = parser.parse_known_args()
-    keep_options(given.out, options, OURS)
+    given, passed = command_line(__doc__).parse_known_args()
+    keep_options(given.out, passed, OURS)
     wanted = {
-        place(given.out, row, seed): ["--model", "bagcn", *ROWS[row], "--seed", str(seed), *options]
+        place(given.out, row, seed): ["--model", "bagcn", *ROWS[row], "--seed", str(seed), *passed]
         for seed in given.seeds
         for row in ROWS
     }
@@ -47,9 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+    run(main)

@@ -12,14 +12,13 @@ stands in docs/focus_quality.md), and the paper's claims as differences seed by 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from focus_measures import MEASURES, measure
 from focus_quality_plot import draw
-from trained import averaged, finish_all, go_on, keep_options, mean_and_spread, place
+from trained import averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
 PRINTED, TOGETHER = ["--norm", "l2"], ["--branch", "all"]
 BASE = ["--branch", "plain"]
@@ -77,9 +76,9 @@ OURS = ("--branch", "--seed", "--start-from", "--stf-after", "--threads", "--res
         "--norm", "--focus-gradient", "--emphasis")  # fmt: skip
 
 
-def train(given: argparse.Namespace, options: list[str]) -> None:
+def train(given: argparse.Namespace, passed: list[str]) -> None:
     """Every run of every row and seed."""
-    base = {place(given.out, "base", seed): [*options, *BASE, "--seed", str(seed)] for seed in given.seeds}
+    base = {place(given.out, "base", seed): [*passed, *BASE, "--seed", str(seed)] for seed in given.seeds}
     finish_all(base, given.jobs)
     after: dict[Path, list[str]] = {}
     wanted: dict[Path, list[str]] = {}
@@ -87,11 +86,11 @@ def train(given: argparse.Namespace, options: list[str]) -> None:
         half, start = given.more // 2, place(given.out, "base", seed)
         for row, terms in ROWS.items():
             apart = seed + 100 if row in OTHER_ORDER else seed
-            wanted[place(given.out, row, seed)] = [*options, *go_on(start, terms, apart, given.more, given.rate)]
+            wanted[place(given.out, row, seed)] = [*passed, *go_on(start, terms, apart, given.more, given.rate)]
         for row, (first, second) in STAGES.items():
             middle = place(given.out, f"{row}, first half", seed)
-            wanted[middle] = [*options, *go_on(start, first, seed, half, given.rate)]
-            after[place(given.out, row, seed)] = [*options, *go_on(middle, second, seed, given.more - half, given.rate)]
+            wanted[middle] = [*passed, *go_on(start, first, seed, half, given.rate)]
+            after[place(given.out, row, seed)] = [*passed, *go_on(middle, second, seed, given.more - half, given.rate)]
     finish_all(wanted, given.jobs)
     finish_all(after, given.jobs)
 
@@ -122,20 +121,15 @@ def verdict(differences: Sequence[float], relation: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
+    parser = command_line(__doc__)
     parser.add_argument("--more", type=int, default=4, help="epochs that each row goes on, default 4")
     parser.add_argument("--rate", type=float, default=0.01, help="highest learning rate in them, default 0.01")
     parser.add_argument("--plot", type=Path, help="also draw the measures into this file")
-    given, options = parser.parse_known_args()
+    given, passed = parser.parse_known_args()
     if given.more < 2:
         raise ValueError(f"expected --more of at least 2 epochs, half of them for each stage, got {given.more}")
-    keep_options(given.out, [*options, "--more", str(given.more), "--rate", str(given.rate)], OURS)
-    train(given, options)
+    keep_options(given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], OURS)
+    train(given, passed)
     wanted = [(row, seed) for row in ["base", *ROWS, *STAGES] for seed in given.seeds]
     with ProcessPoolExecutor(given.jobs) as pool:
         measured = dict(zip(wanted, pool.map(measure, [place(given.out, *run) for run in wanted]), strict=True))
@@ -150,9 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+    run(main)

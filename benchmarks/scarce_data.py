@@ -11,11 +11,9 @@ trained again, an unfinished one is resumed.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
-from trained import averaged, finish_all, go_on, keep_options, mean_and_spread, place
+from trained import averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
 BRANCHES = {
     "plain": ["--branch", "plain"],
@@ -33,27 +31,22 @@ OURS = ("--branch", "--seed", "--share", "--draw", "--start-from", "--stf-after"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
+    parser = command_line(__doc__)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.2, 0.25, 1.0], help="default 0.1 0.2 0.25 1")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
     parser.add_argument("--base", type=int, default=42, help="epochs of the first training on all clips, default 42")
     parser.add_argument("--more", type=int, default=4, help="epochs that each goes on, on all clips, default 4")
     parser.add_argument("--rate", type=float, default=0.01, help="highest learning rate in them, default 0.01")
     parser.add_argument("--norm", choices=["rms", "l2"], default="rms", help="of the focus branch, default rms")
-    given, options = parser.parse_known_args()
+    given, passed = parser.parse_known_args()
     settings = [f"{name}={getattr(given, name)}" for name in ("base", "more", "rate", "norm")]
-    keep_options(given.out, [*options, *settings], OURS)
+    keep_options(given.out, [*passed, *settings], OURS)
     first: dict[Path, list[str]] = {}
     then: dict[Path, list[str]] = {}
     for seed in given.seeds:
         for share in given.shares:
             base, more = (max(round(epochs / share**0.5), 1) for epochs in (given.base, given.more))
             part = [] if share == 1 else ["--share", str(share), "--draw", str(seed)]
-            there, start = [*options, *part], place(given.out, f"base {share:g}", seed)
+            there, start = [*passed, *part], place(given.out, f"base {share:g}", seed)
             first[start] = [*there, "--branch", "plain", *SCHEDULE, "--seed", str(seed), "--epochs", str(base)]
             for row, terms in BRANCHES.items():
                 apart = [*there, "--norm", given.norm] if row == "focus" else there
@@ -78,9 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+    run(main)

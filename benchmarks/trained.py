@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,27 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from ensemble import read_all
 
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
+
+
+def command_line(about: str | None) -> argparse.ArgumentParser:
+    """The command line that these benchmarks share; what it does not know is for examples/train.py."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
+    return parser
+
+
+def run(program: Callable[[], None]) -> None:
+    """Run a benchmark; a mistake or an interruption ends in one line."""
+    try:
+        program()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
 
 
 def finish(folder: Path, options: Sequence[str]) -> dict[str, Any]:
