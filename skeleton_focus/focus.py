@@ -79,7 +79,7 @@ def grad_cam(
     """
     check_shape("grad_cam", "score", score, "N")
     _check_features("grad_cam", features, len(score), num_persons)
-    gradient = _full(score_gradient(score, features, create_graph)).sum((2, 3))  # (N * M, C)
+    gradient = at_least_float32(score_gradient(score, features, create_graph)).sum((2, 3))  # (N * M, C)
     shown = features if create_graph else features.detach()
     return weigh_channels(gradient, shown, num_persons=num_persons, normalize=normalize)
 
@@ -96,7 +96,7 @@ def weigh_channels(gradient: Tensor, features: Tensor, *, num_persons: int = 1, 
         tensor([0.2500, 0.5000, 0.7500, 1.0000])
     """
     with torch.autocast(features.device.type, enabled=False):
-        by_person = rearrange(_full(gradient), "(n m) c -> n m c", m=num_persons)
+        by_person = rearrange(at_least_float32(gradient), "(n m) c -> n m c", m=num_persons)
         return _focus(by_person.mean(1) / features[0, 0].numel(), features, num_persons, normalize)
 
 
@@ -149,7 +149,7 @@ def linear_head_focus(
     _check_features("linear_head_focus", features, len(logits), num_persons)
     check_shape("linear_head_focus", "weight", weight, f"classes={logits.shape[1]}, C={features.shape[1]}")
     with torch.autocast(features.device.type, enabled=False):
-        weight, logits = _full(weight), _full(logits)
+        weight, logits = at_least_float32(weight), at_least_float32(logits)
         rivals = _without(logits, classes).softmax(1)  # zero at y
         channel = (weight[classes] - rivals @ weight) / (num_persons * features[0, 0].numel())
         if score == "probability":
@@ -222,7 +222,7 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
 def _focus(channel: Tensor, features: Tensor, num_persons: int, normalize: bool) -> Tensor:
     """ReLU of the channels weighted by (N, C), in at least float32, and its normalisation."""
     rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)
-    focus = F.relu(torch.einsum("nc,nctv->ntv", rows, _full(features)))
+    focus = F.relu(torch.einsum("nc,nctv->ntv", rows, at_least_float32(features)))
     focus = rearrange(focus, "(n m) t v -> n m t v", m=num_persons)
     return min_max_normalize(focus) if normalize else focus
 
@@ -232,9 +232,9 @@ def _without(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.scatter(1, classes[:, None], float("-inf"))
 
 
-def _full(x: Tensor) -> Tensor:
-    """At least float32."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+def at_least_float32(x: Tensor) -> Tensor:
+    """The tensor itself, or its float32 where it holds less than that: half precision, integers, booleans."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _check_logits(who: str, logits: Tensor) -> None:

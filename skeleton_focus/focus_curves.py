@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ._checks import check_choice, check_shape, require
-from .focus import resize_focus
+from .focus import at_least_float32, resize_focus
 
 UNITS = ("entries", "joints", "frames")
 
@@ -137,7 +137,7 @@ def area_under_curve(curve: Tensor) -> Tensor:
     """
     check_shape("area_under_curve", "curve", curve, "N, points")
     require(curve.shape[1] >= 2, "area_under_curve", "a curve of at least 2 points", curve.shape[1])
-    return torch.trapezoid(_full(curve), dim=1) / (curve.shape[1] - 1)
+    return torch.trapezoid(at_least_float32(curve), dim=1) / (curve.shape[1] - 1)
 
 
 def _curve(
@@ -162,7 +162,7 @@ def _curve(
             check_shape(who, "logits", logits, f"N={len(x)}, classes")
             if not curve:
                 chosen = logits.argmax(1) if classes is None else _known(who, classes, logits.shape[1])
-            curve.append(_full(logits).softmax(1).gather(1, chosen[:, None]))
+            curve.append(at_least_float32(logits).softmax(1).gather(1, chosen[:, None]))
         return torch.cat(curve[::-1] if insert else curve, 1)
 
 
@@ -170,7 +170,7 @@ def _ranks(x: Tensor, focus: Tensor, by: str) -> tuple[Tensor, Tensor]:
     """Each unit's rank from 0, to be broadcast against x, those not present last; and how many are present, (N,)."""
     there = rearrange((x != 0).any(1), "n t v m -> n m t v")
     axes = {"entries": (), "joints": (2,), "frames": (1, 3)}[by]
-    score = resize_focus(_full(focus), x.shape[2])
+    score = resize_focus(at_least_float32(focus), x.shape[2])
     if axes:
         count = there.sum(axes, keepdim=True)
         score = torch.where(there, score, 0.0).sum(axes, keepdim=True) / count.clamp(min=1)
@@ -179,11 +179,6 @@ def _ranks(x: Tensor, focus: Tensor, by: str) -> tuple[Tensor, Tensor]:
     order = torch.where(present, score.flatten(1), -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(1).view(score.shape)  # the inverse permutation
     return rearrange(rank, "n m t v -> n 1 t v m"), present.sum(1)
-
-
-def _full(x: Tensor) -> Tensor:
-    """At least float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _known(who: str, classes: Tensor, num_classes: int) -> Tensor:

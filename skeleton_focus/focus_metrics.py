@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_shape, require
-from .focus import min_max_normalize, resize_focus
+from .focus import at_least_float32, min_max_normalize, resize_focus
 
 
 def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ def focus_coverage(focus: Tensor, within: Tensor | None = None, *, threshold: fl
 
 def _full(x: Tensor) -> Tensor:
     """At least float32, and no part of a graph."""
-    return x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    return at_least_float32(x.detach())
 
 
 def _count(entries: Tensor, like: Tensor) -> Tensor:
