@@ -1,9 +1,9 @@
-# make demo: install and see it work.  make test: install and check everything.
+# make demo: install and see it work.  make test: install and check everything.  make docs: the site, in build/docs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test install clean
+.PHONY: demo test docs install clean
 
 install: $(VENV)/.installed
 
@@ -25,5 +25,9 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/pytest --cov --cov-report=term
 
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
+	@echo "built: build/docs/index.html"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) build docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,51 @@
+"""The site: `make docs` builds it into build/docs."""
+
+from __future__ import annotations
+
+import skeleton_focus
+
+project = "skeleton_focus"
+author = "The skeleton_focus authors"
+copyright = author
+version = release = skeleton_focus.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx-mathjax-offline",
+]
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = f"{project} {release}"
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "forward"}
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Shape", "Shape"), ("Reference", "Reference")]
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+
+def of_the_package(app: object, what: str, name: str, thing: object, skip: bool, options: object) -> bool | None:
+    """Leave out what a module keeps for its siblings: where the package exports some of its names, all others."""
+    if type(thing).__name__ == "_tuplegetter":  # a NamedTuple's fields, which its docstring lists
+        return True
+    if what == "module" and getattr(thing, "__module__", "").startswith(project):
+        names = {public for public in skeleton_focus.__all__
+                 if getattr(getattr(skeleton_focus, public), "__module__", None) == thing.__module__}  # fmt: skip
+        if names and name not in names:
+            return True
+    return None
+
+
+def setup(app: object) -> None:
+    app.connect("autodoc-skip-member", of_the_package)  # type: ignore[attr-defined]
