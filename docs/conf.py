@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import skeleton_focus
 
 project = "skeleton_focus"
@@ -19,6 +21,7 @@ extensions = [
     "sphinx-mathjax-offline",
 ]
 templates_path = ["_templates"]
+add_module_names = False
 html_theme = "furo"
 html_title = f"{project} {release}"
 
@@ -35,7 +38,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 
-def of_the_package(app: object, what: str, name: str, thing: object, skip: bool, options: object) -> bool | None:
+def of_the_package(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
     """Leave out what a module keeps for its siblings: where the package exports some of its names, all others."""
     if type(thing).__name__ == "_tuplegetter":  # a NamedTuple's fields, which its docstring lists
         return True
@@ -47,5 +50,16 @@ def of_the_package(app: object, what: str, name: str, thing: object, skip: bool,
     return None
 
 
-def setup(app: object) -> None:
-    app.connect("autodoc-skip-member", of_the_package)  # type: ignore[attr-defined]
+def from_its_module(app: Any, env: Any, node: Any, shown: Any) -> Any:
+    """Docstrings name what the package exports, `skeleton_focus.STFLoss`; its page is that of its module."""
+    name = node.get("reftarget", "").removeprefix(f"{project}.")
+    if name not in skeleton_focus.__all__:
+        return None
+    there = f"{getattr(skeleton_focus, name).__module__}.{name}"
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], there, node, shown)
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-skip-member", of_the_package)
+    app.connect("missing-reference", from_its_module)

@@ -67,7 +67,7 @@ from .temporal_context import TemporalContext, mask_padding
 from .temporal_conv import MultiScaleTemporalConv, TemporalConv
 from .views import drop_joints, flip, rotate, scale, shear
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "COCO17",
