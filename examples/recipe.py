@@ -78,6 +78,9 @@ class Recipe:
     clips: int = setting(1200, "generated training clips, where no data are given")
     share: float = setting(1.0, "of the training clips, drawn at random; the rest is not seen")
     draw: int = setting(1, "which clips --share takes")
+    hold_out: tuple[str, ...] = setting(
+        ("",), "training clips whose names hold one of these texts, such as _s05_, tell the best epoch instead"
+    )
     seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
 
     @property

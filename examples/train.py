@@ -6,12 +6,14 @@
     torchrun --nproc-per-node 4 examples/train.py ...                     # several GPUs; --nodes for several machines
 
 A run writes into its folder: recipe.json at the start, last.ckpt after every epoch, and at the end model.pt (weights
-and how to rebuild the network), probabilities.npz (of the test clips, for ensemble.py) and report.json.
+and how to rebuild the network), probabilities.npz (of the test clips, for ensemble.py) and report.json; with
+--hold-out also best.ckpt, of the epoch that was best on the clips held out, and in report.json what that one reaches.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import logging
@@ -107,7 +109,7 @@ class Recogniser(L.LightningModule):
         logits = self.objective.model(prepare(batch, self.recipe, self.layout))
         for name, metric in self.accuracy.items():
             metric(logits, batch.label)
-            self.log(f"test/{name}", metric, prog_bar=True, on_epoch=True)
+            self.log(f"{watched(self.recipe)}/{name}", metric, prog_bar=True, on_epoch=True)
 
     def configure_optimizers(self) -> Any:
         decayed = [p for p in self.parameters() if p.dim() > 1]
@@ -128,9 +130,9 @@ class Recogniser(L.LightningModule):
 class Clips(L.LightningDataModule):
     """The training and test clips; the order of the training clips follows from the seed and the epoch."""
 
-    def __init__(self, split: Split, recipe: Recipe, workers: int) -> None:
+    def __init__(self, split: Split, validation: SkeletonDataset, recipe: Recipe, workers: int) -> None:
         super().__init__()
-        self.split, self.recipe, self.workers = split, recipe, workers
+        self.split, self.validation, self.recipe, self.workers = split, validation, recipe, workers
 
     def train_dataloader(self) -> DataLoader[Any]:
         ranks, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
@@ -139,7 +141,7 @@ class Clips(L.LightningDataModule):
         return self._loader(self.split.train, sampler=order, drop_last=whole)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.split.test)
+        return self._loader(self.validation)
 
     def _loader(self, data: SkeletonDataset, **options: Any) -> DataLoader[Any]:
         return DataLoader(
@@ -165,6 +167,24 @@ def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
     return split._replace(train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist())))
 
 
+def watched(recipe: Recipe) -> str:
+    """The clips that are looked at during training: the test clips, or those held out of the training clips."""
+    return "validation" if any(recipe.hold_out) else "test"
+
+
+def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
+    """The clips to train on and to test, and those to look at during training."""
+    if watched(recipe) == "test":
+        return split, split.test
+    names = split.train.names
+    apart = [i for i, name in enumerate(names) if any(text in name for text in recipe.hold_out)]
+    if not 0 < len(apart) < len(names):
+        listed = f"{len(apart)} of {len(names)} with {given_as(recipe.hold_out)}, among them {names[0]}"
+        raise ValueError(f"expected --hold-out to name some of the training clips, got {listed}")
+    rest = sorted({*range(len(names))} - {*apart})
+    return split._replace(train=split.train.subset(rest)), split.train.subset(apart)
+
+
 @torch.no_grad()
 def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe) -> Tensor:
     """Class probabilities (clips, classes)."""
@@ -179,6 +199,16 @@ def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:
     """Top-1 and top-5."""
     hits = probabilities.argsort(1, descending=True) == label[:, None]
     return {f"top{k}": round(hits[:, :k].any(1).float().mean().item(), 4) for k in (1, 5)}
+
+
+def best_epoch(module: Recogniser, path: Path, validation: SkeletonDataset, test: SkeletonDataset) -> dict[str, Any]:
+    """What the epoch that was best on the held-out clips reaches on those and on the test clips."""
+    saved = load_file(path)
+    best = copy.deepcopy(module)
+    best.load_state_dict(saved["state_dict"])
+    of_epoch = [accuracy(predict(best.objective.model, clips, module.recipe), torch.tensor(clips.labels))
+                for clips in (validation, test)]  # fmt: skip
+    return {"epoch": saved["epoch"] + 1, "validation_top1": of_epoch[0]["top1"], **of_epoch[1]}
 
 
 def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, list[str]]:
@@ -384,6 +414,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     left_out: list[Exception] = []
     on_error = left_out.append if given.skip_bad_clips else "raise"
     data = load_data(given.data, recipe, split=given.split, on_error=on_error, workers=given.workers)
+    data, validation = held_out(data, recipe)
     in_the_plane = data.train[0].x.shape[0] == 2 and not given.resume
     if in_the_plane and any(recipe.turn[:2]) and given.turn is None:  # a preset's views; of a plane there is one
         recipe.turn = (0.0, 0.0, recipe.turn[2])
@@ -427,6 +458,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     ]
     if recipe.ema:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+    if watched(recipe) == "validation":
+        score = {"monitor": "validation/top1", "mode": "max"}
+        callbacks.append(ModelCheckpoint(out, "best", **score, enable_version_counter=False))
     if not given.quiet:
         callbacks.append(TQDMProgressBar())
     trainer = L.Trainer(
@@ -437,7 +471,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         enable_progress_bar=not given.quiet, log_every_n_steps=10,
     )  # fmt: skip
     try:
-        trainer.fit(module, Clips(data, recipe, given.workers), ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, Clips(data, validation, recipe, given.workers), ckpt_path=checkpoint, weights_only=True)
     except (KeyboardInterrupt, SystemExit):
         if not (out / "last.ckpt").exists():
             sys.exit(f"stopped in the first epoch; nothing is kept in {out}, start again")
@@ -450,6 +484,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     probabilities = predict(module.objective.model.to(trainer.strategy.root_device), data.test, recipe)
     parameters = sum(p.numel() for p in module.parameters())
     report = {**accuracy(probabilities, label), "seconds": seconds, "parameters": parameters, **facts}
+    if watched(recipe) == "validation":
+        report["best"] = best_epoch(module, out / "best.ckpt", validation, data.test)
     network = {"weights": module.objective.state_dict(), "recipe": asdict(recipe)}
     network |= {"layout": layout.name, "classes": list(classes), "persons": persons, "channels": channels}
     torch.save(network, out / "model.pt")
@@ -457,6 +493,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     np.savez_compressed(out / "probabilities.npz", **arrays)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} on {len(label)} test clips, {seconds} s of training")
+    if best := report.get("best"):
+        seen = f"{best['validation_top1']:.2%} on {len(validation)} held-out clips"
+        print(f"top-1 {best['top1']:.2%} after epoch {best['epoch']} of {recipe.epochs}, the best by {seen}")
     return report
 
 

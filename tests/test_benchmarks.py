@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import accuracy
 import focus_measures
 import focus_quality
 import numpy as np
@@ -166,3 +167,30 @@ def test_scarce_data(
     recipes = recipes_in(tmp_path)
     assert len(recipes) == len(in_this_process) == 5
     assert all((recipe["share"], recipe["draw"], recipe["epochs"]) == (0.25, 2, 4) for recipe in recipes.values())
+
+
+@own_warnings
+def test_accuracy(
+    tmp_path: Path,
+    in_this_process: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(accuracy, "finish", lambda folder, _: json.loads((folder / "report.json").read_text()))
+    start = ["--out", str(tmp_path), "--seeds", "2", "--streams", "joint", "bone", "--hold-out", "1", "2", *TINY[:-7]]
+    start += ["--epochs", "1", "--widths", "8", "8", "8", "--strides", "2", "1", "1", "--validate-every", "1", "--only"]
+    monkeypatch.setattr(sys, "argv", ["accuracy.py", *start, "STF-GCN, plain", "STF from MS-G3D, focus"])
+    accuracy.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("| |")] == ["| | joint | bone | fused |", "| | joint | bone |"]
+    cells = {line.split(" | ")[0]: line.strip(" |").split(" | ")[1:] for line in lines if line.startswith("| S")}
+    assert cells.keys() == {"| STF-GCN, plain", "| STF from MS-G3D, focus"}
+    recipes = recipes_in(tmp_path)
+    assert set(recipes) == {f"{name}-{stream}-2" for stream in ("joint", "bone")
+                            for name in ("STF-GCN-plain", "MS-G3D", "STF-from-MS-G3D-focus")}  # fmt: skip
+    assert recipes["STF-from-MS-G3D-focus-bone-2"]["start_from"] == str(tmp_path / "MS-G3D-bone-2")
+    fused = trained.averaged([tmp_path / f"STF-GCN-plain-{stream}-2" for stream in ("joint", "bone")])
+    last = next(line for line in lines if line.startswith("| STF-GCN, plain"))
+    assert last.endswith(f"| {fused:.2f} |")
+    report = json.loads((tmp_path / "STF-GCN-plain-bone-2" / "report.json").read_text())
+    assert cells["| STF-GCN, plain"][1] == f"{100 * report['best']['top1']:.2f}"  # the second table is the later

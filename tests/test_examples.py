@@ -422,6 +422,7 @@ MISTAKES = [
     ("train.py", ["--branch", "plain", "--emphasis", "2"], "got --emphasis with --branch plain"),
     ("train.py", ["--branch", "focus", "--focus-gradient", "detach"], "got --focus-gradient with --branch focus"),
     ("train.py", ["--branch", "exploration", "--focus-gradient", "project"], "got --focus-gradient with --branch expl"),
+    ("train.py", [*SMALL, "--hold-out", "x"], "to name some of the training clips, got 0 of 80 with x, among them 0"),
     ("train.py", ["--draw", "2"], "got --draw without --share"),
     ("train.py", ["--share", "0"], "expected share in 1e-09..1, got 0.0"),
     ("train.py", ["--branch", "plain", "--stf-after", "0.5"], "got --stf-after with --branch plain"),

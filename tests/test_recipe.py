@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,27 @@ def test_a_share_is_drawn_and_holds_the_smaller_ones() -> None:
     assert names(0.1) < names(0.5) < names(1.0)
     assert names(0.5, draw=2) != names(0.5)
     assert names(0.5, seed=2) == names(0.5)
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
+def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--clips", "60", "--batch", "8", "--frames", "16", "--widths", *"666666", "--branch", "plain", "--quiet"]
+    options += ["--threads", "1", "--epochs", "4", "--ema", "0.5", "--hold-out", "1", "7", "--validate-every", "1"]
+    report = train.main([*options, "--out", str(out)])
+    apart = [name for name in map(str, range(60)) if "1" in name or "7" in name]
+    assert report["clips"] == [60 - len(apart), 15]
+
+    with (out / "log" / "version_0" / "metrics.csv").open(newline="") as file:
+        watched = [float(row["validation/top1"]) for row in csv.DictReader(file) if row["validation/top1"]]
+    assert len(watched) == 4
+    best = report["best"]
+    assert best["epoch"] == watched.index(max(watched)) + 1
+    assert best["validation_top1"] == pytest.approx(max(watched), abs=1e-4)  # of the averaged weights, too
+
+    data, validation = train.held_out(train.load_data(None, Recipe(**report["recipe"])), Recipe(**report["recipe"]))
+    assert set(validation.names) == set(apart) and not set(data.train.names) & set(apart)
+    again = train.best_epoch(
+        train.Recogniser(Recipe(**report["recipe"]), data.train.layout, 18, 2), out / "best.ckpt", validation, data.test
+    )
+    assert again == best

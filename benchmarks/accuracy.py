@@ -1,0 +1,93 @@
+"""Top-1 of every network on a data set: four streams and their fusion, STF's branches and their average.
+
+    python benchmarks/accuracy.py --out runs/accuracy --data PATH [--seeds 1 2 3] [--only "STF-GCN, focus"] [--jobs 2]
+    python benchmarks/accuracy.py --out runs/held-out --data PATH --hold-out _s05_ --validate-every 1
+
+The first is trained on all training clips and tested after its last epoch. The second keeps a subject out of the
+training clips, and its tables show the last epoch and the one that was best on that subject, both on the test clips.
+Any options of examples/train.py may follow. A finished run is read and not trained again, an unfinished one is resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from trained import averaged, command_line, finish, finish_all, keep_options, mean_and_spread, place, run
+
+STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+NETWORKS = {
+    "STF-GCN, plain": ["--model", "stf_gcn", "--branch", "plain"],
+    "STF-GCN, focus": ["--model", "stf_gcn", "--branch", "focus"],
+    "STF-GCN, exploration": ["--model", "stf_gcn", "--branch", "exploration"],
+    "MS-G3D": ["--model", "ms_g3d", "--branch", "plain"],
+    "STF from MS-G3D, focus": ["--model", "stf_ms_g3d", "--branch", "focus"],
+    "STF from MS-G3D, exploration": ["--model", "stf_ms_g3d", "--branch", "exploration"],
+    "FG-STFormer": ["--model", "fg_stformer"],
+    "BAGCN": ["--model", "bagcn"],
+}
+AVERAGES = {
+    "STF-GCN": ("STF-GCN, focus", "STF-GCN, exploration"),
+    "STF from MS-G3D": ("STF from MS-G3D, focus", "STF from MS-G3D, exploration"),
+}
+BASELINE = "MS-G3D"
+OURS = ("--model", "--branch", "--stream", "--seed", "--start-from", "--threads", "--resume", "--quiet")
+
+
+def main() -> None:
+    parser = command_line(__doc__)
+    parser.add_argument("--streams", nargs="+", default=STREAMS, help=f"default {' '.join(STREAMS)}")
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="some of the networks")
+    given, passed = parser.parse_known_args()
+    keep_options(given.out, passed, OURS)
+    first: dict[Path, list[str]] = {}
+    then: dict[Path, list[str]] = {}  # goes on from one of the first
+    for seed in given.seeds:
+        for name in given.only:
+            for stream in given.streams:
+                options = [*passed, *NETWORKS[name], "--stream", stream, "--seed", str(seed)]
+                if "stf_ms_g3d" in options:
+                    start = place(given.out, f"{BASELINE} {stream}", seed)
+                    first[start] = [*passed, *NETWORKS[BASELINE], "--stream", stream, "--seed", str(seed)]
+                    then[place(given.out, f"{name} {stream}", seed)] = [*options, "--start-from", str(start)]
+                else:
+                    first[place(given.out, f"{name} {stream}", seed)] = options
+    finish_all(first, given.jobs)
+    finish_all(then, given.jobs)
+    rows = {name: (name,) for name in given.only}
+    rows |= {name: both for name, both in AVERAGES.items() if {*both} <= {*given.only}}
+    print("last epoch\n")
+    print(table(given.out, rows, given.streams, given.seeds, averaged))
+    if "--hold-out" in passed:
+        print("\nthe epoch that was best on the clips held out\n")
+        alone = {name: (name,) for name in given.only}
+        print(table(given.out, alone, given.streams, given.seeds, best))
+
+
+def best(folders: list[Path]) -> float:
+    """Top-1 on the test clips of the best epoch of one run, %."""
+    (folder,) = folders
+    return 100 * float(finish(folder, [])["best"]["top1"])
+
+
+def table(
+    out: Path,
+    rows: dict[str, tuple[str, ...]],
+    streams: list[str],
+    seeds: list[int],
+    top1: Callable[[list[Path]], float],
+) -> str:
+    """Each row's streams, and, of averaged probabilities, the fusion of all."""
+    fused = top1 is averaged and len(streams) > 1
+    columns = [[stream] for stream in streams] + ([list(streams)] if fused else [])
+    names = [*(stream.replace("_", " ") for stream in streams), *(["fused"] if fused else [])]
+    lines = [f"| | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
+    for row, parts in rows.items():
+        cells = [mean_and_spread([top1([place(out, f"{part} {stream}", seed) for part in parts for stream in column])
+                                  for seed in seeds], 2) for column in columns]  # fmt: skip
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main)
