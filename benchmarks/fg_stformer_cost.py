@@ -12,20 +12,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from fg_stformer import FGSTFormer
 from measure import (
     DEVICE,
+    PlainAttention,
+    flops,
     in_own_process,
     interleave,
     keep_freed_memory,
@@ -37,19 +36,6 @@ from measure import (
 )
 
 from skeleton_focus import NTU25
-
-
-class PlainAttention(TorchFunctionMode):
-    """While active, scaled_dot_product_attention is what it says, step by step."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is F.scaled_dot_product_attention:
-            q, k, v = args
-            return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1) @ v
-        return func(*args, **(kwargs or {}))
-
 
 ATTENTION: dict[str, Callable[[], Any]] = {"fused": contextlib.nullcontext, "plain": PlainAttention}
 
@@ -68,14 +54,6 @@ def check(network: FGSTFormer, x: Tensor) -> None:
     error = ((fused - plain).norm() / plain.norm()).item()
     assert error < 1e-4, f"fused and plain attention differ by {error}"
     network.train()
-
-
-def flops(frames: int) -> float:
-    """GFLOPs of a forward pass for one clip, counted on plain attention, whose products the counter sees."""
-    network, x = FGSTFormer(60, NTU25), torch.randn(1, 3, frames, 25, 2)
-    with torch.no_grad(), PlainAttention(), FlopCounterMode(display=False) as counter:
-        network.eval()(x)
-    return float(counter.get_total_flops()) / 1e9
 
 
 def main() -> None:
@@ -103,7 +81,8 @@ def main() -> None:
         check(network, x)
         times = interleave({kind: train_step(network, x, ATTENTION[kind]) for kind in ATTENTION}, given.repeats)
         plain, fused = (in_own_process("--peak", str(frames), kind) for kind in ("plain", "fused"))
-        print(f"{frames:4} {flops(frames):14.2f} {quartiles(times['plain']):>30} {quartiles(times['fused']):>30}"
+        work = flops(network, x[:1])
+        print(f"{frames:4} {work:14.2f} {quartiles(times['plain']):>30} {quartiles(times['fused']):>30}"
               f" {ratio(times['plain'], times['fused']):9.2f} {plain:11.0f} {fused:7.0f} {fused / plain:6.2f}",
               flush=True)  # fmt: skip
 

@@ -1,21 +1,26 @@
-"""What the benchmarks share: interleaved timing, peak memory."""
+"""What the benchmarks share: interleaved timing, peak memory, FLOPs."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -50,6 +55,38 @@ def train_step(
         optimizer.step()
 
     return step
+
+
+class PlainAttention(TorchFunctionMode):
+    """While active, scaled_dot_product_attention is what it says, step by step."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            q, k, v = args
+            return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1) @ v
+        return func(*args, **(kwargs or {}))
+
+
+def flops(network: nn.Module, x: torch.Tensor) -> float:
+    """GFLOPs of a forward pass in evaluation: two for each multiplication and addition of a matrix product.
+
+    Counted where the counter sees all products: of a plain attention, and of an LSTM outside of oneDNN.
+    """
+    copied = copy.deepcopy(network).cpu().eval()
+    with warnings.catch_warnings(), torch.no_grad(), PlainAttention(), FlopCounterMode(display=False) as counter:
+        warnings.simplefilter("ignore")  # of hardware that oneDNN's switch speaks of
+        with torch.backends.mkldnn.flags(enabled=False):
+            copied(x.cpu())
+    return float(counter.get_total_flops()) / 1e9
+
+
+def matmul_peak(repeats: int = 7, size: int = 2048) -> float:
+    """GFLOPs a second of a large matrix product, the best of several."""
+    a, b = (torch.randn(size, size, device=DEVICE) for _ in range(2))
+    seconds = min(interleave({"product": lambda: a @ b}, repeats)["product"])
+    return 2 * size**3 / seconds / 1e9
 
 
 def ratio(one: list[float], other: list[float]) -> float:

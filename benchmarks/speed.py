@@ -1,0 +1,163 @@
+"""What every network costs, in training, plain and under both STF branches, and in use.
+
+    python benchmarks/speed.py [--size paper|small] [--only stf_gcn] [--repeats 7] [--batch 8] [--frames 64]
+    python benchmarks/speed.py --growth frames 32 64 128          # or batch, joints, persons
+
+Networks are those of examples/, at the papers' sizes or at those of the presets for NW-UCLA. All rows are interleaved;
+times are medians, after two rounds of warm-up, with quartiles. FLOPs are those of one clip's forward pass; the share of
+the peak is FLOPs a second against a matrix product of 2048 x 2048 measured here. Peak memory is that of a training step
+in a process of its own, in use; see measure.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from measure import (
+    DEVICE,
+    flops,
+    in_own_process,
+    interleave,
+    keep_freed_memory,
+    matmul_peak,
+    peak_memory,
+    quartiles,
+    setting,
+)
+from recipe import LAYERS, PRESETS, Recipe, build_network, explained
+from train import build_loss
+
+from skeleton_focus import NTU25, SkeletonLayout, STFObjective
+
+ROWS = [(model, "plain") for model in LAYERS if model != "stf_ms_g3d"]
+ROWS += [(model, branch) for model in ("stf_gcn", "stf_ms_g3d") for branch in ("focus", "exploration")]
+SIZES = ("batch", "frames", "joints", "persons")
+
+
+def recipe_of(model: str, branch: str, size: str) -> Recipe:
+    """The network's sizes: the paper's, or those of its preset for NW-UCLA."""
+    name = "nw_ucla" if model == "stf_gcn" else f"nw_ucla_{model.replace('stf_ms', 'ms')}"
+    small = Recipe(**PRESETS[name])
+    widths, strides = ((0,), (0,)) if size == "paper" else (small.widths, small.strides)
+    return Recipe(model=model, branch=branch, widths=widths, strides=strides, label_smoothing=0.1)
+
+
+def chain(joints: int) -> SkeletonLayout:
+    """NTU's skeleton, or a chain of so many joints in five parts."""
+    if joints == NTU25.num_joints:
+        return NTU25
+    parts = {f"part {i}": tuple(range(i, joints, 5)) for i in range(5)}
+    return SkeletonLayout.from_bones([(i, i + 1) for i in range(joints - 1)], parts=parts)
+
+
+class Built:
+    """One row: the network, a batch, what it does with it."""
+
+    def __init__(self, model: str, branch: str, given: argparse.Namespace) -> None:
+        torch.manual_seed(0)
+        recipe = recipe_of(model, branch, given.size)
+        layout = chain(given.joints)
+        if model == "fg_stformer":
+            recipe = replace(recipe, focal_joints=min(15, given.joints - 1))
+        network = build_network(recipe, 60, given.persons, layout).to(DEVICE)
+        layers, head = explained(recipe)
+        self.objective = STFObjective(network, layers=layers, head=head, loss=build_loss(recipe))
+        self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
+        self.x = torch.randn(given.batch, 4, given.frames, given.joints, given.persons, device=DEVICE)
+        self.target = torch.arange(given.batch, device=DEVICE) % 60
+
+    def train(self) -> None:
+        """A forward pass, a backward pass and an update."""
+        self.objective.train()
+        self.optimizer.zero_grad()
+        self.objective(self.x, self.target).loss.backward()
+        self.optimizer.step()
+
+    def use(self) -> Tensor:
+        """A forward pass in evaluation."""
+        self.objective.eval()
+        with torch.no_grad():
+            return self.objective.model(self.x)
+
+
+def table(built: dict[tuple[str, str], Built], given: argparse.Namespace) -> None:
+    """Every row's figures."""
+    peak = matmul_peak()
+    steps: dict[str, Callable[[], object]] = {}
+    for (model, branch), row in built.items():
+        steps[f"{model} {branch} train"] = row.train
+        if branch == "plain" or (model == "stf_ms_g3d" and branch == "focus"):  # in use a branch is its network
+            steps[f"{model} {branch} use"] = row.use
+    times = interleave(steps, given.repeats)
+    print(f"matrix product: {peak:.0f} GFLOPs a second\n")
+    print("| network | weights | GFLOPs a clip | in use, ms | clips a second | of the peak, % |"
+          " training, ms | clips a second | MiB |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    for (model, branch), row in built.items():
+        weights = sum(p.numel() for p in row.objective.model.parameters())
+        work = flops(row.objective.model, row.x[:1])
+        used = times.get(f"{model} {branch} use")
+        cells = [quartiles(used).strip(), *rates(used, work, given.batch, peak)] if used else ["", "", ""]
+        trained = times[f"{model} {branch} train"]
+        memory = in_own_process("--peak", model, branch)
+        cells += [quartiles(trained).strip(), rates(trained, work, given.batch, peak)[0], f"{memory:.0f}"]
+        print(f"| {model}, {branch} | {weights:,} | {work:.2f} | {' | '.join(cells)} |", flush=True)
+
+
+def rates(seconds: list[float], work: float, batch: int, peak: float) -> list[str]:
+    """Clips a second, and the share of the peak that a forward pass reaches, %."""
+    rate = batch / statistics.median(seconds)
+    return [f"{rate:.1f}", f"{100 * rate * work / peak:.0f}"]
+
+
+def growth(given: argparse.Namespace) -> None:
+    """A training step by one size; all sizes of all rows interleaved."""
+    axis, sizes = given.growth[0], [int(size) for size in given.growth[1:]]
+    if axis not in SIZES or not sizes:
+        raise SystemExit(f"error: expected --growth with one of {', '.join(SIZES)} and its sizes, got {given.growth}")
+    steps = {
+        f"{model}, {branch} {size}": Built(model, branch, argparse.Namespace(**{**vars(given), axis: size})).train
+        for model, branch in given.rows for size in sizes
+    }  # fmt: skip
+    times = interleave(steps, given.repeats)
+    print(f"\n| training, ms, by {axis} | {' | '.join(map(str, sizes))} |\n|---{'|---' * len(sizes)}|")
+    for model, branch in given.rows:
+        medians = [1e3 * statistics.median(times[f"{model}, {branch} {size}"]) for size in sizes]
+        print(f"| {model}, {branch} | {' | '.join(f'{ms:.0f}' for ms in medians)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=["paper", "small"], default="paper")
+    parser.add_argument("--only", nargs="+", choices=LAYERS, default=list(LAYERS))
+    parser.add_argument("--repeats", type=int, default=7)
+    for size, default in zip(SIZES, (8, 64, 25, 2), strict=True):
+        parser.add_argument(f"--{size}", type=int, default=default)
+    parser.add_argument("--growth", nargs="+", help="a size and its values")
+    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, let the C library keep freed memory")
+    parser.add_argument("--peak", nargs=2, help="print one row's peak memory and stop")
+    given = parser.parse_args()
+    given.rows = [row for row in ROWS if row[0] in given.only]
+    if given.peak:
+        print(peak_memory(Built(*given.peak, given).train))
+        return
+    told = ", ".join(f"{size} {getattr(given, size)}" for size in SIZES)
+    print(f"{given.size} sizes, {told}, float32, {setting()}, {given.repeats} rounds")
+    if given.keep_memory:
+        keep_freed_memory()
+    if given.growth:
+        growth(given)
+    else:
+        table({row: Built(*row, given) for row in given.rows}, given)
+
+
+if __name__ == "__main__":
+    main()
