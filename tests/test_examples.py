@@ -339,8 +339,8 @@ MISTAKES = [
     ),
     (
         "train.py",
-        ["--data", "."],
-        "CTR-GCN .npz, got ., which is none of these; for your own arrays there is SkeletonDataset",
+        ["--data", "corrupt"],
+        "CTR-GCN .npz, got corrupt, which is none of these; for your own arrays there is SkeletonDataset",
     ),
     ("train.py", ["--out", "straight"], "error: expected a new --out, got straight, which holds a run"),
     ("train.py", ["--out", "missing", "--resume"], "error: expected --out with a run to resume, got missing"),

@@ -11,7 +11,12 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.fixture
@@ -77,3 +82,10 @@ def test_the_import_line_of_the_package() -> None:
     line = "from skeleton_focus import STFLoss, STFObjective; import sys; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_every_benchmark_is_listed() -> None:
+    listed = set(re.findall(r"`(\w+\.py)", (ROOT / "benchmarks" / "README.md").read_text()))
+    programs = {file.name for file in (ROOT / "benchmarks").glob("*.py") if "__main__" in file.read_text()}
+    assert programs <= listed
+    assert all((ROOT / "benchmarks" / name).exists() for name in listed - {"train.py"})
