@@ -1,7 +1,7 @@
 """Top-1 of every network on a data set: four streams and their fusion, STF's branches and their average.
 
     python benchmarks/accuracy.py --out runs/accuracy --data PATH [--seeds 1 2 3] [--only "STF-GCN, focus"] [--jobs 2]
-    python benchmarks/accuracy.py --out runs/held-out --data PATH --hold-out _s05_ --validate-every 1
+    python benchmarks/accuracy.py --out runs/held-out --data PATH --hold-out _s05_
 
 The first is trained on all training clips and tested after its last epoch. The second keeps a subject out of the
 training clips, and its tables show the last epoch and the one that was best on that subject, both on the test clips.
@@ -10,10 +10,10 @@ Any options of examples/train.py may follow. A finished run is read and not trai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-from trained import averaged, command_line, finish, finish_all, keep_options, mean_and_spread, place, run
+from trained import averaged, command_line, finish_all, keep_options, mean_and_spread, place, run
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 NETWORKS = {
@@ -57,34 +57,25 @@ def main() -> None:
     rows = {name: (name,) for name in given.only}
     rows |= {name: both for name, both in AVERAGES.items() if {*both} <= {*given.only}}
     print("last epoch\n")
-    print(table(given.out, rows, given.streams, given.seeds, averaged))
-    if "--hold-out" in passed:
+    print(table(given.out, rows, given.streams, given.seeds, "."))
+    if any(option.startswith("--hold-out") for option in passed):
         print("\nthe epoch that was best on the clips held out\n")
-        alone = {name: (name,) for name in given.only}
-        print(table(given.out, alone, given.streams, given.seeds, best))
-
-
-def best(folders: list[Path]) -> float:
-    """Top-1 on the test clips of the best epoch of one run, %."""
-    (folder,) = folders
-    return 100 * float(finish(folder, [])["best"]["top1"])
+        print(table(given.out, rows, given.streams, given.seeds, "best"))
 
 
 def table(
-    out: Path,
-    rows: dict[str, tuple[str, ...]],
-    streams: list[str],
-    seeds: list[int],
-    top1: Callable[[list[Path]], float],
+    out: Path, rows: dict[str, tuple[str, ...]], streams: Sequence[str], seeds: Sequence[int], within: str
 ) -> str:
-    """Each row's streams, and, of averaged probabilities, the fusion of all."""
-    fused = top1 is averaged and len(streams) > 1
-    columns = [[stream] for stream in streams] + ([list(streams)] if fused else [])
-    names = [*(stream.replace("_", " ") for stream in streams), *(["fused"] if fused else [])]
+    """Each row's streams and, of averaged probabilities, the fusion of all; of the files in a folder of each run."""
+    columns = [[stream] for stream in streams] + ([[*streams]] if len(streams) > 1 else [])
+    names = [stream.replace("_", " ") for stream in streams] + (["fused"] if len(streams) > 1 else [])
     lines = [f"| | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
     for row, parts in rows.items():
-        cells = [mean_and_spread([top1([place(out, f"{part} {stream}", seed) for part in parts for stream in column])
-                                  for seed in seeds], 2) for column in columns]  # fmt: skip
+        cells = []
+        for column in columns:
+            top1 = [averaged([place(out, f"{part} {stream}", seed) / within for part in parts for stream in column])
+                    for seed in seeds]  # fmt: skip
+            cells.append(mean_and_spread(top1, 2))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -70,7 +70,7 @@ class PlainAttention(TorchFunctionMode):
 
 
 def flops(network: nn.Module, x: torch.Tensor) -> float:
-    """GFLOPs of a forward pass in evaluation: two for each multiplication and addition of a matrix product.
+    """GFLOPs of a forward pass in evaluation: a multiplication and an addition of a matrix product count two.
 
     Counted where the counter sees all products: of a plain attention, and of an LSTM outside of oneDNN.
     """

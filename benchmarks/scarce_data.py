@@ -21,7 +21,7 @@ BRANCHES = {
     "focus": ["--branch", "focus"],
     "exploration": ["--branch", "exploration"],
 }
-# With few steps: a rate that falls to 0, and no running average, whose memory would reach back to the start.
+# With few steps: a rate that falls to 0, and no running average.
 SCHEDULE = ["--ema", "0", "--decay", "0", "--cycle", "1"]
 # Trained on another order of the clips, so that either average is of two.
 OTHER_ORDER = ("plain again", "exploration")

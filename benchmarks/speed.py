@@ -1,4 +1,4 @@
-"""What every network costs, in training, plain and under both STF branches, and in use.
+"""What every network costs in training and in use, and STF-GCN and MS-G3D under both STF branches.
 
     python benchmarks/speed.py [--size paper|small] [--only stf_gcn] [--repeats 7] [--batch 8] [--frames 64]
     python benchmarks/speed.py --growth frames 32 64 128          # or batch, joints, persons
@@ -6,7 +6,8 @@
 Networks are those of examples/, at the papers' sizes or at those of the presets for NW-UCLA. All rows are interleaved;
 times are medians, after two rounds of warm-up, with quartiles. FLOPs are those of one clip's forward pass; the share of
 the peak is FLOPs a second against a matrix product of 2048 x 2048 measured here. Peak memory is that of a training step
-in a process of its own, in use; see measure.py.
+in a process of its own, in use, the rehearsal of the first batch included; see measure.py. A GPU's convolutions are
+kept in float32.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--peak", nargs=2, help="print one row's peak memory and stop")
     given = parser.parse_args()
     given.rows = [row for row in ROWS if row[0] in given.only]
+    torch.backends.cudnn.allow_tf32 = False
     if given.peak:
         print(peak_memory(Built(*given.peak, given).train))
         return

@@ -45,7 +45,8 @@ def finish(folder: Path, options: Sequence[str]) -> dict[str, Any]:
     """The report of the run in ``folder``, which is trained with one thread, or resumed, where it is not finished."""
     report = folder / "report.json"
     if not report.exists():
-        how = ["--resume"] if (folder / "last.ckpt").exists() else ["--validate-every", "1000", *options]
+        seldom = [] if any(option.startswith("--hold-out") for option in options) else ["--validate-every", "1000"]
+        how = ["--resume"] if (folder / "last.ckpt").exists() else [*seldom, *options]
         command = [sys.executable, str(TRAIN), "--out", str(folder), "--threads", "1", "--quiet", *how]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

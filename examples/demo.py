@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from explain import pick, to_draw
+from loading import load_data
 from recipe import Recipe, prepare
 from report import build_report
 from torch import Tensor
 from torch.utils.data import DataLoader
-from train import load_data, load_run, run
+from train import load_run, run
 from train import main as train
 
 from skeleton_focus import SkeletonDataset, Split, STFObjective, focus_average_precision

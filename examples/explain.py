@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from bagcn import BAGCN
 from fg_stformer import FGSTFormer
+from loading import load_data
 from recipe import Recipe, prepare
 from torch import Tensor, nn
-from train import load_data, load_run, run
+from train import load_run, run
 
 from skeleton_focus import (
     Augment,

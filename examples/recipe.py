@@ -79,7 +79,8 @@ class Recipe:
     share: float = setting(1.0, "of the training clips, drawn at random; the rest is not seen")
     draw: int = setting(1, "which clips --share takes")
     hold_out: tuple[str, ...] = setting(
-        ("",), "training clips whose names hold one of these texts, such as _s05_, tell the best epoch instead"
+        ("",),
+        "texts, such as _s05_: training clips with one in their name are not trained on but choose the best epoch",
     )
     seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
 

@@ -3,11 +3,11 @@
     python examples/train.py                                              # generated actions, STF focus branch
     python examples/train.py --data PATH --branch focus --out runs/focus  # your clips, in any format of the field
     python examples/train.py --out runs/focus --resume                    # go on where an interrupted run stopped
-    torchrun --nproc-per-node 4 examples/train.py ...                     # several GPUs; --nodes for several machines
+    torchrun --nproc-per-node 4 examples/train.py ...                     # several GPUs, also of several machines
 
 A run writes into its folder: recipe.json at the start, last.ckpt after every epoch, and at the end model.pt (weights
 and how to rebuild the network), probabilities.npz (of the test clips, for ensemble.py) and report.json; with
---hold-out also best.ckpt, of the epoch that was best on the clips held out, and in report.json what that one reaches.
+--hold-out also best.ckpt, of the epoch that was best on the clips held out, and best/probabilities.npz.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import copy
 import itertools
 import json
 import logging
+import os
 import pickle
 import sys
 import warnings
 from dataclasses import asdict, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +36,20 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor,
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from loading import Clips, held_out, load_data, watched
 from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_network, explained, prepare
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
-from torch.utils.data.distributed import DistributedSampler
 from torchmetrics.classification import MulticlassAccuracy
-from tqdm import tqdm
 
 from skeleton_focus import (
     LAYOUTS,
     Batch,
     SkeletonDataset,
     SkeletonLayout,
-    Split,
     STFLoss,
     STFObjective,
-    SyntheticActions,
-    open_dataset,
 )
 
 TERMS = STFLoss().weights  # the paper's
@@ -111,6 +108,10 @@ class Recogniser(L.LightningModule):
             metric(logits, batch.label)
             self.log(f"{watched(self.recipe)}/{name}", metric, prog_bar=True, on_epoch=True)
 
+    def on_validation_epoch_start(self) -> None:
+        if self.recipe.ema:  # by now the averaged weights have taken their place
+            renew_statistics(self.objective.model, self.trainer.datamodule.split.train, self.recipe)
+
     def configure_optimizers(self) -> Any:
         decayed = [p for p in self.parameters() if p.dim() > 1]
         rest = [p for p in self.parameters() if p.dim() <= 1]
@@ -127,62 +128,17 @@ class Recogniser(L.LightningModule):
         return 0.1 ** sum(epoch >= last for last in self.recipe.decay) * min(1, (epoch + 1) / (self.recipe.warmup + 1))
 
 
-class Clips(L.LightningDataModule):
-    """The training and test clips; the order of the training clips follows from the seed and the epoch."""
-
-    def __init__(self, split: Split, validation: SkeletonDataset, recipe: Recipe, workers: int) -> None:
-        super().__init__()
-        self.split, self.validation, self.recipe, self.workers = split, validation, recipe, workers
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        ranks, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        order = DistributedSampler(self.split.train, ranks, rank, seed=self.recipe.seed)  # Lightning tells it the epoch
-        whole = len(order) > self.recipe.batch  # a last batch of one clip would upset BatchNorm
-        return self._loader(self.split.train, sampler=order, drop_last=whole)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.validation)
-
-    def _loader(self, data: SkeletonDataset, **options: Any) -> DataLoader[Any]:
-        return DataLoader(
-            data, batch_size=self.recipe.batch, collate_fn=SkeletonDataset.collate, num_workers=self.workers, **options
-        )
-
-
-def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
-    """The clips at a path, or generated ones; of the training clips the recipe's share."""
-    if path is not None:
-        split = open_dataset(path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options)
-    else:
-        actions = SyntheticActions(frames=recipe.frames)
-        split = Split(
-            *(
-                SkeletonDataset.from_batch(actions.generate(n, seed=seed), actions.layout, classes=actions.classes)
-                for n, seed in ((recipe.clips, 1), (recipe.clips // 4, 2))
-            )
-        )
-    if recipe.share == 1:
-        return split
-    order = np.random.default_rng(recipe.draw).permutation(len(split.train))  # a larger share holds the smaller ones
-    return split._replace(train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist())))
-
-
-def watched(recipe: Recipe) -> str:
-    """The clips that are looked at during training: the test clips, or those held out of the training clips."""
-    return "validation" if any(recipe.hold_out) else "test"
-
-
-def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
-    """The clips to train on and to test, and those to look at during training."""
-    if watched(recipe) == "test":
-        return split, split.test
-    names = split.train.names
-    apart = [i for i, name in enumerate(names) if any(text in name for text in recipe.hold_out)]
-    if not 0 < len(apart) < len(names):
-        listed = f"{len(apart)} of {len(names)} with {given_as(recipe.hold_out)}, among them {names[0]}"
-        raise ValueError(f"expected --hold-out to name some of the training clips, got {listed}")
-    rest = sorted({*range(len(names))} - {*apart})
-    return split._replace(train=split.train.subset(rest)), split.train.subset(apart)
+def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) -> None:
+    """BatchNorm's statistics under averaged weights, over the training clips: averaged ones are of other weights."""
+    random = torch.Generator().manual_seed(recipe.seed)
+    device, whole = next(model.parameters()).device, len(data) > recipe.batch
+    loader = DataLoader(
+        data, recipe.batch, shuffle=True, drop_last=whole, collate_fn=SkeletonDataset.collate, generator=random
+    )
+    batches = (Batch(*(part.to(device) for part in batch)) for batch in loader)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)  # for dropout
+        update_bn((prepare(batch, recipe, data.layout, random) for batch in batches), model)
 
 
 @torch.no_grad()
@@ -201,14 +157,24 @@ def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:
     return {f"top{k}": round(hits[:, :k].any(1).float().mean().item(), 4) for k in (1, 5)}
 
 
-def best_epoch(module: Recogniser, path: Path, validation: SkeletonDataset, test: SkeletonDataset) -> dict[str, Any]:
-    """What the epoch that was best on the held-out clips reaches on those and on the test clips."""
-    saved = load_file(path)
+def write_results(folder: Path, model: nn.Module, clips: SkeletonDataset, recipe: Recipe) -> dict[str, float]:
+    """The clips' probabilities, as ensemble.py takes them; top-1 and top-5."""
+    probabilities, label = predict(model, clips, recipe), torch.tensor(clips.labels)
+    arrays = {"probabilities": probabilities.numpy(), "label": label.numpy(), "names": np.array(clips.names)}
+    np.savez_compressed(folder / "probabilities.npz", **arrays)
+    return accuracy(probabilities, label)
+
+
+def write_best(out: Path, module: Recogniser, validation: SkeletonDataset, test: SkeletonDataset) -> dict[str, Any]:
+    """The same of the epoch that was best on the held-out clips, into the run's folder ``best``."""
+    saved = load_file(out / "best.ckpt")
     best = copy.deepcopy(module)
     best.load_state_dict(saved["state_dict"])
-    of_epoch = [accuracy(predict(best.objective.model, clips, module.recipe), torch.tensor(clips.labels))
-                for clips in (validation, test)]  # fmt: skip
-    return {"epoch": saved["epoch"] + 1, "validation_top1": of_epoch[0]["top1"], **of_epoch[1]}
+    model = best.objective.model
+    seen = accuracy(predict(model, validation, module.recipe), torch.tensor(validation.labels))
+    (out / "best").mkdir(exist_ok=True)
+    found = write_results(out / "best", model, test, module.recipe)
+    return {"epoch": saved["epoch"] + 1, "validation_top1": seen["top1"], **found}
 
 
 def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, list[str]]:
@@ -236,6 +202,7 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
         ("classes", classes, known),
         ("stream", module.recipe.stream, recipe.stream),
         ("preparation", module.recipe.preparation, recipe.preparation),
+        ("clips held out", module.recipe.hold_out, recipe.hold_out),
     ):
         if ours != theirs:
             raise ValueError(f"expected --start-from with a run on the same {name}, {ours}, got {folder} on {theirs}")
@@ -284,11 +251,14 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--out", help="folder of the run; by default a new one in runs/")
     parser.add_argument("--resume", action="store_true", help="go on from the last epoch of --out")
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed", "16-mixed"], help="default 32-true")
-    parser.add_argument("--devices", type=int, default=-1, help="devices a machine; -1: all")
-    parser.add_argument("--nodes", type=int, default=1, help="machines")
+    parser.add_argument(
+        "--devices", type=int, default=-1, help="devices a machine, where torchrun does not say; -1: all"
+    )
+    parser.add_argument("--nodes", type=int, default=1, help="machines, where torchrun does not say")
     parser.add_argument("--workers", type=int, default=0, help="processes that read and load clips")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
-    parser.add_argument("--validate-every", type=int, default=10, help="epochs between two looks at the test clips")
+    watching = "epochs between two looks at the clips held out (default 1) or, without, at the test clips (10)"
+    parser.add_argument("--validate-every", type=int, help=watching)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": ["view", "paper"]}
     choices |= {"focus_gradient": ["sum", "detach", "project"]}
@@ -296,7 +266,8 @@ def options() -> argparse.ArgumentParser:
     for option in fields(Recipe):
         several = isinstance(option.default, tuple)
         flag = f"--{option.name.replace('_', '-')}"
-        says = f"{option.metadata['help']} (where no preset says otherwise: {given_as(option.default)})"
+        default = given_as(option.default) or "none"
+        says = f"{option.metadata['help']} (where no preset says otherwise: {default})"
         if isinstance(option.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=says)
             continue
@@ -311,7 +282,8 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     chosen = {o.name: getattr(given, o.name) for o in fields(Recipe) if getattr(given, o.name) is not None}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
     if given.resume:
-        if chosen or given.preset or given.data or given.precision or given.split or given.skip_bad_clips:
+        kept = (given.preset, given.data, given.precision, given.split, given.skip_bad_clips, given.validate_every)
+        if chosen or any(kept):
             raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
         return given, kept_recipe(given)
     check_ranges(given, chosen)
@@ -320,6 +292,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recip
     model = chosen.get("model", "stf_gcn")
     given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
+    given.validate_every = given.validate_every or (1 if watched(recipe) == "validation" else 10)
     check_effects(given, recipe, chosen)
     if given.out is None:
         folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
@@ -340,8 +313,9 @@ def kept_recipe(given: argparse.Namespace) -> Recipe:
         raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one")
     if path.with_name("report.json").exists():
         raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
-    kept = {"precision": "32-true", "split": None, "skip_bad_clips": False, **json.loads(path.read_text())}
-    for name in ("data", "preset", "precision", "split", "skip_bad_clips"):
+    kept = {"precision": "32-true", "split": None, "skip_bad_clips": False, "validate_every": 10}
+    kept |= json.loads(path.read_text())
+    for name in ("data", "preset", "precision", "split", "skip_bad_clips", "validate_every"):
         setattr(given, name, kept[name])
     given.clip_counts = kept.get("clips")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
@@ -377,7 +351,8 @@ def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
             raise ValueError(f"expected {name} in {low}..{high}, got {chosen[name]}")
     if chosen.get("focal_joints", 0) < 0 or chosen.get("warmup", 0) < 0:
         raise ValueError("expected --focal-joints and --warmup of at least 0")
-    if len(chosen.get("turn", (0, 0, 0))) != 3 or given.validate_every < 1 or given.devices == 0:
+    looks = 1 if given.validate_every is None else given.validate_every
+    if len(chosen.get("turn", (0, 0, 0))) != 3 or looks < 1 or given.devices == 0:
         raise ValueError("expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0")
 
 
@@ -400,9 +375,19 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         idle |= dict.fromkeys(names, hint) if holds else {}
     for name in [name for name in chosen if name in idle]:
         raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {idle[name]}")
+    if watched(recipe) == "validation" and given.validate_every > recipe.epochs:
+        raise ValueError(f"expected --validate-every within the {recipe.epochs} epochs, got {given.validate_every}")
     if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:
         hint = "name the folder of a finished run, or another --preset to train from scratch"
         raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")
+
+
+def machines(given: argparse.Namespace) -> tuple[int | str, int]:
+    """Devices of a machine, and machines: those that torchrun started, or those of the command line."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return here, int(os.environ["WORLD_SIZE"]) // here
+    return "auto" if given.devices == -1 else given.devices, given.nodes
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -435,7 +420,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     facts = {
         "clips": clips,
         "preset": given.preset, "data": source, "split": given.split, "skip_bad_clips": given.skip_bad_clips,
-        "precision": given.precision, "recipe": asdict(recipe),
+        "precision": given.precision, "validate_every": given.validate_every, "recipe": asdict(recipe),
     }  # fmt: skip
     if rank_zero_only.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
@@ -451,21 +436,19 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             print(f"note: after {steps} steps the running average, which is tested, holds {share}; --ema 0 takes none")
         print(f"preset {given.preset}, branch {recipe.branch}{terms}; writing to {out}")
     timer = Timer()  # over all parts of a run that was resumed
-    callbacks: list[Any] = [
-        timer,
-        ModelCheckpoint(out, "last", save_on_train_epoch_end=True, enable_version_counter=False),
-        LearningRateMonitor("epoch"),
-    ]
+    callbacks: list[Any] = [timer, LearningRateMonitor("epoch")]
     if recipe.ema:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
-    if watched(recipe) == "validation":
+    if watched(recipe) == "validation":  # before the last one, which keeps what this one knows for a run that goes on
         score = {"monitor": "validation/top1", "mode": "max"}
         callbacks.append(ModelCheckpoint(out, "best", **score, enable_version_counter=False))
+    callbacks.append(ModelCheckpoint(out, "last", save_on_train_epoch_end=True, enable_version_counter=False))
     if not given.quiet:
         callbacks.append(TQDMProgressBar())
+    devices, nodes = machines(given)
     trainer = L.Trainer(
-        max_epochs=recipe.epochs, precision=given.precision, devices="auto" if given.devices == -1 else given.devices,
-        num_nodes=given.nodes, callbacks=callbacks, logger=CSVLogger(out, name="log"), default_root_dir=out,
+        max_epochs=recipe.epochs, precision=given.precision, devices=devices, num_nodes=nodes, callbacks=callbacks,
+        logger=CSVLogger(out, name="log"), default_root_dir=out,
         gradient_clip_val=recipe.clip_gradient, check_val_every_n_epoch=given.validate_every,
         num_sanity_val_steps=0, enable_model_summary=False,
         enable_progress_bar=not given.quiet, log_every_n_steps=10,
@@ -480,19 +463,20 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     seconds = round(timer.time_elapsed(), 1)
     if not trainer.is_global_zero:
         return {}
-    label = torch.tensor(data.test.labels)
-    probabilities = predict(module.objective.model.to(trainer.strategy.root_device), data.test, recipe)
-    parameters = sum(p.numel() for p in module.parameters())
-    report = {**accuracy(probabilities, label), "seconds": seconds, "parameters": parameters, **facts}
-    if watched(recipe) == "validation":
-        report["best"] = best_epoch(module, out / "best.ckpt", validation, data.test)
+    model = module.objective.model.to(trainer.strategy.root_device)
+    if recipe.ema:
+        renew_statistics(model, data.train, recipe)
     network = {"weights": module.objective.state_dict(), "recipe": asdict(recipe)}
     network |= {"layout": layout.name, "classes": list(classes), "persons": persons, "channels": channels}
     torch.save(network, out / "model.pt")
-    arrays = {"probabilities": probabilities.numpy(), "label": label.numpy(), "names": np.array(data.test.names)}
-    np.savez_compressed(out / "probabilities.npz", **arrays)
+    parameters = sum(p.numel() for p in module.parameters())
+    found = write_results(out, model, data.test, recipe)
+    report = {**found, "seconds": seconds, "parameters": parameters, **facts}
+    if watched(recipe) == "validation":
+        report["best"] = write_best(out, module, validation, data.test)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} on {len(label)} test clips, {seconds} s of training")
+    told = f"on {len(data.test)} test clips, {seconds} s of training"
+    print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} {told}")
     if best := report.get("best"):
         seen = f"{best['validation_top1']:.2%} on {len(validation)} held-out clips"
         print(f"top-1 {best['top1']:.2%} after epoch {best['epoch']} of {recipe.epochs}, the best by {seen}")

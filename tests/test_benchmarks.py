@@ -9,12 +9,16 @@ from pathlib import Path
 import accuracy
 import focus_measures
 import focus_quality
+import latency
+import measure
 import numpy as np
 import pytest
 import scarce_data
+import speed
 import torch
 import train
 import trained
+from recipe import Recipe
 
 
 def test_a_finished_run_is_read_and_what_cannot_be_trained_says_why(tmp_path: Path) -> None:
@@ -176,13 +180,12 @@ def test_accuracy(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(accuracy, "finish", lambda folder, _: json.loads((folder / "report.json").read_text()))
     start = ["--out", str(tmp_path), "--seeds", "2", "--streams", "joint", "bone", "--hold-out", "1", "2", *TINY[:-7]]
-    start += ["--epochs", "1", "--widths", "8", "8", "8", "--strides", "2", "1", "1", "--validate-every", "1", "--only"]
+    start += ["--epochs", "1", "--widths", "8", "8", "8", "--strides", "2", "1", "1", "--only"]
     monkeypatch.setattr(sys, "argv", ["accuracy.py", *start, "STF-GCN, plain", "STF from MS-G3D, focus"])
     accuracy.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.startswith("| |")] == ["| | joint | bone | fused |", "| | joint | bone |"]
+    assert [line for line in lines if line.startswith("| |")] == ["| | joint | bone | fused |"] * 2
     cells = {line.split(" | ")[0]: line.strip(" |").split(" | ")[1:] for line in lines if line.startswith("| S")}
     assert cells.keys() == {"| STF-GCN, plain", "| STF from MS-G3D, focus"}
     recipes = recipes_in(tmp_path)
@@ -194,3 +197,70 @@ def test_accuracy(
     assert last.endswith(f"| {fused:.2f} |")
     report = json.loads((tmp_path / "STF-GCN-plain-bone-2" / "report.json").read_text())
     assert cells["| STF-GCN, plain"][1] == f"{100 * report['best']['top1']:.2f}"  # the second table is the later
+
+
+def test_flops_are_counted_in_attention_recurrent_layers_and_convolutions() -> None:
+    class Read(torch.nn.Module):
+        def __init__(self, layer: torch.nn.Module) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)[0]
+
+    class Attention(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+    lstm = Read(torch.nn.LSTM(4, 5, batch_first=True))
+    assert measure.flops(lstm, torch.randn(2, 7, 4)) == pytest.approx(2 * 7 * 2 * 4 * 5 * (4 + 5) / 1e9)
+    assert measure.flops(Attention(), torch.randn(2, 3, 7, 4)) == pytest.approx(2 * 2 * 3 * 2 * 7 * 7 * 4 / 1e9)
+    convolution = torch.nn.Conv2d(3, 8, (5, 1), padding=(2, 0))
+    assert measure.flops(convolution, torch.randn(2, 3, 7, 4)) == pytest.approx(2 * 2 * 8 * 3 * 5 * 7 * 4 / 1e9)
+    assert measure.matmul_peak(repeats=1, size=64) > 0
+
+
+@pytest.mark.parametrize("options", [[], ["--growth", "frames", "16", "32"]], ids=["table", "growth"])
+def test_speed(options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(speed, "in_own_process", lambda *_: 12.0)
+    monkeypatch.setattr(speed, "matmul_peak", lambda: 100.0)
+    tiny = [
+        "--size",
+        "small",
+        "--only",
+        "stf_gcn",
+        "--batch",
+        "1",
+        "--frames",
+        "16",
+        "--persons",
+        "1",
+        "--repeats",
+        "1",
+    ]
+    monkeypatch.setattr(sys, "argv", ["speed.py", *tiny, *options])
+    speed.main()
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| stf")]
+    assert [row[0] for row in rows] == [f"stf_gcn, {branch}" for branch in ("plain", "focus", "exploration")]
+    if options:
+        assert all(float(milliseconds) > 0 for row in rows for milliseconds in row[1:]) and len(rows[0]) == 3
+    else:
+        plain = rows[0]
+        milliseconds, rate = float(plain[3].split("(")[0]), float(plain[4])
+        assert rate == pytest.approx(1000 / milliseconds, rel=0.02)
+        assert float(plain[5]) == pytest.approx(100 * rate * float(plain[2]) / 100, abs=1)  # of 100 GFLOPs a second
+
+
+def test_latency_skips_the_frames_that_come_while_one_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(latency.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+    def skipped(cost: float) -> tuple[int, int]:
+        now[0] = 0.0
+        monkeypatch.setattr(latency, "recognise", lambda *_: now.__setitem__(0, now[0] + cost))
+        return latency.skipped(torch.nn.Identity(), torch.zeros(3, 64, 25, 1), Recipe(frames=32), rate=10, seconds=4)
+
+    assert skipped(0.02) == skipped(0.09) == (0, 40)
+    assert skipped(0.15) == (40 - 27, 40)  # in 4 seconds
+    assert skipped(0.35) == (40 - 12, 40)

@@ -95,6 +95,20 @@ def test_a_killed_run_resumes_to_the_same_weights(finished: Path) -> None:
         assert torch.equal(weight, resumed[name]), name
 
 
+def test_a_killed_run_remembers_its_best_epoch(tmp_path: Path) -> None:
+    arguments = [*SMALL, "--epochs", "3", "--hold-out", "1", "7", "--seed", "2"]
+    succeed("train.py", *arguments, "--out", "straight", cwd=tmp_path)
+    program = KILLED.format(examples=str(EXAMPLES), arguments=[*arguments, "--out", "killed"])
+    died = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=300, check=False)
+    assert died.returncode == -9, died.stderr
+    succeed("train.py", "--out", "killed", "--resume", "--quiet", "--threads", "1", cwd=tmp_path)
+    straight, resumed = (json.loads((tmp_path / run / "report.json").read_text()) for run in ("straight", "killed"))
+    assert straight["best"] == resumed["best"]
+    scores = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["callbacks"]
+    (best,) = [state for state in scores.values() if isinstance(state, dict) and state.get("monitor")]
+    assert best["best_model_score"].item() == pytest.approx(straight["best"]["validation_top1"], abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("epoch", "told"),
     [
@@ -180,8 +194,14 @@ def test_your_backbone(options: list[str], tmp_path: Path) -> None:
     assert (EXAMPLES / "your_backbone.py").read_text().count("# added, line") == 3
 
 
-def test_two_devices_share_a_run(finished: Path) -> None:
-    out = succeed("train.py", *SMALL, "--epochs", "2", "--devices", "2", cwd=finished)
+def test_two_processes_of_torchrun_share_a_run(finished: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(EXAMPLES / "train.py")]
+    done = subprocess.run(
+        [*launcher, *SMALL, "--epochs", "2"], cwd=finished, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = done.stdout
     (run,) = (finished / "runs").iterdir()  # the default folder, the same for both
     assert out.count(f"writing to runs/{run.name}") == 1
     assert json.loads((run / "report.json").read_text())["seconds"] > 0
@@ -423,6 +443,11 @@ MISTAKES = [
     ("train.py", ["--branch", "focus", "--focus-gradient", "detach"], "got --focus-gradient with --branch focus"),
     ("train.py", ["--branch", "exploration", "--focus-gradient", "project"], "got --focus-gradient with --branch expl"),
     ("train.py", [*SMALL, "--hold-out", "x"], "to name some of the training clips, got 0 of 80 with x, among them 0"),
+    (
+        "train.py",
+        [*SMALL, "--epochs", "2", "--hold-out", "1", "--validate-every", "3"],
+        "expected --validate-every within the 2 epochs, got 3",
+    ),
     ("train.py", ["--draw", "2"], "got --draw without --share"),
     ("train.py", ["--share", "0"], "expected share in 1e-09..1, got 0.0"),
     ("train.py", ["--branch", "plain", "--stf-after", "0.5"], "got --stf-after with --branch plain"),

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ensemble
+import loading
 import numpy as np
 import pytest
 import torch
@@ -199,7 +201,7 @@ def test_a_branch_is_its_terms() -> None:
 
 def test_a_share_is_drawn_and_holds_the_smaller_ones() -> None:
     def names(share: float, **options: int) -> set[str]:
-        split = train.load_data(None, Recipe(clips=40, frames=16, share=share, **options))
+        split = loading.load_data(None, Recipe(clips=40, frames=16, share=share, **options))
         assert len(split.test) == 10
         return set(split.train.names)
 
@@ -213,7 +215,7 @@ def test_a_share_is_drawn_and_holds_the_smaller_ones() -> None:
 def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ["--clips", "60", "--batch", "8", "--frames", "16", "--widths", *"666666", "--branch", "plain", "--quiet"]
-    options += ["--threads", "1", "--epochs", "4", "--ema", "0.5", "--hold-out", "1", "7", "--validate-every", "1"]
+    options += ["--threads", "1", "--epochs", "4", "--ema", "0.5", "--hold-out", "1", "7"]
     report = train.main([*options, "--out", str(out)])
     apart = [name for name in map(str, range(60)) if "1" in name or "7" in name]
     assert report["clips"] == [60 - len(apart), 15]
@@ -225,9 +227,30 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
     assert best["epoch"] == watched.index(max(watched)) + 1
     assert best["validation_top1"] == pytest.approx(max(watched), abs=1e-4)  # of the averaged weights, too
 
-    data, validation = train.held_out(train.load_data(None, Recipe(**report["recipe"])), Recipe(**report["recipe"]))
+    data, validation = loading.held_out(loading.load_data(None, Recipe(**report["recipe"])), Recipe(**report["recipe"]))
     assert set(validation.names) == set(apart) and not set(data.train.names) & set(apart)
-    again = train.best_epoch(
-        train.Recogniser(Recipe(**report["recipe"]), data.train.layout, 18, 2), out / "best.ckpt", validation, data.test
-    )
-    assert again == best
+    module = train.Recogniser(Recipe(**report["recipe"]), data.train.layout, 18, 2)
+    assert train.write_best(out, module, validation, data.test) == best
+    (probabilities,), label = ensemble.read_all([str(out / "best")])
+    assert train.accuracy(probabilities, label)["top1"] == best["top1"]
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
+def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
+    options = ["--clips", "60", "--batch", "8", "--frames", "16", "--widths", *"666666", "--branch", "plain", "--quiet"]
+    train.main([*options, "--threads", "1", "--epochs", "3", "--ema", "0.9", "--out", str(tmp_path / "run")])
+    objective, recipe, layout, _ = train.load_run(tmp_path / "run")
+    averaged = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
+    kept = {name: value.clone() for name, value in objective.state_dict().items()}
+    moved = [name for name, value in kept.items() if not torch.equal(value, averaged[f"objective.{name}"])]
+    assert moved and all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in moved)
+
+    # Pooled over the training clips as they are augmented, the input of the first BatchNorm has these moments.
+    torch.manual_seed(0)
+    clips = loading.load_data(None, recipe).train
+    batch = SkeletonDataset.collate([clips[i] for i in range(len(clips))] * 20)
+    x = prepare(batch, recipe, layout, torch.Generator().manual_seed(3))
+    rows = x.permute(0, 4, 1, 3, 2).reshape(len(x) * x.shape[4], -1, x.shape[2])  # (N * M, C * V, T)
+    mean, spread = kept["model.norm.running_mean"], kept["model.norm.running_var"].sqrt()
+    assert (rows.mean((0, 2)) - mean).abs().max() < 0.2 * spread.max()
+    torch.testing.assert_close(rows.std((0, 2)), spread, rtol=0.3, atol=0.05)

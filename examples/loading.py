@@ -1,0 +1,74 @@
+"""Which clips a run trains on, looks at while it trains, and is tested on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import lightning as L
+import numpy as np
+from recipe import Recipe
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+from tqdm import tqdm
+
+from skeleton_focus import SkeletonDataset, Split, SyntheticActions, open_dataset
+
+
+class Clips(L.LightningDataModule):
+    """The training and test clips; the order of the training clips follows from the seed and the epoch."""
+
+    def __init__(self, split: Split, validation: SkeletonDataset, recipe: Recipe, workers: int) -> None:
+        super().__init__()
+        self.split, self.validation, self.recipe, self.workers = split, validation, recipe, workers
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        ranks, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        order = DistributedSampler(self.split.train, ranks, rank, seed=self.recipe.seed)  # Lightning tells it the epoch
+        whole = len(order) > self.recipe.batch  # a last batch of one clip would upset BatchNorm
+        return self._loader(self.split.train, sampler=order, drop_last=whole)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._loader(self.validation)
+
+    def _loader(self, data: SkeletonDataset, **options: Any) -> DataLoader[Any]:
+        return DataLoader(
+            data, batch_size=self.recipe.batch, collate_fn=SkeletonDataset.collate, num_workers=self.workers, **options
+        )
+
+
+def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
+    """The clips at a path, or generated ones; of the training clips the recipe's share."""
+    if path is not None:
+        split = open_dataset(path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options)
+    else:
+        actions = SyntheticActions(frames=recipe.frames)
+        split = Split(
+            *(
+                SkeletonDataset.from_batch(actions.generate(n, seed=seed), actions.layout, classes=actions.classes)
+                for n, seed in ((recipe.clips, 1), (recipe.clips // 4, 2))
+            )
+        )
+    if recipe.share == 1:
+        return split
+    order = np.random.default_rng(recipe.draw).permutation(len(split.train))  # a larger share holds the smaller ones
+    return split._replace(train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist())))
+
+
+def watched(recipe: Recipe) -> str:
+    """The clips that are looked at during training: the test clips, or those held out of the training clips."""
+    return "validation" if any(recipe.hold_out) else "test"
+
+
+def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
+    """The clips to train on and to test, and those to look at during training."""
+    if watched(recipe) == "test":
+        return split, split.test
+    names = split.train.names
+    apart = [i for i, name in enumerate(names) if any(text in name for text in recipe.hold_out)]
+    if not 0 < len(apart) < len(names):
+        texts = " ".join(recipe.hold_out)
+        listed = f"{len(apart)} of {len(names)} with {texts}, among them {names[0]}"
+        raise ValueError(f"expected --hold-out to name some of the training clips, got {listed}")
+    rest = sorted({*range(len(names))} - {*apart})
+    return split._replace(train=split.train.subset(rest)), split.train.subset(apart)
