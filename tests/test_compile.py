@@ -27,7 +27,7 @@ LOSSES = {
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
-    pytest.mark.no_cover,  # a tracer doubles the time of torch's own tracing, and other tests cover the rest
+    pytest.mark.no_cover,  # a tracer doubles the time of torch's own tracing
 ]
 
 
