@@ -53,9 +53,7 @@ TORCH_ITSELF = [  # what it warns of while it exports, most of it about its own 
     "The .grad attribute of a Tensor that is not a leaf:UserWarning",
 ]
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{warning}") for warning in TORCH_ITSELF]
-pytestmark.append(
-    pytest.mark.no_cover
-)  # a tracer doubles the time of torch's own tracing
+pytestmark.append(pytest.mark.no_cover)  # a tracer doubles the time of torch's own tracing
 
 BODY = SkeletonLayout.from_bones([(0, 1), (1, 2), (1, 3), (3, 4)], center=1, parts={"arm": [0, 1], "leg": [2, 3, 4]})
 V = BODY.num_joints
