@@ -21,6 +21,8 @@ from focus_quality_plot import draw
 from trained import averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
 PRINTED, TOGETHER = ["--norm", "l2"], ["--branch", "all"]
+# A rate that stays high, so that the weights move about, and their running average in place of two networks'.
+AVERAGED = ["--cycle", "0.5", "--ema", "0.99"]
 BASE = ["--branch", "plain"]
 # Each goes on from the plain run of its seed, or from another row.
 ROWS: dict[str, list[str]] = {
@@ -34,6 +36,9 @@ ROWS: dict[str, list[str]] = {
     "L_e again": ["--branch", "exploration"],
     "M4 again": ["--branch", "focus"],
     "all again": TOGETHER,
+    "all, averaged weights": [*TOGETHER, *AVERAGED],
+    "all, averaged weights, again": [*TOGETHER, *AVERAGED],
+    "M1, averaged weights": ["--branch", "plain", *AVERAGED],
     "M2, printed norm": ["--branch", "coherence", *PRINTED],
     "M3, printed norm": ["--branch", "coherence+divergence", *PRINTED],
     "M4, printed norm": ["--branch", "focus", *PRINTED],
@@ -41,7 +46,7 @@ ROWS: dict[str, list[str]] = {
     "all, printed norm, project": [*TOGETHER, *PRINTED, "--focus-gradient", "project"],
 }
 # Trained on another order of the clips: an average of two runs, of whichever rows, then has as much to average.
-OTHER_ORDER = ("M1 again", "L_e", "M4 again", "all again")
+OTHER_ORDER = ("M1 again", "L_e", "M4 again", "all again", "all, averaged weights, again")
 # Two halves of a row's epochs: the first goes on from the plain run, the second from the first.
 STAGES = {"L_e, then M4, printed norm": (["--branch", "exploration"], ["--branch", "focus", *PRINTED])}
 AVERAGES = {
@@ -50,8 +55,8 @@ AVERAGES = {
     "M5 again": ("M4 again", "L_e again"),
     "M5, printed norm": ("M4, printed norm", "L_e"),
 }
-PLAIN = ("base", "M1: plain", "M1 again", "M1 and M1 again")
-JOINT = ("all", "all again", "all, printed norm", "all, printed norm, project", *STAGES)
+PLAIN = ("base", "M1: plain", "M1 again", "M1, averaged weights", "M1 and M1 again")
+JOINT = (*(row for row in ROWS if row.startswith("all")), *STAGES)
 CLAIMS = (  # what, measure, row, against, what its difference should be
     ("L_e widens the focus", "coverage", "L_e", "M1 again", ">"),
     ("L_e leaves less to see once Q is masked", "masked", "L_e", "M1 again", "<"),
@@ -74,12 +79,14 @@ CLAIMS = (  # what, measure, row, against, what its difference should be
     ("M5 beats two plain networks, printed norm", "top1", "M5, printed norm", "M1 and M1 again", ">"),
     ("all in one run is no worse than M5", "top1", "all", "M5: M4 and L_e", ">="),
     ("the same, the orders exchanged", "top1", "all again", "M5 again", ">="),
+    ("averaged weights of one run are no worse than M5", "top1", "all, averaged weights", "M5: M4 and L_e", ">="),
+    ("the same, the orders exchanged", "top1", "all, averaged weights, again", "M5 again", ">="),
     ("all in one run is no worse than M5, printed norm", "top1", "all, printed norm", "M5, printed norm", ">="),
     ("the same, project", "top1", "all, printed norm, project", "M5, printed norm", ">="),
     ("the same, L_e first", "top1", "L_e, then M4, printed norm", "M5, printed norm", ">="),
 )  # fmt: skip
 OURS = ("--branch", "--seed", "--start-from", "--stf-after", "--threads", "--resume", "--quiet", "--validate-every",
-        "--norm", "--focus-gradient", "--emphasis")  # fmt: skip
+        "--norm", "--focus-gradient", "--emphasis", "--ema", "--cycle")  # fmt: skip
 
 
 def train(given: argparse.Namespace, passed: list[str]) -> None:

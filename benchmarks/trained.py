@@ -68,7 +68,7 @@ def go_on(start: Path, terms: Sequence[str], seed: int, epochs: int, rate: float
     """Options of a run that goes on from another, with the STF terms, where it has any, from its first step on."""
     schedule = ["--epochs", str(epochs), "--lr", str(rate), "--decay", "0", "--cycle", "1", "--ema", "0"]
     schedule += [] if "plain" in terms else ["--stf-after", "0"]
-    return [*terms, "--start-from", str(start), "--seed", str(seed), *schedule]
+    return [*schedule, "--start-from", str(start), "--seed", str(seed), *terms]  # which may change the schedule
 
 
 def averaged(folders: Sequence[Path]) -> float:
