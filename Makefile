@@ -16,8 +16,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[test]'
 	touch $@
 
+# passive: threads that wait sleep, where by default they hold cores that other programs need.
 demo: install
-	$(BIN)/python examples/demo.py --out runs/demo
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out runs/demo
 
 test: install
 	$(BIN)/ruff check .
