@@ -117,7 +117,7 @@ def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str
                  for name, (_, digits) in shown.items()]  # fmt: skip
         lines.append(f"| {row} | {' | '.join(cells)} |")
     listed = ", ".join(map(str, seeds))
-    lines += ["", f"| claim | measure | difference of | by seed {listed} | |", "|---|---|---|---|---|"]
+    lines += ["", f"| claim | measure | difference of | by seed {listed} | on all seeds |", "|---|---|---|---|---|"]
     for claim, name, row, against, relation in CLAIMS:
         if name in shown:
             moved = [one[name] - other[name] for one, other in zip(found[row], found[against], strict=True)]
@@ -129,6 +129,8 @@ def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str
 def verdict(differences: Sequence[float], relation: str) -> str:
     """Whether every seed says the same: of ``">"``, ``"<"`` or ``">="`` that it holds, or its opposite."""
     signs = {(difference > 1e-9) - (difference < -1e-9) for difference in differences}
+    if signs == {0} and relation != ">=":
+        return "no difference"
     right = {">": {1}, "<": {-1}, ">=": {0, 1}}[relation]
     return "holds" if signs <= right else "the opposite" if signs == {1 if relation == "<" else -1} else "seeds differ"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import skeleton_focus
@@ -29,7 +30,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
-autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "forward"}
+autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "forward, extra_repr"}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
@@ -50,6 +51,11 @@ def of_the_package(app: Any, what: str, name: str, thing: Any, skip: bool, optio
     return None
 
 
+def escape_letters(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Of an argument that is an axis, `channels: C.`, the letter is no list's."""
+    lines[:] = [re.sub(r"^(\s*\w+: )([A-Z]\.)", r"\1\\\2", line) for line in lines]
+
+
 def from_its_module(app: Any, env: Any, node: Any, shown: Any) -> Any:
     """Docstrings name what the package exports, `skeleton_focus.STFLoss`; its page is that of its module."""
     name = node.get("reftarget", "").removeprefix(f"{project}.")
@@ -62,4 +68,5 @@ def from_its_module(app: Any, env: Any, node: Any, shown: Any) -> Any:
 
 def setup(app: Any) -> None:
     app.connect("autodoc-skip-member", of_the_package)
+    app.connect("autodoc-process-docstring", escape_letters, priority=400)  # before napoleon
     app.connect("missing-reference", from_its_module)

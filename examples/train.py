@@ -181,7 +181,7 @@ def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, 
     """The trained network of a run, how it was trained, its skeleton and its classes."""
     path = Path(folder) / "model.pt"
     if not path.is_file():
-        raise ValueError(f"expected a finished run, got {folder}, which holds no model.pt")
+        raise ValueError(f"expected a finished run, got {folder}, which holds no model.pt; --resume finishes one")
     saved = load_file(path)
     try:
         recipe, layout = Recipe(**saved["recipe"]), LAYOUTS[saved["layout"]]
@@ -256,7 +256,9 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--nodes", type=int, default=1, help="machines, where torchrun does not say")
     parser.add_argument("--workers", type=int, default=0, help="processes that read and load clips")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice, or that of the run that goes on"
+    )
     watching = "epochs between two looks at the clips held out (default 1) or, without, at the test clips (10)"
     parser.add_argument("--validate-every", type=int, help=watching)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -313,11 +315,11 @@ def kept_recipe(given: argparse.Namespace) -> Recipe:
         raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one")
     if path.with_name("report.json").exists():
         raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
-    kept = {"precision": "32-true", "split": None, "skip_bad_clips": False, "validate_every": 10}
+    kept = {"precision": "32-true", "split": None, "skip_bad_clips": False, "validate_every": 10, "threads": 0}
     kept |= json.loads(path.read_text())
     for name in ("data", "preset", "precision", "split", "skip_bad_clips", "validate_every"):
         setattr(given, name, kept[name])
-    given.clip_counts = kept.get("clips")
+    given.clip_counts, given.threads = kept.get("clips"), given.threads or kept["threads"]
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
     try:
         return Recipe(**values)
@@ -420,7 +422,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     facts = {
         "clips": clips,
         "preset": given.preset, "data": source, "split": given.split, "skip_bad_clips": given.skip_bad_clips,
-        "precision": given.precision, "validate_every": given.validate_every, "recipe": asdict(recipe),
+        "precision": given.precision, "validate_every": given.validate_every, "threads": given.threads,
+        "recipe": asdict(recipe),
     }  # fmt: skip
     if rank_zero_only.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
@@ -478,8 +481,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     told = f"on {len(data.test)} test clips, {seconds} s of training"
     print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} {told}")
     if best := report.get("best"):
-        seen = f"{best['validation_top1']:.2%} on {len(validation)} held-out clips"
-        print(f"top-1 {best['top1']:.2%} after epoch {best['epoch']} of {recipe.epochs}, the best by {seen}")
+        seen = f"best on {len(validation)} held-out clips ({best['validation_top1']:.2%} there)"
+        print(f"top-1 {best['top1']:.2%} after epoch {best['epoch']} of {recipe.epochs}, {seen}")
     return report
 
 

@@ -49,7 +49,7 @@ def load_matplotlib() -> tuple[Any, Any]:
         import matplotlib.animation
         import matplotlib.figure
     except ImportError as error:
-        raise ImportError(message("plot", "matplotlib", "none", "pip install 'skeleton_focus[examples]'")) from error
+        raise ImportError(message("plot", "matplotlib", "none", "pip install matplotlib pillow")) from error
     return matplotlib, matplotlib.colors.LinearSegmentedColormap.from_list("focus", SHADES)
 
 

@@ -1,6 +1,6 @@
 """Pictures of the focus on the body: film strips, comparisons, joint x frame maps, GIFs.
 
-Needs matplotlib, which ``pip install 'skeleton_focus[examples]'`` brings. No figure is registered with pyplot: nothing
+Needs matplotlib, which ``pip install matplotlib pillow`` brings. No figure is registered with pyplot: nothing
 to close, no window; ``figure.savefig("focus.png")`` saves one. Absent persons and missing joints, those at exactly 0 in
 every coordinate, are not drawn; of 3D positions x runs to the right and y upwards.
 """

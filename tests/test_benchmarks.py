@@ -59,6 +59,11 @@ def test_a_claim_holds_where_every_seed_says_so() -> None:
     assert [verdict([0.1, 0.0], relation) for relation in (">", ">=", "<")] == ["seeds differ", "holds", "seeds differ"]
     assert [verdict([-0.1, -1.0], relation) for relation in (">", ">=", "<")] == ["the opposite"] * 2 + ["holds"]
     assert verdict([0.1, -0.1], ">=") == "seeds differ"
+    assert [verdict([0.0, 0.0], relation) for relation in (">", ">=", "<")] == [
+        "no difference",
+        "holds",
+        "no difference",
+    ]
     assert trained.mean_and_spread([1, 2, 3], 2) == "2.00 ± 1.00"
 
 

@@ -255,7 +255,7 @@ def test_more_refusals(tmp_path: Path) -> None:
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ax, (x, focus, _) = Figure().add_subplot(), clip()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    wanted = re.escape("plot: expected matplotlib, got none; pip install 'skeleton_focus[examples]'")
+    wanted = re.escape("plot: expected matplotlib, got none; pip install matplotlib pillow")
     calls: list[Call] = [
         lambda: plot_skeleton(ax, BODY, CHAIN),
         lambda: plot_film_strip(x, focus, KINECT20),
