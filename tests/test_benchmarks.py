@@ -3,8 +3,10 @@
 import json
 import math
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import accuracy
 import focus_measures
@@ -108,17 +110,26 @@ own_warnings = pytest.mark.filterwarnings("ignore")  # Lightning's, which the pr
 TINY = ["--clips", "40", "--batch", "8", "--frames", "16", "--widths", *"666666"]
 
 
+Printed = Callable[[ModuleType, list[str]], list[str]]
+
+
 @pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Runs are trained here; what they were told."""
-    told: list[list[str]] = []
+def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Printed:
+    """The table lines that a program prints with these options; its runs are trained in this process, each once."""
+    folders: list[Path] = []
 
     def finish(folder: Path, options: list[str]) -> dict[str, float]:
-        told.append(options)
+        assert folder not in folders
+        folders.append(folder)
         return train.main([*options, "--out", str(folder), "--threads", "1", "--quiet"])
 
+    def run(program: ModuleType, options: list[str]) -> list[str]:
+        monkeypatch.setattr(sys, "argv", [program.__name__, "--out", str(tmp_path), *options])
+        program.main()
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+
     monkeypatch.setattr(trained, "finish", finish)
-    return told
+    return run
 
 
 def recipes_in(folder: Path) -> dict[str, dict[str, object]]:
@@ -126,28 +137,20 @@ def recipes_in(folder: Path) -> dict[str, dict[str, object]]:
 
 
 @own_warnings
-def test_focus_quality(
-    tmp_path: Path,
-    in_this_process: list[list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     few = ("M1: plain", "M1 again", "L_e", "M2: L_c", "all, printed norm, project")
     monkeypatch.setattr(focus_quality, "ROWS", {row: focus_quality.ROWS[row] for row in few})
     monkeypatch.setattr(focus_quality, "AVERAGES", {"M1 and M1 again": few[:2]})
     monkeypatch.setattr(focus_quality, "CLAIMS", focus_quality.CLAIMS[:3])
     monkeypatch.setattr(focus_quality, "ProcessPoolExecutor", ThreadPoolExecutor)
     picture = tmp_path / "q.png"
-    start = ["--out", str(tmp_path), "--seeds", "4", "--more", "2", "--plot", str(picture), *TINY, "--epochs", "1"]
-    monkeypatch.setattr(sys, "argv", ["focus_quality.py", *start])
-    focus_quality.main()
-
-    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    start = ["--seeds", "4", "--more", "2", "--plot", str(picture), *TINY, "--epochs", "1"]
+    table = [line.split(" | ") for line in printed(focus_quality, start)]
     assert [row[0] for row in table[2:9]] == [f"| {row}" for row in ("base", *few, "L_e, then M4, printed norm")]
     assert [row[0] for row in table[-3:]] == [f"| {claim[0]}" for claim in focus_quality.CLAIMS]
     assert picture.stat().st_size > 10_000
     recipes = recipes_in(tmp_path)
-    assert len(recipes) == len(in_this_process) == 8
+    assert len(recipes) == 8
     assert {name for name, recipe in recipes.items() if recipe["seed"] == 104} == {"M1-again-4", "L_e-4"}
     assert [name for name, recipe in recipes.items() if not recipe["start_from"]] == ["base-4"]
     assert recipes["all-printed-norm-project-4"]["focus_gradient"] == "project"
@@ -160,36 +163,21 @@ def test_focus_quality(
 
 
 @own_warnings
-def test_scarce_data(
-    tmp_path: Path,
-    in_this_process: list[list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    start = ["--out", str(tmp_path), "--seeds", "2", "--shares", "0.25", "--base", "2", "--more", "2", *TINY]
-    monkeypatch.setattr(sys, "argv", ["scarce_data.py", *start])
-    scarce_data.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert next(line for line in lines if line.startswith("|")) == "| | 25% |"
+def test_scarce_data(tmp_path: Path, printed: Printed) -> None:
+    lines = printed(scarce_data, ["--seeds", "2", "--shares", "0.25", "--base", "2", "--more", "2", *TINY])
+    assert lines[0] == "| | 25% |"
     stf = trained.averaged([tmp_path / f"{branch}-0.25-2" for branch in ("focus", "exploration")])
     assert f"| STF | {stf:.2f} |" in lines
     recipes = recipes_in(tmp_path)
-    assert len(recipes) == len(in_this_process) == 5
+    assert len(recipes) == 5
     assert all((recipe["share"], recipe["draw"], recipe["epochs"]) == (0.25, 2, 4) for recipe in recipes.values())
 
 
 @own_warnings
-def test_accuracy(
-    tmp_path: Path,
-    in_this_process: list[list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    start = ["--out", str(tmp_path), "--seeds", "2", "--streams", "joint", "bone", "--hold-out", "1", "2", *TINY[:-7]]
+def test_accuracy(tmp_path: Path, printed: Printed) -> None:
+    start = ["--seeds", "2", "--streams", "joint", "bone", "--hold-out", "1", "2", *TINY[:-7]]
     start += ["--epochs", "1", "--widths", "8", "8", "8", "--strides", "2", "1", "1", "--only"]
-    monkeypatch.setattr(sys, "argv", ["accuracy.py", *start, "STF-GCN, plain", "STF from MS-G3D, focus"])
-    accuracy.main()
-    lines = capsys.readouterr().out.splitlines()
+    lines = printed(accuracy, [*start, "STF-GCN, plain", "STF from MS-G3D, focus"])
     assert [line for line in lines if line.startswith("| |")] == ["| | joint | bone | fused |"] * 2
     cells = {line.split(" | ")[0]: line.strip(" |").split(" | ")[1:] for line in lines if line.startswith("| S")}
     assert cells.keys() == {"| STF-GCN, plain", "| STF from MS-G3D, focus"}
