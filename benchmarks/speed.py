@@ -34,8 +34,7 @@ from measure import (
     quartiles,
     setting,
 )
-from recipe import LAYERS, PRESETS, Recipe, build_network, explained
-from train import build_loss
+from recipe import LAYERS, PRESETS, Recipe, build_loss, build_network, explained
 
 from skeleton_focus import NTU25, SkeletonLayout, STFObjective
 

@@ -38,19 +38,32 @@ def average_precision(objective: STFObjective, recipe: Recipe, data: SkeletonDat
     return torch.cat(found)
 
 
+def trained(out: Path, options: list[str]) -> dict[str, Any]:
+    """The report of a run, which goes on where an interrupted demo stopped."""
+    if (out / "report.json").exists():
+        report: dict[str, Any] = json.loads((out / "report.json").read_text())
+        return report
+    if (out / "last.ckpt").exists():
+        options = ["--resume", "--devices", "1"]
+    return train(["--out", str(out), *options])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="runs/demo", help="folder to write; an earlier demo in it is replaced")
+    parser.add_argument(
+        "--out", default="runs/demo", help="folder to write; goes on with an interrupted demo, replaces an earlier one"
+    )
     given = parser.parse_args()
     out = Path(given.out)
     if out.exists():
         if {path.name for path in out.iterdir()} - {"plain", "focus", "focus.png", "report.html", "report.json"}:
             raise ValueError(f"expected a new folder or an earlier demo's, got {out}, which holds something else")
-        shutil.rmtree(out)
+        if (out / "report.json").exists():
+            shutil.rmtree(out)
     report: dict[str, Any] = {}
     for branch in ("plain", "focus"):
         print(f"\ntraining: {'cross-entropy alone' if branch == 'plain' else 'with the STF losses (focus branch)'}")
-        run_of = train(["--branch", branch, "--out", str(out / branch), "--validate-every", "100", "--devices", "1"])
+        run_of = trained(out / branch, ["--branch", branch, "--validate-every", "100", "--devices", "1"])
         objective, recipe, layout, classes = load_run(out / branch)
         data: Split = load_data(None, recipe)
         values = average_precision(objective, recipe, data.test)

@@ -16,6 +16,7 @@ from skeleton_focus import (
     Augment,
     Batch,
     SkeletonLayout,
+    STFLoss,
     add_visibility,
     body_height,
     center,
@@ -209,6 +210,27 @@ def build_network(
         return BAGCN(num_classes, layout, dropout=recipe.dropout, **ways, **options)
     stf = recipe.model == "stf_ms_g3d"
     return MSG3D(num_classes, layout, num_persons=num_persons, stf=stf, dropout=recipe.dropout, **options)
+
+
+TERMS = STFLoss().weights  # the paper's
+BRANCHES = {
+    "plain": (),
+    "exploration": ("exploration",),
+    "focus": ("divergence", "coherence", "adjacency"),
+    "all": tuple(TERMS),
+}
+
+
+def build_loss(recipe: Recipe) -> STFLoss:
+    """Cross-entropy and the terms of the recipe's branch."""
+    terms = BRANCHES.get(recipe.branch, tuple(recipe.branch.split("+")))
+    if strange := [term for term in terms if term not in TERMS]:
+        ways = f"{', '.join(BRANCHES)}, or of {', '.join(TERMS)} some joined by +"
+        raise ValueError(f"expected --branch to be {ways}, got {strange[0]!r}")
+    weights = {term: recipe.emphasis * weight if term in terms else 0.0 for term, weight in TERMS.items()}
+    classification = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    ways = {"norm": recipe.norm, "focus_gradient": recipe.focus_gradient}
+    return STFLoss(**weights, **ways, classification=classification)
 
 
 def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:

@@ -7,21 +7,21 @@
 
 A run writes into its folder: recipe.json at the start, last.ckpt after every epoch, and at the end model.pt (weights
 and how to rebuild the network), probabilities.npz (of the test clips, for ensemble.py) and report.json; with
---hold-out also best.ckpt, of the epoch that was best on the clips held out, and best/probabilities.npz.
+--hold-out also best.ckpt, of the epoch that was best on the clips held out, and the folder best with the same three of
+that epoch: the other programs take it as they take the run's.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import json
 import logging
 import os
 import pickle
 import sys
 import warnings
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,13 @@ try:
     import lightning as L
 except ImportError:
     sys.exit("error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'")
+from command_line import given_as, parse
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from loading import Clips, held_out, load_data, watched
-from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_network, explained, prepare
+from recipe import Recipe, build_loss, build_network, explained, prepare
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
@@ -48,29 +49,8 @@ from skeleton_focus import (
     Batch,
     SkeletonDataset,
     SkeletonLayout,
-    STFLoss,
     STFObjective,
 )
-
-TERMS = STFLoss().weights  # the paper's
-BRANCHES = {
-    "plain": (),
-    "exploration": ("exploration",),
-    "focus": ("divergence", "coherence", "adjacency"),
-    "all": tuple(TERMS),
-}
-
-
-def build_loss(recipe: Recipe) -> STFLoss:
-    """Cross-entropy and the terms of the recipe's branch."""
-    terms = BRANCHES.get(recipe.branch, tuple(recipe.branch.split("+")))
-    if strange := [term for term in terms if term not in TERMS]:
-        ways = f"{', '.join(BRANCHES)}, or of {', '.join(TERMS)} some joined by +"
-        raise ValueError(f"expected --branch to be {ways}, got {strange[0]!r}")
-    weights = {term: recipe.emphasis * weight if term in terms else 0.0 for term, weight in TERMS.items()}
-    classification = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    ways = {"norm": recipe.norm, "focus_gradient": recipe.focus_gradient}
-    return STFLoss(**weights, **ways, classification=classification)
 
 
 class Recogniser(L.LightningModule):
@@ -80,7 +60,7 @@ class Recogniser(L.LightningModule):
         self, recipe: Recipe, layout: SkeletonLayout, num_classes: int, num_persons: int, *, channels: int = 3
     ) -> None:
         super().__init__()
-        self.recipe, self.layout = recipe, layout
+        self.recipe, self.layout, self.num_persons, self.channels = recipe, layout, num_persons, channels
         network = build_network(recipe, num_classes, num_persons, layout, channels=channels)
         layers, head = explained(recipe)
         self.objective = STFObjective(network, layers=layers, head=head, loss=build_loss(recipe))
@@ -157,9 +137,12 @@ def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:
     return {f"top{k}": round(hits[:, :k].any(1).float().mean().item(), 4) for k in (1, 5)}
 
 
-def write_results(folder: Path, model: nn.Module, clips: SkeletonDataset, recipe: Recipe) -> dict[str, float]:
-    """The clips' probabilities, as ensemble.py takes them; top-1 and top-5."""
-    probabilities, label = predict(model, clips, recipe), torch.tensor(clips.labels)
+def write_results(folder: Path, module: Recogniser, clips: SkeletonDataset) -> dict[str, float]:
+    """The network as load_run takes it and the clips' probabilities as ensemble.py does; top-1 and top-5."""
+    kept = {"weights": module.objective.state_dict(), "recipe": asdict(module.recipe), "layout": module.layout.name}
+    kept |= {"classes": list(clips.classes), "persons": module.num_persons, "channels": module.channels}
+    torch.save(kept, folder / "model.pt")
+    probabilities, label = predict(module.objective.model, clips, module.recipe), torch.tensor(clips.labels)
     arrays = {"probabilities": probabilities.numpy(), "label": label.numpy(), "names": np.array(clips.names)}
     np.savez_compressed(folder / "probabilities.npz", **arrays)
     return accuracy(probabilities, label)
@@ -170,11 +153,9 @@ def write_best(out: Path, module: Recogniser, validation: SkeletonDataset, test:
     saved = load_file(out / "best.ckpt")
     best = copy.deepcopy(module)
     best.load_state_dict(saved["state_dict"])
-    model = best.objective.model
-    seen = accuracy(predict(model, validation, module.recipe), torch.tensor(validation.labels))
+    seen = accuracy(predict(best.objective.model, validation, module.recipe), torch.tensor(validation.labels))
     (out / "best").mkdir(exist_ok=True)
-    found = write_results(out / "best", model, test, module.recipe)
-    return {"epoch": saved["epoch"] + 1, "validation_top1": seen["top1"], **found}
+    return {"epoch": saved["epoch"] + 1, "validation_top1": seen["top1"], **write_results(out / "best", best, test)}
 
 
 def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, list[str]]:
@@ -227,163 +208,6 @@ def load_file(path: Path) -> dict[str, Any]:
         raise ValueError(f"expected a checkpoint of this program, got {path}, which cannot be read: {reason}") from None
 
 
-def given_as(value: Any) -> str:
-    """A value as the command line takes it."""
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def options() -> argparse.ArgumentParser:
-    """The command line: what a run needs besides its recipe, and every field of that."""
-    listed = "\n".join(
-        f"  {name}: " + " ".join(f"--{key.replace('_', '-')} {given_as(value)}" for key, value in preset.items())
-        for name, preset in PRESETS.items()
-    )
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="presets; an option given beside one comes before it:\n" + listed,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--data", help="folder or file of clips; by default actions are generated")
-    parser.add_argument("--split", help="which of the data's splits, such as xsub; by default their first")
-    parser.add_argument("--skip-bad-clips", action="store_true", help="leave out clips that cannot be read")
-    parser.add_argument("--preset", choices=PRESETS, help="by default the preset made for the data")
-    parser.add_argument("--out", help="folder of the run; by default a new one in runs/")
-    parser.add_argument("--resume", action="store_true", help="go on from the last epoch of --out")
-    parser.add_argument("--precision", choices=["32-true", "bf16-mixed", "16-mixed"], help="default 32-true")
-    parser.add_argument(
-        "--devices", type=int, default=-1, help="devices a machine, where torchrun does not say; -1: all"
-    )
-    parser.add_argument("--nodes", type=int, default=1, help="machines, where torchrun does not say")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read and load clips")
-    parser.add_argument(
-        "--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice, or that of the run that goes on"
-    )
-    watching = "epochs between two looks at the clips held out (default 1) or, without, at the test clips (10)"
-    parser.add_argument("--validate-every", type=int, help=watching)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": ["view", "paper"]}
-    choices |= {"focus_gradient": ["sum", "detach", "project"]}
-    choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
-    for option in fields(Recipe):
-        several = isinstance(option.default, tuple)
-        flag = f"--{option.name.replace('_', '-')}"
-        default = given_as(option.default) or "none"
-        says = f"{option.metadata['help']} (where no preset says otherwise: {default})"
-        if isinstance(option.default, bool):
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=says)
-            continue
-        kind, nargs = type(option.default[0] if several else option.default), "+" if several else None
-        parser.add_argument(flag, type=kind, nargs=nargs, choices=choices.get(option.name), help=says)
-    return parser
-
-
-def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]:
-    """What to do and how: from the command line, or, of a run that goes on, from its folder."""
-    given = options().parse_args(arguments)
-    chosen = {o.name: getattr(given, o.name) for o in fields(Recipe) if getattr(given, o.name) is not None}
-    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
-    if given.resume:
-        kept = (given.preset, given.data, given.precision, given.split, given.skip_bad_clips, given.validate_every)
-        if chosen or any(kept):
-            raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
-        return given, kept_recipe(given)
-    check_ranges(given, chosen)
-    given.precision, given.clip_counts = given.precision or "32-true", None
-    suited = "synthetic" if given.data is None else "nw_ucla"
-    model = chosen.get("model", "stf_gcn")
-    given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
-    recipe = Recipe(**{**PRESETS[given.preset], **chosen})
-    given.validate_every = given.validate_every or (1 if watched(recipe) == "validation" else 10)
-    check_effects(given, recipe, chosen)
-    if given.out is None:
-        folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
-        given.out = str(next(folder for folder in folders if not folder.exists()))
-    if Path(given.out).exists() and not Path(given.out).is_dir():
-        raise ValueError(f"expected --out to be a folder, got the file {given.out}")
-    if rank_zero_only.rank == 0 and any((Path(given.out) / name).exists() for name in ("last.ckpt", "report.json")):
-        raise ValueError(f"expected a new --out, got {given.out}, which holds a run; go on with it by --resume")
-    return given, recipe
-
-
-def kept_recipe(given: argparse.Namespace) -> Recipe:
-    """The recipe of the run in ``given.out``; its data, preset and precision go into ``given``."""
-    if given.out is None:
-        raise ValueError("expected --resume with --out and the folder of the run, got no --out")
-    path = Path(given.out) / "recipe.json"
-    if not path.is_file() or not path.with_name("last.ckpt").is_file():
-        raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one")
-    if path.with_name("report.json").exists():
-        raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
-    kept = {"precision": "32-true", "split": None, "skip_bad_clips": False, "validate_every": 10, "threads": 0}
-    kept |= json.loads(path.read_text())
-    for name in ("data", "preset", "precision", "split", "skip_bad_clips", "validate_every"):
-        setattr(given, name, kept[name])
-    given.clip_counts, given.threads = kept.get("clips"), given.threads or kept["threads"]
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
-    try:
-        return Recipe(**values)
-    except TypeError as error:
-        raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
-
-
-def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
-    """Refuse numbers that no run can have."""
-    for name, least in (("epochs", 1), ("batch", 1), ("frames", 1), ("clips", 4)):
-        if chosen.get(name, least) < least:
-            raise ValueError(f"expected {name} of at least {least}, got {chosen[name]}")
-    if given.threads < 0 or given.workers < 0:
-        raise ValueError(f"expected --threads and --workers of at least 0, got {given.threads} and {given.workers}")
-    for name, low, high in (
-        ("label_smoothing", 0, 1),
-        ("ema", 0, 1),
-        ("dropout", 0, 0.99),
-        ("crop", 0.01, 1),
-        ("speed", 0, 0.99),
-        ("stretch", 0, 0.99),
-        ("shear", 0, 1),
-        ("flip", 0, 1),
-        ("share", 1e-9, 1),
-        ("emphasis", 1e-9, 1e9),
-        ("joint_dropout", 0, 0.99),
-        ("cycle", 0.1, 1),
-        ("lr", 1e-9, 99),
-    ):
-        if name in chosen and not low <= chosen[name] <= high:
-            raise ValueError(f"expected {name} in {low}..{high}, got {chosen[name]}")
-    if chosen.get("focal_joints", 0) < 0 or chosen.get("warmup", 0) < 0:
-        raise ValueError("expected --focal-joints and --warmup of at least 0")
-    looks = 1 if given.validate_every is None else given.validate_every
-    if len(chosen.get("turn", (0, 0, 0))) != 3 or looks < 1 or given.devices == 0:
-        raise ValueError("expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0")
-
-
-def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, Any]) -> None:
-    """Refuse options that would change nothing, and a preset without what it needs."""
-    weights = build_loss(recipe).weights  # refuses a branch that is none
-    meet = weights["exploration"] and (weights["divergence"] or weights["coherence"])
-    detached = weights["exploration"] and recipe.focus_gradient == "detach"
-    idle = {name: f"with --model {recipe.model}" for model, names in OF_ONE_NETWORK.items() if model != recipe.model
-            for name in names}  # fmt: skip
-    for names, hint, holds in (
-        (["draw"], "without --share", recipe.share == 1),
-        (["warmup"], "without --decay", recipe.decay == (0,)),
-        (["cycle"], "with --decay", recipe.decay != (0,)),
-        (["context"], "with --focusing none", recipe.focusing == "none"),
-        (["crop", "speed"], "with --preparation paper", recipe.preparation == "paper"),
-        (["focus_gradient"], f"with --branch {recipe.branch}", not (meet or detached)),
-        (["stf_after", "emphasis", "norm"], "with --branch plain", recipe.branch == "plain"),
-    ):
-        idle |= dict.fromkeys(names, hint) if holds else {}
-    for name in [name for name in chosen if name in idle]:
-        raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {idle[name]}")
-    if watched(recipe) == "validation" and given.validate_every > recipe.epochs:
-        raise ValueError(f"expected --validate-every within the {recipe.epochs} epochs, got {given.validate_every}")
-    if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:
-        hint = "name the folder of a finished run, or another --preset to train from scratch"
-        raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")
-
-
 def machines(given: argparse.Namespace) -> tuple[int | str, int]:
     """Devices of a machine, and machines: those that torchrun started, or those of the command line."""
     if "LOCAL_WORLD_SIZE" in os.environ:
@@ -393,7 +217,7 @@ def machines(given: argparse.Namespace) -> tuple[int | str, int]:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    given, recipe = parse(arguments)
+    given, recipe = parse(arguments, says=__doc__)
     out = Path(given.out)
     if given.threads:
         torch.set_num_threads(given.threads)
@@ -466,17 +290,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     seconds = round(timer.time_elapsed(), 1)
     if not trainer.is_global_zero:
         return {}
-    model = module.objective.model.to(trainer.strategy.root_device)
+    module.to(trainer.strategy.root_device)
     if recipe.ema:
-        renew_statistics(model, data.train, recipe)
-    network = {"weights": module.objective.state_dict(), "recipe": asdict(recipe)}
-    network |= {"layout": layout.name, "classes": list(classes), "persons": persons, "channels": channels}
-    torch.save(network, out / "model.pt")
+        renew_statistics(module.objective.model, data.train, recipe)
     parameters = sum(p.numel() for p in module.parameters())
-    found = write_results(out, model, data.test, recipe)
-    report = {**found, "seconds": seconds, "parameters": parameters, **facts}
+    report = {**write_results(out, module, data.test), "seconds": seconds, "parameters": parameters, **facts}
     if watched(recipe) == "validation":
         report["best"] = write_best(out, module, validation, data.test)
+        (out / "best" / "report.json").write_text(json.dumps({**report["best"], **facts}, indent=2) + "\n")
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     told = f"on {len(data.test)} test clips, {seconds} s of training"
     print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} {told}")

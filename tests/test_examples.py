@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import demo
 import explain
 import numpy as np
 import pytest
@@ -311,6 +312,19 @@ def test_the_demo_trains_measures_and_draws(tmp_path: Path) -> None:
     assert (tmp_path / "demo" / "focus.png").stat().st_size > 1000 and "with the STF losses" in done.stdout
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count('"name":') == 20 and "Where stf_gcn looks" in page and "demo/report.html to open" in done.stdout
+
+
+def test_an_interrupted_demo_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(demo, "train", lambda options: given.append(options) or {"top1": 0.5})
+    demo.trained(tmp_path / "new", ["--branch", "plain"])
+    for name, file in (("finished", "report.json"), ("stopped", "last.ckpt")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text('{"top1": 0.25}')
+    assert demo.trained(tmp_path / "finished", ["--branch", "plain"]) == {"top1": 0.25}
+    demo.trained(tmp_path / "stopped", ["--branch", "plain"])
+    resumed = ["--out", str(tmp_path / "stopped"), "--resume", "--devices", "1"]
+    assert given == [["--out", str(tmp_path / "new"), "--branch", "plain"], resumed]
 
 
 SHORT = ["--preset", "synthetic", "--widths", *"666666", "--frames", "8", "--threads", "1", "--branch", "plain"]

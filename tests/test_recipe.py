@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import command_line
 import ensemble
 import loading
 import numpy as np
 import pytest
 import torch
 import train
-from recipe import PRESETS, Recipe, build_network, prepare
+from explain import clips_of
+from recipe import PRESETS, Recipe, build_loss, build_network, prepare
 from torch import Tensor
 
 from skeleton_focus import (
@@ -184,19 +186,19 @@ def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
 )
 def test_settings_out_of_their_range(arguments: list[Any], error: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=error):
-        train.parse([*arguments, "--out", str(tmp_path / "run")])
+        command_line.parse([*arguments, "--out", str(tmp_path / "run")])
 
 
 def test_a_branch_is_its_terms() -> None:
     def weights(**options: Any) -> dict[str, float]:
-        return {name: weight for name, weight in train.build_loss(Recipe(**options)).weights.items() if weight}
+        return {name: weight for name, weight in build_loss(Recipe(**options)).weights.items() if weight}
 
     assert weights(branch="plain") == {}
     assert weights(branch="focus") == {"divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
     assert weights(branch="exploration") == {"exploration": 0.01}
     assert weights(branch="all") == STFLoss().weights
     assert weights(branch="coherence+divergence", emphasis=2.0) == {"coherence": 0.2, "divergence": 0.2}
-    assert train.build_loss(Recipe(norm="l2")).norm == "l2"
+    assert build_loss(Recipe(norm="l2")).norm == "l2"
 
 
 def test_a_share_is_drawn_and_holds_the_smaller_ones() -> None:
@@ -233,6 +235,11 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
     assert train.write_best(out, module, validation, data.test) == best
     (probabilities,), label = ensemble.read_all([str(out / "best")])
     assert train.accuracy(probabilities, label)["top1"] == best["top1"]
+    objective, recipe, _, _ = train.load_run(out / "best")
+    again = train.accuracy(train.predict(objective.model, data.test, recipe), torch.tensor(data.test.labels))
+    assert again["top1"] == best["top1"] and recipe == Recipe(**report["recipe"])
+    clips, source = clips_of(out / "best", recipe, data.train.layout, list(data.train.classes))
+    assert source is None and clips.names == data.test.names
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's
