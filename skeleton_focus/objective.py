@@ -200,9 +200,10 @@ class STFObjective(nn.Module):
         with torch.enable_grad():
             logits, tap = self._run(x, inputs, [name], apart=True)
             chosen = logits.argmax(1) if classes is None else classes
-            got = f"{tuple(chosen.shape)}, {chosen.amin():d} to {chosen.amax():d}"
-            fits = chosen.shape == (len(x),) and bool(((chosen >= 0) & (chosen < logits.shape[1])).all())
-            require(fits, "STFObjective", f"classes (N={len(x)}) in 0..{logits.shape[1] - 1}", got)
+            check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
+            fits = bool(((chosen >= 0) & (chosen < logits.shape[1])).all())
+            got = f"{chosen.min():d} to {chosen.max():d}"
+            require(fits, "STFObjective", f"classes in 0..{logits.shape[1] - 1}", got)
             focus = self._focus(x, logits, tap, name, chosen, create_graph=False, rehearsal=True)
         return resize_focus(focus.detach(), self.axes.to_clip(x).shape[2]), logits.detach()
 
