@@ -37,7 +37,7 @@ def draw(found: Mapping[str, list[dict[str, float]]], plain: Collection[str], jo
                 ax.plot([sum(values) / len(values)] * 2, [y - 0.4, y + 0.4], color=colour, linewidth=1.6)
         ax.set(ylim=(len(found) - 0.5, -0.5), facecolor=PANEL)
         ax.set_yticks(range(len(found)), found if column == 0 else [""] * len(found))
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, prune="upper"))
         ax.grid(color="white", linewidth=1)
         ax.set_axisbelow(True)
         bare(ax)
