@@ -92,10 +92,10 @@ x, target = torch.randn(2, 3, 16, 25, 1), torch.tensor([0, 1])
 
 def test_the_code_for_several_machines_runs() -> None:
     """In a process of its own, which is a group of one."""
+    program = "\n".join([IN_A_GROUP, *blocks("machines.md"), "print(model.fc.weight.grad.norm() > 0)"])
     done = subprocess.run(
-        [sys.executable, "-c", "\n".join([IN_A_GROUP, *blocks("machines.md"), "print(model.fc.weight.grad.norm() > 0)"])],
-        capture_output=True, text=True, timeout=300, check=False, cwd=ROOT / "examples",
-    )  # fmt: skip
+        [sys.executable, "-c", program], cwd=ROOT / "examples", capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0 and done.stdout == "tensor(True)\n", done.stderr
 
 
