@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trained import averaged, command_line, finish_all, keep_options, mean_and_spread, place, run
+from trained import OURS, averaged, command_line, finish_all, keep_options, mean_and_spread, place, run
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 NETWORKS = {
@@ -31,7 +31,7 @@ AVERAGES = {
     "STF from MS-G3D": ("STF from MS-G3D, focus", "STF from MS-G3D, exploration"),
 }
 BASELINE = "MS-G3D"
-OURS = ("--model", "--branch", "--stream", "--seed", "--start-from", "--threads", "--resume", "--quiet")
+SET_HERE = (*OURS, "--model", "--branch", "--stream")
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--streams", nargs="+", default=STREAMS, help=f"default {' '.join(STREAMS)}")
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="some of the networks")
     given, passed = parser.parse_known_args()
-    keep_options(given.out, passed, OURS)
+    keep_options(given.out, passed, SET_HERE)
     first: dict[Path, list[str]] = {}
     then: dict[Path, list[str]] = {}  # goes on from one of the first
     for seed in given.seeds:

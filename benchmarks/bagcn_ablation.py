@@ -8,7 +8,7 @@ trained again, an unfinished one is resumed: an interrupted benchmark goes on wh
 
 from __future__ import annotations
 
-from trained import command_line, finish_all, keep_options, mean_and_spread, place, run
+from trained import OURS, command_line, finish_all, keep_options, mean_and_spread, place, run
 
 ROWS = {
     "none": ["--focusing", "none"],
@@ -18,12 +18,12 @@ ROWS = {
     "no context": ["--context", "none"],
     "forward context": ["--context", "forward"],
 }
-OURS = ("--model", "--focusing", "--context", "--seed", "--threads", "--resume", "--quiet", "--validate-every")
+SET_HERE = (*OURS, "--model", "--focusing", "--context", "--validate-every")
 
 
 def main() -> None:
     given, passed = command_line(__doc__).parse_known_args()
-    keep_options(given.out, passed, OURS)
+    keep_options(given.out, passed, SET_HERE)
     wanted = {
         place(given.out, row, seed): ["--model", "bagcn", *ROWS[row], "--seed", str(seed), *passed]
         for seed in given.seeds

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from focus_measures import MEASURES, measure
 from focus_quality_plot import draw
-from trained import averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
+from trained import OURS, averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
 PRINTED, TOGETHER = ["--norm", "l2"], ["--branch", "all"]
 # A rate that stays high, so that the weights move about, and their running average in place of two networks'.
@@ -85,8 +85,10 @@ CLAIMS = (  # what, measure, row, against, what its difference should be
     ("the same, project", "top1", "all, printed norm, project", "M5, printed norm", ">="),
     ("the same, L_e first", "top1", "L_e, then M4, printed norm", "M5, printed norm", ">="),
 )  # fmt: skip
-OURS = ("--branch", "--seed", "--start-from", "--stf-after", "--threads", "--resume", "--quiet", "--validate-every",
-        "--norm", "--focus-gradient", "--emphasis", "--ema", "--cycle")  # fmt: skip
+SET_HERE = (
+    *OURS, "--branch", "--stf-after", "--validate-every", "--norm", "--focus-gradient", "--emphasis",
+    "--ema", "--cycle",
+)  # fmt: skip
 
 
 def train(given: argparse.Namespace, passed: list[str]) -> None:
@@ -120,15 +122,17 @@ def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str
     lines += ["", f"| claim | measure | difference of | by seed {listed} | on all seeds |", "|---|---|---|---|---|"]
     for claim, name, row, against, relation in CLAIMS:
         if name in shown:
-            moved = [one[name] - other[name] for one, other in zip(found[row], found[against], strict=True)]
-            told = ", ".join(f"{difference:+.{MEASURES[name][1]}f}" for difference in moved)
-            lines.append(f"| {claim} | {MEASURES[name][0]} | {row} - {against} | {told} | {verdict(moved, relation)} |")
+            title, digits = MEASURES[name]
+            pairs = zip(found[row], found[against], strict=True)
+            moved = [round(one[name] - other[name], digits) for one, other in pairs]
+            told = ", ".join(f"{difference:+.{digits}f}" for difference in moved)
+            lines.append(f"| {claim} | {title} | {row} - {against} | {told} | {verdict(moved, relation)} |")
     return "\n".join(lines)
 
 
 def verdict(differences: Sequence[float], relation: str) -> str:
     """Whether every seed says the same: of ``">"``, ``"<"`` or ``">="`` that it holds, or its opposite."""
-    signs = {(difference > 1e-9) - (difference < -1e-9) for difference in differences}
+    signs = {(difference > 0) - (difference < 0) for difference in differences}
     if signs == {0} and relation != ">=":
         return "no difference"
     right = {">": {1}, "<": {-1}, ">=": {0, 1}}[relation]
@@ -143,7 +147,7 @@ def main() -> None:
     given, passed = parser.parse_known_args()
     if given.more < 2:
         raise ValueError(f"expected --more of at least 2 epochs, half of them for each stage, got {given.more}")
-    keep_options(given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], OURS)
+    keep_options(given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], SET_HERE)
     train(given, passed)
     wanted = [(row, seed) for row in ["base", *ROWS, *STAGES] for seed in given.seeds]
     with ProcessPoolExecutor(given.jobs) as pool:

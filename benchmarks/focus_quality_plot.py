@@ -37,13 +37,14 @@ def draw(found: Mapping[str, list[dict[str, float]]], plain: Collection[str], jo
                 ax.plot([sum(values) / len(values)] * 2, [y - 0.4, y + 0.4], color=colour, linewidth=1.6)
         ax.set(ylim=(len(found) - 0.5, -0.5), facecolor=PANEL)
         ax.set_yticks(range(len(found)), found if column == 0 else [""] * len(found))
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, prune="upper"))
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, prune="both"))
         ax.grid(color="white", linewidth=1)
         ax.set_axisbelow(True)
         bare(ax)
         ax.tick_params(axis="y", labelcolor=INK, labelsize=7.5)
         ax.set_title(MEASURES[name][0], fontsize=9, color=INK, loc="left", pad=4)
     seeds = len(found["base"])
-    told = f"a dot: one of {seeds} seeds; line: their mean; dark: plain; orange: L_e and the others in one network"
+    what = "dark: plain; blue: some of the terms, or M5; orange: all terms in one run"
+    told = f"a dot: one of {seeds} seeds; line: their mean; {what}"
     figure.text(*inches(figure, SIDE, 0.08)[:2], told, fontsize=8, color=MUTED)
     return figure

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trained import averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
+from trained import OURS, averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
 BRANCHES = {
     "plain": ["--branch", "plain"],
@@ -26,8 +26,10 @@ SCHEDULE = ["--ema", "0", "--decay", "0", "--cycle", "1"]
 # Trained on another order of the clips, so that either average is of two.
 OTHER_ORDER = ("plain again", "exploration")
 ROWS = {"plain": ("plain",), "two plain, averaged": ("plain", "plain again"), "STF": ("focus", "exploration")}
-OURS = ("--branch", "--seed", "--share", "--draw", "--start-from", "--stf-after", "--threads", "--resume", "--quiet",
-        "--validate-every", "--epochs", "--ema", "--cycle", "--decay", "--norm")  # fmt: skip
+SET_HERE = (
+    *OURS, "--branch", "--share", "--draw", "--stf-after", "--validate-every", "--epochs", "--ema", "--cycle",
+    "--decay", "--norm",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--norm", choices=["rms", "l2"], default="rms", help="of the focus branch, default rms")
     given, passed = parser.parse_known_args()
     settings = [f"{name}={getattr(given, name)}" for name in ("base", "more", "rate", "norm")]
-    keep_options(given.out, [*passed, *settings], OURS)
+    keep_options(given.out, [*passed, *settings], SET_HERE)
     first: dict[Path, list[str]] = {}
     then: dict[Path, list[str]] = {}
     for seed in given.seeds:

@@ -17,6 +17,7 @@ from skeleton_focus import fuse
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from ensemble import read_all
 
+OURS = ("--seed", "--start-from", "--threads", "--devices", "--nodes", "--resume", "--quiet")  # set for every run
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
 
 
@@ -25,7 +26,8 @@ def command_line(about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    folder = Path("runs") / Path(sys.argv[0]).stem
+    parser.add_argument("--out", type=Path, default=folder, help=f"folder of the runs, default {folder}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
     return parser
@@ -47,7 +49,8 @@ def finish(folder: Path, options: Sequence[str]) -> dict[str, Any]:
     if not report.exists():
         seldom = [] if any(option.startswith("--hold-out") for option in options) else ["--validate-every", "1000"]
         how = ["--resume"] if (folder / "last.ckpt").exists() else [*seldom, *options]
-        command = [sys.executable, str(TRAIN), "--out", str(folder), "--threads", "1", "--quiet", *how]
+        alone = ["--threads", "1", "--devices", "1", "--quiet"]
+        command = [sys.executable, str(TRAIN), "--out", str(folder), *alone, *how]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ValueError(f"{folder}: {(done.stderr.strip() or 'stopped').splitlines()[-1]}")

@@ -135,6 +135,9 @@ def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
         ("joint_dropout", 0, 0.99),
         ("cycle", 0.1, 1),
         ("lr", 1e-9, 99),
+        ("weight_decay", 0, 1),
+        ("clip_gradient", 1e-9, 1e9),
+        ("stf_after", 0, 1),
     ):
         if name in chosen and not low <= chosen[name] <= high:
             raise ValueError(f"expected {name} in {low}..{high}, got {chosen[name]}")
@@ -148,6 +151,7 @@ def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
 def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, Any]) -> None:
     """Refuse options that would change nothing, and a preset without what it needs."""
     weights = build_loss(recipe).weights  # refuses a branch that is none
+    normed = weights["divergence"] or weights["coherence"] or weights["adjacency"]
     meet = weights["exploration"] and (weights["divergence"] or weights["coherence"])
     detached = weights["exploration"] and recipe.focus_gradient == "detach"
     idle = {name: f"with --model {recipe.model}" for model, names in OF_ONE_NETWORK.items() if model != recipe.model
@@ -159,10 +163,14 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         (["context"], "with --focusing none", recipe.focusing == "none"),
         (["crop", "speed"], "with --preparation paper", recipe.preparation == "paper"),
         (["focus_gradient"], f"with --branch {recipe.branch}", not (meet or detached)),
-        (["stf_after", "emphasis", "norm"], "with --branch plain", recipe.branch == "plain"),
+        (["stf_after", "emphasis"], "with --branch plain", recipe.branch == "plain"),
+        (["norm"], f"with --branch {recipe.branch}", not normed),
+        (["clips"], "with --data", given.data is not None),
+        (["split", "skip_bad_clips"], "without --data", given.data is None),
     ):
         idle |= dict.fromkeys(names, hint) if holds else {}
-    for name in [name for name in chosen if name in idle]:
+    also = [name for name in ("split", "skip_bad_clips") if getattr(given, name)]
+    for name in [name for name in [*chosen, *also] if name in idle]:
         raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {idle[name]}")
     if watched(recipe) == "validation" and given.validate_every > recipe.epochs:
         raise ValueError(f"expected --validate-every within the {recipe.epochs} epochs, got {given.validate_every}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 
-import lightning as L
+try:
+    import lightning as L
+except ImportError:
+    sys.exit("error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'")
 import numpy as np
 from recipe import Recipe
 from torch.utils.data import DataLoader
@@ -16,7 +20,7 @@ from skeleton_focus import SkeletonDataset, Split, SyntheticActions, open_datase
 
 
 class Clips(L.LightningDataModule):
-    """The training and test clips; the order of the training clips follows from the seed and the epoch."""
+    """Clips to train on, in an order that follows from the seed and the epoch, and clips to look at."""
 
     def __init__(self, split: Split, validation: SkeletonDataset, recipe: Recipe, workers: int) -> None:
         super().__init__()

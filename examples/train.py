@@ -27,17 +27,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from loading import Clips, held_out, load_data, watched  # first: it says what to install where Lightning is missing
 
-try:
-    import lightning as L
-except ImportError:
-    sys.exit("error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'")
+# isort: split
+import lightning as L
 from command_line import given_as, parse
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from loading import Clips, held_out, load_data, watched
 from recipe import Recipe, build_loss, build_network, explained, prepare
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -183,10 +181,13 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
         ("classes", classes, known),
         ("stream", module.recipe.stream, recipe.stream),
         ("preparation", module.recipe.preparation, recipe.preparation),
-        ("clips held out", module.recipe.hold_out, recipe.hold_out),
+        ("hold-out", module.recipe.hold_out, recipe.hold_out),
+        ("share", module.recipe.share, recipe.share),
+        ("draw", module.recipe.draw, recipe.draw),
     ):
         if ours != theirs:
-            raise ValueError(f"expected --start-from with a run on the same {name}, {ours}, got {folder} on {theirs}")
+            wanted, got = given_as(ours) or "none", given_as(theirs) or "none"
+            raise ValueError(f"expected --start-from with a run of the same {name}, {wanted}, got {folder} with {got}")
     network, trained = module.objective.model, objective.model.state_dict()
     own = network.state_dict()
     strange = [name for name, weight in trained.items() if name not in own or own[name].shape != weight.shape]
@@ -285,8 +286,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     except (KeyboardInterrupt, SystemExit):
         if not (out / "last.ckpt").exists():
             sys.exit(f"stopped in the first epoch; nothing is kept in {out}, start again")
-        threads = f" --threads {given.threads}" if given.threads else ""
-        sys.exit(f"stopped; go on with: python examples/train.py --out {out} --resume{threads}")
+        also = f" --threads {given.threads}" if given.threads else ""
+        also += f" --devices {given.devices}" if given.devices != -1 else ""
+        sys.exit(f"stopped; go on with: python examples/train.py --out {out} --resume{also}")
     seconds = round(timer.time_elapsed(), 1)
     if not trainer.is_global_zero:
         return {}

@@ -416,7 +416,7 @@ MISTAKES = [
     (
         "train.py",
         [*SMALL, "--start-from", "bone", "--stream", "joint", "--out", "y1"],
-        "error: expected --start-from with a run on the same stream, joint, got bone on bone",
+        "error: expected --start-from with a run of the same stream, joint, got bone with bone",
     ),
     (
         "train.py",

@@ -182,6 +182,13 @@ def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
         (["--stretch", "1"], r"expected stretch in 0..0.99, got 1.0"),
         (["--preparation", "paper", "--crop", "0.5"], "got --crop with --preparation paper"),
         (["--preset", "paper", "--speed", "0.5"], "got --speed with --preparation paper"),
+        (["--branch", "exploration", "--norm", "l2"], "got --norm with --branch exploration"),
+        (["--data", "somewhere", "--clips", "50"], "got --clips with --data"),
+        (["--split", "xsub"], "got --split without --data"),
+        (["--skip-bad-clips"], "got --skip-bad-clips without --data"),
+        (["--stf-after", "1.5"], "expected stf_after in 0..1, got 1.5"),
+        (["--weight-decay", "-1"], "expected weight_decay in 0..1, got -1.0"),
+        (["--clip-gradient", "-1"], "expected clip_gradient in 1e-09..1000000000.0, got -1.0"),
     ],
 )
 def test_settings_out_of_their_range(arguments: list[Any], error: str, tmp_path: Path) -> None:
