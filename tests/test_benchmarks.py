@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,31 @@ def test_a_finished_run_is_read_and_what_cannot_be_trained_says_why(tmp_path: Pa
     assert trained.finish(tmp_path / "a", ["--no-such-option"]) == {"top1": 0.5}
     with pytest.raises(ValueError, match=r"b: error: expected epochs of at least 1, got 0"):
         trained.finish(tmp_path / "b", ["--epochs", "0"])
+
+
+def test_a_run_is_trained_alone_resumed_or_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[list[str]] = []
+
+    def ran(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        said.append(command[1:])
+        folder = Path(command[command.index("--out") + 1])
+        folder.mkdir(exist_ok=True)
+        (folder / "report.json").write_text('{"top1": 0.5}')
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(trained.subprocess, "run", ran)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "last.ckpt").touch()
+    wanted = {"new": ["--lr", "1"], "cut": ["--lr", "1"], "apart": ["--hold-out", "x"]}
+    found = trained.finish_all({tmp_path / name: options for name, options in wanted.items()}, jobs=1)
+    assert found == [{"top1": 0.5}] * 3
+    alone = ["--threads", "1", "--devices", "1", "--quiet"]
+    assert said == [
+        [str(trained.TRAIN), "--out", str(tmp_path / "new"), *alone, "--validate-every", "1000", "--lr", "1"],
+        [str(trained.TRAIN), "--out", str(tmp_path / "cut"), *alone, "--resume"],
+        [str(trained.TRAIN), "--out", str(tmp_path / "apart"), *alone, "--hold-out", "x"],
+    ]
+    assert trained.TRAIN.is_file()
 
 
 def test_options_are_those_of_the_runs_that_are_there(tmp_path: Path) -> None:
@@ -67,6 +93,13 @@ def test_a_claim_holds_where_every_seed_says_so() -> None:
         "no difference",
     ]
     assert trained.mean_and_spread([1, 2, 3], 2) == "2.00 ± 1.00"
+
+
+def test_a_difference_that_is_printed_as_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(focus_quality, "CLAIMS", (("wider", "coverage", "a", "b", ">"),))
+    found = {"base": [0.1, 0.1], "a": [0.1004, 0.1002], "b": [0.1, 0.1]}
+    rows = {row: [{"coverage": value} for value in values] for row, values in found.items()}
+    assert focus_quality.tables(rows, [1, 2]).endswith("| wider | coverage | a - b | +0.000, +0.000 | no difference |")
 
 
 def test_claims_and_averages_are_of_rows_that_are_there() -> None:
@@ -223,7 +256,7 @@ def test_speed(options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pyte
         "--only",
         "stf_gcn",
         "--batch",
-        "1",
+        "3",
         "--frames",
         "16",
         "--persons",
@@ -240,7 +273,8 @@ def test_speed(options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pyte
     else:
         plain = rows[0]
         milliseconds, rate = float(plain[3].split("(")[0]), float(plain[4])
-        assert rate == pytest.approx(1000 / milliseconds, rel=0.02)
+        assert rate == pytest.approx(3 * 1000 / milliseconds, rel=0.02)
+        assert float(plain[7]) == pytest.approx(3 * 1000 / float(plain[6].split("(")[0]), rel=0.02) and plain[8] == "12"
         assert float(plain[5]) == pytest.approx(100 * rate * float(plain[2]) / 100, abs=1)  # of 100 GFLOPs a second
 
 

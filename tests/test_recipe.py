@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 import train
 from explain import clips_of
 from recipe import PRESETS, Recipe, build_loss, build_network, prepare
-from torch import Tensor
+from torch import Tensor, nn
 
 from skeleton_focus import (
     COCO17,
@@ -258,6 +259,20 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
     kept = {name: value.clone() for name, value in objective.state_dict().items()}
     moved = [name for name, value in kept.items() if not torch.equal(value, averaged[f"objective.{name}"])]
     assert moved and all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in moved)
+
+    def renewed(recipe: Recipe) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """All statistics; those of the deepest BatchNorm, and what they should be of."""
+        model, seen = copy.deepcopy(objective.model), []
+        deep = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+        deep.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].mean((0, 2, 3))))
+        train.renew_statistics(model, loading.load_data(None, recipe).train, recipe)
+        return model.state_dict(), deep.running_mean, torch.stack(seen).mean(0)
+
+    statistics, deep, wanted = renewed(recipe)  # of the weights that are kept
+    torch.testing.assert_close(deep, wanted)
+    torch.testing.assert_close(statistics, {name: kept[f"model.{name}"] for name in statistics})
+    _, whole, _ = renewed(replace(recipe, turn=(0.0, 0.0, 0.0), crop=1.0))  # and of clips as they are augmented
+    assert ((whole - deep).abs() > 0.01 * deep.abs()).any()
 
     # Pooled over the training clips as they are augmented, the input of the first BatchNorm has these moments.
     torch.manual_seed(0)
