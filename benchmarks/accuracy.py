@@ -4,7 +4,8 @@
     python benchmarks/accuracy.py --out runs/held-out --data PATH --hold-out _s05_
 
 The first is trained on all training clips and tested after its last epoch. The second keeps a subject out of the
-training clips, and its tables show the last epoch and the one that was best on that subject, both on the test clips.
+training clips, and its tables show the last epoch and the one that was best on that subject, both on the test clips
+(STF from MS-G3D goes on from MS-G3D's last epoch in either).
 Any options of examples/train.py may follow. A finished run is read and not trained again, an unfinished one is resumed.
 """
 
