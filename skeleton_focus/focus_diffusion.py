@@ -133,9 +133,10 @@ class AttentiveDiffusion(nn.Module):
 class FocusDiffusionBlock(nn.Module):
     r"""The spatial half of a BAGCN block: outward over the bones, focus, context, diffusion, and back inward.
 
-    .. math:: X_{mid} = \mathrm{ReLU}(\mathrm{BN}(\sum_s W_s X (M_s \otimes \hat A^f_s))), \qquad
-        \hat X_{mid} = [X_{mid}, w \cdot \mathrm{CAM}(G_S)] W_3, \qquad
-        Y = \mathrm{ReLU}(\mathrm{BN}(\sum_s W'_s \hat X_{mid} (M'_s \otimes \hat A^d_s)))
+    .. math::
+        X_{mid} &= \mathrm{ReLU}(\mathrm{BN}(\sum_s W_s X (M_s \otimes \hat A^f_s))) \\
+        \hat X_{mid} &= [X_{mid}, w \cdot \mathrm{CAM}(G_S)] W_3 \\
+        Y &= \mathrm{ReLU}(\mathrm{BN}(\sum_s W'_s \hat X_{mid} (M'_s \otimes \hat A^d_s)))
 
     Takes the place of the graph convolution of any ST-GCN. Between its own two there are O // 4 channels. Frames beyond
     a clip's length give zeros and change nothing at its true frames, except that BatchNorm counts them in training.
