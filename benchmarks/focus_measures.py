@@ -37,7 +37,8 @@ from skeleton_focus.focus import weigh_channels
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from explain import clips_of
 from recipe import Recipe, prepare
-from train import load_run
+
+from runs import load_run
 
 MEASURES = {  # name: title, digits; docs/focus_quality.md says what each is
     "top1": ("top-1, %", 2),

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from loading import watched
-from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_loss
+from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_loss, watched
 
 
 def given_as(value: Any) -> str:

@@ -22,9 +22,10 @@ from recipe import Recipe, prepare
 from report import build_report
 from torch import Tensor
 from torch.utils.data import DataLoader
-from train import load_run, run
 from train import main as train
+from train import run
 
+from runs import load_run
 from skeleton_focus import SkeletonDataset, Split, STFObjective, focus_average_precision
 from skeleton_focus.plot import plot_focus_comparison
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from train import accuracy, run
+from train import run
 
+from runs import accuracy
 from skeleton_focus import fuse
 
 

@@ -26,8 +26,9 @@ from fg_stformer import FGSTFormer
 from loading import load_data
 from recipe import Recipe, prepare
 from torch import Tensor, nn
-from train import load_run, run
+from train import run
 
+from runs import load_run
 from skeleton_focus import (
     Augment,
     Batch,

@@ -11,7 +11,7 @@ try:
 except ImportError:
     sys.exit("error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'")
 import numpy as np
-from recipe import Recipe
+from recipe import Recipe, watched
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
@@ -57,11 +57,6 @@ def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
         return split
     order = np.random.default_rng(recipe.draw).permutation(len(split.train))  # a larger share holds the smaller ones
     return split._replace(train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist())))
-
-
-def watched(recipe: Recipe) -> str:
-    """The clips that are looked at during training: the test clips, or those held out of the training clips."""
-    return "validation" if any(recipe.hold_out) else "test"
 
 
 def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:

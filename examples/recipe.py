@@ -17,6 +17,7 @@ from skeleton_focus import (
     Batch,
     SkeletonLayout,
     STFLoss,
+    STFObjective,
     add_visibility,
     body_height,
     center,
@@ -183,6 +184,11 @@ LAYERS: dict[str, tuple[list[str], str | None]] = {
 }
 
 
+def watched(recipe: Recipe) -> str:
+    """The clips that are looked at during training: the test clips, or those held out of the training clips."""
+    return "validation" if any(recipe.hold_out) else "test"
+
+
 def explained(recipe: Recipe) -> tuple[list[str], str | None]:
     """The layers that STF explains and the head, of a network with any number of blocks."""
     layers, head = LAYERS[recipe.model]
@@ -231,6 +237,15 @@ def build_loss(recipe: Recipe) -> STFLoss:
     classification = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     ways = {"norm": recipe.norm, "focus_gradient": recipe.focus_gradient}
     return STFLoss(**weights, **ways, classification=classification)
+
+
+def build_objective(
+    recipe: Recipe, num_classes: int, num_persons: int, layout: SkeletonLayout, *, channels: int = 3
+) -> STFObjective:
+    """The network under the losses of the recipe's branch."""
+    network = build_network(recipe, num_classes, num_persons, layout, channels=channels)
+    layers, head = explained(recipe)
+    return STFObjective(network, layers=layers, head=head, loss=build_loss(recipe))
 
 
 def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:

@@ -16,8 +16,9 @@ import torch
 from explain import clips_of, to_draw
 from recipe import prepare
 from tqdm import tqdm
-from train import load_run, predict, run
+from train import run
 
+from runs import load_run, predict
 from skeleton_focus import Batch, SkeletonDataset
 from skeleton_focus.report import ReportClip, write_report
 

@@ -14,11 +14,9 @@ that epoch: the other programs take it as they take the run's.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import logging
 import os
-import pickle
 import sys
 import warnings
 from dataclasses import asdict
@@ -27,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from loading import Clips, held_out, load_data, watched  # first: it says what to install where Lightning is missing
+from loading import Clips, held_out, load_data  # first: it says what to install where Lightning is missing
 
 # isort: split
 import lightning as L
@@ -36,18 +34,17 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor,
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from recipe import Recipe, build_loss, build_network, explained, prepare
+from recipe import Recipe, build_objective, prepare, watched
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
-from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
+from runs import batches, load_file, load_run, write_reports
 from skeleton_focus import (
-    LAYOUTS,
     Batch,
     SkeletonDataset,
     SkeletonLayout,
-    STFObjective,
+    Split,
 )
 
 
@@ -58,10 +55,8 @@ class Recogniser(L.LightningModule):
         self, recipe: Recipe, layout: SkeletonLayout, num_classes: int, num_persons: int, *, channels: int = 3
     ) -> None:
         super().__init__()
-        self.recipe, self.layout, self.num_persons, self.channels = recipe, layout, num_persons, channels
-        network = build_network(recipe, num_classes, num_persons, layout, channels=channels)
-        layers, head = explained(recipe)
-        self.objective = STFObjective(network, layers=layers, head=head, loss=build_loss(recipe))
+        self.recipe, self.layout = recipe, layout
+        self.objective = build_objective(recipe, num_classes, num_persons, layout, channels=channels)
         self.accuracy = nn.ModuleDict(
             {f"top{k}": MulticlassAccuracy(num_classes, top_k=min(k, num_classes), average="micro") for k in (1, 5)}
         )
@@ -109,67 +104,11 @@ class Recogniser(L.LightningModule):
 def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) -> None:
     """BatchNorm's statistics under averaged weights, over the training clips: averaged ones are of other weights."""
     random = torch.Generator().manual_seed(recipe.seed)
-    device, whole = next(model.parameters()).device, len(data) > recipe.batch
-    loader = DataLoader(
-        data, recipe.batch, shuffle=True, drop_last=whole, collate_fn=SkeletonDataset.collate, generator=random
-    )
-    batches = (Batch(*(part.to(device) for part in batch)) for batch in loader)
+    whole = len(data) > recipe.batch
+    clips = batches(model, data, recipe, shuffle=True, drop_last=whole, generator=random)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)  # for dropout
-        update_bn((prepare(batch, recipe, data.layout, random) for batch in batches), model)
-
-
-@torch.no_grad()
-def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe) -> Tensor:
-    """Class probabilities (clips, classes)."""
-    device = next(model.parameters()).device
-    loader = DataLoader(data, batch_size=recipe.batch, collate_fn=SkeletonDataset.collate)
-    batches = (Batch(*(part.to(device) for part in batch)) for batch in loader)
-    model.eval()
-    return torch.cat([model(prepare(batch, recipe, data.layout)).float().softmax(1).cpu() for batch in batches])
-
-
-def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:
-    """Top-1 and top-5."""
-    hits = probabilities.argsort(1, descending=True) == label[:, None]
-    return {f"top{k}": round(hits[:, :k].any(1).float().mean().item(), 4) for k in (1, 5)}
-
-
-def write_results(folder: Path, module: Recogniser, clips: SkeletonDataset) -> dict[str, float]:
-    """The network as load_run takes it and the clips' probabilities as ensemble.py does; top-1 and top-5."""
-    kept = {"weights": module.objective.state_dict(), "recipe": asdict(module.recipe), "layout": module.layout.name}
-    kept |= {"classes": list(clips.classes), "persons": module.num_persons, "channels": module.channels}
-    torch.save(kept, folder / "model.pt")
-    probabilities, label = predict(module.objective.model, clips, module.recipe), torch.tensor(clips.labels)
-    arrays = {"probabilities": probabilities.numpy(), "label": label.numpy(), "names": np.array(clips.names)}
-    np.savez_compressed(folder / "probabilities.npz", **arrays)
-    return accuracy(probabilities, label)
-
-
-def write_best(out: Path, module: Recogniser, validation: SkeletonDataset, test: SkeletonDataset) -> dict[str, Any]:
-    """The same of the epoch that was best on the held-out clips, into the run's folder ``best``."""
-    saved = load_file(out / "best.ckpt")
-    best = copy.deepcopy(module)
-    best.load_state_dict(saved["state_dict"])
-    seen = accuracy(predict(best.objective.model, validation, module.recipe), torch.tensor(validation.labels))
-    (out / "best").mkdir(exist_ok=True)
-    return {"epoch": saved["epoch"] + 1, "validation_top1": seen["top1"], **write_results(out / "best", best, test)}
-
-
-def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, list[str]]:
-    """The trained network of a run, how it was trained, its skeleton and its classes."""
-    path = Path(folder) / "model.pt"
-    if not path.is_file():
-        raise ValueError(f"expected a finished run, got {folder}, which holds no model.pt; --resume finishes one")
-    saved = load_file(path)
-    try:
-        recipe, layout = Recipe(**saved["recipe"]), LAYOUTS[saved["layout"]]
-        channels = saved.get("channels", 3)  # runs of earlier versions had no others
-        module = Recogniser(recipe, layout, len(saved["classes"]), saved["persons"], channels=channels)
-        module.objective.load_state_dict(saved["weights"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
-    return module.objective.eval(), recipe, layout, saved["classes"]
+        update_bn((prepare(batch, recipe, data.layout, random) for batch in clips), model)
 
 
 def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
@@ -200,15 +139,6 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     network.load_state_dict(trained, strict=False)
 
 
-def load_file(path: Path) -> dict[str, Any]:
-    """A file of tensors and plain values; nothing in it is run."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"expected a checkpoint of this program, got {path}, which cannot be read: {reason}") from None
-
-
 def machines(given: argparse.Namespace) -> tuple[int | str, int]:
     """Devices of a machine, and machines: those that torchrun started, or those of the command line."""
     if "LOCAL_WORLD_SIZE" in os.environ:
@@ -217,54 +147,64 @@ def machines(given: argparse.Namespace) -> tuple[int | str, int]:
     return "auto" if given.devices == -1 else given.devices, given.nodes
 
 
-def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    given, recipe = parse(arguments, says=__doc__)
-    out = Path(given.out)
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    L.seed_everything(recipe.seed, verbose=False)
+def read_clips(given: argparse.Namespace, recipe: Recipe) -> tuple[Split, SkeletonDataset, list[Exception]]:
+    """The clips to train on and to test, those to look at during training, and why others are left out."""
     left_out: list[Exception] = []
     on_error = left_out.append if given.skip_bad_clips else "raise"
     data = load_data(given.data, recipe, split=given.split, on_error=on_error, workers=given.workers)
     data, validation = held_out(data, recipe)
-    in_the_plane = data.train[0].x.shape[0] == 2 and not given.resume
-    if in_the_plane and any(recipe.turn[:2]) and given.turn is None:  # a preset's views; of a plane there is one
-        recipe.turn = (0.0, 0.0, recipe.turn[2])
-    classes, layout = data.train.classes, data.train.layout
-    channels, _, _, persons = data.train[0].x.shape
-    module = Recogniser(recipe, layout, len(classes), persons, channels=channels)
-    if recipe.start_from and not given.resume:
-        start_from(module, list(classes), recipe.start_from)
-    prepare(SkeletonDataset.collate([data.train[0]]), recipe, layout)  # a mistake shows before a file is written
-    checkpoint = out / "last.ckpt" if given.resume else None
-    if checkpoint is not None:
-        load_file(checkpoint)
-    source = given.data and str(Path(given.data).resolve())  # a resumed run may start in another folder
     clips = [len(data.train), len(data.test)]
     if given.clip_counts not in (None, clips):
         raise ValueError(f"expected the data as they were when the run started, {given.clip_counts} training and test "
                          f"clips, got {clips}; start again with another --out")  # fmt: skip
+    in_the_plane = data.train[0].x.shape[0] == 2 and not given.resume
+    if in_the_plane and any(recipe.turn[:2]) and given.turn is None:  # a preset's views; of a plane there is one
+        recipe.turn = (0.0, 0.0, recipe.turn[2])
+    return data, validation, left_out
+
+
+def build_module(given: argparse.Namespace, recipe: Recipe, train: SkeletonDataset) -> Recogniser:
+    """The network at its start; a mistake shows before a file is written."""
+    channels, _, _, persons = train[0].x.shape
+    module = Recogniser(recipe, train.layout, len(train.classes), persons, channels=channels)
+    if recipe.start_from and not given.resume:
+        start_from(module, list(train.classes), recipe.start_from)
+    prepare(SkeletonDataset.collate([train[0]]), recipe, train.layout)
+    return module
+
+
+def announce(given: argparse.Namespace, recipe: Recipe, data: Split, left_out: list[Exception]) -> dict[str, Any]:
+    """Write recipe.json and tell what is trained on what; returns what the run's reports say of it."""
+    source = given.data and str(Path(given.data).resolve())  # a resumed run may start in another folder
     facts = {
-        "clips": clips,
+        "clips": [len(data.train), len(data.test)],
         "preset": given.preset, "data": source, "split": given.split, "skip_bad_clips": given.skip_bad_clips,
         "precision": given.precision, "validate_every": given.validate_every, "threads": given.threads,
         "recipe": asdict(recipe),
     }  # fmt: skip
-    if rank_zero_only.rank == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
-        terms = "" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}"
-        found = f"{len(data.train)} training and {len(data.test)} test clips of {len(classes)} classes, {layout.name}"
-        print(found if given.data is None else f"{data.train.origin}: {found}")
-        if left_out:
-            print(f"note: {len(left_out)} clips cannot be read and are left out; the first: {left_out[0]}")
-        steps = recipe.epochs * max(len(data.train) // recipe.batch, 1)
-        if recipe.ema**steps > 0.05:
-            share = f"{recipe.ema**steps:.0%} of the weights at the start"
-            print(f"note: after {steps} steps the running average, which is tested, holds {share}; --ema 0 takes none")
-        print(f"preset {given.preset}, branch {recipe.branch}{terms}; writing to {out}")
-    timer = Timer()  # over all parts of a run that was resumed
-    callbacks: list[Any] = [timer, LearningRateMonitor("epoch")]
+    if rank_zero_only.rank:
+        return facts
+    out, train = Path(given.out), data.train
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
+    found = (
+        f"{len(train)} training and {len(data.test)} test clips of {len(train.classes)} classes, {train.layout.name}"
+    )
+    print(found if given.data is None else f"{train.origin}: {found}")
+    if left_out:
+        print(f"note: {len(left_out)} clips cannot be read and are left out; the first: {left_out[0]}")
+    steps = recipe.epochs * max(len(train) // recipe.batch, 1)
+    if recipe.ema**steps > 0.05:
+        share = f"{recipe.ema**steps:.0%} of the weights at the start"
+        print(f"note: after {steps} steps the running average, which is tested, holds {share}; --ema 0 takes none")
+    terms = "" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}"
+    print(f"preset {given.preset}, branch {recipe.branch}{terms}; writing to {out}")
+    return facts
+
+
+def build_trainer(given: argparse.Namespace, recipe: Recipe, timer: Timer) -> L.Trainer:
+    """Lightning's loop, with the files that a run leaves while it goes."""
+    out, callbacks = Path(given.out), [timer, LearningRateMonitor("epoch")]
     if recipe.ema:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
     if watched(recipe) == "validation":  # before the last one, which keeps what this one knows for a run that goes on
@@ -274,13 +214,29 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if not given.quiet:
         callbacks.append(TQDMProgressBar())
     devices, nodes = machines(given)
-    trainer = L.Trainer(
+    return L.Trainer(
         max_epochs=recipe.epochs, precision=given.precision, devices=devices, num_nodes=nodes, callbacks=callbacks,
         logger=CSVLogger(out, name="log"), default_root_dir=out,
         gradient_clip_val=recipe.clip_gradient, check_val_every_n_epoch=given.validate_every,
         num_sanity_val_steps=0, enable_model_summary=False,
         enable_progress_bar=not given.quiet, log_every_n_steps=10,
     )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    given, recipe = parse(arguments, says=__doc__)
+    out = Path(given.out)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    L.seed_everything(recipe.seed, verbose=False)
+    data, validation, left_out = read_clips(given, recipe)
+    module = build_module(given, recipe, data.train)
+    checkpoint = out / "last.ckpt" if given.resume else None
+    if checkpoint is not None:
+        load_file(checkpoint)
+    facts = announce(given, recipe, data, left_out)
+    timer = Timer()  # over all parts of a run that was resumed
+    trainer = build_trainer(given, recipe, timer)
     try:
         trainer.fit(module, Clips(data, validation, recipe, given.workers), ckpt_path=checkpoint, weights_only=True)
     except (KeyboardInterrupt, SystemExit):
@@ -289,24 +245,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         also = f" --threads {given.threads}" if given.threads else ""
         also += f" --devices {given.devices}" if given.devices != -1 else ""
         sys.exit(f"stopped; go on with: python examples/train.py --out {out} --resume{also}")
-    seconds = round(timer.time_elapsed(), 1)
     if not trainer.is_global_zero:
         return {}
     module.to(trainer.strategy.root_device)
     if recipe.ema:
         renew_statistics(module.objective.model, data.train, recipe)
-    parameters = sum(p.numel() for p in module.parameters())
-    report = {**write_results(out, module, data.test), "seconds": seconds, "parameters": parameters, **facts}
-    if watched(recipe) == "validation":
-        report["best"] = write_best(out, module, validation, data.test)
-        (out / "best" / "report.json").write_text(json.dumps({**report["best"], **facts}, indent=2) + "\n")
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    told = f"on {len(data.test)} test clips, {seconds} s of training"
-    print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} {told}")
-    if best := report.get("best"):
-        seen = f"best on {len(validation)} held-out clips ({best['validation_top1']:.2%} there)"
-        print(f"top-1 {best['top1']:.2%} after epoch {best['epoch']} of {recipe.epochs}, {seen}")
-    return report
+    measured = {"seconds": round(timer.time_elapsed(), 1), "parameters": sum(p.numel() for p in module.parameters())}
+    return write_reports(out, module.objective, recipe, data, validation, {**measured, **facts})
 
 
 def run(program: Any) -> None:
