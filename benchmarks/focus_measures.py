@@ -37,8 +37,7 @@ from skeleton_focus.focus import weigh_channels
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from explain import clips_of
 from recipe import Recipe, prepare
-
-from runs import load_run
+from results import load_run
 
 MEASURES = {  # name: title, digits; docs/focus_quality.md says what each is
     "top1": ("top-1, %", 2),

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 from ensemble import read_all
+from results import load_run
 from train import run
 
-from runs import load_run
 from skeleton_focus.plot_classes import plot_class_difference, plot_confusion
 
 

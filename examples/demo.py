@@ -20,12 +20,12 @@ from explain import pick, to_draw
 from loading import load_data
 from recipe import Recipe, prepare
 from report import build_report
+from results import load_run
 from torch import Tensor
 from torch.utils.data import DataLoader
 from train import main as train
 from train import run
 
-from runs import load_run
 from skeleton_focus import SkeletonDataset, Split, STFObjective, focus_average_precision
 from skeleton_focus.plot import plot_focus_comparison
 

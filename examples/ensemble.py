@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from results import accuracy
 from torch import Tensor
 from train import run
 
-from runs import accuracy
 from skeleton_focus import fuse
 
 

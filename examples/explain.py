@@ -25,10 +25,10 @@ from bagcn import BAGCN
 from fg_stformer import FGSTFormer
 from loading import load_data
 from recipe import Recipe, prepare
+from results import load_run
 from torch import Tensor, nn
 from train import run
 
-from runs import load_run
 from skeleton_focus import (
     Augment,
     Batch,

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from explain import clips_of, to_draw
 from recipe import prepare
+from results import load_run, predict
 from tqdm import tqdm
 from train import run
 
-from runs import load_run, predict
 from skeleton_focus import Batch, SkeletonDataset
 from skeleton_focus.report import ReportClip, write_report
 

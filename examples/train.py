@@ -35,11 +35,11 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from recipe import Recipe, build_objective, prepare, watched
+from results import batches, load_file, load_run, write_reports
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torchmetrics.classification import MulticlassAccuracy
 
-from runs import batches, load_file, load_run, write_reports
 from skeleton_focus import (
     Batch,
     SkeletonDataset,

@@ -13,13 +13,13 @@ import ensemble
 import loading
 import numpy as np
 import pytest
+import results
 import torch
 import train
 from explain import clips_of
 from recipe import PRESETS, Recipe, build_loss, build_network, prepare
 from torch import Tensor, nn
 
-import runs
 from skeleton_focus import (
     COCO17,
     KINECT20,
@@ -151,7 +151,7 @@ def test_a_run_in_the_plane_is_kept_and_loaded(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv(name, "0")
     changes = ["--flip", "0.5", "--shear", "0.2", "--joint-dropout", "0.1", "--speed", "0.3", "--turn", "0", "0", "15"]
     train.main([*SMALL, *changes, "--out", str(tmp_path / "run"), "--devices", "1"])
-    objective, recipe, layout, _ = runs.load_run(tmp_path / "run")
+    objective, recipe, layout, _ = results.load_run(tmp_path / "run")
     assert layout is COCO17 and (recipe.flip, recipe.shear, recipe.joint_dropout, recipe.speed) == (0.5, 0.2, 0.1, 0.3)
     batch = whole(data)
     with torch.no_grad():
@@ -167,11 +167,11 @@ def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
            if name not in ("flip", "shear", "joint_dropout", "speed")}  # fmt: skip
     saved = {"weights": module.objective.state_dict(), "recipe": old, "layout": "NTU25", "classes": list("abc")}
     torch.save({**saved, "persons": 1}, tmp_path / "model.pt")
-    objective, loaded, _, _ = runs.load_run(tmp_path)
+    objective, loaded, _, _ = results.load_run(tmp_path)
     assert loaded == recipe and objective.model(torch.zeros(1, 4, 16, 25, 1)).shape == (1, 3)
     torch.save({**saved, "persons": 1, "channels": 2}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="size mismatch"):
-        runs.load_run(tmp_path)
+        results.load_run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -241,11 +241,11 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
     data, validation = loading.held_out(loading.load_data(None, Recipe(**report["recipe"])), Recipe(**report["recipe"]))
     assert set(validation.names) == set(apart) and not set(data.train.names) & set(apart)
     module = train.Recogniser(Recipe(**report["recipe"]), data.train.layout, 18, 2)
-    assert runs.write_best(out, module.objective, module.recipe, validation, data.test) == best
+    assert results.write_best(out, module.objective, module.recipe, validation, data.test) == best
     (probabilities,), label = ensemble.read_all([str(out / "best")])
-    assert runs.accuracy(probabilities, label)["top1"] == best["top1"]
-    objective, recipe, _, _ = runs.load_run(out / "best")
-    again = runs.accuracy(runs.predict(objective.model, data.test, recipe), torch.tensor(data.test.labels))
+    assert results.accuracy(probabilities, label)["top1"] == best["top1"]
+    objective, recipe, _, _ = results.load_run(out / "best")
+    again = results.accuracy(results.predict(objective.model, data.test, recipe), torch.tensor(data.test.labels))
     assert again["top1"] == best["top1"] and recipe == Recipe(**report["recipe"])
     clips, source = clips_of(out / "best", recipe, data.train.layout, list(data.train.classes))
     assert source is None and clips.names == data.test.names
@@ -255,7 +255,7 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
 def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
     options = ["--clips", "60", "--batch", "8", "--frames", "16", "--widths", *"666666", "--branch", "plain", "--quiet"]
     train.main([*options, "--threads", "1", "--epochs", "3", "--ema", "0.9", "--out", str(tmp_path / "run")])
-    objective, recipe, layout, _ = runs.load_run(tmp_path / "run")
+    objective, recipe, layout, _ = results.load_run(tmp_path / "run")
     averaged = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
     kept = {name: value.clone() for name, value in objective.state_dict().items()}
     moved = [name for name, value in kept.items() if not torch.equal(value, averaged[f"objective.{name}"])]
