@@ -580,8 +580,10 @@ def test_wrong_calls() -> None:
     for inputs in (torch.zeros(3), "lengths"):
         with pytest.raises(ValueError, match="inputs as a tuple, what the model takes besides x, got"):
             objective(x, target, inputs)
-    with pytest.raises(ValueError, match=r"classes \(N=3\) in 0..6, got \(3,\), 0 to 7"):
+    with pytest.raises(ValueError, match=r"classes in 0..6, got 0 to 7"):
         objective.explain(x, torch.tensor([0, 7, 1]))
+    with pytest.raises(ValueError, match=r"classes \(N=3\) to be a tensor, got int"):
+        objective.explain(x, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"classes \(N=3\) in 0..6, got \(2,\), 0 to 1"):
         objective.explain(x, torch.tensor([0, 1]))
     with torch.inference_mode(), pytest.raises(ValueError, match=r"not under torch.inference_mode\(\), got one under"):
