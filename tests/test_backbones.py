@@ -584,7 +584,7 @@ def test_wrong_calls() -> None:
         objective.explain(x, torch.tensor([0, 7, 1]))
     with pytest.raises(ValueError, match=r"classes \(N=3\) to be a tensor, got int"):
         objective.explain(x, 3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"classes \(N=3\) in 0..6, got \(2,\), 0 to 1"):
+    with pytest.raises(ValueError, match=r"classes \(N=3\), got \(2,\)"):
         objective.explain(x, torch.tensor([0, 1]))
     with torch.inference_mode(), pytest.raises(ValueError, match=r"not under torch.inference_mode\(\), got one under"):
         objective(x, target)
