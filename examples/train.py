@@ -40,12 +40,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torchmetrics.classification import MulticlassAccuracy
 
-from skeleton_focus import (
-    Batch,
-    SkeletonDataset,
-    SkeletonLayout,
-    Split,
-)
+from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, Split
 
 
 class Recogniser(L.LightningModule):

@@ -110,9 +110,9 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Inputs]] = {
 NO_LAYERS = {"STFLoss", "STFObjective", "Augment"}  # they train a network and do not run in it
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "STFGCN": lambda: STFGCN(4, BODY, in_channels=3, widths=(6, 8, 12), strides=(1, 2, 2)),
-    "FGSTFormer": lambda: FGSTFormer(4, BODY, widths=(6, 8), strides=(1, 2), stages=(1, 1), focal_joints=3),
+    "FGSTFormer": lambda: FGSTFormer(4, BODY, widths=(6, 8), strides=(2, 2), stages=(1, 1), focal_joints=3),
     "BAGCN": lambda: BAGCN(4, BODY, in_channels=3, widths=(8, 12), strides=(1, 2)),
-    "MSG3D": lambda: MSG3D(4, BODY, widths=(6, 6, 6), scales=2, window_scales=1, stf=True),
+    "MSG3D": lambda: MSG3D(4, BODY, widths=(6, 6, 6), scales=3, window_scales=2, stf=True),
 }
 PAGE = (Path(__file__).parents[1] / "docs" / "export.md").read_text()
 

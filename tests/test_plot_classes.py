@@ -234,5 +234,5 @@ def test_no_global_state_and_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> N
         assert not sys.modules["matplotlib.pyplot"].get_fignums()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for call in (difference, lambda: plot_confusion(LABELS, SECOND, NAMES)):
-        with pytest.raises(ImportError, match="pip install matplotlib pillow"):
+        with pytest.raises(ImportError, match=r"^plot: expected matplotlib, got none; pip install matplotlib pillow$"):
             call()

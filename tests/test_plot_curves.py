@@ -87,5 +87,5 @@ def test_no_global_state_and_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> N
     if "matplotlib.pyplot" in sys.modules:
         assert not sys.modules["matplotlib.pyplot"].get_fignums()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match="pip install matplotlib pillow"):
+    with pytest.raises(ImportError, match=r"^plot: expected matplotlib, got none; pip install matplotlib pillow$"):
         plot_curves({"a": CURVES})
