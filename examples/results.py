@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recipe import Recipe, build_objective, prepare, watched
+from recipe import Recipe, build_objective, mirrored, prepare, watched
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -28,10 +28,14 @@ def batches(model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: 
 
 @torch.no_grad()
 def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe) -> Tensor:
-    """Class probabilities (clips, classes)."""
+    """Class probabilities (clips, classes); with ``recipe.mirror_test`` the means over a clip and its mirror image."""
     model.eval()
-    inputs = (prepare(batch, recipe, data.layout) for batch in batches(model, data, recipe))
-    return torch.cat([model(x).float().softmax(1).cpu() for x in inputs])
+    found = []
+    for batch in batches(model, data, recipe):
+        views = [batch, mirrored(batch, data.layout)] if recipe.mirror_test else [batch]
+        each = [model(prepare(view, recipe, data.layout)).float().softmax(1).cpu() for view in views]
+        found.append(torch.stack(each).mean(0))
+    return torch.cat(found)
 
 
 def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:

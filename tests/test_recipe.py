@@ -284,3 +284,33 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
     mean, spread = kept["model.norm.running_mean"], kept["model.norm.running_var"].sqrt()
     assert (rows.mean((0, 2)) - mean).abs().max() < 0.2 * spread.max()
     torch.testing.assert_close(rows.std((0, 2)), spread, rtol=0.3, atol=0.05)
+
+
+def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
+    """Their mean, whichever of the two is asked for; the mirror is written by hand."""
+    recipe = Recipe(stream="joint+bone", frames=8, widths=(6, 6), strides=(2, 1), batch=2, mirror_test=True)
+    torch.manual_seed(0)
+    places, seen = torch.randn(5, 3, 12, 20, 1), (torch.rand(5, 12, 20, 1) > 0.1).float()
+    turned = places.clone()
+    turned[:, 0] *= -1
+    swapped = torch.arange(20)
+    for left, right in KINECT20.pairs:
+        swapped[left], swapped[right] = right, left
+    clips, images = (
+        SkeletonDataset(list(x[:, :, :, order]), [0, 1, 2, 0, 1], KINECT20, visibility=list(seen[:, :, order]))
+        for x, order in ((places, torch.arange(20)), (turned, swapped))
+    )
+    model = build_network(recipe, 3, 1, KINECT20)
+    nn.init.normal_(model.fc.weight, std=10)  # so that the two sides differ by much
+    alone = replace(recipe, mirror_test=False)
+    one, other = (results.predict(model, data, alone) for data in (clips, images))
+    assert (one - other).abs().max() > 0.01
+    for data in (clips, images):
+        torch.testing.assert_close(results.predict(model, data, recipe), (one + other) / 2)
+
+
+def test_a_mirror_image_needs_left_and_right() -> None:
+    bones = SkeletonLayout.from_bones([(i, i + 1) for i in range(19)])
+    data = SkeletonDataset(torch.randn(4, 3, 8, 20, 1), [0, 1, 0, 1], bones)
+    with pytest.raises(ValueError, match="left and right pairs"):
+        train.build_module(train.argparse.Namespace(resume=False), Recipe(mirror_test=True), data)
