@@ -39,14 +39,20 @@ def average_precision(objective: STFObjective, recipe: Recipe, data: SkeletonDat
     return torch.cat(found)
 
 
-def trained(out: Path, options: list[str]) -> dict[str, Any]:
+def trained(folder: Path, options: list[str]) -> dict[str, Any]:
     """The report of a run, which goes on where an interrupted demo stopped."""
-    if (out / "report.json").exists():
-        report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    if (folder / "report.json").exists():
+        report: dict[str, Any] = json.loads((folder / "report.json").read_text())
         return report
-    if (out / "last.ckpt").exists():
+    if resumes := (folder / "last.ckpt").exists():
         options = ["--resume", "--devices", "1"]
-    return train(["--out", str(out), *options])
+    try:
+        return train(["--out", str(folder), *options])
+    except SystemExit:  # interrupted, with a hint that names train.py
+        raise SystemExit(f"stopped; go on with: python examples/demo.py --out {folder.parent}") from None
+    except ValueError as error:
+        hint = f"; start anew with another --out, or without {folder.parent}"
+        raise ValueError(f"{error}{hint}" if resumes else str(error)) from None
 
 
 def main() -> None:

@@ -327,6 +327,27 @@ def test_an_interrupted_demo_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert given == [["--out", str(tmp_path / "new"), "--branch", "plain"], resumed]
 
 
+def test_a_demo_names_its_own_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(options: list[str]) -> dict[str, float]:
+        raise SystemExit(f"stopped; go on with: python examples/train.py --out {options[1]} --resume")
+
+    monkeypatch.setattr(demo, "train", stops)
+    with pytest.raises(SystemExit, match=rf"^stopped; go on with: python examples/demo.py --out {tmp_path}$"):
+        demo.trained(tmp_path / "plain", [])
+
+
+def test_a_demo_of_another_version_names_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "last.ckpt").touch()
+    (tmp_path / "plain" / "recipe.json").write_text(
+        json.dumps({"data": None, "preset": "synthetic", "recipe": {"momentum": 0.9}})
+    )
+    with pytest.raises(
+        ValueError, match=f"another: .*momentum.*; start anew with another --out, or without {tmp_path}$"
+    ):
+        demo.trained(tmp_path / "plain", [])
+
+
 SHORT = ["--preset", "synthetic", "--widths", *"666666", "--frames", "8", "--threads", "1", "--branch", "plain"]
 SHORT += ["--epochs", "1", "--batch", "2", "--quiet"]
 
