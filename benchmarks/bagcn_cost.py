@@ -21,13 +21,13 @@ from measure import (
     DEVICE,
     in_own_process,
     interleave,
-    keep_freed_memory,
     peak_memory,
     quartiles,
     ratio,
     setting,
     train_step,
 )
+from memory import keep_freed_memory
 
 from skeleton_focus import NTU25
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import os
 import statistics
 import subprocess
@@ -131,19 +130,6 @@ def in_own_process(*options: str, holes: bool = False) -> float:
 def setting() -> str:
     """The machine, in words."""
     return f"{DEVICE}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc not to hand freed memory back, so that no step pays for taking it again, page by page.
-
-    By default it does, and what takes more memory takes more time too: much more where a page is dear. For a training,
-    MALLOC_TRIM_THRESHOLD_=4000000000 and MALLOC_TOP_PAD_=200000000 in the environment do nearly the same.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-        libc.mallopt(-2, 2**28)  # M_TOP_PAD
-        libc.mallopt(-4, 0)  # M_MMAP_MAX
 
 
 def _resident(field: str) -> float:

@@ -27,13 +27,13 @@ from measure import (
     DEVICE,
     in_own_process,
     interleave,
-    keep_freed_memory,
     peak_memory,
     quartiles,
     ratio,
     setting,
     train_step,
 )
+from memory import keep_freed_memory
 from ms_g3d import MSG3D
 
 from skeleton_focus import NTU25, MultiScaleG3D, MultiScaleGraphConv, MultiScaleTemporalConv, window_adjacency

@@ -28,12 +28,12 @@ from measure import (
     flops,
     in_own_process,
     interleave,
-    keep_freed_memory,
     matmul_peak,
     peak_memory,
     quartiles,
     setting,
 )
+from memory import keep_freed_memory
 from recipe import LAYERS, PRESETS, Recipe, build_loss, build_network, explained
 
 from skeleton_focus import NTU25, SkeletonLayout, STFObjective

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from measure import DEVICE, in_own_process, interleave, keep_freed_memory, peak_memory, quartiles, ratio, setting
+from measure import DEVICE, in_own_process, interleave, peak_memory, quartiles, ratio, setting
+from memory import keep_freed_memory
 from stf_gcn import STFGCN
 
 from skeleton_focus import NTU25, STFLoss, STFObjective

@@ -34,6 +34,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor,
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from memory import keep_freed_memory
 from recipe import Recipe, build_objective, mirrored, prepare, watched
 from results import batches, load_file, load_run, write_reports
 from torch import Tensor, nn
@@ -222,6 +223,7 @@ def build_trainer(given: argparse.Namespace, recipe: Recipe, timer: Timer) -> L.
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     given, recipe = parse(arguments, says=__doc__)
     out = Path(given.out)
+    keep_freed_memory()
     if given.threads:
         torch.set_num_threads(given.threads)
     L.seed_everything(recipe.seed, verbose=False)
