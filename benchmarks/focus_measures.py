@@ -35,7 +35,7 @@ from skeleton_focus import (
 from skeleton_focus.focus import weigh_channels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from explain import clips_of
+from loading import clips_of
 from recipe import Recipe, prepare
 from results import load_run
 

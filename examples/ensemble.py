@@ -2,6 +2,7 @@
 
 python examples/ensemble.py runs/exploration runs/focus
 python examples/ensemble.py runs/joint runs/bone --weights 0.6 0.4
+python examples/ensemble.py weights/nw_ucla/* --data PATH --mirror   # recognised anew, each clip and its mirror image
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from results import accuracy
+from loading import clips_of
+from results import accuracy, load_run, predict
 from torch import Tensor
 from train import run
 
@@ -29,8 +31,15 @@ def read(folder: str) -> tuple[Tensor, Tensor, list[str]]:
 
 
 def read_all(folders: Sequence[str]) -> tuple[list[Tensor], Tensor]:
+    """Each run's probabilities, and the labels."""
+    return same_clips(folders, [read(folder) for folder in folders])
+
+
+def same_clips(
+    folders: Sequence[str], found: Sequence[tuple[Tensor, Tensor, list[str]]]
+) -> tuple[list[Tensor], Tensor]:
     """Each run's probabilities, and the labels, which must be those of the same clips."""
-    probabilities, labels, names = zip(*map(read, folders), strict=True)
+    probabilities, labels, names = zip(*found, strict=True)
     first, clips, label = folders[0], names[0], labels[0]
     for folder, others, theirs in zip(folders, names, labels, strict=True):
         if strange := set(clips) ^ set(others):
@@ -44,12 +53,29 @@ def read_all(folders: Sequence[str]) -> tuple[list[Tensor], Tensor]:
     return list(probabilities), label
 
 
+def recognise(folders: Sequence[str], source: str | None, *, mirror: bool) -> tuple[list[Tensor], Tensor]:
+    """The same anew, by the networks that the runs left; of their own test clips or of those of another source."""
+    found = []
+    for folder in folders:
+        objective, recipe, layout, classes = load_run(folder)
+        clips, _ = clips_of(folder, recipe, layout, classes, source=source)
+        found.append(
+            (predict(objective.model, clips, recipe, mirror=mirror), torch.tensor(clips.labels), list(clips.names))
+        )
+    return same_clips(folders, found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="folders of finished runs on the same data")
     parser.add_argument("--weights", type=float, nargs="+", help="one for each run; by default equal")
+    parser.add_argument("--data", help="recognise the test clips of this folder or file, with each run's model.pt")
+    parser.add_argument(
+        "--mirror", action="store_true", help="average over each clip and its mirror image, recognised anew"
+    )
     given = parser.parse_args()
-    probabilities, label = read_all(given.runs)
+    anew = given.data or given.mirror
+    probabilities, label = recognise(given.runs, given.data, mirror=given.mirror) if anew else read_all(given.runs)
     width = max(map(len, [*given.runs, "together"]))
     for title, p in [*zip(given.runs, probabilities, strict=True), ("together", fuse(probabilities, given.weights))]:
         found = accuracy(p, label)

@@ -15,7 +15,6 @@ of the last graph convolution. With --curves also curves.png, over the test clip
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from bagcn import BAGCN
 from fg_stformer import FGSTFormer
-from loading import load_data
+from loading import clips_of
 from recipe import Recipe, prepare
 from results import load_run
 from torch import Tensor, nn
@@ -56,20 +55,6 @@ from skeleton_focus.plot_curves import plot_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def clips_of(
-    folder: str | Path, recipe: Recipe, layout: SkeletonLayout, classes: list[str], *, source: str | None = None
-) -> tuple[SkeletonDataset, str | None]:
-    """The test clips of a run, or of another source, and where they come from; None: they are generated."""
-    report = Path(folder) / "report.json"
-    facts = {"data": None, **(json.loads(report.read_text()) if report.is_file() else {})}
-    source = source or facts["data"]
-    on_error = "skip" if facts.get("skip_bad_clips") else "raise"
-    data = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
-    if data.layout != layout or list(data.classes) != classes:
-        raise ValueError(f"expected clips of {layout.name} in the run's {len(classes)} classes, got {source}")
-    return data, source
 
 
 def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recipe: Recipe) -> int:

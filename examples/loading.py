@@ -1,9 +1,11 @@
-"""Which clips a run trains on, looks at while it trains, and is tested on."""
+"""Which clips a run trains on, looks at while it trains, and is tested on, also afterwards."""
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 try:
@@ -16,7 +18,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
 
-from skeleton_focus import SkeletonDataset, Split, SyntheticActions, open_dataset
+from skeleton_focus import SkeletonDataset, SkeletonLayout, Split, SyntheticActions, open_dataset
 
 
 class Clips(L.LightningDataModule):
@@ -71,3 +73,18 @@ def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
         raise ValueError(f"expected --hold-out to name some of the training clips, got {listed}")
     rest = sorted({*range(len(names))} - {*apart})
     return split._replace(train=split.train.subset(rest)), split.train.subset(apart)
+
+
+def clips_of(
+    folder: str | Path, recipe: Recipe, layout: SkeletonLayout, classes: list[str], *, source: str | None = None
+) -> tuple[SkeletonDataset, str | None]:
+    """The test clips of a run, or of another source, and where they come from; None: they are generated."""
+    report = Path(folder) / "report.json"
+    facts = {"data": None, **(json.loads(report.read_text()) if report.is_file() else {})}
+    source = source or facts["data"]
+    on_error = "skip" if facts.get("skip_bad_clips") else "raise"
+    data = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
+    if data.layout != layout or list(data.classes) != classes:
+        got = source or "generated ones; --data names others"
+        raise ValueError(f"expected clips of {layout.name} in the {len(classes)} classes of {folder}, got {got}")
+    return data, source

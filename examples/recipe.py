@@ -58,7 +58,6 @@ class Recipe:
     speed: float = setting(0.0, "training clips begin at 1 - speed to 1 + speed times theirs; with --preparation view")
     shear: float = setting(0.0, "training positions, slanted by up to this share of another axis")
     flip: float = setting(0.0, "probability of a training clip's mirror image")
-    mirror_test: bool = setting(False, "test probabilities are the mean over a clip and its mirror image")
     joint_dropout: float = setting(0.0, "probability that training loses a joint of a clip")
     dropout: float = setting(0.0, "share of the pooled features dropped before the last layer")
     clip_gradient: float = setting(5.0, "largest norm of the gradient")
@@ -272,8 +271,3 @@ def prepare(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.
         x, seen = both[:, :-1], both[:, -1]
     streams = [make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")]
     return add_visibility(torch.cat(streams, dim=1), seen)
-
-
-def mirrored(batch: Batch, layout: SkeletonLayout) -> Batch:
-    """Every clip's mirror image."""
-    return Augment(layout, flip=1.0)(batch, torch.Generator())

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from explain import clips_of, to_draw
+from explain import to_draw
+from loading import clips_of
 from recipe import prepare
 from results import load_run, predict
 from tqdm import tqdm

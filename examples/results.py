@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from recipe import Recipe, build_objective, mirrored, prepare, watched
+from recipe import Recipe, build_objective, prepare, watched
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skeleton_focus import LAYOUTS, Batch, SkeletonDataset, SkeletonLayout, Split, STFObjective
+from skeleton_focus import LAYOUTS, Augment, Batch, SkeletonDataset, SkeletonLayout, Split, STFObjective
 
 
 def batches(model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: Any) -> Iterator[Batch]:
@@ -27,12 +27,12 @@ def batches(model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: 
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe) -> Tensor:
-    """Class probabilities (clips, classes); with ``recipe.mirror_test`` the means over a clip and its mirror image."""
+def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe, *, mirror: bool = False) -> Tensor:
+    """Class probabilities (clips, classes); with ``mirror`` the means over each clip and its mirror image."""
     model.eval()
-    found = []
+    turned, found = Augment(data.layout, flip=1.0 if mirror else 0.0), []
     for batch in batches(model, data, recipe):
-        views = [batch, mirrored(batch, data.layout)] if recipe.mirror_test else [batch]
+        views = [batch, turned(batch, torch.Generator())] if mirror else [batch]
         each = [model(prepare(view, recipe, data.layout)).float().softmax(1).cpu() for view in views]
         found.append(torch.stack(each).mean(0))
     return torch.cat(found)

@@ -35,7 +35,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from memory import keep_freed_memory
-from recipe import Recipe, build_objective, mirrored, prepare, watched
+from recipe import Recipe, build_objective, prepare, watched
 from results import batches, load_file, load_run, write_reports
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -165,8 +165,7 @@ def build_module(given: argparse.Namespace, recipe: Recipe, train: SkeletonDatas
     module = Recogniser(recipe, train.layout, len(train.classes), persons, channels=channels)
     if recipe.start_from and not given.resume:
         start_from(module, list(train.classes), recipe.start_from)
-    first = SkeletonDataset.collate([train[0]])
-    prepare(mirrored(first, train.layout) if recipe.mirror_test else first, recipe, train.layout)
+    prepare(SkeletonDataset.collate([train[0]]), recipe, train.layout)
     return module
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import demo
+import ensemble
 import explain
 import numpy as np
 import pytest
@@ -216,6 +217,11 @@ def test_ensemble(finished: Path) -> None:
     assert [line.split()[0] for line in lines] == ["straight", "bone", "together"]
     alone = succeed("ensemble.py", "straight", "bone", "--weights", "0", "1", cwd=finished).splitlines()
     assert alone[1].split()[1:] == alone[2].split()[1:]
+    folders = [str(finished / name) for name in ("straight", "bone")]
+    left, anew = ensemble.read_all(folders), ensemble.recognise(folders, None, mirror=False)
+    torch.testing.assert_close(anew, left, rtol=1e-4, atol=1e-5)
+    lines = succeed("ensemble.py", "straight", "bone", "--mirror", cwd=finished).splitlines()
+    assert [line.split()[0] for line in lines] == ["straight", "bone", "together"]
 
 
 def test_explain(finished: Path) -> None:
@@ -429,6 +435,11 @@ MISTAKES = [
         "error: expected a finished run, got nowhere, which holds no probabilities",
     ),
     ("ensemble.py", ["straight", "bone", "--weights", "1"], "error: fuse: expected 2 weights"),
+    (
+        "ensemble.py",
+        [str(EXAMPLES.parent / "weights" / "nw_ucla" / "bone"), "--mirror"],
+        "error: expected clips of KINECT20 in the 10 classes of",
+    ),
     (
         "train.py",
         ["--out", "straight/report.json"],

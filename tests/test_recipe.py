@@ -16,7 +16,6 @@ import pytest
 import results
 import torch
 import train
-from explain import clips_of
 from recipe import PRESETS, Recipe, build_loss, build_network, prepare
 from torch import Tensor, nn
 
@@ -247,7 +246,7 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
     objective, recipe, _, _ = results.load_run(out / "best")
     again = results.accuracy(results.predict(objective.model, data.test, recipe), torch.tensor(data.test.labels))
     assert again["top1"] == best["top1"] and recipe == Recipe(**report["recipe"])
-    clips, source = clips_of(out / "best", recipe, data.train.layout, list(data.train.classes))
+    clips, source = loading.clips_of(out / "best", recipe, data.train.layout, list(data.train.classes))
     assert source is None and clips.names == data.test.names
 
 
@@ -288,7 +287,7 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
 
 def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
     """Their mean, whichever of the two is asked for; the mirror is written by hand."""
-    recipe = Recipe(stream="joint+bone", frames=8, widths=(6, 6), strides=(2, 1), batch=2, mirror_test=True)
+    recipe = Recipe(stream="joint+bone", frames=8, widths=(6, 6), strides=(2, 1), batch=2)
     torch.manual_seed(0)
     places, seen = torch.randn(5, 3, 12, 20, 1), (torch.rand(5, 12, 20, 1) > 0.1).float()
     turned = places.clone()
@@ -302,15 +301,7 @@ def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
     )
     model = build_network(recipe, 3, 1, KINECT20)
     nn.init.normal_(model.fc.weight, std=10)  # so that the two sides differ by much
-    alone = replace(recipe, mirror_test=False)
-    one, other = (results.predict(model, data, alone) for data in (clips, images))
+    one, other = (results.predict(model, data, recipe) for data in (clips, images))
     assert (one - other).abs().max() > 0.01
     for data in (clips, images):
-        torch.testing.assert_close(results.predict(model, data, recipe), (one + other) / 2)
-
-
-def test_a_mirror_image_needs_left_and_right() -> None:
-    bones = SkeletonLayout.from_bones([(i, i + 1) for i in range(19)])
-    data = SkeletonDataset(torch.randn(4, 3, 8, 20, 1), [0, 1, 0, 1], bones)
-    with pytest.raises(ValueError, match="left and right pairs"):
-        train.build_module(train.argparse.Namespace(resume=False), Recipe(mirror_test=True), data)
+        torch.testing.assert_close(results.predict(model, data, recipe, mirror=True), (one + other) / 2)
