@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +46,55 @@ def trained(folder: Path, options: list[str]) -> dict[str, Any]:
     if (folder / "report.json").exists():
         report: dict[str, Any] = json.loads((folder / "report.json").read_text())
         return report
-    if resumes := (folder / "last.ckpt").exists():
+    if (folder / "last.ckpt").exists():
         options = ["--resume", "--devices", "1"]
     try:
         return train(["--out", str(folder), *options])
     except SystemExit:  # interrupted, with a hint that names train.py
-        raise SystemExit(f"stopped; go on with: python examples/demo.py --out {folder.parent}") from None
-    except ValueError as error:
-        hint = f"; start anew with another --out, or without {folder.parent}"
-        raise ValueError(f"{error}{hint}" if resumes else str(error)) from None
+        kept = "stopped; go on" if (folder / "last.ckpt").exists() else "stopped in the first epoch; start again"
+        raise SystemExit(f"{kept} with: python examples/demo.py --out {folder.parent}") from None
+
+
+@contextmanager
+def going_on(out: Path) -> Iterator[None]:
+    """What another version left there may not fit."""
+    goes_on = out.exists()
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if not goes_on:
+            raise
+        raise ValueError(f"{error}; to start anew remove {out} or name another --out") from None
+
+
+def measured(out: Path) -> tuple[dict[str, Any], SkeletonDataset]:
+    """Both runs, how well they recognise and look, and the test clips."""
+    report: dict[str, Any] = {}
+    for branch in ("plain", "focus"):
+        print(f"\ntraining: {'cross-entropy alone' if branch == 'plain' else 'with the STF losses (focus branch)'}")
+        run_of = trained(out / branch, ["--branch", branch, "--validate-every", "100", "--devices", "1"])
+        objective, recipe, _, _ = load_run(out / branch)
+        data: Split = load_data(None, recipe)
+        values = average_precision(objective, recipe, data.test)
+        report[branch] = {
+            "top1": run_of["top1"],
+            "seconds": run_of["seconds"],
+            "average_precision": round(values.mean().item(), 4),
+        }
+    return report, data.test
+
+
+def draw(out: Path, test: SkeletonDataset) -> None:
+    """A clip's film strip: the truth, the focus with the STF losses and without."""
+    objective, recipe, layout, classes = load_run(out / "focus")
+    batch = SkeletonDataset.collate([test[pick(None, test, objective, recipe)]])
+    x, critical = to_draw(batch, layout, recipe)
+    bodies = x.flatten(0, 2).any(0)
+    rows = {f"{classes[int(batch.label)]}: the truth": critical[bodies]}
+    for branch, title in (("focus", "focus, trained with STF"), ("plain", "focus, trained without")):
+        objective, recipe, _, _ = load_run(out / branch)
+        rows[title] = objective.explain(prepare(batch, recipe, layout), batch.label)[0][0][bodies]
+    plot_focus_comparison(x[..., bodies], rows, layout, truth=critical[bodies]).savefig(out / "focus.png")
 
 
 def main() -> None:
@@ -67,31 +109,11 @@ def main() -> None:
             raise ValueError(f"expected a new folder or an earlier demo's, got {out}, which holds something else")
         if (out / "report.json").exists():
             shutil.rmtree(out)
-    report: dict[str, Any] = {}
-    for branch in ("plain", "focus"):
-        print(f"\ntraining: {'cross-entropy alone' if branch == 'plain' else 'with the STF losses (focus branch)'}")
-        run_of = trained(out / branch, ["--branch", branch, "--validate-every", "100", "--devices", "1"])
-        objective, recipe, layout, classes = load_run(out / branch)
-        data: Split = load_data(None, recipe)
-        values = average_precision(objective, recipe, data.test)
-        report[branch] = {
-            "top1": run_of["top1"],
-            "seconds": run_of["seconds"],
-            "average_precision": round(values.mean().item(), 4),
-        }
-    truth = SkeletonDataset.collate([data.test[i] for i in range(len(data.test))]).critical
+    with going_on(out):
+        report, test = measured(out)
+    truth = SkeletonDataset.collate([test[i] for i in range(len(test))]).critical
     report["chance"] = round(focus_average_precision(torch.zeros_like(truth), truth).mean().item(), 4)
-
-    number = pick(None, data.test, objective, recipe)
-    batch = SkeletonDataset.collate([data.test[number]])
-    x, critical = to_draw(batch, layout, recipe)
-    bodies = x.flatten(0, 2).any(0)
-    label = batch.label
-    rows = {f"{classes[int(label)]}: the truth": critical[bodies]}
-    for branch, title in (("focus", "focus, trained with STF"), ("plain", "focus, trained without")):
-        objective, recipe, _, _ = load_run(out / branch)
-        rows[title] = objective.explain(prepare(batch, recipe, layout), label)[0][0][bodies]
-    plot_focus_comparison(x[..., bodies], rows, layout, truth=critical[bodies]).savefig(out / "focus.png")
+    draw(out, test)
     build_report(out / "focus", out / "report.html")
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
 

@@ -25,7 +25,10 @@ def read(folder: str) -> tuple[Tensor, Tensor, list[str]]:
     """Probabilities, labels and clip names of a run's test clips."""
     path = Path(folder) / "probabilities.npz"
     if not path.is_file():
-        raise ValueError(f"expected a finished run, got {folder}, which holds no probabilities.npz")
+        way_out = (
+            "--data PATH recognises clips anew" if path.with_name("model.pt").is_file() else "--resume finishes one"
+        )
+        raise ValueError(f"expected a finished run, got {folder}, which holds no probabilities.npz; {way_out}")
     with np.load(path, allow_pickle=False) as file:
         return torch.from_numpy(file["probabilities"]), torch.from_numpy(file["label"]), file["names"].tolist()
 
@@ -54,7 +57,7 @@ def same_clips(
 
 
 def recognise(folders: Sequence[str], source: str | None, *, mirror: bool) -> tuple[list[Tensor], Tensor]:
-    """The same anew, by the networks that the runs left; of their own test clips or of those of another source."""
+    """Each run's probabilities, computed anew from its model.pt, of its test clips or a source's, and the labels."""
     found = []
     for folder in folders:
         objective, recipe, layout, classes = load_run(folder)

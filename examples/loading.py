@@ -85,6 +85,7 @@ def clips_of(
     on_error = "skip" if facts.get("skip_bad_clips") else "raise"
     data = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
     if data.layout != layout or list(data.classes) != classes:
-        got = source or "generated ones; --data names others"
-        raise ValueError(f"expected clips of {layout.name} in the {len(classes)} classes of {folder}, got {got}")
+        got = f"{data.layout.name} in {len(data.classes)} classes from {source or 'generated actions'}"
+        wanted = f"clips of {layout.name} in the {len(classes)} classes of {folder}"
+        raise ValueError(f"expected {wanted}, got {got}; --data names others")
     return data, source

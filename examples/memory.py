@@ -9,11 +9,11 @@ import ctypes
 def keep_freed_memory() -> None:
     """Tell glibc not to hand freed memory back, so that no step pays for taking it again, page by page.
 
-    By default it does, and what takes more memory takes more time too: much more where a page is dear. For any other
-    program, MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_=4000000000 in the environment do the same.
+    By default it does, and what takes more memory takes more time too: much more where a page is dear. It holds for the
+    whole process. For any other program, MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 in the environment does
+    the same.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-        libc.mallopt(-2, 2**28)  # M_TOP_PAD
         libc.mallopt(-4, 0)  # M_MMAP_MAX

@@ -30,9 +30,9 @@ def batches(model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: 
 def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe, *, mirror: bool = False) -> Tensor:
     """Class probabilities (clips, classes); with ``mirror`` the means over each clip and its mirror image."""
     model.eval()
-    turned, found = Augment(data.layout, flip=1.0 if mirror else 0.0), []
+    found = []
     for batch in batches(model, data, recipe):
-        views = [batch, turned(batch, torch.Generator())] if mirror else [batch]
+        views = [batch, Augment(data.layout, flip=1.0)(batch, torch.Generator())] if mirror else [batch]
         each = [model(prepare(view, recipe, data.layout)).float().softmax(1).cpu() for view in views]
         found.append(torch.stack(each).mean(0))
     return torch.cat(found)

@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import ensemble
 import explain
 import numpy as np
 import pytest
+import results
 import test_format_kinetics as kinetics
 import test_format_ntu as ntu
 import torch
@@ -20,7 +20,7 @@ import train
 from recipe import Recipe
 from stf_gcn import STFGCN
 
-from skeleton_focus import NTU25, SyntheticActions, multi_scale_adjacency
+from skeleton_focus import NTU25, SyntheticActions, fuse, multi_scale_adjacency
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = ["--clips", "80", "--batch", "16", "--frames", "16", "--widths", *"666666", "--ema", "0.5", "--quiet"]
@@ -220,8 +220,11 @@ def test_ensemble(finished: Path) -> None:
     folders = [str(finished / name) for name in ("straight", "bone")]
     left, anew = ensemble.read_all(folders), ensemble.recognise(folders, None, mirror=False)
     torch.testing.assert_close(anew, left, rtol=1e-4, atol=1e-5)
+    mirrored, label = ensemble.recognise(folders, None, mirror=True)
+    assert all((p - q).abs().max() > 0.01 for p, q in zip(mirrored, left[0], strict=True))
     lines = succeed("ensemble.py", "straight", "bone", "--mirror", cwd=finished).splitlines()
-    assert [line.split()[0] for line in lines] == ["straight", "bone", "together"]
+    told = [f"{results.accuracy(p, label)['top1']:.2%}" for p in (*mirrored, fuse(mirrored))]
+    assert [line.split()[2] for line in lines] == told
 
 
 def test_explain(finished: Path) -> None:
@@ -339,20 +342,32 @@ def test_a_demo_names_its_own_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise SystemExit(f"stopped; go on with: python examples/train.py --out {options[1]} --resume")
 
     monkeypatch.setattr(demo, "train", stops)
-    with pytest.raises(SystemExit, match=rf"^stopped; go on with: python examples/demo.py --out {tmp_path}$"):
-        demo.trained(tmp_path / "plain", [])
+    for said in ("stopped in the first epoch; start again", "stopped; go on"):
+        with pytest.raises(SystemExit) as stopped:
+            demo.trained(tmp_path / "plain", [])
+        assert stopped.value.code == f"{said} with: python examples/demo.py --out {tmp_path}"
+        (tmp_path / "plain").mkdir(exist_ok=True)
+        (tmp_path / "plain" / "last.ckpt").touch()
 
 
-def test_a_demo_of_another_version_names_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "plain").mkdir()
-    (tmp_path / "plain" / "last.ckpt").touch()
-    (tmp_path / "plain" / "recipe.json").write_text(
-        json.dumps({"data": None, "preset": "synthetic", "recipe": {"momentum": 0.9}})
-    )
-    with pytest.raises(
-        ValueError, match=f"another: .*momentum.*; start anew with another --out, or without {tmp_path}$"
-    ):
-        demo.trained(tmp_path / "plain", [])
+@pytest.mark.parametrize("left", ["recipe.json", "model.pt"])
+def test_a_demo_of_another_version_names_the_way_out(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was interrupted, and one whose first run was finished."""
+    run, recipe = tmp_path / "demo" / "plain", {"momentum": 0.9}
+    run.mkdir(parents=True)
+    (run / "last.ckpt").touch()
+    if left == "recipe.json":
+        (run / left).write_text(json.dumps({"data": None, "preset": "synthetic", "recipe": recipe}))
+    else:
+        (run / "report.json").write_text('{"top1": 0.25}')
+        torch.save({"recipe": recipe, "layout": "NTU25", "classes": ["a"], "persons": 1, "weights": {}}, run / left)
+    monkeypatch.setattr("sys.argv", ["demo.py", "--out", str(tmp_path / "demo")])
+    with pytest.raises(ValueError, match="from this version of the program") as refused:
+        demo.main()
+    assert "momentum" in str(refused.value)
+    assert str(refused.value).endswith(f"; to start anew remove {tmp_path / 'demo'} or name another --out")
 
 
 SHORT = ["--preset", "synthetic", "--widths", *"666666", "--frames", "8", "--threads", "1", "--branch", "plain"]
@@ -439,6 +454,11 @@ MISTAKES = [
         "ensemble.py",
         [str(EXAMPLES.parent / "weights" / "nw_ucla" / "bone"), "--mirror"],
         "error: expected clips of KINECT20 in the 10 classes of",
+    ),
+    (
+        "ensemble.py",
+        [str(EXAMPLES.parent / "weights" / "nw_ucla" / "bone")],
+        "which holds no probabilities.npz; --data PATH recognises clips anew",
     ),
     (
         "train.py",
@@ -528,28 +548,3 @@ def test_a_mistake_ends_in_one_line(
         train.run(importlib.import_module(Path(program).stem).main)
     assert text in str(stopped.value)
     assert "\n" not in str(stopped.value)
-
-
-FAULTS = """
-import resource, sys
-if sys.argv[1] == "keep":
-    from memory import keep_freed_memory
-    keep_freed_memory()
-def take(): len(b"1" * 240_000_000)
-take()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    take()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what another C library does is its own")
-def test_freed_memory_is_kept() -> None:
-    """240 MB five times over: taken from the system each time, or once and for all."""
-    faults = {}
-    for way in ("leave", "keep"):
-        run = subprocess.run([sys.executable, "-c", FAULTS, way], env={**os.environ, "PYTHONPATH": str(EXAMPLES)},
-                             capture_output=True, text=True, check=True, timeout=120)  # fmt: skip
-        faults[way] = int(run.stdout)
-    assert faults["keep"] < 50 < 500 < faults["leave"]  # 293,000 pages of 4 KiB, or 570 of 2 MiB

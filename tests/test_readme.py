@@ -15,6 +15,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "benchmarks" / "README.md",
+    ROOT / "weights" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 

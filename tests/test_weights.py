@@ -1,8 +1,9 @@
-"""The weights of the repository: they load, and recognise what the README says they do."""
+"""The weights of the repository: they load, and recognise what their page says they do."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import ensemble
@@ -12,35 +13,52 @@ import torch
 
 from skeleton_focus import KINECT20, fuse
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "nw_ucla"
-STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+ROOT = Path(__file__).parents[1]
+WEIGHTS = ROOT / "weights" / "nw_ucla"
+PAGE = (ROOT / "weights" / "README.md").read_text()
+# Logits of the first three classes, of noise: what these weights gave where they were trained.
+OF_NOISE = {
+    "joint": (-1.26669, -0.16548, 2.34660),
+    "bone": (-54.79766, 15.34735, -6.40447),
+    "joint_motion": (1.44445, 0.31639, -2.82502),
+    "bone_motion": (-12.50295, -6.43242, 1.23960),
+}
 
 
-@pytest.mark.parametrize("stream", STREAMS)
-def test_weights_load(stream: str) -> None:
+@pytest.mark.parametrize("stream", OF_NOISE)
+def test_weights_load_and_recognise_as_ever(stream: str) -> None:
     objective, recipe, layout, classes = results.load_run(WEIGHTS / stream)
     assert (recipe.model, recipe.stream, layout, len(classes)) == ("stf_gcn", stream, KINECT20, 10)
-    x = torch.randn(2, 4, 32, 20, 1)
-    assert objective.model(x).shape == (2, 10)
-    objective.explain(x)
+    x = 0.2 * torch.randn(1, 4, 32, 20, 1, generator=torch.Generator().manual_seed(0))
+    assert objective.model(x)[0, :3].tolist() == pytest.approx(OF_NOISE[stream], rel=1e-3, abs=1e-3)
+    focus, _ = objective.explain(x)
+    assert focus.shape == (1, 1, 32, 20) and focus.max() > 0
 
 
-def test_weights_are_few_and_hold_nothing_else() -> None:
-    files = [path for path in WEIGHTS.parent.rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {"model.pt", "README.md"} and len(files) == len(STREAMS) + 1
-    assert sum(path.stat().st_size for path in files) < 10_000_000
-    for stream in STREAMS:
-        held = results.load_file(WEIGHTS / stream / "model.pt")
-        assert {*held} == {"weights", "recipe", "layout", "classes", "persons", "channels"}
+def test_the_code_of_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(block, scope)
+    assert scope["classes"][0] == "pick up with one hand"  # type: ignore[index]
 
 
-def test_weights_recognise_what_their_table_says(shared_data: Path) -> None:
-    told = re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \| ([\d.]+) \|$", (WEIGHTS.parent / "README.md").read_text(), re.M)
-    table = {row: (float(plain), float(mirrored)) for row, plain, mirrored in told}
-    assert {*table} == {*(stream.replace("_", " ") for stream in STREAMS), "fused"}
+def test_weights_are_small_and_hold_nothing_else() -> None:
+    files = sorted(WEIGHTS.rglob("*.pt"))
+    assert {str(file.relative_to(WEIGHTS)) for file in files} == {f"{stream}/model.pt" for stream in OF_NOISE}
+    assert sum(file.stat().st_size for file in files) < 10_000_000
+    for file in files:
+        assert {*results.load_file(file)} == {"weights", "recipe", "layout", "classes", "persons", "channels"}
+
+
+def test_weights_recognise_what_their_page_says(shared_data: Path) -> None:
+    told = re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE, re.M)
+    table = {row.replace(" ", "_"): (float(plain), float(mirrored)) for row, plain, mirrored in told}
+    assert {*table} == {*OF_NOISE, "fused"}
     for column, mirror in enumerate((False, True)):
-        folders = [str(WEIGHTS / stream) for stream in STREAMS]
+        folders = [str(WEIGHTS / stream) for stream in OF_NOISE]
         probabilities, label = ensemble.recognise(folders, str(shared_data), mirror=mirror)
-        for row, p in zip(table, [*probabilities, fuse(probabilities)], strict=True):
-            top1 = 100 * results.accuracy(p, label)["top1"]
-            assert top1 == pytest.approx(table[row][column], abs=0.44), row  # two clips: another processor's rounding
+        for row, p in [*zip(OF_NOISE, probabilities, strict=True), ("fused", fuse(probabilities))]:
+            right = int((p.argmax(1) == label).sum())
+            assert abs(right - round(4.64 * table[row][column])) <= 2, row  # of 464: another processor's rounding
