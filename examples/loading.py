@@ -86,6 +86,6 @@ def clips_of(
     data = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
     if data.layout != layout or list(data.classes) != classes:
         got = f"{data.layout.name} in {len(data.classes)} classes from {source or 'generated actions'}"
-        wanted = f"clips of {layout.name} in the {len(classes)} classes of {folder}"
-        raise ValueError(f"expected {wanted}, got {got}; --data names others")
+        expected = f"clips of {layout.name} in the {len(classes)} classes of {folder}"
+        raise ValueError(f"expected {expected}, got {got}; --data names others")
     return data, source
