@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trained import OURS, averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
+from trained import (
+    DOWN_TO_ZERO, OURS, averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run,
+)  # fmt: skip
 
 BRANCHES = {
     "plain": ["--branch", "plain"],
@@ -21,8 +23,6 @@ BRANCHES = {
     "focus": ["--branch", "focus"],
     "exploration": ["--branch", "exploration"],
 }
-# With few steps: a rate that falls to 0, and no running average.
-SCHEDULE = ["--ema", "0", "--decay", "0", "--cycle", "1"]
 # Trained on another order of the clips, so that either average is of two.
 OTHER_ORDER = ("plain again", "exploration")
 ROWS = {"plain": ("plain",), "two plain, averaged": ("plain", "plain again"), "STF": ("focus", "exploration")}
@@ -49,7 +49,7 @@ def main() -> None:
             base, more = (max(round(epochs / share**0.5), 1) for epochs in (given.base, given.more))
             part = [] if share == 1 else ["--share", str(share), "--draw", str(seed)]
             there, start = [*passed, *part], place(given.out, f"base {share:g}", seed)
-            first[start] = [*there, "--branch", "plain", *SCHEDULE, "--seed", str(seed), "--epochs", str(base)]
+            first[start] = [*there, "--branch", "plain", *DOWN_TO_ZERO, "--seed", str(seed), "--epochs", str(base)]
             for row, terms in BRANCHES.items():
                 apart = [*there, "--norm", given.norm] if row == "focus" else there
                 order = seed + 100 if row in OTHER_ORDER else seed

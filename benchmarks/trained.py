@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from ensemble import read_all
 
 OURS = ("--seed", "--start-from", "--threads", "--devices", "--nodes", "--resume", "--quiet")  # set for every run
+DOWN_TO_ZERO = ["--decay", "0", "--cycle", "1", "--ema", "0"]  # the rate; of few steps no average is taken
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
 
 
@@ -69,7 +70,7 @@ def finish_all(wanted: Mapping[Path, Sequence[str]], jobs: int) -> list[dict[str
 
 def go_on(start: Path, terms: Sequence[str], seed: int, epochs: int, rate: float) -> list[str]:
     """Options of a run that goes on from another, with the STF terms, where it has any, from its first step on."""
-    schedule = ["--epochs", str(epochs), "--lr", str(rate), "--decay", "0", "--cycle", "1", "--ema", "0"]
+    schedule = ["--epochs", str(epochs), "--lr", str(rate), *DOWN_TO_ZERO]
     schedule += [] if "plain" in terms else ["--stf-after", "0"]
     return [*schedule, "--start-from", str(start), "--seed", str(seed), *terms]  # which may change the schedule
 
