@@ -14,7 +14,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from trained import (
-    DOWN_TO_ZERO, OURS, averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run,
+    DOWN_TO_ZERO,
+    OURS,
+    averaged,
+    command_line,
+    finish_all,
+    go_on,
+    keep_options,
+    mean_and_spread,
+    place,
+    run,
 )  # fmt: skip
 
 BRANCHES = {
