@@ -77,7 +77,7 @@ def go_on(start: Path, terms: Sequence[str], seed: int, epochs: int, rate: float
 
 def averaged(folders: Sequence[Path]) -> float:
     """Top-1 of the averaged probabilities of finished runs, %."""
-    probabilities, labels = read_all([str(folder) for folder in folders])
+    probabilities, labels, _ = read_all([str(folder) for folder in folders])
     return 100 * (fuse(probabilities).argmax(1) == labels).double().mean().item()
 
 

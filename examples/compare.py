@@ -2,6 +2,7 @@
 
     python examples/compare.py runs/plain runs/focus
     python examples/compare.py runs/plain runs/focus --out pictures --most 20
+    python examples/compare.py weights/nw_ucla/joint weights/nw_ucla/bone --data PATH --out pictures   # recognised anew
 
 Writes class_difference.png (accuracy of the second minus that of the first, class by class) and confusion.png (of the
 second) into --out, by default the second run's folder.
@@ -13,7 +14,8 @@ import argparse
 from pathlib import Path
 
 import torch
-from ensemble import read_all
+from ensemble import gather
+from loading import clip_options
 from results import load_run
 from train import run
 
@@ -23,11 +25,12 @@ from skeleton_focus.plot_classes import plot_class_difference, plot_confusion
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs=2, metavar="RUN", help="folders of two finished runs on the same data")
+    clip_options(parser)
     parser.add_argument("--out", help="folder for the pictures; by default that of the second run")
     parser.add_argument("--most", type=int, help="draw so many classes, those of the largest differences and errors")
     given = parser.parse_args(arguments)
     first, second = given.runs
-    probabilities, label = read_all(given.runs)
+    probabilities, label, _ = gather(given.runs, given)
     (*_, classes), (*_, others) = map(load_run, given.runs)
     if classes != others:
         raise ValueError(f"expected runs on the same {len(classes)} classes, got {second} on {len(others)} others")

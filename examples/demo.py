@@ -61,7 +61,7 @@ def going_on(out: Path) -> Iterator[None]:
     goes_on = out.exists()
     try:
         yield
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         if not goes_on:
             raise
         raise ValueError(f"{error}; to start anew remove {out} or name another --out") from None

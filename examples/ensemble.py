@@ -3,45 +3,28 @@
 python examples/ensemble.py runs/exploration runs/focus
 python examples/ensemble.py runs/joint runs/bone --weights 0.6 0.4
 python examples/ensemble.py weights/nw_ucla/* --data PATH --mirror   # recognised anew, each clip and its mirror image
+python examples/ensemble.py runs/joint runs/bone --wrong             # also the clips that all together get wrong
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from loading import clips_of
-from results import accuracy, load_run, predict
+from loading import chosen_clips, clip_options, clips_of
+from results import accuracy, load_probabilities, load_run, predict
 from torch import Tensor
 from train import run
 
 from skeleton_focus import fuse
 
 
-def read(folder: str) -> tuple[Tensor, Tensor, list[str]]:
-    """Probabilities, labels and clip names of a run's test clips."""
-    path = Path(folder) / "probabilities.npz"
-    if not path.is_file():
-        way_out = (
-            "--data PATH recognises clips anew" if path.with_name("model.pt").is_file() else "--resume finishes one"
-        )
-        raise ValueError(f"expected a finished run, got {folder}, which holds no probabilities.npz; {way_out}")
-    with np.load(path, allow_pickle=False) as file:
-        return torch.from_numpy(file["probabilities"]), torch.from_numpy(file["label"]), file["names"].tolist()
-
-
-def read_all(folders: Sequence[str]) -> tuple[list[Tensor], Tensor]:
-    """Each run's probabilities, and the labels."""
-    return same_clips(folders, [read(folder) for folder in folders])
-
-
 def same_clips(
     folders: Sequence[str], found: Sequence[tuple[Tensor, Tensor, list[str]]]
-) -> tuple[list[Tensor], Tensor]:
-    """Each run's probabilities, and the labels, which must be those of the same clips."""
+) -> tuple[list[Tensor], Tensor, list[str]]:
+    """Each run's probabilities, and the labels and names, which must be those of the same clips."""
     probabilities, labels, names = zip(*found, strict=True)
     first, clips, label = folders[0], names[0], labels[0]
     for folder, others, theirs in zip(folders, names, labels, strict=True):
@@ -53,36 +36,57 @@ def same_clips(
         if not torch.equal(label, theirs):
             name = clips[int((label != theirs).nonzero()[0])]
             raise ValueError(f"expected the same class of every clip in both runs, got two of {name}")
-    return list(probabilities), label
+    return list(probabilities), label, clips
 
 
-def recognise(folders: Sequence[str], source: str | None, *, mirror: bool) -> tuple[list[Tensor], Tensor]:
-    """Each run's probabilities, computed anew from its model.pt, of its test clips or a source's, and the labels."""
+def read_all(folders: Sequence[str]) -> tuple[list[Tensor], Tensor, list[str]]:
+    """Each run's probabilities as it left them, and the labels and names of their clips."""
+    return same_clips(folders, [load_probabilities(folder) for folder in folders])
+
+
+def recognise(
+    folders: Sequence[str], *, mirror: bool = False, **clips_asked: Any
+) -> tuple[list[Tensor], Tensor, list[str]]:
+    """The same, computed anew from each run's model.pt, of its test clips or those of other data."""
     found = []
     for folder in folders:
         objective, recipe, layout, classes = load_run(folder)
-        clips, _ = clips_of(folder, recipe, layout, classes, source=source)
-        found.append(
-            (predict(objective.model, clips, recipe, mirror=mirror), torch.tensor(clips.labels), list(clips.names))
-        )
+        clips, _ = clips_of(folder, recipe, layout, classes, **clips_asked)
+        probabilities = predict(objective.model, clips, recipe, mirror=mirror)
+        found.append((probabilities, torch.tensor(clips.labels), list(clips.names)))
     return same_clips(folders, found)
+
+
+def gather(
+    folders: Sequence[str], given: argparse.Namespace, *, mirror: bool = False
+) -> tuple[list[Tensor], Tensor, list[str]]:
+    """One or the other: computed anew where the command line names clips or a way to look at them."""
+    asked = chosen_clips(given)
+    anew = mirror or asked["data"] is not None or asked["split"] is not None
+    return recognise(folders, mirror=mirror, **asked) if anew else read_all(folders)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="folders of finished runs on the same data")
     parser.add_argument("--weights", type=float, nargs="+", help="one for each run; by default equal")
-    parser.add_argument("--data", help="recognise the test clips of this folder or file, with each run's model.pt")
+    clip_options(parser)
     parser.add_argument(
         "--mirror", action="store_true", help="average over each clip and its mirror image, recognised anew"
     )
+    parser.add_argument("--wrong", action="store_true", help="list the clips that all together get wrong")
     given = parser.parse_args()
-    anew = given.data or given.mirror
-    probabilities, label = recognise(given.runs, given.data, mirror=given.mirror) if anew else read_all(given.runs)
+    probabilities, label, names = gather(given.runs, given, mirror=given.mirror)
+    together = fuse(probabilities, given.weights)
     width = max(map(len, [*given.runs, "together"]))
-    for title, p in [*zip(given.runs, probabilities, strict=True), ("together", fuse(probabilities, given.weights))]:
+    for title, p in [*zip(given.runs, probabilities, strict=True), ("together", together)]:
         found = accuracy(p, label)
         print(f"{title:{width}}  top-1 {found['top1']:.2%}  top-5 {found['top5']:.2%}")
+    if given.wrong:
+        *_, classes = load_run(given.runs[0])
+        taken = together.argmax(1)
+        for i in (taken != label).nonzero().flatten().tolist():
+            print(f"{names[i]}: {classes[label[i]]}, taken for {classes[taken[i]]}")
 
 
 if __name__ == "__main__":

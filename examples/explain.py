@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from bagcn import BAGCN
 from fg_stformer import FGSTFormer
-from loading import clips_of
+from loading import chosen_clips, clip_options, clips_of
 from recipe import Recipe, prepare
 from results import load_run
 from torch import Tensor, nn
@@ -171,7 +171,7 @@ def hold(x: Tensor, step: int, frames: int) -> Tensor:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a run of train.py")
-    parser.add_argument("--data", help="folder of clips; by default what the run was trained on")
+    clip_options(parser)
     parser.add_argument("--clip", metavar="NAME", help="a test clip, by default one recognised at p < 0.9")
     parser.add_argument("--class", dest="label", metavar="NAME", help="what to explain; by default the predicted class")
     parser.add_argument("--out", help="folder for the pictures; by default the run's")
@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise ValueError(f"expected --frames in 1..{recipe.frames}, got {given.frames}")
     if given.curves < 0:
         raise ValueError(f"expected --curves of at least 0 clips, got {given.curves}")
-    data, _ = clips_of(given.run, recipe, layout, classes, source=given.data)
+    data, _ = clips_of(given.run, recipe, layout, classes, **chosen_clips(given))
 
     number = pick(given.clip, data, objective, recipe)
     batch = SkeletonDataset.collate([data[number]])

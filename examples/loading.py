@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ except ImportError:
     sys.exit("error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'")
 import numpy as np
 from recipe import Recipe, watched
+from results import facts_of
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
@@ -75,17 +76,37 @@ def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
     return split._replace(train=split.train.subset(rest)), split.train.subset(apart)
 
 
+def clip_options(parser: argparse.ArgumentParser) -> None:
+    """Which test clips a program takes that looks at finished runs."""
+    parser.add_argument("--data", help="folder or file of clips; by default what the run was trained on")
+    parser.add_argument("--split", help="which of the data's splits, such as xsub; by default the run's")
+    parser.add_argument("--skip-bad-clips", action="store_true", help="leave out clips that cannot be read")
+
+
+def chosen_clips(given: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of the clips, as clips_of takes it."""
+    return {"data": given.data, "split": given.split, "skip_bad_clips": given.skip_bad_clips}
+
+
 def clips_of(
-    folder: str | Path, recipe: Recipe, layout: SkeletonLayout, classes: list[str], *, source: str | None = None
+    folder: str | Path,
+    recipe: Recipe,
+    layout: SkeletonLayout,
+    classes: list[str],
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    skip_bad_clips: bool = False,
 ) -> tuple[SkeletonDataset, str | None]:
-    """The test clips of a run, or of another source, and where they come from; None: they are generated."""
-    report = Path(folder) / "report.json"
-    facts = {"data": None, **(json.loads(report.read_text()) if report.is_file() else {})}
-    source = source or facts["data"]
-    on_error = "skip" if facts.get("skip_bad_clips") else "raise"
-    data = load_data(source, recipe, split=facts.get("split"), on_error=on_error).test
-    if data.layout != layout or list(data.classes) != classes:
-        got = f"{data.layout.name} in {len(data.classes)} classes from {source or 'generated actions'}"
+    """The test clips of a run, or of other data, and where they come from; None: they are generated."""
+    facts = facts_of(folder)
+    source = facts["data"] if data is None else data
+    if data is None and source is not None and not Path(source).exists():
+        raise ValueError(f"expected the clips that {folder} was trained on, got no {source}; --data names others")
+    on_error = "skip" if skip_bad_clips or facts.get("skip_bad_clips") else "raise"
+    clips = load_data(source, recipe, split=split or facts.get("split"), on_error=on_error).test
+    if clips.layout != layout or list(clips.classes) != classes:
+        got = f"{clips.layout.name} in {len(clips.classes)} classes from {source or 'generated actions'}"
         expected = f"clips of {layout.name} in the {len(classes)} classes of {folder}"
         raise ValueError(f"expected {expected}, got {got}; --data names others")
-    return data, source
+    return clips, source

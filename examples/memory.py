@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 
 
 def keep_freed_memory() -> None:
     """Tell glibc not to hand freed memory back, so that no step pays for taking it again, page by page.
 
-    By default it does, and what takes more memory takes more time too: much more where a page is dear. It holds for the
-    whole process. For any other program, MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 in the environment does
-    the same.
+    By default it does, and what takes more memory takes more time too: much more where a page is dear. The price is
+    that the process holds what it once held, and the holes between its tensors. It holds for the whole process. For any
+    other program, MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=18446744073709551615 in the environment does the same.
+    Where the environment sets any MALLOC_ variable, that is left alone: MALLOC_MMAP_MAX_=65536 is glibc's own way.
     """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
     with contextlib.suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD, the largest there is
         libc.mallopt(-4, 0)  # M_MMAP_MAX

@@ -257,15 +257,21 @@ def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:
     )  # fmt: skip
 
 
-def prepare(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None = None) -> Tensor:
+def prepare(
+    batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None = None, *, mirror: bool = False
+) -> Tensor:
     """(N, C, T, V, M) as the network takes it: centred, in body heights, as streams with visibility.
 
-    With ``random``, for training: as :func:`augmentation` shows it.
+    With ``random``, for training: as :func:`augmentation` shows it. With ``mirror`` the clips' mirror images, of the
+    clips' own height, as training sees them.
     """
     paper = recipe.preparation == "paper"
     x = center(batch.x, layout.center, each_frame=paper, visibility=batch.visibility)
     x = x / body_height(x, layout, visibility=batch.visibility)[:, None, None, None, None]
-    x, lengths, _, seen, _ = augmentation(recipe, layout)(batch._replace(x=x), random)
+    batch = batch._replace(x=x)
+    if mirror:
+        batch = Augment(layout, flip=1.0)(batch, torch.Generator())
+    x, lengths, _, seen, _ = augmentation(recipe, layout)(batch, random)
     if paper:
         both = repeat_frames(add_visibility(x, seen), lengths, recipe.frames)
         x, seen = both[:, :-1], both[:, -1]

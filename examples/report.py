@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from explain import to_draw
-from loading import clips_of
+from loading import chosen_clips, clip_options, clips_of
 from recipe import prepare
 from results import load_run, predict
 from tqdm import tqdm
@@ -47,10 +48,10 @@ def spread(numbers: list[int], labels: list[int], count: int) -> list[int]:
     return sorted(chosen, key=lambda i: (labels[i], i))
 
 
-def build_report(folder: str | Path, path: str | Path, *, data: str | None = None, clips: int = 24) -> str:
+def build_report(folder: str | Path, path: str | Path, *, clips: int = 24, **clips_asked: Any) -> str:
     """Write the page of a run; returns what it holds, in words."""
     objective, recipe, layout, classes = load_run(folder)
-    test, source = clips_of(folder, recipe, layout, classes, source=data)
+    test, source = clips_of(folder, recipe, layout, classes, **clips_asked)
 
     parts = [range(start, min(start + 256, len(test))) for start in range(0, len(test), 256)]
     told = tqdm(parts, desc="predicting", leave=False, delay=1)
@@ -98,7 +99,7 @@ def cut(batch: Batch, n: int) -> Batch:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a run of train.py")
-    parser.add_argument("--data", help="folder of clips; by default what the run was trained on")
+    clip_options(parser)
     parser.add_argument("--clips", type=int, default=24, help="how many test clips to show, default 24")
     parser.add_argument("--out", help="the page, by default report.html in the run's folder")
     given = parser.parse_args(arguments)
@@ -107,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     path = Path(given.out if given.out is not None else Path(given.run) / "report.html")
     if path.suffix.lower() != ".html" or not path.parent.is_dir():  # before anything is computed
         raise ValueError(f"expected --out to end in .html, in a folder that exists, got {path}")
-    print(f"written: {path}, {build_report(given.run, path, data=given.data, clips=given.clips)}")
+    print(f"written: {path}, {build_report(given.run, path, clips=given.clips, **chosen_clips(given))}")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from recipe import Recipe, build_objective, prepare, watched
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skeleton_focus import LAYOUTS, Augment, Batch, SkeletonDataset, SkeletonLayout, Split, STFObjective
+from skeleton_focus import LAYOUTS, Batch, SkeletonDataset, SkeletonLayout, Split, STFObjective
 
 
 def batches(model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: Any) -> Iterator[Batch]:
@@ -32,8 +33,8 @@ def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe, *, mirror: 
     model.eval()
     found = []
     for batch in batches(model, data, recipe):
-        views = [batch, Augment(data.layout, flip=1.0)(batch, torch.Generator())] if mirror else [batch]
-        each = [model(prepare(view, recipe, data.layout)).float().softmax(1).cpu() for view in views]
+        views = [prepare(batch, recipe, data.layout, mirror=side) for side in ([False, True] if mirror else [False])]
+        each = [model(view).float().softmax(1).cpu() for view in views]
         found.append(torch.stack(each).mean(0))
     return torch.cat(found)
 
@@ -44,20 +45,34 @@ def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:
     return {f"top{k}": round(hits[:, :k].any(1).float().mean().item(), 4) for k in (1, 5)}
 
 
-def write_results(folder: Path, objective: STFObjective, recipe: Recipe, clips: SkeletonDataset) -> dict[str, float]:
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file under another name first, so that an interruption leaves no half of it."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        write(file)
+    part.replace(path)
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    write_whole(path, lambda file: file.write((json.dumps(report, indent=2) + "\n").encode()))
+
+
+def write_results(
+    folder: Path, objective: STFObjective, recipe: Recipe, clips: SkeletonDataset, split: str | None
+) -> dict[str, float]:
     """The network as load_run takes it and the clips' probabilities as ensemble.py does; top-1 and top-5."""
     channels, _, _, persons = clips[0].x.shape
     kept = {"weights": objective.state_dict(), "recipe": asdict(recipe), "layout": clips.layout.name}
-    kept |= {"classes": list(clips.classes), "persons": persons, "channels": channels}
-    torch.save(kept, folder / "model.pt")
+    kept |= {"classes": list(clips.classes), "persons": persons, "channels": channels, "split": split}
+    write_whole(folder / "model.pt", lambda file: torch.save(kept, file))
     probabilities, label = predict(objective.model, clips, recipe), torch.tensor(clips.labels)
     arrays = {"probabilities": probabilities.numpy(), "label": label.numpy(), "names": np.array(clips.names)}
-    np.savez_compressed(folder / "probabilities.npz", **arrays)
+    write_whole(folder / "probabilities.npz", lambda file: np.savez_compressed(file, **arrays))
     return accuracy(probabilities, label)
 
 
 def write_best(
-    out: Path, objective: STFObjective, recipe: Recipe, validation: SkeletonDataset, test: SkeletonDataset
+    out: Path, objective: STFObjective, recipe: Recipe, data: Split, validation: SkeletonDataset, split: str | None
 ) -> dict[str, Any]:
     """The same of the epoch that was best on the held-out clips, into the run's folder ``best``."""
     saved, best = load_file(out / "best.ckpt"), copy.deepcopy(objective)
@@ -65,7 +80,7 @@ def write_best(
     best.load_state_dict({name[10:]: value for name, value in states if name.startswith("objective.")})
     seen = accuracy(predict(best.model, validation, recipe), torch.tensor(validation.labels))
     (out / "best").mkdir(exist_ok=True)
-    found = write_results(out / "best", best, recipe, test)
+    found = write_results(out / "best", best, recipe, data.test, split)
     return {"epoch": saved["epoch"] + 1, "validation_top1": seen["top1"], **found}
 
 
@@ -73,11 +88,11 @@ def write_reports(
     out: Path, objective: STFObjective, recipe: Recipe, data: Split, validation: SkeletonDataset, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """All that a finished run leaves, and the figures in words."""
-    report = {**write_results(out, objective, recipe, data.test), **facts}
+    report = {**write_results(out, objective, recipe, data.test, facts["split"]), **facts}
     if watched(recipe) == "validation":
-        report["best"] = write_best(out, objective, recipe, validation, data.test)
-        (out / "best" / "report.json").write_text(json.dumps({**report["best"], **facts}, indent=2) + "\n")
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        report["best"] = write_best(out, objective, recipe, data, validation, facts["split"])
+        write_json(out / "best" / "report.json", {**report["best"], **facts})
+    write_json(out / "report.json", report)
     told = f"on {len(data.test)} test clips, {facts['seconds']} s of training"
     print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} {told}")
     if best := report.get("best"):
@@ -86,11 +101,45 @@ def write_reports(
     return report
 
 
+def finished(folder: str | Path, name: str) -> Path:
+    """A file of a finished run; where it is not there, what to do."""
+    path = Path(folder) / name
+    if path.is_file():
+        return path
+    lacks = f"which holds no {name}" if path.parent.is_dir() else "which is no folder"
+    if path.with_name("model.pt").is_file():
+        lacks += "; --data PATH recognises clips anew"
+    elif path.with_name("last.ckpt").is_file():
+        lacks += f"; python examples/train.py --out {folder} --resume finishes it"
+    raise ValueError(f"expected a finished run, got {folder}, {lacks}")
+
+
+def facts_of(folder: str | Path) -> dict[str, Any]:
+    """What a run's report.json says, or, where its model.pt came alone, what that says of its data."""
+    path = Path(folder) / "report.json"
+    if not path.is_file():
+        return {"data": None, "split": load_file(finished(folder, "model.pt")).get("split")}
+    try:
+        found = json.loads(path.read_text())
+        return {"data": None, **found}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"expected the report of a run, got {path}, which cannot be read: {error}") from None
+
+
+def load_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
+    """Probabilities, labels and clip names of a run's test clips; nothing in the file is run."""
+    path = finished(folder, "probabilities.npz")
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return torch.from_numpy(file["probabilities"]), torch.from_numpy(file["label"]), file["names"].tolist()
+    except (ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
+        reason = "it is no .npz of arrays" if "pickle" in str(error) else str(error)
+        raise ValueError(f"expected the probabilities of a run, got {path}, which cannot be read: {reason}") from None
+
+
 def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, list[str]]:
     """The trained network of a run, how it was trained, its skeleton and its classes."""
-    path = Path(folder) / "model.pt"
-    if not path.is_file():
-        raise ValueError(f"expected a finished run, got {folder}, which holds no model.pt; --resume finishes one")
+    path = finished(folder, "model.pt")
     saved = load_file(path)
     try:
         recipe, layout = Recipe(**saved["recipe"]), LAYOUTS[saved["layout"]]

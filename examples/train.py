@@ -230,7 +230,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     module = build_module(given, recipe, data.train)
     checkpoint = out / "last.ckpt" if given.resume else None
     if checkpoint is not None:
-        load_file(checkpoint)
+        try:
+            module.load_state_dict(load_file(checkpoint)["state_dict"])
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"expected {checkpoint} from this version of the program, got another: {reason}") from None
     facts = announce(given, recipe, data, left_out)
     timer = Timer()  # over all parts of a run that was resumed
     trainer = build_trainer(given, recipe, timer)

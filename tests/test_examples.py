@@ -1,8 +1,10 @@
 """The example programs as a person runs them: trained, stopped, resumed, averaged, misused."""
 
 import importlib
+import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -218,13 +220,17 @@ def test_ensemble(finished: Path) -> None:
     alone = succeed("ensemble.py", "straight", "bone", "--weights", "0", "1", cwd=finished).splitlines()
     assert alone[1].split()[1:] == alone[2].split()[1:]
     folders = [str(finished / name) for name in ("straight", "bone")]
-    left, anew = ensemble.read_all(folders), ensemble.recognise(folders, None, mirror=False)
-    torch.testing.assert_close(anew, left, rtol=1e-4, atol=1e-5)
-    mirrored, label = ensemble.recognise(folders, None, mirror=True)
+    left, anew = ensemble.read_all(folders), ensemble.recognise(folders)
+    torch.testing.assert_close(anew[:2], left[:2], rtol=1e-4, atol=1e-5)
+    mirrored, label, names = ensemble.recognise(folders, mirror=True)
+    assert anew[2] == left[2] == names
     assert all((p - q).abs().max() > 0.01 for p, q in zip(mirrored, left[0], strict=True))
-    lines = succeed("ensemble.py", "straight", "bone", "--mirror", cwd=finished).splitlines()
+    lines = succeed("ensemble.py", "straight", "bone", "--mirror", "--wrong", cwd=finished).splitlines()
     told = [f"{results.accuracy(p, label)['top1']:.2%}" for p in (*mirrored, fuse(mirrored))]
-    assert [line.split()[2] for line in lines] == told
+    assert [line.split()[2] for line in lines[:3]] == told
+    classes, taken = results.load_run(folders[0])[3], fuse(mirrored).argmax(1)
+    wrong = [i for i in range(len(names)) if taken[i] != label[i]]
+    assert lines[3:] == [f"{names[i]}: {classes[label[i]]}, taken for {classes[taken[i]]}" for i in wrong]
 
 
 def test_explain(finished: Path) -> None:
@@ -277,6 +283,9 @@ def test_compare(finished: Path, tmp_path: Path) -> None:
     assert lines[3:5] == [f"gain most: {classes[0]} +33.3 (3 clips)", f"lose most: {classes[1]} -50.0 (2 clips)"]
     for name in ("class_difference.png", "confusion.png"):
         assert (tmp_path / "both" / name).stat().st_size > 1000
+    anew = succeed("compare.py", str(finished / "straight"), str(finished / "straight"), "--split", "none",
+                   "--out", "anew", cwd=tmp_path)  # fmt: skip
+    assert "+0.00 points on 20 clips" in anew
     told = succeed("compare.py", "two", "two", "--most", "2", cwd=tmp_path)
     assert "gain most: none\nlose most: none" in told and (tmp_path / "two" / "confusion.png").exists()
 
@@ -447,8 +456,21 @@ MISTAKES = [
     (
         "ensemble.py",
         ["straight", "nowhere"],
-        "error: expected a finished run, got nowhere, which holds no probabilities",
+        "error: expected a finished run, got nowhere, which is no folder",
     ),
+    (
+        "compare.py",
+        ["straight", "unfinished"],
+        "holds no probabilities.npz; python examples/train.py --out unfinished --resume finishes it",
+    ),
+    ("ensemble.py", ["torn"], "error: expected the probabilities of a run, got torn/probabilities.npz, which cannot"),
+    ("ensemble.py", ["foreign"], "foreign/probabilities.npz, which cannot be read: it is no .npz of arrays"),
+    ("ensemble.py", ["empty"], "error: expected the probabilities of a run, got empty/probabilities.npz, which cannot"),
+    ("report.py", ["torn"], "error: expected the report of a run, got torn/report.json, which cannot be read: "),
+    ("explain.py", ["foreign"], "error: expected the report of a run, got foreign/report.json, which cannot be read"),
+    ("explain.py", ["empty"], "that empty was trained on, got no /elsewhere/clips; --data names others"),
+    ("ensemble.py", ["straight", "--data", ""], "got ., which is none of these"),
+    ("train.py", ["--out", "older", "--resume"], "error: expected older/last.ckpt from this version of the program"),
     ("ensemble.py", ["straight", "bone", "--weights", "1"], "error: fuse: expected 2 weights"),
     (
         "ensemble.py",
@@ -519,7 +541,7 @@ MISTAKES = [
     ("train.py", ["--share", "0"], "expected share in 1e-09..1, got 0.0"),
     ("train.py", ["--branch", "plain", "--stf-after", "0.5"], "got --stf-after with --branch plain"),
     ("train.py", ["--decay", "3", "--cycle", "0.5"], "got --cycle with --decay"),
-    ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which holds no model.pt"),
+    ("explain.py", ["nowhere"], "error: expected a finished run, got nowhere, which is no folder"),
     ("report.py", ["straight", "--clips", "0"], "error: expected --clips of at least 1, got 0"),
     ("report.py", ["straight", "--out", "r.txt"], "error: expected --out to end in .html, in a folder that exists"),
     ("explain.py", ["straight", "--curves", "-1"], "error: expected --curves of at least 0 clips, got -1"),
@@ -533,15 +555,32 @@ def test_a_mistake_is_told_on_stderr(tmp_path: Path) -> None:
     assert done.stderr == "error: expected epochs of at least 1, got 0\n"
 
 
+def damaged(finished: Path) -> None:
+    """Folders of runs that something went wrong with, beside the finished ones."""
+    if (finished / "corrupt").exists():
+        return
+    kept = {name: (finished / "straight" / name).read_bytes() for name in ("recipe.json", "model.pt", "last.ckpt")}
+    half = (finished / "straight" / "probabilities.npz").read_bytes()[:-100]
+    moved, older = json.dumps({"data": "/elsewhere/clips"}).encode(), io.BytesIO()
+    torch.save({"state_dict": {"objective.fc.weight": torch.zeros(2)}}, older)
+    for folder, files in {
+        "corrupt": {"recipe.json": kept["recipe.json"], "last.ckpt": b"PK\x03\x04 half a file"},
+        "older": {"recipe.json": kept["recipe.json"], "last.ckpt": older.getvalue()},
+        "unfinished": {"last.ckpt": kept["last.ckpt"]},
+        "torn": {"probabilities.npz": half, "model.pt": kept["model.pt"], "report.json": b'{"data": "'},
+        "foreign": {"probabilities.npz": pickle.dumps([1]), "model.pt": kept["model.pt"], "report.json": b"[]"},
+        "empty": {"probabilities.npz": b"", "model.pt": kept["model.pt"], "report.json": moved},
+    }.items():
+        (finished / folder).mkdir()
+        for name, content in files.items():
+            (finished / folder / name).write_bytes(content)
+
+
 @pytest.mark.parametrize(("program", "arguments", "text"), MISTAKES, ids=[" ".join(m[1][-2:]) for m in MISTAKES])
 def test_a_mistake_ends_in_one_line(
     program: str, arguments: list[str], text: str, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corrupt = finished / "corrupt"
-    if not corrupt.exists():
-        corrupt.mkdir()
-        (corrupt / "recipe.json").write_text((finished / "straight" / "recipe.json").read_text())
-        (corrupt / "last.ckpt").write_bytes(b"PK\x03\x04 half a file")
+    damaged(finished)
     monkeypatch.chdir(finished)
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     with pytest.raises(SystemExit) as stopped:  # what it holds is written to stderr, and 1 is the exit status

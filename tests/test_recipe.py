@@ -240,8 +240,8 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
     data, validation = loading.held_out(loading.load_data(None, Recipe(**report["recipe"])), Recipe(**report["recipe"]))
     assert set(validation.names) == set(apart) and not set(data.train.names) & set(apart)
     module = train.Recogniser(Recipe(**report["recipe"]), data.train.layout, 18, 2)
-    assert results.write_best(out, module.objective, module.recipe, validation, data.test) == best
-    (probabilities,), label = ensemble.read_all([str(out / "best")])
+    assert results.write_best(out, module.objective, module.recipe, data, validation, None) == best
+    (probabilities,), label, _ = ensemble.read_all([str(out / "best")])
     assert results.accuracy(probabilities, label)["top1"] == best["top1"]
     objective, recipe, _, _ = results.load_run(out / "best")
     again = results.accuracy(results.predict(objective.model, data.test, recipe), torch.tensor(data.test.labels))
@@ -286,22 +286,19 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
 
 
 def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
-    """Their mean, whichever of the two is asked for; the mirror is written by hand."""
-    recipe = Recipe(stream="joint+bone", frames=8, widths=(6, 6), strides=(2, 1), batch=2)
+    """The mean; the image is what the network would take, mirrored by hand, so that it keeps the clip's height."""
+    recipe = Recipe(stream="joint+bone", frames=8, widths=(6, 6), strides=(2, 1), batch=5)
     torch.manual_seed(0)
     places, seen = torch.randn(5, 3, 12, 20, 1), (torch.rand(5, 12, 20, 1) > 0.1).float()
-    turned = places.clone()
-    turned[:, 0] *= -1
-    swapped = torch.arange(20)
+    data = SkeletonDataset(list(places), [0, 1, 2, 0, 1], KINECT20, visibility=list(seen))
+    x = prepare(SkeletonDataset.collate([data[i] for i in range(5)]), recipe, KINECT20)
+    image = x.clone()
     for left, right in KINECT20.pairs:
-        swapped[left], swapped[right] = right, left
-    clips, images = (
-        SkeletonDataset(list(x[:, :, :, order]), [0, 1, 2, 0, 1], KINECT20, visibility=list(seen[:, :, order]))
-        for x, order in ((places, torch.arange(20)), (turned, swapped))
-    )
-    model = build_network(recipe, 3, 1, KINECT20)
+        image[:, :, :, [left, right]] = x[:, :, :, [right, left]]
+    image[:, [0, 3]] *= -1  # x of the joints and of the bones
+    model = build_network(recipe, 3, 1, KINECT20).eval()
     nn.init.normal_(model.fc.weight, std=10)  # so that the two sides differ by much
-    one, other = (results.predict(model, data, recipe) for data in (clips, images))
+    with torch.no_grad():
+        one, other = (model(side).softmax(1) for side in (x, image))
     assert (one - other).abs().max() > 0.01
-    for data in (clips, images):
-        torch.testing.assert_close(results.predict(model, data, recipe, mirror=True), (one + other) / 2)
+    torch.testing.assert_close(results.predict(model, data, recipe, mirror=True), (one + other) / 2)
