@@ -100,7 +100,8 @@ def kept_recipe(given: argparse.Namespace) -> Recipe:
     if not path.is_file() or not path.with_name("last.ckpt").is_file():
         raise ValueError(f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one")
     if path.with_name("report.json").exists():
-        raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished")
+        hint = "--start-from with another --out trains its weights further"
+        raise ValueError(f"expected an unfinished run to resume, got {given.out}, which is finished; {hint}")
     kept = {"precision": "32-true", "split": None, "skip_bad_clips": False, "validate_every": 10, "threads": 0}
     kept |= json.loads(path.read_text())
     for name in ("data", "preset", "precision", "split", "skip_bad_clips", "validate_every"):

@@ -45,7 +45,7 @@ class ClipAxes:
 
     def check(self, x: Tensor) -> None:
         """Refuse a tensor of another form."""
-        check_shape(self.who, "x", x, self._shape)
+        check_shape(self.who, "x", x, self._shape, "axes, such as 'N C T V', says where they lie")
         for group, size in zip(self._groups, x.shape, strict=True):
             if self.num_joints and len(group) > 1 and "V" in group and size % self.num_joints:
                 expected = f"x ({self._shape}) with V={self.num_joints}"

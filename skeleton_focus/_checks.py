@@ -35,7 +35,7 @@ def message(who: str, expected: str, got: object, hint: str = "") -> str:
     return f"{who}: expected {expected}, got {got}" + (f"; {hint}" if hint else "")
 
 
-def check_shape(who: str, name: str, x: Tensor, axes: str, **sizes: int) -> None:
+def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **sizes: int) -> None:
     """Check a tensor against named axes such as ``"N, C=3, T, V=25"``.
 
     An axis without ``=`` may have any size, or the one in ``sizes``: as a number and not as text, so that a traced size
@@ -57,7 +57,7 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, **sizes: int) -> None
     )
     if not fits:
         told = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in axes.split(", "))
-        raise ValueError(message(who, f"{name} ({told})", shape))
+        raise ValueError(message(who, f"{name} ({told})", shape, hint))
 
 
 def check_lengths(who: str, lengths: Tensor, x: Tensor) -> Tensor:

@@ -116,10 +116,11 @@ class SkeletonDataset(Dataset[Clip]):
 
     def _check(self, clips: list[Tensor]) -> None:
         who = "SkeletonDataset"
-        shape = clips[0].shape if isinstance(clips[0], Tensor) else (1, 1)
-        channels, persons = shape[0], shape[-1]
+        first = clips[0].shape if isinstance(clips[0], Tensor) else ()
+        channels, persons = (f"C={first[0]}", f"M={first[3]}") if len(first) == 4 else ("C", "M")  # as all others'
+        axes = f"{channels}, T, V={self.layout.num_joints}, {persons}"
         for i, (name, x) in enumerate(zip(self.names, clips, strict=True)):
-            check_shape(who, f"clip {name!r}", x, f"C={channels}, T, V={self.layout.num_joints}, M={persons}")
+            check_shape(who, f"clip {name!r}", x, axes)
             _, t, v, m = x.shape
             require(t > 0, who, f"clip {name!r} to hold frames", "none")
             require(x.is_floating_point(), who, f"clip {name!r} of floating-point numbers", x.dtype)

@@ -1,4 +1,4 @@
-"""What every test file shares: threads, the hypothesis profile, and the folders beside the repository."""
+"""What every test file shares: threads, the hypothesis profile, and the folder of real data and golden values."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ settings.register_profile(
 )
 settings.load_profile("repository")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(os.environ.get("SKELETON_FOCUS_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared")
 
 
 def _folder(name: str, holds: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
-        pytest.skip(f"no folder {folder}: {holds}")
+        pytest.skip(f"no folder {folder} (SKELETON_FOCUS_TEST_DATA names another): {holds}")
     return folder
 
 

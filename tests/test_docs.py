@@ -77,7 +77,7 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.
         exec(block, scope)
     if page == "getting_started.md":
         assert (tmp_path / "focus.png").stat().st_size > 5_000
-        assert scope["out"].focus.shape == (4, 1, 32, 25)  # type: ignore[attr-defined]
+        assert scope["out"].focus.shape == (4, 2, 32, 25)  # type: ignore[attr-defined]
 
 
 IN_A_GROUP = """

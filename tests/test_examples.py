@@ -498,7 +498,7 @@ MISTAKES = [
         [*SMALL, "--start-from", "straight", "--widths", *"666667", "--out", "y2"],
         "(widths 6 6 6 6 6 6 against 6 6 6 6 6 7)",
     ),
-    ("train.py", ["--out", "straight", "--resume"], "error: expected an unfinished run to resume, got straight"),
+    ("train.py", ["--out", "straight", "--resume"], "which is finished; --start-from with another --out"),
     (
         "train.py",
         ["--model", "fg_stformer", "--out", "x10", "--stages", "4"],

@@ -43,7 +43,7 @@ def test_the_code_blocks_run(ntu_folder: Path, monkeypatch: pytest.MonkeyPatch) 
     y = scope["graph_conv"](torch.randn(2, 64, 8, 25), torch.tensor([8, 5]))  # type: ignore[operator]
     assert y.shape == (2, 128, 8, 25)
     out = scope["out"]
-    assert out.focus.shape == (4, 1, 32, 25)  # type: ignore[attr-defined]
+    assert out.focus.shape == (4, 2, 32, 25)  # type: ignore[attr-defined]
     assert any(p.grad is not None for p in scope["objective"].parameters())  # type: ignore[attr-defined]
 
 

@@ -72,7 +72,7 @@ def test_the_wheel_works_in_a_clean_environment(archives: tuple[Path, Path], tmp
     block += "import skeleton_focus\nprint(skeleton_focus.__file__, tuple(out.focus.shape))\n"
     done = subprocess.run([python, "-c", block], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert not done.returncode, done.stderr
-    assert done.stdout == f"{where}/skeleton_focus/__init__.py (4, 1, 32, 25)\n"
+    assert done.stdout == f"{where}/skeleton_focus/__init__.py (4, 2, 32, 25)\n"
     command = [python, "-m", "skeleton_focus.datasets", str(tmp_path / "nothing")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1 and "expected a folder or file of clips" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import ensemble
 import pytest
@@ -38,10 +39,10 @@ def test_weights_load_and_recognise_as_ever(stream: str) -> None:
 def test_the_code_of_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    scope: dict[str, object] = {}
-    exec(block, scope)
-    assert scope["classes"][0] == "pick up with one hand"  # type: ignore[index]
+    scope: dict[str, Any] = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)), scope)
+    assert scope["classes"][0] == "pick up with one hand"
+    assert scope["focus"].shape == (1, 1, 32, 20) and scope["logits"].shape == (1, 10)
 
 
 def test_weights_are_small_and_hold_nothing_else() -> None:
