@@ -62,7 +62,7 @@ def gather(
 ) -> tuple[list[Tensor], Tensor, list[str]]:
     """One or the other: computed anew where the command line names clips or a way to look at them."""
     asked = chosen_clips(given)
-    anew = mirror or asked["data"] is not None or asked["split"] is not None
+    anew = mirror or any(value not in (None, False) for value in asked.values())
     return recognise(folders, mirror=mirror, **asked) if anew else read_all(folders)
 
 

@@ -39,7 +39,8 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
     """Check a tensor against named axes such as ``"N, C=3, T, V=25"``.
 
     An axis without ``=`` may have any size, or the one in ``sizes``: as a number and not as text, so that a traced size
-    stays one. The check reads type and shape alone, so it costs nothing on a device.
+    stays one. ``hint`` is the way out of another shape. The check reads type and shape alone, so it costs nothing on a
+    device.
 
     >>> import torch
     >>> check_shape("GraphConv", "x", torch.zeros(8, 3, 64, 17), "N, C=3, T, V=25")

@@ -396,6 +396,9 @@ def test_ntu_files_are_trained_on_and_explained(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "report.json").read_text())["split"] == "xview"
     said = succeed("explain.py", "run", "--clip", "S001C001P003R001A002", "--frames", "2", cwd=tmp_path)
     assert "clip S001C001P003R001A002 of class 'eat meal'" in said
+    (tmp_path / "run" / "probabilities.npz").unlink()
+    for option in (["--skip-bad-clips"], ["--split", "xsub"]):  # either alone has the clips recognised anew
+        assert "together  top-1 " in succeed("ensemble.py", "run", *option, "--wrong", cwd=tmp_path)
     refused = start("train.py", "--data", str(tmp_path), *SHORT, "--out", "other", cwd=tmp_path)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith("error: ") and "A001.skeleton, line 1: expected" in refused.stderr
@@ -498,7 +501,11 @@ MISTAKES = [
         [*SMALL, "--start-from", "straight", "--widths", *"666667", "--out", "y2"],
         "(widths 6 6 6 6 6 6 against 6 6 6 6 6 7)",
     ),
-    ("train.py", ["--out", "straight", "--resume"], "which is finished; --start-from with another --out"),
+    (
+        "train.py",
+        ["--out", "straight", "--resume"],
+        "error: expected an unfinished run to resume, got straight, which is finished; --start-from with another --out",
+    ),
     (
         "train.py",
         ["--model", "fg_stformer", "--out", "x10", "--stages", "4"],
