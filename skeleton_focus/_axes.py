@@ -1,10 +1,10 @@
-"""Where the axes of a clip lie in a user's tensor: an einops pattern, and the way to (N, C, T, V, M) and back."""
+"""Where the axes of a clip or of a feature map lie in a tensor: an einops pattern, the way to our order and back."""
 
 from __future__ import annotations
 
 import re
 
-from einops import rearrange
+from einops import EinopsError, rearrange
 from torch import Tensor
 
 from ._checks import check_shape, message, require
@@ -44,12 +44,21 @@ class ClipAxes:
         self._shape = ", ".join(self._named(group) for group in self._groups)
 
     def check(self, x: Tensor) -> None:
-        """Refuse a tensor of another form."""
+        """Refuse a tensor of another form, and one without values."""
         check_shape(self.who, "x", x, self._shape, "axes, such as 'N C T V', says where they lie")
+        require(0 not in x.shape, self.who, f"x ({self._shape}) with at least 1 clip and 1 frame", tuple(x.shape))
+        require(not x.is_meta, self.who, "x on a device that holds values", "x on 'meta'", "build the model on the CPU")
         for group, size in zip(self._groups, x.shape, strict=True):
             if self.num_joints and len(group) > 1 and "V" in group and size % self.num_joints:
                 expected = f"x ({self._shape}) with V={self.num_joints}"
                 raise ValueError(message(self.who, expected, tuple(x.shape)))
+
+    def are_alike(self, one: Tensor, other: Tensor) -> bool:
+        """Whether two tensors have the same sizes but for the channels."""
+        if one.dim() != len(self._groups) or one.dim() != other.dim():
+            return False
+        sizes = zip(self._groups, one.shape, other.shape, strict=True)
+        return all(a == b for group, a, b in sizes if group != "C")
 
     def to_clip(self, x: Tensor) -> Tensor:
         """(N, C, T, V, M)."""
@@ -63,3 +72,73 @@ class ClipAxes:
     def _named(self, group: str) -> str:
         size = f"={self.num_joints}" if group == "V" and self.num_joints else ""
         return "*".join(re.findall("[A-Z]", group)) + size
+
+
+MAPS = "(N M) C T V"
+_MAP_PATTERN = re.compile(r"([NCTVM]|\([NCTVM]( [NCTVM])+\))( ([NCTVM]|\([NCTVM]( [NCTVM])+\)))*")
+
+
+class MapAxes:
+    """A layout of feature maps, such as ``"(N M) C T V"``, ``"(N M) T V C"`` or, of tokens, ``"(N M) (T V) C"``.
+
+    Args:
+        who: on whose behalf errors are raised.
+        pattern: N and C, and those of M, T and V that the map has, each once; joined axes in parentheses. An axis that
+            is not there has size 1.
+
+    Example:
+        >>> import torch
+        >>> tokens = MapAxes("STFObjective", "(N M) (T V) C").bind("encoder", clips=4, persons=2, joints=25)
+        >>> features = tokens.to_map(torch.zeros(8, 150, 64))
+        >>> features.shape, tokens.from_map(features).shape
+        (torch.Size([8, 64, 6, 25]), torch.Size([8, 150, 64]))
+    """
+
+    def __init__(self, who: str, pattern: str) -> None:
+        require(isinstance(pattern, str), who, f"maps as text, such as {MAPS!r}", type(pattern).__name__)
+        letters = re.findall("[A-Z]", pattern)
+        known = _MAP_PATTERN.fullmatch(pattern) and len(set(letters)) == len(letters) and {"N", "C"} <= set(letters)
+        hint = f"such as {MAPS!r}, '(N M) T V C', 'N M T V C' or, for tokens, '(N M) (T V) C'"
+        require(bool(known), who, "maps of N, C and some of M, T, V, each once", repr(pattern), hint)
+        self.who, self.pattern = who, pattern
+        persons, frames, joints = ("M" in letters, "T" in letters, "V" in letters)
+        rows = "(N M)" if persons else "N"
+        self._ours = f"{rows} C {'T' if frames else '1'} {'V' if joints else '1'}"
+        self._given = {"N"}  # axes whose size comes from the clip, where einops cannot infer it
+        for group in re.findall(r"\(.*?\)", pattern):
+            unknown = [axis for axis in re.findall("[A-Z]", group) if axis != "N"]
+            for axis in ("V", "M"):
+                if len(unknown) > 1 and axis in unknown:
+                    unknown.remove(axis)
+                    self._given.add(axis)
+            require(len(unknown) < 2, who, "maps whose sizes can be inferred", repr(pattern), "keep C and T apart")
+
+    def bind(self, layer: str, *, clips: int, persons: int, joints: int) -> MapsOfOneBatch:
+        """The two ways for a batch of ``clips`` clips."""
+        sizes = {"N": clips, "M": persons, "V": joints}
+        return MapsOfOneBatch(self, layer, {axis: sizes[axis] for axis in self._given})
+
+
+class MapsOfOneBatch:
+    """The ways from what a layer gives to (N * M, C, T, V) and back, for one batch."""
+
+    def __init__(self, axes: MapAxes, layer: str, sizes: dict[str, int]) -> None:
+        self._axes = axes
+        self._layer = layer
+        self._sizes = sizes
+
+    def to_map(self, output: Tensor) -> Tensor:
+        """(N * M, C, T, V), the persons of a clip next to each other."""
+        try:
+            return rearrange(output, f"{self._axes.pattern} -> {self._axes._ours}", **self._sizes)
+        except EinopsError:
+            sizes = ", ".join(f"{axis}={size}" for axis, size in sorted(self._sizes.items()))
+            expected = f"layer {self._layer!r} to give {self._axes.pattern} with {sizes}"
+            raise ValueError(message(self._axes.who, expected, tuple(output.shape))) from None
+
+    def from_map(self, features: Tensor) -> Tensor:
+        """The layer's own form again."""
+        sizes = {"N": self._sizes["N"]}
+        if "M" in self._axes._ours:
+            sizes["M"] = len(features) // sizes["N"]
+        return rearrange(features, f"{self._axes._ours} -> {self._axes.pattern}", **sizes)

@@ -1,4 +1,4 @@
-"""What one batch tells of a network's head: whether it is pooling and a linear layer, whose rows it takes together."""
+"""Decide whether a network's head is global average pooling and a linear layer, and which rows of a map it pools."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import re
 import torch
 from einops import reduce
 from torch import Tensor, nn
-from torch.autograd.graph import Node
+from torch.autograd.graph import Node, get_gradient_edge
 
 from ._checks import require
 
-# Operations that are linear in what passes through them, whatever the data, as their gradients are called.
-_LINEAR = {
-    "AccumulateGrad", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "Add", "Addmm", "Alias", "AvgPool2D", "AvgPool3D",
-    "Bmm", "Clone", "Div", "Expand", "Linear", "Mean", "Mm", "Mul", "Permute", "ReshapeAlias", "Select", "Slice",
-    "Squeeze", "Sub", "Sum", "T", "ToCopy", "Transpose", "UnsafeView", "Unsqueeze", "View",
+# Operations that average, or that keep every value, as their gradients are called.
+_POOLING = {"AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "AvgPool2D", "AvgPool3D", "Mean", "Sum"}
+_RESHAPING = {
+    "Alias", "Clone", "Expand", "Permute", "ReshapeAlias", "Squeeze", "T", "ToCopy", "Transpose", "UnsafeView",
+    "Unsqueeze", "View",
 }  # fmt: skip
+_PRODUCTS = {"Addmm": 1, "Linear": 0, "Mm": 0}  # which operand the features are; the weight is the next one
 
 
 def is_pooled_linear(
@@ -24,8 +25,8 @@ def is_pooled_linear(
 ) -> bool | None:
     """Whether logits = head(mean of the features) for every batch; None where this one cannot tell.
 
-    The values must agree, and nothing but linear operations may lie between: a layer that starts at zero, a clamp that
-    does not yet act or dropout could agree now and not later.
+    The values must agree, and :func:`keeps_pooled_linear` must hold: a layer that starts at zero, a mask of ones or a
+    clamp that does not act yet could agree now and not later.
 
     Shape:
         features (N * M, C, T, V) with ``shift`` (N * M, C, 1, 1) of zero added to them on their way to logits (N, K).
@@ -38,7 +39,7 @@ def is_pooled_linear(
     """
     if (head.out_features, head.in_features) != (logits.shape[1], features.shape[1]):
         return False
-    if len(logits) == 1 and num_persons > 1:  # whose rows they are shows in several clips
+    if len(logits) == 1 and num_persons > 1:  # which rows belong together shows in several clips
         return None
     with torch.no_grad():
         scale = (logits if head.bias is None else logits - head.bias).abs().max()
@@ -47,50 +48,109 @@ def is_pooled_linear(
         pooled = head(reduce(features, "(n m) c t v -> n c", "mean", m=num_persons))
         tolerance = 1e-4 if min(logits.dtype.itemsize, features.dtype.itemsize) >= 4 else 2e-2
         agrees = bool((pooled - logits).abs().max() <= tolerance * scale)
-    return agrees and _operations(logits, shift, below=features) <= _LINEAR
+    return agrees and keeps_pooled_linear(head, shift, logits)
 
 
-def refuse_another_order(gradient: Tensor, batch: int) -> None:
-    """Refuse persons folded as m * N + n: with them the first clip's gradient lies in one row of every N.
+def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
+    """Whether a single chain of pooling, reshaping and one product with the head's weight leads from start to logits.
+
+    A factor that is a tensor may change, and a second way around the head may grow from zero, so neither is accepted.
+    Python numbers are: a positive factor does not survive the normalisation of the focus. Reads no tensor's values.
+
+    Example:
+        >>> head, x = nn.Linear(3, 4), torch.randn(2, 3, 5, 6, requires_grad=True)
+        >>> pooled = x.mean((2, 3))
+        >>> [keeps_pooled_linear(head, x, head(p)) for p in (pooled, pooled * torch.ones(3), pooled / 1.0)]
+        [True, False, True]
+    """
+    users = _users(logits, start)
+    node = _node(start)
+    products = 0
+    while node is not logits.grad_fn:
+        if node is None or len(users.get(node, [])) != 1:  # no way, or two
+            return False
+        node, operand = users[node][0]
+        name = _name(node)
+        if name in _PRODUCTS:
+            products += 1
+            if operand != _PRODUCTS[name] or not _is_weight(node, operand + 1, head.weight):
+                return False
+        elif not _keeps_the_mean(node, name, operand):
+            return False
+    return products == 1
+
+
+def refuse_another_order(gradients: list[Tensor], batch: int) -> None:
+    """Refuse persons folded as m * N + n: with them a clip's gradient lies in one row of every N.
 
     Shape:
-        gradient (N * M, C) of the first clip's score alone, of N = ``batch`` clips.
+        the gradient (N * M, C) of one clip's score alone, for each of the first clips of N = ``batch``.
 
-    >>> refuse_another_order(torch.tensor([[1.0], [1.0], [0.0], [0.0]]), batch=2)
-    >>> refuse_another_order(torch.tensor([[1.0], [0.0], [1.0], [0.0]]), batch=2)
+    >>> refuse_another_order([torch.tensor([[1.0], [1.0], [0.0], [0.0]])], batch=2)
+    >>> refuse_another_order([torch.tensor([[1.0], [0.0], [1.0], [0.0]])], batch=2)
     Traceback (most recent call last):
         ...
     ValueError: STFObjective: expected features of a clip's persons in a row, got the first persons of all clips, \
-then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...)
+then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...), or pass maps='(M N) C T V'
     """
-    rows = gradient.abs().amax(1).nonzero().flatten().tolist()
-    persons = len(gradient) // batch
-    apart = all(row % batch == 0 for row in rows) and any(row >= persons for row in rows)
-    got = "the first persons of all clips, then the second ones"
-    hint = "fold persons into the batch as (N, M, ...) -> (N * M, ...)"
-    require(not apart, "STFObjective", "features of a clip's persons in a row", got, hint)
+    for clip, gradient in enumerate(gradients):
+        persons = len(gradient) // batch
+        rows = gradient.abs().amax(1).nonzero().flatten().tolist()
+        apart = all(row % batch == clip for row in rows) and any(row // persons != clip for row in rows)
+        got = "the first persons of all clips, then the second ones"
+        hint = "fold persons into the batch as (N, M, ...) -> (N * M, ...), or pass maps='(M N) C T V'"
+        require(not apart, "STFObjective", "features of a clip's persons in a row", got, hint)
 
 
-def _operations(logits: Tensor, shift: Tensor, *, below: Tensor) -> set[str]:
-    """The operations on the ways from a shift to the logits."""
-    users: dict[Node, list[Node]] = {}
-    start, waiting, seen = None, [logits.grad_fn], {below.grad_fn, None}
+def _users(logits: Tensor, start: Tensor) -> dict[Node, list[tuple[Node, int]]]:
+    """For each operation between start and logits, those that use its result, and as which operand."""
+    users: dict[Node, list[tuple[Node, int]]] = {}
+    waiting = [logits.grad_fn]
+    seen = {start.grad_fn, None}
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if getattr(node, "variable", None) is shift:
-            start = node
-        for needed, _ in node.next_functions:
+        for operand, (needed, _) in enumerate(node.next_functions):
             if needed is not None:
-                users.setdefault(needed, []).append(node)
+                users.setdefault(needed, []).append((node, operand))
                 waiting.append(needed)
-    found: set[Node] = set()
-    ways = [] if start is None else [start]
-    while ways:
-        node = ways.pop()
-        if node not in found:
-            found.add(node)
-            ways += users.get(node, [])
-    return {re.sub(r"Backward\d*$", "", node.name()).rsplit("::", 1)[-1] for node in found}
+    return users
+
+
+def _node(x: Tensor) -> Node | None:
+    return get_gradient_edge(x).node if x.requires_grad else None
+
+
+def _name(node: Node) -> str:
+    return re.sub(r"Backward\d*$", "", node.name()).rsplit("::", 1)[-1]
+
+
+def _keeps_the_mean(node: Node, name: str, operand: int) -> bool:
+    """Whether what passes through stays the mean of the features, or a number times it, whatever the data are."""
+    if name == "Select":  # of one entry
+        return node._saved_self_sym_sizes[node._saved_dim] == 1  # type: ignore[attr-defined, no-any-return]
+    if name in ("Mul", "Div"):
+        return operand == 0 and _is_number(node._saved_other)  # type: ignore[attr-defined]
+    return name in _POOLING or name in _RESHAPING or name in ("Add", "Sub")
+
+
+def _is_number(other: Tensor | None) -> bool:
+    """Whether an operand was a Python number: PyTorch gives those no say in the type of a result."""
+    if other is None or other.dim() > 0 or other.dtype not in (torch.int64, torch.float64):
+        return False
+    probe = torch.int8 if other.dtype == torch.int64 else torch.float16
+    return torch.result_type(other, torch.zeros((), dtype=probe)) == probe
+
+
+def _is_weight(product: Node, operand: int, weight: Tensor) -> bool:
+    """Whether an operand of a product is this weight, perhaps transposed or in another precision."""
+    node = product.next_functions[operand][0]
+    if node is None:  # frozen
+        frozen = getattr(product, "_saved_mat2", None)
+        return frozen is not None and not weight.requires_grad and frozen.data_ptr() == weight.data_ptr()
+    own = _node(weight)
+    while node is not None and node is not own and _name(node) in _RESHAPING:
+        node = node.next_functions[0][0]
+    return node is own

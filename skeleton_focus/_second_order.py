@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from ._axes import MapsOfOneBatch
 from ._checks import message
 from .graph_conv import convolve_graph
 
@@ -52,6 +53,10 @@ class SecondOrder(TorchFunctionMode):
 
     From the first shift on, attention and recurrent layers run in :func:`plain_kernels`.
 
+    Args:
+        fixed_statistics: in training, take BatchNorm's batch statistics as constants: the values stay, and the gradient
+            of one clip's score reaches that clip alone.
+
     Example:
         >>> x, conv = torch.randn(2, 3, 4, 5), torch.nn.Conv2d(3, 6, 1)
         >>> with SecondOrder() as mode:
@@ -61,8 +66,9 @@ class SecondOrder(TorchFunctionMode):
         torch.Size([2, 3, 1, 1])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, fixed_statistics: bool = False) -> None:
         super().__init__()
+        self._fixed_statistics = fixed_statistics
         self._shifted: list[tuple[Tensor, Tensor, Tensor]] = []
         self._open = ExitStack()
 
@@ -70,16 +76,18 @@ class SecondOrder(TorchFunctionMode):
         self._open.close()
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
-    def shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x plus a shift of zero for each channel, and the shift.
+    def shift(self, x: Tensor, axes: MapsOfOneBatch | None = None) -> tuple[Tensor, Tensor]:
+        """x plus a shift of zero for each channel, and the shift; ``axes`` where x is not (N * M, C, T, V).
 
         The gradient at the shift is the gradient at x summed over frames and joints. Where the layer that takes the sum
         is linear and treats every frame alike, the two are carried apart: the shift's part is one frame long.
         """
         if not self._shifted:
             self._open.enter_context(plain_kernels())
-        shift = x.new_zeros(*x.shape[:2], 1, 1).requires_grad_()
-        self._shifted.append((x + shift, x, shift))
+        features = x if axes is None else axes.to_map(x)
+        shift = features.new_zeros(*features.shape[:2], 1, 1).requires_grad_()
+        added = shift if axes is None else axes.from_map(shift.expand_as(features))
+        self._shifted.append((x + added, x, shift))
         return self._shifted[-1][0], shift
 
     def __torch_function__(
@@ -89,6 +97,8 @@ class SecondOrder(TorchFunctionMode):
         # Nothing before the shift is differentiated twice; compiled parts are refused when they are.
         if torch.compiler.is_compiling() or not self._shifted or _is_checkpointed():
             return func(*args, **kwargs)
+        if func is F.batch_norm and kwargs["training"] and self._fixed_statistics:
+            return _with_fixed_statistics(args[0], kwargs["weight"], kwargs["bias"], kwargs["eps"])
         if func is F.batch_norm and kwargs["training"] and kwargs["weight"] is not None:
             x, mean, var = args
             F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # one value a channel, as F.batch_norm says it
@@ -103,6 +113,15 @@ class SecondOrder(TorchFunctionMode):
                     one_frame = shift.expand(-1, -1, 1, x.shape[3])
                     return func(x, *args[1:]) + func(one_frame, *_without_bias(func, args))
         return func(*args, **kwargs)
+
+
+def _with_fixed_statistics(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """BatchNorm in training whose gradient takes the batch's mean and variance as constants."""
+    F._verify_batch_size(x.size())  # type: ignore[attr-defined]
+    rest = [axis for axis in range(x.dim()) if axis != 1]
+    mean = x.detach().mean(rest)
+    variance = x.detach().var(rest, correction=0)
+    return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
 
 
 def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:

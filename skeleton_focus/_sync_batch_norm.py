@@ -20,8 +20,12 @@ from ._forward import replace_forward
 
 
 @contextmanager
-def plain_sync_batch_norm(model: nn.Module) -> Iterator[None]:
+def plain_sync_batch_norm(model: nn.Module, *, fixed_statistics: bool = False) -> Iterator[None]:
     """While active, each SyncBatchNorm of the model that trains in a process group takes plain operations.
+
+    Args:
+        model: the network.
+        fixed_statistics: take the batch's mean and variance as constants in the gradient.
 
     Example:
         >>> with plain_sync_batch_norm(nn.SyncBatchNorm(4)):
@@ -30,7 +34,8 @@ def plain_sync_batch_norm(model: nn.Module) -> Iterator[None]:
     undo: list[Callable[[], None]] = []
     if dist.is_available() and dist.is_initialized():
         layers = [layer for layer in model.modules() if isinstance(layer, nn.SyncBatchNorm) and layer.training]
-        undo += [replace_forward(layer, partial(_in_training, layer)) for layer in layers]
+        in_training = partial(_in_training, fixed_statistics=fixed_statistics)
+        undo += [replace_forward(layer, partial(in_training, layer)) for layer in layers]
     try:
         yield
     finally:
@@ -38,7 +43,7 @@ def plain_sync_batch_norm(model: nn.Module) -> Iterator[None]:
             restore()
 
 
-def _in_training(layer: nn.SyncBatchNorm, x: Tensor) -> Tensor:
+def _in_training(layer: nn.SyncBatchNorm, x: Tensor, *, fixed_statistics: bool) -> Tensor:
     def over_processes(values: Tensor) -> Tensor:
         total: Tensor = _Sum.apply(values, layer.process_group)  # type: ignore[no-untyped-call]
         return total
@@ -52,6 +57,9 @@ def _in_training(layer: nn.SyncBatchNorm, x: Tensor) -> Tensor:
     mean = over_processes(full.sum(rest)) / count
     centred = full - mean.view(channel)
     variance = over_processes(centred.square().sum(rest)) / count
+    if fixed_statistics:
+        centred = full - mean.detach().view(channel)
+        variance = variance.detach()
     _track(layer, mean.detach(), (variance * count / (count - 1)).detach())
     y = centred * (variance + layer.eps).rsqrt().view(channel)
     if layer.affine:

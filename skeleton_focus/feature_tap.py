@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
+from ._axes import MapsOfOneBatch
 from ._checks import message, require
 from ._forward import replace_forward
 from ._second_order import SecondOrder, score_gradient
@@ -26,6 +29,8 @@ class FeatureTap:
         layers: names, as ``model.named_modules()`` gives them.
         twice: those of ``layers`` whose :meth:`channel_gradient` will be asked for; the model then runs so that a loss
             on it is cheap to differentiate.
+        axes: for layers that do not give (N * M, C, T, V), the way there and back; ``tap[layer]`` is then rearranged.
+        fixed_statistics: after a ``twice`` layer, take BatchNorm's batch statistics as constants in the gradient.
 
     Attributes:
         ran: the layers in the order in which they ran.
@@ -43,12 +48,22 @@ class FeatureTap:
         (torch.Size([2, 4]), False)
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], *, twice: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str],
+        *,
+        twice: Collection[str] = (),
+        axes: Mapping[str, MapsOfOneBatch] | None = None,
+        fixed_statistics: bool = False,
+    ) -> None:
         _refuse_compiled(model, layers)
         self._modules = {layer: find_layer(model, layer) for layer in layers}
-        self._outputs: dict[str, list[object]] = {layer: [] for layer in layers}
+        self._outputs: dict[str, list[Any]] = {layer: [] for layer in layers}
         self.ran: list[str] = []
         self._twice = twice
+        self._axes = axes or {}
+        self._fixed_statistics = fixed_statistics
         self.shifts: dict[str, Tensor] = {}
         self._graph = True
         self._without_gradient: set[str] = set()
@@ -57,7 +72,8 @@ class FeatureTap:
 
     def __enter__(self) -> FeatureTap:
         self._graph = torch.is_grad_enabled()
-        mode = self._mode.enter_context(SecondOrder()) if self._twice else None
+        order = SecondOrder(fixed_statistics=self._fixed_statistics)
+        mode = self._mode.enter_context(order) if self._twice else None
         for layer, module in self._modules.items():
             tapped = self._tapped(layer, module.forward, mode if layer in self._twice else None)
             self._undo.append(replace_forward(module, tapped))
@@ -75,8 +91,9 @@ class FeatureTap:
         """The layer's output."""
         output = self.output(layer)
         if not isinstance(output, Tensor):
-            raise ValueError(message("FeatureTap", f"layer {layer!r} to give a tensor", type(output).__name__))
-        return output
+            hint = "name a module inside it that gives the feature map alone, such as its last ReLU"
+            raise ValueError(message("FeatureTap", f"layer {layer!r} to give a tensor", type(output).__name__, hint))
+        return self._axes[layer].to_map(output) if layer in self._axes else output
 
     def output(self, layer: str) -> object:
         """Whatever the layer put out, a tensor or not."""
@@ -89,29 +106,34 @@ class FeatureTap:
         return caught[0]
 
     def channel_gradient(self, layer: str, score: Tensor, *, create_graph: bool, prove: bool = False) -> Tensor:
-        """The gradient of ``score.sum()`` at a ``twice`` layer, summed over frames and joints: (N * M, C).
+        """The gradient of ``score.sum()`` at a layer, summed over frames and joints: (N * M, C).
 
         Args:
-            layer: one of ``twice``.
+            layer: one of ``twice``, or another whose gradient is wanted all the same, at the price of a whole map.
             score: what to differentiate, computed from the layer's output.
             create_graph: let a loss on the gradient be differentiated.
-            prove: differentiate it once more, now, so that what PyTorch cannot differentiate twice is told here.
+            prove: differentiate it once more, so that operations that PyTorch cannot differentiate twice, and those
+                that lose the graph of their gradient without an error, are refused here.
         """
-        if layer not in self.shifts:
-            got = tuple(self[layer].shape)  # or the error of a layer that did not run
-            raise ValueError(message("FeatureTap", f"layer {layer!r} to be one of twice and give (N, C, T, V)", got))
-        shift = self.shifts[layer]
+        features = self[layer]
+        if features.dim() != 4:
+            expected = f"layer {layer!r} to give (N * M, C, T, V)"
+            raise ValueError(message("FeatureTap", expected, tuple(features.shape)))
+        shift = self.shifts.get(layer)
+        at = shift if shift is not None else self._outputs[layer][0]
         try:
-            gradient = score_gradient(score, shift, create_graph)
-            if prove and gradient.requires_grad:
-                leaves = _leaves(gradient, below=self[layer])
-                torch.autograd.grad(gradient.sum(), leaves, retain_graph=True, allow_unused=True)
+            if prove:
+                gradient = _prove(score, at, below=self._outputs[layer][0])
+            else:
+                gradient = score_gradient(score, at, create_graph)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             expected = f"layers after {layer!r} that PyTorch differentiates twice"
             hint = "keep torch.compile, FSDP, reentrant checkpoints and others' kernels off them, or take the term out"
             raise ValueError(message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)) from error
+        if shift is None:
+            gradient = (self._axes[layer].to_map(gradient) if layer in self._axes else gradient).sum((2, 3))
         return gradient.flatten(1)
 
     def _tapped(self, layer: str, forward: Callable[..., object], mode: SecondOrder | None) -> Callable[..., object]:
@@ -121,9 +143,10 @@ class FeatureTap:
             self.ran.append(layer)
             if self._graph and not torch.is_grad_enabled():
                 self._without_gradient.add(layer)
-            if mode is None or not isinstance(output, Tensor) or output.dim() != 4:
+            axes = self._axes.get(layer)
+            if mode is None or not isinstance(output, Tensor) or (axes is None and output.dim() != 4):
                 return output
-            shifted, self.shifts[layer] = mode.shift(output)
+            shifted, self.shifts[layer] = mode.shift(output, axes)
             return shifted
 
         return tapped
@@ -164,16 +187,49 @@ def layer_name(model: nn.Module, layer: str | nn.Module) -> str:
     return name
 
 
-def _leaves(x: Tensor, *, below: Tensor) -> list[Tensor]:
-    """All that x was computed from above another tensor; a gradient at these runs through that whole graph."""
-    found, seen, waiting = [], {below.grad_fn}, [x.grad_fn]
+def _prove(score: Tensor, at: Tensor, *, below: Tensor) -> Tensor:
+    """The gradient of ``score.sum()``, differentiated once more to see that each operation takes part in that.
+
+    A factor of one makes every incoming gradient depend on a leaf. An operation whose outgoing gradient does not has
+    lost the graph, as a ``torch.autograd.Function`` does that computes its backward under ``torch.no_grad()``.
+    """
+    lost: list[str] = []
+
+    def watch(node: Node) -> Callable[[tuple[Tensor | None, ...], tuple[Tensor | None, ...]], None]:
+        def look(outgoing: tuple[Tensor | None, ...], incoming: tuple[Tensor | None, ...]) -> None:
+            comes = any(g is not None and g.requires_grad for g in incoming)
+            # A gradient of zeros, as that of sign() or round(), depends on nothing.
+            if comes and any(g is not None and not g.requires_grad and bool((g != 0).any()) for g in outgoing):
+                lost.append(node.name().removesuffix("Backward"))
+
+        return look
+
+    one = torch.ones_like(score, requires_grad=True)
+    nodes = _nodes(score, below=below)
+    handles = [node.register_hook(watch(node)) for node in nodes if not hasattr(node, "variable")]
+    try:
+        gradient = score_gradient(score * one, at, True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if lost:
+        raise RuntimeError(f"{lost[0]}, whose backward loses the graph of its gradient")
+    leaves = [node.variable for node in _nodes(gradient, below=below) if hasattr(node, "variable")]
+    torch.autograd.grad(gradient.sum(), leaves, retain_graph=True, allow_unused=True)
+    return gradient
+
+
+def _nodes(x: Tensor, *, below: Tensor) -> list[Node]:
+    """All operations and leaves that x was computed from, above another tensor."""
+    found: list[Node] = []
+    seen = {below.grad_fn}
+    waiting = [x.grad_fn]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
+        found.append(node)
         waiting += [following for following, _ in node.next_functions]
     return found
 

@@ -24,7 +24,8 @@ SCORES = ("log_odds", "probability")
 def class_score(logits: Tensor, classes: Tensor, score: str = "log_odds") -> Tensor:
     r"""The score of one class for each sample.
 
-    ``"log_odds"``: :math:`z_y - \log \sum_{k \ne y} e^{z_k}`; ``"probability"``: :math:`\mathrm{softmax}(z)_y`.
+    ``"log_odds"``: :math:`z_y - \log \sum_{k \ne y} e^{z_k}`; ``"probability"``: :math:`\mathrm{softmax}(z)_y`. Where
+    all other logits are minus infinity, the log-odds are infinite and only :math:`z_y` has a gradient.
 
     Shape:
         logits (N, classes), classes (N,) int64 -> (N,).
@@ -42,11 +43,19 @@ def class_score(logits: Tensor, classes: Tensor, score: str = "log_odds") -> Ten
     if score == "probability":
         return logits.softmax(1).gather(1, classes[:, None]).squeeze(1)
     rivals = _without(logits, classes)
-    return logits.gather(1, classes[:, None]).squeeze(1) - rivals.logsumexp(1)
+    alone = rivals.isneginf().all(1)
+    of_rivals = rivals.masked_fill(alone[:, None], 0).logsumexp(1)  # of minus infinities alone its gradient is NaN
+    return logits.gather(1, classes[:, None]).squeeze(1) - of_rivals.masked_fill(alone, float("-inf"))
 
 
 def grad_cam(
-    score: Tensor, features: Tensor, *, num_persons: int = 1, normalize: bool = True, create_graph: bool = False
+    score: Tensor,
+    features: Tensor,
+    *,
+    num_persons: int = 1,
+    present: Tensor | None = None,
+    normalize: bool = True,
+    create_graph: bool = False,
 ) -> Tensor:
     r"""Focus of a score at a feature map, by automatic differentiation.
 
@@ -62,6 +71,8 @@ def grad_cam(
         score: what to explain, one number for each sample, computed from ``features``.
         features: the feature map X.
         num_persons: M.
+        present: (N, M) bool, which persons are there; the others have no focus and take no part in the mean over
+            persons. By default all are.
         normalize: min-max to [0, 1] for each sample; without it, Q as printed above.
         create_graph: let a loss on the focus be differentiated.
 
@@ -81,14 +92,23 @@ def grad_cam(
     _check_features("grad_cam", features, len(score), num_persons)
     gradient = at_least_float32(score_gradient(score, features, create_graph)).sum((2, 3))  # (N * M, C)
     shown = features if create_graph else features.detach()
-    return weigh_channels(gradient, shown, num_persons=num_persons, normalize=normalize)
+    return weigh_channels(gradient, shown, num_persons=num_persons, present=present, normalize=normalize)
 
 
-def weigh_channels(gradient: Tensor, features: Tensor, *, num_persons: int = 1, normalize: bool = True) -> Tensor:
+def weigh_channels(
+    gradient: Tensor,
+    features: Tensor,
+    *,
+    num_persons: int = 1,
+    present: Tensor | None = None,
+    normalize: bool = True,
+) -> Tensor:
     """Equation 2 from the gradient's sums over frames and joints.
 
+    With ``present``, absent persons have no focus, and w_c is the mean over the persons that are there.
+
     Shape:
-        gradient (N * M, C), features (N * M, C, T, V) -> (N, M, T, V).
+        gradient (N * M, C), features (N * M, C, T, V), present (N, M) bool -> (N, M, T, V).
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
@@ -97,7 +117,13 @@ def weigh_channels(gradient: Tensor, features: Tensor, *, num_persons: int = 1, 
     """
     with torch.autocast(features.device.type, enabled=False):
         by_person = rearrange(at_least_float32(gradient), "(n m) c -> n m c", m=num_persons)
-        return _focus(by_person.mean(1) / features[0, 0].numel(), features, num_persons, normalize)
+        if present is None:
+            channel = by_person.mean(1)
+        else:
+            _check_present("weigh_channels", present, len(by_person), num_persons)
+            there = present[..., None].to(by_person.dtype)  # (N, M, 1)
+            channel = (by_person * there).sum(1) / there.sum(1).clamp(min=1)
+        return _focus(channel / features[0, 0].numel(), features, num_persons, present, normalize)
 
 
 def linear_head_focus(
@@ -107,6 +133,7 @@ def linear_head_focus(
     classes: Tensor,
     *,
     num_persons: int = 1,
+    present: Tensor | None = None,
     score: str = "log_odds",
     normalize: bool = True,
 ) -> Tensor:
@@ -127,6 +154,7 @@ def linear_head_focus(
         logits: the network's output.
         classes: y, the class to explain for each sample.
         num_persons: M.
+        present: (N, M) bool, which persons are there; the others have no focus. By default all are.
         score: ``"log_odds"`` or ``"probability"``.
         normalize: min-max to [0, 1] for each sample.
 
@@ -150,21 +178,26 @@ def linear_head_focus(
     check_shape("linear_head_focus", "weight", weight, f"classes={logits.shape[1]}, C={features.shape[1]}")
     with torch.autocast(features.device.type, enabled=False):
         weight, logits = at_least_float32(weight), at_least_float32(logits)
-        rivals = _without(logits, classes).softmax(1)  # zero at y
+        rivals = _without(logits, classes)
+        alone = rivals.isneginf().all(1, keepdim=True)
+        rivals = rivals.masked_fill(alone, 0).softmax(1).masked_fill(alone, 0)  # zero at y
         channel = (weight[classes] - rivals @ weight) / (num_persons * features[0, 0].numel())
         if score == "probability":
             own = class_score(logits, classes, "probability")
             channel = (own * (1 - own))[:, None] * channel
-        return _focus(channel, features, num_persons, normalize)
+        if present is not None:
+            _check_present("linear_head_focus", present, len(logits), num_persons)
+        return _focus(channel, features, num_persons, present, normalize)
 
 
-def min_max_normalize(focus: Tensor) -> Tensor:
+def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
     """Stretch each sample to [0, 1] over its last three axes (M, T, V).
 
-    A map that is constant up to rounding holds no focus: it gives zeros and a zero gradient, never NaN.
+    A map that is constant up to rounding holds no focus: it gives zeros and a zero gradient, never NaN. Persons that
+    are not ``present`` (N, M) have zeros and do not count for the smallest and the greatest value.
 
     Shape:
-        (N, M, T, V) -> (N, M, T, V).
+        (N, M, T, V), of any number type; integers and booleans become float32 -> (N, M, T, V).
 
     Example:
         >>> min_max_normalize(torch.tensor([1.0, 2.0, 5.0]).view(1, 1, 1, 3)).flatten()
@@ -173,18 +206,31 @@ def min_max_normalize(focus: Tensor) -> Tensor:
         tensor([0., 0., 0.])
     """
     check_shape("min_max_normalize", "focus", focus, "N, M, T, V")
-    low, high = focus.amin((1, 2, 3), keepdim=True), focus.amax((1, 2, 3), keepdim=True)
+    require(0 not in focus.shape[1:], "min_max_normalize", "a focus with values", tuple(focus.shape))
+    dtype = focus.dtype if focus.is_floating_point() else torch.float32
+    focus = at_least_float32(focus)
+    lowest = focus
+    highest = focus
+    if present is not None:
+        _check_present("min_max_normalize", present, *focus.shape[:2])
+        absent = ~present[..., None, None]
+        lowest = focus.masked_fill(absent, float("inf"))
+        highest = focus.masked_fill(absent, float("-inf"))
+        focus = focus.masked_fill(absent, 0)
+    low, high = lowest.amin((1, 2, 3), keepdim=True), highest.amax((1, 2, 3), keepdim=True)
     span = high - low
     limits = torch.finfo(focus.dtype)
-    varies = span > limits.eps * torch.maximum(low.abs(), high.abs()) + limits.tiny / limits.eps
-    return torch.where(varies, (focus - low) / torch.where(varies, span, 1.0), 0.0)
+    rounding = torch.finfo(dtype).eps
+    varies = span > rounding * torch.maximum(low.abs(), high.abs()) + limits.tiny / limits.eps
+    stretched = torch.where(varies, (focus - low) / torch.where(varies, span, 1.0), 0.0)
+    return (stretched if present is None else stretched.masked_fill(absent, 0)).to(dtype)
 
 
 def resize_focus(focus: Tensor, frames: int) -> Tensor:
     """Interpolate a focus linearly along time; joints never interpolate.
 
     Shape:
-        (N, M, T', V) -> (N, M, T=frames, V).
+        (N, M, T', V), of any number type; integers and booleans become float32 -> (N, M, T=frames, V).
 
     Example:
         >>> resize_focus(torch.tensor([0.0, 1.0]).view(1, 1, 2, 1), 4).flatten()
@@ -192,6 +238,8 @@ def resize_focus(focus: Tensor, frames: int) -> Tensor:
     """
     check_shape("resize_focus", "focus", focus, "N, M, T', V")
     require(frames >= 1, "resize_focus", "at least 1 frame", frames)
+    require(focus.shape[2] >= 1, "resize_focus", "a focus of at least 1 frame", tuple(focus.shape))
+    focus = focus if focus.is_floating_point() else focus.float()
     if focus.shape[2] == frames:
         return focus
     series = rearrange(focus, "n m t v -> n (m v) t")
@@ -203,7 +251,8 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
     r"""Take what the focus covers out of an input sequence, every channel alike: :math:`X - Q \odot X`.
 
     Shape:
-        x (N, C, T, V, M), focus (N, M, T', V), resized to T -> (N, C, T, V, M).
+        x (N, C, T, V, M), focus (N, M, T', V), resized to T -> (N, C, T, V, M), of the type of x where that is a
+        floating one.
 
     Example:
         >>> x = torch.ones(1, 2, 1, 3, 1)
@@ -216,15 +265,18 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
     check_shape("mask_by_focus", "x", x, "N, C, T, V, M")
     n, _, t, v, m = x.shape
     check_shape("mask_by_focus", "focus", focus, f"N={n}, M={m}, T', V={v}")
-    return (x * (1 - rearrange(resize_focus(focus, t), "n m t v -> n 1 t v m"))).to(x.dtype)
+    masked = x * (1 - rearrange(resize_focus(focus, t), "n m t v -> n 1 t v m"))
+    return masked.to(x.dtype) if x.is_floating_point() else masked
 
 
-def _focus(channel: Tensor, features: Tensor, num_persons: int, normalize: bool) -> Tensor:
+def _focus(channel: Tensor, features: Tensor, num_persons: int, present: Tensor | None, normalize: bool) -> Tensor:
     """ReLU of the channels weighted by (N, C), in at least float32, and its normalisation."""
     rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)
     focus = F.relu(torch.einsum("nc,nctv->ntv", rows, at_least_float32(features)))
     focus = rearrange(focus, "(n m) t v -> n m t v", m=num_persons)
-    return min_max_normalize(focus) if normalize else focus
+    if normalize:
+        return min_max_normalize(focus, present)
+    return focus if present is None else focus.masked_fill(~present[..., None, None], 0)
 
 
 def _without(logits: Tensor, classes: Tensor) -> Tensor:
@@ -235,6 +287,11 @@ def _without(logits: Tensor, classes: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """The tensor itself, or its float32 where it holds less than that: half precision, integers, booleans."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _check_present(who: str, present: Tensor, clips: int, persons: int) -> None:
+    check_shape(who, "present", present, f"N={clips}, M={persons}")
+    require(present.dtype == torch.bool, who, "present of torch.bool", present.dtype)
 
 
 def _check_logits(who: str, logits: Tensor) -> None:

@@ -190,8 +190,9 @@ class STFLoss(nn.Module):
     pull against it, and averages the two networks' probabilities: :meth:`exploration_branch`, :meth:`focus_branch`.
 
     Shape:
-        logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V) -> ``STFTerms``: ``loss`` ()
-        and ``terms``, one () for each term in use. All are means over the N samples; L_G is also the mean over modules.
+        logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V), classes (N,), the predicted ones
+        that the maps explain, by default ``logits.argmax(1)`` -> ``STFTerms``: ``loss`` () and ``terms``, one () for
+        each term in use. All are means over the N samples; L_G is also the mean over modules.
 
     Args:
         exploration: lambda_e, >= 0; the paper's 0.01.
@@ -274,6 +275,31 @@ class STFLoss(nn.Module):
         """
         return any(self.weights[term] > 0 for term in terms)
 
+    def check_target(self, target: Tensor, clips: int) -> None:
+        """Refuse what is no target of ``clips`` clips; of another classification loss, its shape beyond N is its own.
+
+        >>> STFLoss.plain().check_target(torch.zeros(4, 1, dtype=torch.int64), 4)
+        Traceback (most recent call last):
+            ...
+        ValueError: STFLoss: expected target (N=4), got (4, 1); target.squeeze(1) removes the axis
+        """
+        if not isinstance(target, Tensor):
+            hint = "torch.as_tensor(target) makes one"
+            raise ValueError(message("STFLoss", f"target (N={clips}) to be a tensor", type(target).__name__, hint))
+        if target.dim() == 0 or len(target) != clips:
+            raise ValueError(message("STFLoss", f"target (N={clips}, ...)", tuple(target.shape)))
+        if not isinstance(self.classification, nn.CrossEntropyLoss):
+            return
+        if target.dim() == 2 and target.shape[1] == 1:
+            hint = "target.squeeze(1) removes the axis"
+            raise ValueError(message("STFLoss", f"target (N={clips})", tuple(target.shape), hint))
+        if target.dim() == 1 and target.dtype not in (torch.int64, torch.uint8):
+            hint = "target.long() converts it"
+            raise ValueError(message("STFLoss", "target of class numbers, int64", target.dtype, hint))
+        if target.dim() > 1 and not target.is_floating_point():
+            hint = "class numbers (N,) are int64; for one-hot rows, target.float()"
+            raise ValueError(message("STFLoss", "target (N, classes) of probabilities", target.dtype, hint))
+
     def separate(self, focus: Tensor) -> tuple[Tensor, Tensor]:
         """Q twice, equal in value: for L_e to mask the clip with, and for the other terms; see ``focus_gradient``."""
         if self.focus_gradient == "project":
@@ -290,10 +316,13 @@ class STFLoss(nn.Module):
         rival_focus: Tensor | None = None,
         low_focus: Tensor | None = None,
         embeddings: Sequence[Tensor] = (),
+        classes: Tensor | None = None,
     ) -> STFTerms:
+        self.check_target(target, len(logits))
         terms = {"classification": self.classification(logits, target)}
         if self.uses("exploration"):
-            terms["exploration"] = exploration_loss(_given("masked_logits", masked_logits), logits.argmax(1))
+            predicted = logits.argmax(1) if classes is None else classes
+            terms["exploration"] = exploration_loss(_given("masked_logits", masked_logits), predicted)
         if self.uses("divergence"):
             terms["divergence"] = divergence_loss(
                 _given("focus", focus), _given("rival_focus", rival_focus), norm=self.norm
@@ -331,6 +360,7 @@ def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tens
     check_shape(
         who, "the other focus", b, ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True))
     )
+    a = a if a.is_floating_point() else a.float()
     distance = torch.linalg.vector_norm(a - b, dim=(1, 2, 3))
     return _reduce(who, distance if norm == "l2" else distance / math.sqrt(a[0].numel()), reduction)
 

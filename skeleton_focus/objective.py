@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -9,9 +10,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ._axes import ClipAxes
-from ._checks import check_choice, check_shape, require
-from ._closed_form import is_pooled_linear, refuse_another_order
+from ._apart import apart
+from ._axes import MAPS, ClipAxes, MapAxes, MapsOfOneBatch
+from ._checks import check_choice, check_shape, message, require
+from ._closed_form import is_pooled_linear, keeps_pooled_linear, refuse_another_order
 from ._sync_batch_norm import plain_sync_batch_norm
 from .feature_tap import FeatureTap, find_layer, layer_name
 from .focus import (
@@ -35,12 +37,14 @@ class STFOutput(NamedTuple):
         logits: (N, classes) of the whole input.
         terms: one () for each loss term in use, before its weight.
         focus: (N, M, T, V) of the predicted class, detached, at the input's frames; None where no term needed it.
+        output: what the model returned for the whole input, before ``select_logits``; for losses of the model's own.
     """
 
     loss: Tensor
     logits: Tensor
     terms: dict[str, Tensor]
     focus: Tensor | None
+    output: Any
 
 
 class STFObjective(nn.Module):
@@ -50,12 +54,16 @@ class STFObjective(nn.Module):
         Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big)
 
     The network runs as it is; its layers are tapped while it runs, and there only. The last layer's focus Q has a
-    closed form where the head is global average pooling and the linear layer ``head``, which the first batch decides by
-    the logits and the operations that lead to them; elsewhere it is differentiated through the head alone. An earlier
-    layer's, for L_c, takes a gradient through the layers after it. The masked pass of L_e works on copies of the
-    buffers, so BatchNorm's running statistics see each clip once. The first batch in each mode (training, evaluation)
-    is rehearsed with all terms: that tells what cannot work; it runs on copies of the clips and buffers, and gives
-    PyTorch's random numbers back.
+    closed form where the head is global average pooling and the linear layer ``head``. The first batch compares values,
+    and every batch is checked for the operations that lead to the logits. Elsewhere the focus is differentiated through
+    the head alone. An earlier layer's, for L_c, takes a gradient through the layers after it. The masked pass of L_e
+    works on copies of the buffers and of the modules' attributes, so BatchNorm's running statistics see each clip once.
+    The first batch in each mode (training, evaluation) runs once more with all terms, so that errors surface early (dry
+    run). The dry run works on copies, too, and restores PyTorch's random numbers.
+
+    Persons that are absent, whose values in x are all zero, have no focus and take no part in its mean over persons.
+    Where the model's ``forward`` has an argument ``lengths`` and ``inputs`` holds it, frames beyond a clip's length
+    have no focus either.
 
     Shape:
         x (N, C, T, V, M), or as ``axes`` says, target (N,) -> :class:`STFOutput`.
@@ -63,24 +71,32 @@ class STFObjective(nn.Module):
     Args:
         model: maps x, and ``inputs`` if there are any, to logits (N, classes).
         layers: names of the layers that are explained, or the modules themselves, from low to high; equation 5 compares
-            the last two, the other terms use the last. Each gives (N * M, C', T', V), persons next to each other.
+            the last two, the other terms use the last. Each gives (N * M, C', T', V), persons next to each other, or
+            what ``maps`` says.
         head: the linear layer after global average pooling, by name or as a module; None where there is no such layer.
         loss: terms and weights; by default the paper's focus branch.
         score: ``"log_odds"`` or ``"probability"`` of the class, see :func:`~skeleton_focus.class_score`.
-        axes: where the axes of x lie: ``"N C T V M"``, ``"N M T V C"``, ``"N C T V"``, ``"N T (V C)"``, ...
+        axes: where the axes of x lie: ``"N C T V M"`` (default), ``"N M T V C"``, ``"N C T V"``, ``"N T (V C)"``, ...
+            Required where x has as many channels as persons, two or more, because then its layout is ambiguous.
         num_joints: V; needed where ``axes`` joins it with another axis.
+        maps: where the axes of the layers' outputs lie: ``"(N M) C T V"`` (default), ``"(N M) T V C"``,
+            ``"(M N) C T V"``, ``"(N M) (T V) C"`` for tokens, ... A mapping from names of layers to such patterns where
+            the layers differ.
         project: takes the focus (N, M', T', V') of layers whose joints or persons are others than the input's to
             (N, M, T', V), values of at least 0; for example ``lambda focus: focus @ membership`` of parts (V', V). A
             mapping from names of layers to such functions where it is not for all of them.
         select_logits: takes the logits out of a model's several outputs, such as ``operator.itemgetter(0)``.
-        every: the STF terms are there in one training step of so many. Their weights stay as they are.
+        mask_inputs: positions in ``inputs`` of further tensors that hold the clip, in the layout of ``axes``; L_e masks
+            them like x. Required where an input has the clip's shape; ``()`` masks none.
+        every: apply the STF terms every ``every`` training steps. Their weights stay as they are.
         warmup: training steps, before the first with STF terms, on the classification loss alone. A training step is a
             call with the model in training mode and gradients on.
 
     Raises:
         ValueError: a layer the model does not have, did not run once, or ran under ``torch.no_grad()``; layers named
             twice or not from low to high; a head that is not ``nn.Linear``; coherence with fewer than two layers, under
-            torch.compile, or over layers that PyTorch does not differentiate twice; shapes that do not fit.
+            torch.compile, or over layers that PyTorch does not differentiate twice; persons folded as (M, N); an
+            ambiguous layout; an input of the clip's shape without ``mask_inputs``; shapes that do not fit.
 
     Example:
         >>> class Net(nn.Module):
@@ -112,10 +128,12 @@ class STFObjective(nn.Module):
         head: str | nn.Module | None = None,
         loss: STFLoss | None = None,
         score: str = "log_odds",
-        axes: str = "N C T V M",
+        axes: str | None = None,
         num_joints: int | None = None,
+        maps: str | Mapping[str, str] = MAPS,
         project: Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]] | None = None,
         select_logits: Callable[[Any], Tensor] | None = None,
+        mask_inputs: Sequence[int] | None = None,
         every: int = 1,
         warmup: int = 0,
     ) -> None:
@@ -134,7 +152,8 @@ class STFObjective(nn.Module):
         self.loss = loss if loss is not None else STFLoss.focus_branch()
         self.layers = tuple(layer_name(model, layer) for layer in layers)
         self._explained()  # refuses a loss that needs more layers
-        require(len(set(self.layers)) == len(layers), "STFObjective", "each layer once", list(self.layers))
+        modules = {find_layer(model, layer) for layer in self.layers}  # one may have several names
+        require(len(modules) == len(layers), "STFObjective", "each layer once", list(self.layers))
         self.head = None if head is None else layer_name(model, head)
         if self.head is not None:
             kind = type(find_layer(model, self.head)).__name__
@@ -143,8 +162,20 @@ class STFObjective(nn.Module):
             require(linear, "STFObjective", f"head {self.head!r} to be nn.Linear", kind, hint)
         self.model = model
         self.score = score
-        self.axes = ClipAxes("STFObjective", axes, num_joints)
+        self.axes = ClipAxes("STFObjective", "N C T V M" if axes is None else axes, num_joints)
+        self._axes_given = axes is not None
+        patterns = dict(maps) if isinstance(maps, Mapping) else dict.fromkeys(self.layers, maps)
+        self._refuse_strange("maps", patterns)
+        self.maps = {layer: MapAxes("STFObjective", pattern) for layer, pattern in patterns.items() if pattern != MAPS}
+        self._maps_given = set(patterns) if isinstance(maps, Mapping) or maps != MAPS else set[str]()
         self.project, self.select_logits = project, select_logits
+        listed = mask_inputs is None or (
+            isinstance(mask_inputs, list | tuple) and all(isinstance(i, int) and i >= 0 for i in mask_inputs)
+        )
+        require(listed, "STFObjective", "mask_inputs of positions in inputs, from 0", mask_inputs)
+        self.mask_inputs = None if mask_inputs is None else tuple(mask_inputs)
+        taken = list(inspect.signature(model.forward).parameters)[1:]
+        self._lengths = taken.index("lengths") if "lengths" in taken else None  # where inputs holds them
         self.every, self.warmup = every, warmup
         self.generators = tuple(name for name, module in model.named_modules() if isinstance(module, STFAdjacency))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # counted where every or warmup need it
@@ -152,24 +183,34 @@ class STFObjective(nn.Module):
         for name, given in (("select_logits", select_logits), *(("project", one) for one in of_layers)):
             kind = type(given).__name__
             require(given is None or callable(given), "STFObjective", f"{name} to be a function", kind)
-        strange = set(project) - set(self.layers) if isinstance(project, Mapping) else set()
-        require(not strange, "STFObjective", f"project for some of {list(self.layers)}", sorted(strange))
+        if isinstance(project, Mapping):
+            self._refuse_strange("project", project)
         self._rehearsed: set[tuple[Any, ...]] = set()
         self._closed_form: dict[tuple[Any, ...], bool] = {}  # by mode: dropout may stand before the head
 
-    def forward(self, x: Tensor, target: Tensor, inputs: Sequence[Any] = ()) -> STFOutput:
-        """The loss of a batch; ``inputs`` are what the model takes besides x, such as lengths."""
-        self.axes.check(x)
-        fits = isinstance(target, Tensor) and target.dim() > 0 and len(target) == len(x)
-        require(fits, "STFObjective", f"target (N={len(x)}, ...)", tuple(getattr(target, "shape", (target,))))
+    def forward(
+        self, x: Tensor, target: Tensor, inputs: Sequence[Any] = (), *, present: Tensor | None = None
+    ) -> STFOutput:
+        """The loss of a batch.
+
+        Args:
+            x: clips as the model takes them.
+            target: labels (N,), or what ``loss.classification`` takes.
+            inputs: what the model takes besides x, such as lengths.
+            present: (N, M, T) bool, in which frames each person is there; by default, persons with all values zero are
+                absent, and so are frames beyond ``lengths``.
+        """
+        self._check_clips(x)
+        self.loss.check_target(target, len(x))
         explained = self._explained()
         rehearsed = not explained or self._tried(x) in self._rehearsed
         if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(explained)):
-            return cast(STFOutput, self._uncompiled(x, target, inputs))
+            return cast(STFOutput, self._uncompiled(x, target, inputs, present))
         self._check_inputs(inputs, differentiates=bool(explained))
+        present = self._find_present(x, inputs, present) if explained else None
         if not rehearsed:
-            self._rehearse(x, target, inputs)
-        return self._step(x, target, inputs, explained if self._due() else [])
+            self._rehearse(x, target, inputs, present)
+        return self._step(x, target, inputs, explained if self._due() else [], present)
 
     def explain(
         self,
@@ -178,6 +219,7 @@ class STFObjective(nn.Module):
         *,
         layer: str | nn.Module | None = None,
         inputs: Sequence[Any] = (),
+        present: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The focus of a class for each clip, without training anything; call ``eval()`` first, or dropout takes part.
 
@@ -189,26 +231,61 @@ class STFObjective(nn.Module):
             classes: what to explain; by default the predicted classes.
             layer: which of ``layers``; by default the last.
             inputs: what the model takes besides x.
+            present: as in :meth:`forward`.
 
         Raises:
             ValueError: a layer that is not one of ``layers``, classes out of range, or what :meth:`forward` refuses.
         """
-        self.axes.check(x)
+        self._check_clips(x)
         self._check_inputs(inputs, differentiates=True)
         name = self.layers[-1] if layer is None else layer_name(self.model, layer)
         check_choice("STFObjective", "layer", name, self.layers)
+        present = self._find_present(x, inputs, present)
         with torch.enable_grad():
-            logits, tap = self._run(x, inputs, [name], apart=True)
+            logits, tap, _ = self._run(x, inputs, [name], without_trace=True)
             chosen = logits.argmax(1) if classes is None else classes
             check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
             fits = bool(((chosen >= 0) & (chosen < logits.shape[1])).all())
             got = f"{chosen.min():d} to {chosen.max():d}"
             require(fits, "STFObjective", f"classes in 0..{logits.shape[1] - 1}", got)
-            focus = self._focus(x, logits, tap, name, chosen, create_graph=False, rehearsal=True)
-        return resize_focus(focus.detach(), self.axes.to_clip(x).shape[2]), logits.detach()
+            focus = self._focus(x, logits, tap, name, chosen, present, create_graph=False, rehearsal=True)
+        return self._on_input(x, focus.detach(), present), logits.detach()
 
     def extra_repr(self) -> str:
         return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}, axes={self.axes.pattern!r}"
+
+    def _refuse_strange(self, name: str, given: Mapping[str, Any]) -> None:
+        """Refuse a mapping with names that are none of the layers."""
+        strange = sorted(set(given) - set(self.layers))
+        require(not strange, "STFObjective", f"{name} for some of {list(self.layers)}", strange)
+
+    def _check_clips(self, x: Tensor) -> None:
+        self.axes.check(x)
+        if not self._axes_given and x.shape[1] == x.shape[4] > 1:
+            expected = "axes to be given where C and M have the same size"
+            hint = "axes='N C T V M' is the default, axes='N M T V C' the order of pyskl"
+            raise ValueError(message("STFObjective", expected, tuple(x.shape), hint))
+
+    def _find_present(self, x: Tensor, inputs: Sequence[Any], present: Tensor | None) -> Tensor | None:
+        """In which frames each person is there: (N, M, T), with M or T 1 where all are alike; None for everywhere."""
+        clip = self.axes.to_clip(x)
+        n, _, t, _, m = clip.shape
+        if present is not None:
+            check_shape("STFObjective", "present", present, f"N={n}, M={m}, T={t}")
+            require(present.dtype == torch.bool, "STFObjective", "present of torch.bool", present.dtype)
+        elif m > 1:
+            there = (clip != 0).any(1).any(1).any(1)  # (N, M)
+            present = (there | ~there.any(1, keepdim=True))[..., None]
+        lengths = inputs[self._lengths] if self._lengths is not None and self._lengths < len(inputs) else None
+        if isinstance(lengths, Tensor) and lengths.shape == (n,):
+            inside = (torch.arange(t, device=x.device) < lengths.to(x.device)[:, None])[:, None]  # (N, 1, T)
+            present = inside if present is None else present & inside
+        return present
+
+    def _on_input(self, x: Tensor, focus: Tensor, present: Tensor | None) -> Tensor:
+        """A focus (N, M, T', V) at the frames of x; interpolation does not reach beyond the frames that are there."""
+        focus = resize_focus(focus, self.axes.to_clip(x).shape[2])
+        return focus if present is None else focus.masked_fill(~present[..., None], 0)
 
     def _check_inputs(self, inputs: Sequence[Any], *, differentiates: bool) -> None:
         require(isinstance(inputs, list | tuple), "STFObjective", "inputs as a tuple, what the model takes besides x",
@@ -218,28 +295,36 @@ class STFObjective(nn.Module):
         require(not refused, "STFObjective", "a call not under torch.inference_mode()", "one under it", hint)
 
     def _step(
-        self, x: Tensor, target: Tensor, inputs: Sequence[Any], explained: Sequence[str], *, rehearsal: bool = False
+        self,
+        x: Tensor,
+        target: Tensor,
+        inputs: Sequence[Any],
+        explained: Sequence[str],
+        present: Tensor | None,
+        *,
+        rehearsal: bool = False,
     ) -> STFOutput:
         """One batch; with the STF terms where layers are explained."""
         graph = torch.is_grad_enabled()
         with torch.set_grad_enabled(graph or bool(explained)):
-            logits, tap = self._run(x, inputs, explained, apart=rehearsal)
+            logits, tap, output = self._run(x, inputs, explained, without_trace=rehearsal, fixed_statistics=rehearsal)
             if explained:
-                maps = self._maps(x, inputs, logits, tap, create_graph=graph, rehearsal=rehearsal)
+                maps = self._maps(x, inputs, logits, tap, present, create_graph=graph, rehearsal=rehearsal)
                 loss, terms = self.loss(logits, target, **maps)
-                focus = resize_focus(cast(Tensor, maps["focus"]).detach(), self.axes.to_clip(x).shape[2])
+                focus = self._on_input(x, cast(Tensor, maps["focus"]).detach(), present)
             else:
                 loss, focus = self.loss.classification(logits, target), None
                 terms = {"classification": loss}
         if not graph:
             loss, logits, terms = loss.detach(), logits.detach(), {name: term.detach() for name, term in terms.items()}
-        return STFOutput(loss, logits, terms, focus)
+            output = _detached(output)
+        return STFOutput(loss, logits, terms, focus, output)
 
-    def _rehearse(self, x: Tensor, target: Tensor, inputs: Sequence[Any]) -> None:
+    def _rehearse(self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None) -> None:
         """Try a mode's first batch with all terms, on copies, with dropout's numbers given back."""
         copy = x.clone()
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
-            self._step(copy, target, inputs, self._explained(), rehearsal=True)
+            self._step(copy, target, inputs, self._explained(), present, rehearsal=True)
         written = self.loss.uses("exploration") and not copy.is_inference() and copy._version > 0
         hint = "let it work on a copy, since L_e masks the clip and runs it again"
         require(not written, "STFObjective", "a model that leaves its input as it is", "one that writes to it", hint)
@@ -282,101 +367,179 @@ class STFObjective(nn.Module):
     @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
         reason="STFObjective runs its first batch, and focus by gradients, outside torch.compile"
     )
-    def _uncompiled(self, x: Tensor, target: Tensor, inputs: Sequence[Any]) -> STFOutput:
+    def _uncompiled(self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None) -> STFOutput:
         known = self.head is None or self._mode() in self._closed_form
         layers = self._by_gradient(self._explained()) if known else self._explained()[:-1]
         hint = f"compile the blocks below {layers[0]!r} instead, or take the term out" if layers else ""
         got = f"layers {layers}, whose focus needs a gradient of a gradient"
         require(not layers, "STFObjective", "focus in closed form under torch.compile", got, hint)
-        return self(x, target, inputs)  # type: ignore[no-any-return]
+        return self(x, target, inputs, present=present)  # type: ignore[no-any-return]
 
     def _run(
-        self, x: Tensor, inputs: Sequence[Any], explained: Sequence[str], *, apart: bool = False
-    ) -> tuple[Tensor, FeatureTap]:
-        """The logits and what the layers put out; ``apart``: on copies of the buffers."""
+        self,
+        x: Tensor,
+        inputs: Sequence[Any],
+        explained: Sequence[str],
+        *,
+        without_trace: bool = False,
+        fixed_statistics: bool = False,
+    ) -> tuple[Tensor, FeatureTap, Any]:
+        """The logits, what the layers put out, and the model's output."""
         generators = self.generators if self.loss.uses("adjacency") else ()
         names = [*self.layers, *generators] if explained else []
-        with FeatureTap(self.model, names, twice=self._by_gradient(explained)) as tap:
-            logits = self._logits(x, inputs, apart=apart)
+        axes = self._bound_maps(x) if explained else {}
+        by_gradient = self._by_gradient(explained)
+        tap = FeatureTap(self.model, names, twice=by_gradient, axes=axes, fixed_statistics=fixed_statistics)
+        with tap:
+            output = self._call(x, inputs, without_trace=without_trace, fixed_statistics=fixed_statistics)
+        logits = self._logits(output, len(x))
         ran = [layer for layer in tap.ran if layer in self.layers]
-        in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] tells of a missing one
+        in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] refuses a missing one
         require(in_order or not names, "STFObjective", f"layers from low to high, {ran}", list(self.layers))
-        return logits, tap
+        return logits, tap, output
 
-    def _logits(self, x: Tensor, inputs: Sequence[Any], *, apart: bool) -> Tensor:
-        """``apart``: run the model on copies of its buffers, BatchNorm's running statistics stay as they are."""
-        with plain_sync_batch_norm(self.model):
-            if apart:
-                buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-                output = torch.func.functional_call(self.model, buffers, (x, *inputs))
-            else:
-                output = self.model(x, *inputs)
+    def _bound_maps(self, x: Tensor) -> dict[str, MapsOfOneBatch]:
+        """The ways to our maps for a batch, for the layers that give others."""
+        n, _, _, v, m = self.axes.to_clip(x).shape
+        return {layer: axes.bind(layer, clips=n, persons=m, joints=v) for layer, axes in self.maps.items()}
+
+    def _call(self, x: Tensor, inputs: Sequence[Any], *, without_trace: bool, fixed_statistics: bool = False) -> Any:
+        """The model's output; ``without_trace``: buffers, such as BatchNorm's running statistics, stay as they are."""
+        with plain_sync_batch_norm(self.model, fixed_statistics=fixed_statistics):
+            return apart(self.model, (x, *inputs)) if without_trace else self.model(x, *inputs)
+
+    def _logits(self, output: Any, clips: int) -> Tensor:
         logits: Any = output if self.select_logits is None else self.select_logits(output)
         hint = "pass select_logits, such as operator.itemgetter(0)"
         require(isinstance(logits, Tensor), "STFObjective", "logits to be a tensor", type(logits).__name__, hint)
-        check_shape("STFObjective", "logits", logits, f"N={len(x)}, classes")
+        check_shape("STFObjective", "logits", logits, f"N={clips}, classes")
         require(logits.shape[1] >= 2, "STFObjective", "logits of at least 2 classes", logits.shape[1])
         return cast(Tensor, logits)
 
+    def _masked_logits(self, x: Tensor, inputs: Sequence[Any], focus: Tensor) -> Tensor:
+        """The logits with the focus taken out of the clip, wherever the model takes it."""
+        masked = list(inputs)
+        for i in self.mask_inputs or ():
+            require(i < len(inputs), "STFObjective", f"mask_inputs within the {len(inputs)} inputs", i)
+            self.axes.check(inputs[i])
+            masked[i] = self._masked(inputs[i], focus)
+        return self._logits(self._call(self._masked(x, focus), masked, without_trace=True), len(x))
+
+    def _masked(self, x: Tensor, focus: Tensor) -> Tensor:
+        return self.axes.from_clip(mask_by_focus(self.axes.to_clip(x), focus))
+
+    def _refuse_undecided(self, x: Tensor, inputs: Sequence[Any]) -> None:
+        """Refuse an input that looks like the clip where nobody said whether L_e masks it."""
+        if self.mask_inputs is not None:
+            return
+        for i, value in enumerate(inputs):
+            if isinstance(value, Tensor) and self.axes.are_alike(value, x):
+                hint = f"pass mask_inputs=({i},), or () where it does not hold the clip"
+                expected = f"mask_inputs to say whether L_e masks inputs[{i}], which has the shape of a clip,"
+                raise ValueError(message("STFObjective", expected, tuple(value.shape), hint))
+
     def _maps(
-        self, x: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap, *, create_graph: bool, rehearsal: bool
-    ) -> dict[str, Tensor | list[Tensor]]:
+        self, x: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap, present: Tensor | None, *,
+        create_graph: bool, rehearsal: bool,
+    ) -> dict[str, Tensor | list[Tensor]]:  # fmt: skip
         """What the loss terms in use need, by their names in :class:`STFLoss`."""
         maps: dict[str, Tensor | list[Tensor]] = {}
         find = partial(self._focus, x, logits, tap, create_graph=create_graph, rehearsal=rehearsal)
-        first, second = logits.detach().topk(2).indices.unbind(1)
-        focus = maps["focus"] = find(self.layers[-1], first)
+        first, second = _top_two(logits.detach())
+        maps["classes"] = first
+        focus = maps["focus"] = find(self.layers[-1], first, present)
         if self.loss.uses("exploration"):
+            self._refuse_undecided(x, inputs)
             masking, maps["focus"] = self.loss.separate(focus)
-            clip = mask_by_focus(self.axes.to_clip(x), masking)
-            maps["masked_logits"] = self._logits(self.axes.from_clip(clip), inputs, apart=True)
+            maps["masked_logits"] = self._masked_logits(x, inputs, masking)
         if self.loss.uses("divergence"):
-            maps["rival_focus"] = find(self.layers[-1], second)
+            maps["rival_focus"] = find(self.layers[-1], second, present)
         if self.loss.uses("coherence"):
-            maps["low_focus"] = find(self.layers[-2], first)
+            maps["low_focus"] = find(self.layers[-2], first, present)
         if self.loss.uses("adjacency"):
             maps["embeddings"] = [cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators]
         return maps
 
     def _focus(
-        self, x: Tensor, logits: Tensor, tap: FeatureTap, layer: str, classes: Tensor, *, create_graph: bool,
-        rehearsal: bool = False,
+        self, x: Tensor, logits: Tensor, tap: FeatureTap, layer: str, classes: Tensor, present: Tensor | None, *,
+        create_graph: bool, rehearsal: bool = False,
     ) -> Tensor:  # fmt: skip
         """The focus of a class at a layer (N, M, T', V), normalised."""
-        features, (n, _, _, v, m) = tap[layer], self.axes.to_clip(x).shape
+        features, (n, _, t, v, m) = tap[layer], self.axes.to_clip(x).shape
         project = self.project.get(layer) if isinstance(self.project, Mapping) else self.project
         fits = features.dim() == 4 and len(features) % n == 0
         fits = fits and (project is not None or (len(features) == n * m and features.shape[3] == v))
         expected = f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})"
         hint = "of other joints or persons, pass project; of selected joints, take ScatterToJoints after the layer"
-        hint = hint if features.dim() == 4 else "name a layer before the pooling"
+        hint += "; of axes in another order, pass maps"
+        if features.dim() != 4:
+            hint = "name a layer before the pooling; of tokens, pass maps, such as maps='(N M) (T V) C'"
         require(fits, "STFObjective", expected, tuple(features.shape), hint)
+        if project is not None and layer not in self._maps_given:
+            _refuse_channels_last(layer, tuple(features.shape), frames=t, joints=v)
         persons = len(features) // n
+        there = None if present is None else present.any(2).expand(n, m)  # (N, M)
+        of_features = there if persons == m else None
         score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
-        if rehearsal and layer in tap.shifts:
-            refuse_another_order(tap.channel_gradient(layer, score[:1], create_graph=False), n)
+        if rehearsal and layer in tap.shifts and persons > 1:
+            gradients = [tap.channel_gradient(layer, score[i : i + 1], create_graph=False) for i in range(min(n, 4))]
+            refuse_another_order(gradients, n)
         if layer == self.layers[-1] and self._has_closed_form(logits, tap, persons):
             weight = cast(nn.Linear, find_layer(self.model, cast(str, self.head))).weight
-            focus = linear_head_focus(features, weight, logits, classes, num_persons=persons, score=self.score,
-                                      normalize=False)  # fmt: skip
+            focus = linear_head_focus(features, weight, logits, classes, num_persons=persons, present=of_features,
+                                      score=self.score, normalize=False)  # fmt: skip
         else:
             gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=rehearsal and create_graph)
-            focus = weigh_channels(gradient, features, num_persons=persons, normalize=False)
+            focus = weigh_channels(gradient, features, num_persons=persons, present=of_features, normalize=False)
         if project is not None:
             focus = project(focus)
             check_shape("STFObjective", f"the focus that project gives of {tuple(features.shape)}", focus,
                         f"N={n}, M={m}, T', V={v}")  # fmt: skip
             require(not rehearsal or bool((focus >= 0).all()), "STFObjective", "project to give numbers of at least 0",
                     "others")  # fmt: skip
-        return min_max_normalize(focus)
+        return min_max_normalize(focus, there)
 
     def _has_closed_form(self, logits: Tensor, tap: FeatureTap, persons: int) -> bool:
-        """Whether head(mean of the features) is the logits, found on the first batch of each mode."""
+        """Whether head(mean of the features) is the logits; found on the first batch of each mode, checked on all."""
         mode = self._mode()
-        if self.head is None or mode in self._closed_form:
-            return self._closed_form.get(mode, False)
+        if self.head is None or self._closed_form.get(mode) is False:
+            return False
         layer, head = self.layers[-1], cast(nn.Linear, find_layer(self.model, self.head))
-        told = is_pooled_linear(head, tap[layer], tap.shifts[layer], logits, num_persons=persons)
-        if told is not None:
-            self._closed_form[mode] = told
-        return bool(told)
+        if mode not in self._closed_form:
+            verdict = is_pooled_linear(head, tap[layer], tap.shifts[layer], logits, num_persons=persons)
+            if verdict is not None:
+                self._closed_form[mode] = verdict
+            return bool(verdict)
+        features = cast(Tensor, tap.output(layer))
+        # Below a frozen part there is no graph to look at, and a compiled one does not change.
+        if features.requires_grad and not torch.compiler.is_compiling():
+            self._closed_form[mode] = keeps_pooled_linear(head, features, logits)
+        return self._closed_form[mode]
+
+
+def _top_two(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The predicted class, as argmax gives it everywhere, and the most probable other one; ties included."""
+    first = logits.argmax(1)
+    one, other = logits.topk(2).indices.unbind(1)
+    return first, torch.where(one == first, other, one)
+
+
+def _refuse_channels_last(layer: str, shape: tuple[int, ...], *, frames: int, joints: int) -> None:
+    """Refuse maps that look like (N * M, T, V, C) where a project could make any shape fit."""
+    alike = shape[2] == joints and shape[3] != joints and frames % shape[1] == 0
+    expected = f"maps to say where the axes of layer {layer!r} lie, which could be (N*M, T, V={joints}, C),"
+    hint = f"pass maps='(N M) T V C', or {{{layer!r}: {MAPS!r}}} where channels do come first"
+    require(not alike, "STFObjective", expected, shape, hint)
+
+
+def _detached(output: Any) -> Any:
+    """What a model returned, without its graph."""
+    if isinstance(output, Tensor):
+        return output.detach()
+    if isinstance(output, Mapping):
+        return {name: _detached(value) for name, value in output.items()}
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(*map(_detached, output))
+    if isinstance(output, tuple | list):
+        return type(output)(map(_detached, output))
+    return output
