@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from functools import cache, cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,13 +144,14 @@ class Numbers:
         whole = self._whole(end)
         plain = ~self._is_point.take(last - 1) & (whole <= 8) & ~self._slow.take(index)
         plain &= self._text.take(end - whole - 1) != _MINUS
-        return np.where(plain, self._integer(end, whole), -1).astype(np.int64)
+        return np.where(plain, self._integer(end, whole), -1)
 
     def digits(self, index: NDArray[np.int64]) -> NDArray[np.int8]:
         """The values of some numbers that are written as one digit; -1 for others."""
         end = self._end.take(index)
         alone = (self._text.take(end - 2) <= _SPACE) & ~self._slow.take(index)
-        return np.where(alone, self._text.take(end - 1) & 15, -1).astype(np.int8)
+        digit = self._text.take(end - 1) & 15
+        return np.where(alone, digit.astype(np.int8), np.int8(-1))
 
     def values(self, index: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """The values of some numbers, by default of all, as ``float`` gives them."""
@@ -193,8 +193,12 @@ class Numbers:
             more = more[(count[more] < 9) & self._digit.take(point[more] - count[more] - 1)]
         return count
 
-    def _integer(self, end: NDArray[np.int64], count: NDArray[np.int64]) -> Any:
-        """What the last ``count``, up to 8, ASCII digits before these places spell."""
+    def _integer(self, end: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What the last ``count``, up to 8, ASCII digits before these places spell.
+
+        The words are unsigned, the result is signed: beside an unsigned array, numpy 2.5 refuses -1 and older versions
+        wrap it.
+        """
         if count.max(initial=0) <= 1:
             return (self._text.take(end - 1) & 15) * count
         word = np.ndarray(len(self._padded) - 7, "<u8", self._padded, strides=(1,))[end - 8]
@@ -203,4 +207,4 @@ class Numbers:
             word &= np.uint64(keep)
             word *= np.uint64(left)
             word >>= np.uint64(right)
-        return word
+        return word.view("<i8")  # below 2^28, whatever bytes they were: the same numbers

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skeleton_focus._numbers import Numbers
+from skeleton_focus._numbers import _JOIN, _KEEP, Numbers
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
@@ -61,6 +61,45 @@ def test_integers(tokens: list[str]) -> None:
     assert numbers.digits(np.arange(len(tokens))).tolist() == [
         e if len(t) == 1 else -1 for e, t in zip(expected, tokens, strict=True)
     ]
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_the_word_of_each_length(count: int) -> None:
+    """A number of every length, also where shorter and longer ones stand beside it: signed, so that -1 can join it."""
+    for digits in ("12345678", "90000009", "99999999", "00000000"):
+        token = digits[:count]
+        numbers = Numbers(f"7 {token} 1234.5678 {token[::-1]}".encode())
+        words = numbers._integer(numbers._end[[1, 3]], np.array([count, count]))
+        assert words.dtype == np.int64 and words.tolist() == [int(token), int(token[::-1])]
+        assert numbers.integers(np.arange(4)).tolist() == [7, int(token), -1, int(token[::-1])]
+
+
+def test_the_constants_of_a_word_are_exact() -> None:
+    """Every mask and factor is a 64-bit number as it is written, and the three steps join the digits of a word."""
+    for count in range(9):
+        assert int(_KEEP[count]).to_bytes(8, "little") == bytes(8 - count) + b"\xff" * count
+    for digits in (b"12345678", b"00000000", b"99999999"):
+        word = int.from_bytes(digits, "little")
+        for keep, factor, shift in _JOIN:
+            assert int(np.uint64(keep)) == keep and int(np.uint64(factor)) == factor and 0 < shift < 64
+            word = (word & keep) * factor % 2**64 >> shift
+        assert word == int(digits)
+
+
+def test_no_integer_beside_an_array_is_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From numpy 2.5, ``where`` refuses a Python integer that the array's type cannot hold; older ones wrap it."""
+    older = np.where
+
+    def where(condition: object, chosen: np.ndarray, other: object) -> np.ndarray:
+        return older(condition, chosen, chosen.dtype.type(other) if type(other) is int else other)
+
+    with pytest.raises(OverflowError, match="-1 out of bounds for uint64"):
+        where(True, np.ones(1, np.uint64), -1)
+    monkeypatch.setattr(np, "where", where)
+    numbers = Numbers(b"3 12345678 1.5 x -4 0\n12")
+    every = np.arange(7)
+    assert numbers.integers(every).tolist() == [3, 12345678, -1, -1, -1, 0, 12]
+    assert numbers.digits(every).tolist() == [3, -1, -1, -1, -1, 0, -1]
 
 
 @given(st.lists(SPELLED, min_size=1, max_size=12))

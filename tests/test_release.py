@@ -73,6 +73,14 @@ def test_the_wheel_works_in_a_clean_environment(archives: tuple[Path, Path], tmp
     done = subprocess.run([python, "-c", block], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert not done.returncode, done.stderr
     assert done.stdout == f"{where}/skeleton_focus/__init__.py (4, 2, 32, 25)\n"
+    # A file is read by the numpy that is there.
+    frame = "1\n7 0 1 1 1 1 0 0.1 -0.2 2\n25\n" + "0.25 -1.5 3 270.5 190 1030 510.25 0 0 0 1 2\n" * 25
+    path = tmp_path / "S001C002P003R002A051.skeleton"
+    path.write_text("2\n" + 2 * frame)
+    code = f"from skeleton_focus import read_ntu\nprint(read_ntu({str(path)!r}).x[:, 1, 24, 0].tolist())"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert not done.returncode, done.stderr
+    assert done.stdout == "[0.25, -1.5, 3.0]\n"
     command = [python, "-m", "skeleton_focus.datasets", str(tmp_path / "nothing")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1 and "expected a folder or file of clips" in done.stdout
