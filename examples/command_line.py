@@ -49,7 +49,7 @@ def options(says: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--validate-every", type=int, help=watching)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": ["view", "paper"]}
-    choices |= {"focus_gradient": ["sum", "detach", "project"]}
+    choices |= {"focus_gradient": ["sum", "detach", "project"], "shared_map": ["one", "per_head"]}
     choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
     for option in fields(Recipe):
         several = isinstance(option.default, tuple)

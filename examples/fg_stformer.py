@@ -28,13 +28,21 @@ class FocalGlobalLayer(nn.Module):
     """A layer of stage 2: joints and parts, each by itself, then from each other, then over time."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, layout: SkeletonLayout, *, parts: bool, cross: bool, **temporal: Any
+        self,
+        in_channels: int,
+        out_channels: int,
+        layout: SkeletonLayout,
+        *,
+        parts: bool,
+        cross: bool,
+        shared_map: str,
+        **temporal: Any,
     ) -> None:
         super().__init__()
-        self.joint_attention = SpatialAttention(in_channels, layout.num_joints)
+        self.joint_attention = SpatialAttention(in_channels, layout.num_joints, shared_map=shared_map)
         self.joint_temporal = DilatedTemporalAttention(in_channels, out_channels, **temporal)
         if parts:
-            self.part_attention = SpatialAttention(in_channels, len(layout.parts))
+            self.part_attention = SpatialAttention(in_channels, len(layout.parts), shared_map=shared_map)
             self.part_temporal = DilatedTemporalAttention(in_channels, out_channels, **temporal)
         self.cross = JointPartAttention(in_channels) if parts and cross else None
 
@@ -52,7 +60,7 @@ class FGSTFormer(nn.Module):
     """The network of the paper: ``layers=["stage1", "on_joints"], head=None`` for STFObjective.
 
     ``focal_joints`` is the paper's K; 0 keeps all joints. ``stages`` are L1 and L2. ``parts``, ``cross``, ``attention``
-    and ``convolution`` switch off what tables 1 and 3 switch off.
+    and ``convolution`` switch off what tables 1 and 3 switch off. ``shared_map="per_head"`` gives each head a map A_g.
 
     Shape: x (N, C, T, V, M) -> logits (N, num_classes).
     """
@@ -71,6 +79,7 @@ class FGSTFormer(nn.Module):
         cross: bool = True,
         attention: bool = True,
         convolution: bool = True,
+        shared_map: str = "one",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -83,16 +92,17 @@ class FGSTFormer(nn.Module):
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
         self.embed = nn.Conv2d(in_channels, widths[0], 1)
         self.stage1 = nn.Sequential(*(
-            nn.Sequential(SpatialAttention(before[i], layout.num_joints),
+            nn.Sequential(SpatialAttention(before[i], layout.num_joints, shared_map=shared_map),
                           DilatedTemporalAttention(before[i], widths[i], stride=strides[i], **temporal))
             for i in range(first)
         ))  # fmt: skip
         self.select = FocalJointSelection(before[first], focal_joints) if focal_joints else None
         self.part_encoding = PartEncoding(before[first], before[first], layout.parts.values()) if parts else None
         self.stage2 = nn.ModuleList(
-            FocalGlobalLayer(before[i], widths[i], layout, parts=parts, cross=cross, stride=strides[i], **temporal)
+            FocalGlobalLayer(before[i], widths[i], layout, parts=parts, cross=cross, shared_map=shared_map,
+                             stride=strides[i], **temporal)
             for i in range(first, depth)
-        )
+        )  # fmt: skip
         self.on_joints = ScatterToJoints(layout.num_joints)
         width = widths[-1] * (2 if parts else 1)
         self.hidden, self.dropout, self.fc = nn.Linear(width, width), nn.Dropout(dropout), nn.Linear(width, num_classes)

@@ -75,6 +75,7 @@ class Recipe:
     joint_part_attention: bool = setting(True, "fg_stformer: cross-attention of joints and parts")
     global_attention: bool = setting(True, "fg_stformer: attention over the frames")
     dilated_convolution: bool = setting(True, "fg_stformer: dilated convolutions as values of that attention")
+    shared_map: str = setting("one", "fg_stformer: the learned map A_g: one for all heads, or per_head, one for each")
     focusing: str = setting("attention", "bagcn: how joints become a latent node: attention, mean, max or none")
     context: str = setting("bidirectional", "bagcn: how that node sees other frames: bidirectional, forward or none")
     clips: int = setting(1200, "generated training clips, where no data are given")
@@ -96,6 +97,7 @@ class Recipe:
 OF_ONE_NETWORK: dict[str, tuple[str, ...]] = {
     "fg_stformer": (
         "stages", "focal_joints", "parts", "joint_part_attention", "global_attention", "dilated_convolution",
+        "shared_map",
     ),
     "bagcn": ("focusing", "context"),
 }  # fmt: skip
@@ -209,7 +211,7 @@ def build_network(
         return FGSTFormer(
             num_classes, layout, stages=recipe.stages, focal_joints=recipe.focal_joints, parts=recipe.parts,
             cross=recipe.joint_part_attention, attention=recipe.global_attention,
-            convolution=recipe.dilated_convolution, dropout=recipe.dropout, **options,
+            convolution=recipe.dilated_convolution, shared_map=recipe.shared_map, dropout=recipe.dropout, **options,
         )  # fmt: skip
     if recipe.model == "bagcn":
         ways = {"focus": recipe.focusing, "context": recipe.context}

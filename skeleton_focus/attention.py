@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ._checks import check_shape, require
+from ._checks import check_choice, check_shape, require
 
 
 def position_codes(positions: Tensor, channels: int) -> Tensor:
@@ -54,8 +54,8 @@ class SpatialAttention(nn.Module):
         Z = \mathrm{BN}(X + [H_1, \dots, H_H] W_O), \qquad Y = \mathrm{BN}(Z + \sigma(Z W))
 
     Q, K and V are linear in X plus the codes of its joints; :math:`A_g` (V x V) is learned and shared by all clips,
-    frames and heads, :math:`\sigma` is a leaky ReLU. Of some joints only, :math:`A_g` and the codes are those of the
-    joints that ``joints`` names. Parts are as good as joints.
+    frames and heads, or each head has its own; :math:`\sigma` is a leaky ReLU. Of some joints only, :math:`A_g` and the
+    codes are those of the joints that ``joints`` names. Parts are as good as joints.
 
     Shape:
         x (N, C, T, V') -> (N, C, T, V'). joints (N, T, V') int64, by default all V joints in order, V' = V.
@@ -65,9 +65,12 @@ class SpatialAttention(nn.Module):
         num_joints: V.
         heads: H; the paper's 3. A head has C // H channels.
         position_codes: add the codes.
+        shared_map: ``"one"``, the same :math:`A_g` for all heads, or ``"per_head"``, a map for each, as in the code of
+            DSTA-Net, which the paper follows. Both start at 1 / V.
 
     Raises:
-        ValueError: no joints, no heads or more than channels, or an x or joints of another shape.
+        ValueError: no joints, no heads or more than channels, another ``shared_map``, or an x or joints of another
+            shape.
 
     Example:
         >>> attention, x = SpatialAttention(16, 25), torch.randn(2, 16, 8, 25)
@@ -77,16 +80,28 @@ class SpatialAttention(nn.Module):
         torch.Size([2, 16, 8, 4])
 
     Reference:
-        FG-STFormer (Gao et al., ACCV 2022), equation 1 and figure 3(a).
+        FG-STFormer (Gao et al., ACCV 2022), equation 1 and figure 3(a); DSTA-Net (Shi et al., ACCV 2020), its spatial
+        global regularization.
     """
 
-    def __init__(self, channels: int, num_joints: int, *, heads: int = 3, position_codes: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_joints: int,
+        *,
+        heads: int = 3,
+        position_codes: bool = True,
+        shared_map: str = "one",
+    ) -> None:
         super().__init__()
         _check_heads("SpatialAttention", channels, heads)
         require(num_joints >= 1, "SpatialAttention", "at least 1 joint", num_joints)
+        check_choice("SpatialAttention", "shared_map", shared_map, ("one", "per_head"))
         self.channels, self.num_joints, self.heads, self.position_codes = channels, num_joints, heads, position_codes
+        self.shared_map = shared_map
         self.project = _Projections(channels, heads)
-        self.shared = nn.Parameter(torch.full((num_joints, num_joints), 1 / num_joints))
+        size = (num_joints, num_joints) if shared_map == "one" else (heads, num_joints, num_joints)
+        self.shared = nn.Parameter(torch.full(size, 1 / num_joints))
         self.update = _Update(self.project.width, channels)
 
     def forward(self, x: Tensor, joints: Tensor | None = None) -> Tensor:
@@ -101,14 +116,25 @@ class SpatialAttention(nn.Module):
             tokens = tokens + (codes if joints is None else codes[joints])
         q, k, values = self.project(tokens)  # (N*T, H, V', d)
         y = F.scaled_dot_product_attention(q, k, values)
-        shared: Tensor = self.shared
-        if joints is not None:
-            shared = shared[joints[..., :, None], joints[..., None, :]].view(n * t, 1, v, v)
-        updated: Tensor = self.update(x, y + shared @ values)
+        updated: Tensor = self.update(x, y + self._regularize(values, joints))
         return updated
 
+    def _regularize(self, values: Tensor, joints: Tensor | None) -> Tensor:
+        """A_g V of each head: (N*T, H, V', d) -> the same."""
+        if joints is None and self.shared_map == "one":
+            return self.shared @ values
+        if joints is None:
+            # One product a head, of all frames; matmul would copy the maps for each frame.
+            return torch.einsum("hij,nhjd->nhid", self.shared, values)
+        maps = self.shared.view(-1, self.num_joints, self.num_joints)  # (1 or H, V, V)
+        kept = maps[:, joints[..., :, None], joints[..., None, :]]  # (1 or H, N, T, V', V')
+        return rearrange(kept, "h n t i j -> (n t) h i j") @ values
+
     def extra_repr(self) -> str:
-        return f"{self.channels}, joints={self.num_joints}, heads={self.heads}, position_codes={self.position_codes}"
+        return (
+            f"{self.channels}, joints={self.num_joints}, heads={self.heads}, position_codes={self.position_codes}, "
+            f"shared_map={self.shared_map}"
+        )
 
 
 class JointPartAttention(nn.Module):

@@ -59,7 +59,10 @@ def update(row, joined, weights, name):
 
 
 def spatial_attention(x, weights, heads, joints=None, codes=True):
-    """Eq. 1 between the joints of every frame, A_g added; joints (N, T, V') names those that are there."""
+    """Eq. 1 between the joints of every frame, A_g added: (V, V), or (H, V, V) where each head has its own.
+
+    joints (N, T, V') names those that are there.
+    """
     out = np.zeros_like(x)
     for n in range(x.shape[0]):
         for t in range(x.shape[2]):
@@ -69,9 +72,10 @@ def spatial_attention(x, weights, heads, joints=None, codes=True):
             by_head = []
             for h in range(heads):
                 head = equation_1(queries[h], keys[h], values[h])
+                of_head = weights["shared"][h] if weights["shared"].ndim == 3 else weights["shared"]
                 for a, i in enumerate(which):
                     for b, j in enumerate(which):
-                        head[a] += weights["shared"][i, j] * values[h][b]
+                        head[a] += of_head[i, j] * values[h][b]
                 by_head.append(head)
             for s in range(len(which)):
                 joined = np.concatenate([head[s] for head in by_head])

@@ -42,20 +42,62 @@ def test_position_codes_by_loops(channels: int) -> None:
     assert position_codes(positions, channels).dtype == torch.float32
 
 
+MAPS = ("one", "per_head")
+
+
+@pytest.mark.parametrize("shared_map", MAPS)
 @pytest.mark.parametrize("codes", [True, False])
 @pytest.mark.parametrize("heads", [1, 3])
-def test_equation_1_by_loops(heads: int, codes: bool) -> None:
-    layer, x = filled(SpatialAttention(7, 4, heads=heads, position_codes=codes)), draw(2, 7, 3, 4)
+def test_equation_1_by_loops(heads: int, codes: bool, shared_map: str) -> None:
+    layer = filled(SpatialAttention(7, 4, heads=heads, position_codes=codes, shared_map=shared_map))
+    x = draw(2, 7, 3, 4)
     expected = reference.spatial_attention(x.numpy(), weights(layer), heads, codes=codes)
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-12)
 
 
-def test_equation_1_of_some_joints_by_loops() -> None:
-    layer, x, joints = filled(SpatialAttention(7, 6)), draw(2, 7, 3, 4), some_joints(2, 3, 4, 6)
+@pytest.mark.parametrize("shared_map", MAPS)
+def test_equation_1_of_some_joints_by_loops(shared_map: str) -> None:
+    layer, x, joints = filled(SpatialAttention(7, 6, shared_map=shared_map)), draw(2, 7, 3, 4), some_joints(2, 3, 4, 6)
     expected = reference.spatial_attention(x.numpy(), weights(layer), 3, joints.numpy())
     np.testing.assert_allclose(layer(x, joints).detach().numpy(), expected, atol=1e-12)
     everyone = torch.arange(6).expand(2, 3, 6)
     torch.testing.assert_close(layer(draw(2, 7, 3, 6), everyone), layer(draw(2, 7, 3, 6)), rtol=0, atol=1e-12)
+
+
+def test_a_map_for_each_head() -> None:
+    """Maps that agree are the one map; one that differs changes the values of its own head and of no other."""
+    one, per_head = (SpatialAttention(6, 4, heads=2, shared_map=name) for name in MAPS)
+    assert one.state_dict().keys() == per_head.state_dict().keys()
+    assert one.shared.shape == (4, 4) and per_head.shared.shape == (2, 4, 4)
+    assert torch.equal(one.shared.expand(2, 4, 4), per_head.shared) and bool((one.shared == 0.25).all())
+    one, x, joints = filled(one), draw(2, 6, 3, 3), some_joints(2, 3, 3, 4)
+    state = one.state_dict()
+    per_head.double().eval().load_state_dict({**state, "shared": state["shared"].expand(2, 4, 4)})
+    torch.testing.assert_close(per_head(x, joints), one(x, joints), rtol=0, atol=1e-12)
+    whole = draw(2, 6, 3, 4)
+    torch.testing.assert_close(per_head(whole), one(whole), rtol=0, atol=1e-12)
+
+    _, _, values = per_head.project(whole.permute(0, 2, 3, 1))
+    before = per_head._regularize(values, None)
+    with torch.no_grad():
+        per_head.shared[1] += 1
+    after = per_head._regularize(values, None)
+    assert torch.equal(after[:, 0], before[:, 0])
+    torch.testing.assert_close(after[:, 1] - before[:, 1], values[:, 1].sum(1, keepdim=True).expand(6, 4, 3))
+
+
+@pytest.mark.parametrize("kept", [None, 3])
+@pytest.mark.parametrize("shared_map", MAPS)
+def test_gradient_of_the_shared_map(shared_map: str, kept: int | None) -> None:
+    layer = filled(SpatialAttention(6, 4, heads=2, shared_map=shared_map))
+    x = draw(2, 6, 2, kept or 4)
+    joints = None if kept is None else some_joints(2, 2, kept, 4)
+    rest = {name: value for name, value in layer.state_dict().items() if name != "shared"}
+
+    def of_map(shared: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {**rest, "shared": shared}, (x, joints))
+
+    assert gradcheck(of_map, layer.shared.detach().clone().requires_grad_())
 
 
 @pytest.mark.parametrize("heads", [1, 3])
@@ -101,6 +143,7 @@ def test_the_rows_of_table_3_by_loops(attention: bool, convolution: bool) -> Non
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "spatial": (lambda: SpatialAttention(6, 4), ((2, 6, 3, 4),)),
+    "spatial, a map for each head": (lambda: SpatialAttention(6, 4, shared_map="per_head"), ((2, 6, 3, 4),)),
     "joint-part": (lambda: JointPartAttention(6, heads=2), ((2, 6, 3, 4), (2, 6, 3, 2))),
     "temporal": (lambda: DilatedTemporalAttention(6, 6, kernel_size=3), ((2, 6, 5, 2),)),
     "temporal, strided": (lambda: DilatedTemporalAttention(6, 8, kernel_size=3, stride=2), ((2, 6, 5, 2),)),
@@ -167,13 +210,16 @@ def test_memory_format_does_not_matter(name: str) -> None:
     torch.testing.assert_close(joined(layer(*turned)), joined(layer(*inputs)), rtol=0, atol=1e-12)
 
 
-@given(order=st.permutations(range(5)), frames=st.integers(1, 4))
-def test_relabelling_joints_permutes_the_output(order: list[int], frames: int) -> None:
-    layer, x = filled(SpatialAttention(6, 5, position_codes=False)), draw(2, 6, frames, 5)
+@given(order=st.permutations(range(5)), frames=st.integers(1, 4), shared_map=st.sampled_from(MAPS))
+def test_relabelling_joints_permutes_the_output(order: list[int], frames: int, shared_map: str) -> None:
+    layer, x = filled(SpatialAttention(6, 5, position_codes=False, shared_map=shared_map)), draw(2, 6, frames, 5)
     relabelled = copy.deepcopy(layer)
     with torch.no_grad():
-        relabelled.shared.copy_(layer.shared[order][:, order])
+        relabelled.shared.copy_(layer.shared[..., order, :][..., order])
     torch.testing.assert_close(relabelled(x[..., order]), layer(x)[..., order], rtol=0, atol=1e-12)
+    joints, named = some_joints(2, frames, 3, 5), torch.tensor(order).argsort()
+    some = x[..., :3]
+    torch.testing.assert_close(relabelled(some, named[joints]), layer(some, joints), rtol=0, atol=1e-12)
     temporal = filled(DilatedTemporalAttention(6, 8, stride=2))
     torch.testing.assert_close(temporal(x[..., order]), temporal(x)[..., order], rtol=0, atol=1e-12)
 
@@ -332,6 +378,8 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     (lambda: position_codes(torch.arange(3), 0), r"position_codes: expected at least 1 channel, got 0"),
     (lambda: SpatialAttention(2, 5), r"SpatialAttention: expected 1 to 2 heads for 2 channels, got 3"),
     (lambda: SpatialAttention(6, 0), r"SpatialAttention: expected at least 1 joint, got 0"),
+    (lambda: SpatialAttention(6, 5, shared_map="each"),
+     r"SpatialAttention: expected shared_map to be one of 'one', 'per_head', got 'each'"),
     (lambda: SpatialAttention(6, 5)(torch.zeros(2, 6, 3, 4)),
      r"SpatialAttention: expected x \(N, C=6, T, V=5\), got \(2, 6, 3, 4\)"),
     (lambda: SpatialAttention(6, 5)(torch.zeros(2, 6, 3, 4), torch.zeros(2, 3, 5, dtype=torch.long)),

@@ -46,6 +46,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "table 3, convolution alone": {"attention": False},
     "table 4": {"stages": (3, 1)},
     "table 4, strides in stage 2": {"stages": (1, 3)},
+    "A_g for each head": {"shared_map": "per_head"},
 }
 
 
@@ -75,6 +76,7 @@ def test_ablations_are_flags() -> None:
         ({"global_attention": False}, {"attention": False}),
         ({"dilated_convolution": False}, {"convolution": False}),
         ({"stages": (2, 2)}, {"stages": (2, 2)}),
+        ({"shared_map": "per_head"}, {"shared_map": "per_head"}),
     ):
         built = build_network(Recipe(**{**preset, **change}), 5, 1, layout)
         options = {"widths": (24, 24, 48, 48), "strides": (1, 2, 1, 1), "stages": (3, 1), "in_channels": 4, **option}
@@ -152,10 +154,10 @@ def test_the_focus_lies_on_the_selected_joints() -> None:
     assert (focus * (1 - kept)).max() == 0
 
 
-@pytest.mark.parametrize("stages", [(2, 2), (1, 3)])
-def test_the_whole_network_by_loops(stages: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("stages", "shared_map"), [((2, 2), "one"), ((1, 3), "one"), ((2, 2), "per_head")])
+def test_the_whole_network_by_loops(stages: tuple[int, int], shared_map: str) -> None:
     """Stage by stage through the slow reference: two bodies, selected joints, both branches, strides anywhere."""
-    network = filled(small(stages=stages, focal_joints=4), scale=0.55)
+    network = filled(small(stages=stages, shared_map=shared_map, focal_joints=4), scale=0.55)
     x = torch.randn(1, 3, 4, 20, 2).double()
     norm = weights(network.norm)
     embed = weights(network.embed)
