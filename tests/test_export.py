@@ -91,6 +91,11 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Inputs]] = {
     "multi-scale temporal": (lambda: MultiScaleTemporalConv(2, 8, stride=2), X2),
     "spatial attention": (lambda: SpatialAttention(6, V), X6),
     "spatial attention of some joints": (lambda: SpatialAttention(6, V), kept),
+    "spatial attention, a map for each head": (lambda: SpatialAttention(6, V, shared_map="per_head"), X6),
+    "spatial attention of some joints, a map for each head": (
+        lambda: SpatialAttention(6, V, shared_map="per_head"),
+        kept,
+    ),
     "joints and parts": (lambda: JointPartAttention(6), maps((6, 4), (6, 3))),
     "temporal attention": (lambda: DilatedTemporalAttention(4, 4), X4),
     "temporal attention, stride": (lambda: DilatedTemporalAttention(4, 6, stride=2), X4),
