@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_loss, watched
+from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_loss, kept_recipe, watched
 
 
 def given_as(value: Any) -> str:
@@ -50,6 +50,7 @@ def options(says: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": ["view", "paper"]}
     choices |= {"focus_gradient": ["sum", "detach", "project"], "shared_map": ["one", "per_head"]}
+    choices |= {"stf_arrangement": ["modules", "scales"]}
     choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
     for option in fields(Recipe):
         several = isinstance(option.default, tuple)
@@ -73,7 +74,7 @@ def parse(arguments: list[str] | None = None, *, says: str | None = None) -> tup
         kept = (given.preset, given.data, given.precision, given.split, given.skip_bad_clips, given.validate_every)
         if chosen or any(kept):
             raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
-        return given, kept_recipe(given)
+        return given, resumed_recipe(given)
     check_ranges(given, chosen)
     given.precision, given.clip_counts = given.precision or "32-true", None
     suited = "synthetic" if given.data is None else "nw_ucla"
@@ -92,7 +93,7 @@ def parse(arguments: list[str] | None = None, *, says: str | None = None) -> tup
     return given, recipe
 
 
-def kept_recipe(given: argparse.Namespace) -> Recipe:
+def resumed_recipe(given: argparse.Namespace) -> Recipe:
     """The recipe of the run in ``given.out``; its data, preset and precision go into ``given``."""
     if given.out is None:
         raise ValueError("expected --resume with --out and the folder of the run, got no --out")
@@ -109,7 +110,7 @@ def kept_recipe(given: argparse.Namespace) -> Recipe:
     given.clip_counts, given.threads = kept.get("clips"), given.threads or kept["threads"]
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in kept["recipe"].items()}
     try:
-        return Recipe(**values)
+        return kept_recipe(values)
     except TypeError as error:
         raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
 

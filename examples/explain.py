@@ -142,7 +142,7 @@ def draw_adjacency(
         network(inputs)
     generated, _ = cast(tuple[Tensor, Tensor], tap.output(name))  # the clip's bodies are its rows
     conv = cast(STFGraphConv, network.get_submodule(name.rpartition(".")[0]))
-    rows = {"A_k, fixed": conv.adjacency, "G_k, of this clip": generated[person]}
+    rows = {"A_k, fixed": conv.adjacency[: generated.shape[1]], "G_k, of this clip": generated[person]}
     return plot_adjacency(drawn[:, frame, :, person].T, rows, layout, title=title)
 
 

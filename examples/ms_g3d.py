@@ -27,6 +27,20 @@ from skeleton_focus import (
 )
 
 WINDOWS = (3, 5)
+STF_SCALES = 3  # K of STF's equation 1
+
+
+class STFModule(nn.Module):
+    """STF's equation 1 with K = 3 and its own W_k, added to its input; starts as the identity of what a ReLU gave."""
+
+    def __init__(self, channels: int, layout: SkeletonLayout) -> None:
+        super().__init__()
+        self.graph = STFGraphConv(channels, channels, multi_scale_adjacency(layout, STF_SCALES), bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm(self.graph(x)))  # (N, C, T, V)
 
 
 class MSG3DBlock(nn.Module):
@@ -40,7 +54,7 @@ class MSG3DBlock(nn.Module):
         layout: SkeletonLayout,
         scales: int,
         window_scales: int,
-        stf: bool,
+        stf: str,
         first: bool = False,
         stride: int = 1,
     ) -> None:
@@ -54,13 +68,16 @@ class MSG3DBlock(nn.Module):
         )  # fmt: skip
         self.graph = MultiScaleGraphConv(in_channels, middle, adjacency)
         if stf:  # A_k + G_k in place of A_k; G starts at zero
-            self.graph.conv = STFGraphConv(in_channels, middle, adjacency, learn_adjacency=True, bias=False)
+            generated = scales if stf == "scales" else min(STF_SCALES, scales)
+            self.graph.conv = STFGraphConv(in_channels, middle, adjacency, learn_adjacency=True, bias=False,
+                                           generated=generated)  # fmt: skip
+        self.stf = STFModule(middle, layout) if stf == "modules" else nn.Identity()
         self.temporal1 = MultiScaleTemporalConv(middle, out_channels, stride=stride)
         self.temporal2 = MultiScaleTemporalConv(out_channels, out_channels, activation=False)
         self.temporal3 = MultiScaleTemporalConv(out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.temporal2(self.temporal1(self.graph(x)))
+        y = self.temporal2(self.temporal1(self.stf(self.graph(x))))
         for pathway in self.windows:
             y = y + pathway(x)
         return self.temporal3(F.relu(y))  # (N, O, T / stride, V)
@@ -68,6 +85,10 @@ class MSG3DBlock(nn.Module):
 
 class MSG3D(nn.Module):
     """The whole network: ``layers=["block2", "block3"], head="fc"`` for STFObjective.
+
+    ``stf``: True or "modules" puts two STF modules of K = 3 in a row into each block's spatial pathway, six in all: the
+    block's graph convolution with G_k on its first three scales, then an :class:`STFModule`. "scales" adds G_k to all
+    scales of the three graph convolutions and no further module. Either starts as MS-G3D with the same weights.
 
     Shape: x (N, C, T, V, M) -> logits (N, num_classes).
     """
@@ -84,13 +105,16 @@ class MSG3D(nn.Module):
         scales: int = 13,
         window_scales: int = 6,
         dropout: float = 0.0,
-        stf: bool = False,
+        stf: bool | str = False,
     ) -> None:
         super().__init__()
+        arrangement = "modules" if stf is True else stf or ""
+        if arrangement not in ("", "modules", "scales"):
+            raise ValueError(f"MSG3D: expected stf to be True, False, 'modules' or 'scales', got {stf!r}")
         if not len(widths) == len(strides) == 3:
             raise ValueError(f"MSG3D: expected 3 widths and 3 strides, got {len(widths)} and {len(strides)}")
         self.norm = nn.BatchNorm1d(num_persons * layout.num_joints * in_channels)
-        same: dict[str, Any] = {"layout": layout, "scales": scales, "window_scales": window_scales, "stf": stf}
+        same: dict[str, Any] = {"layout": layout, "scales": scales, "window_scales": window_scales, "stf": arrangement}
         self.block1 = MSG3DBlock(in_channels, widths[0], first=True, stride=strides[0], **same)
         self.block2 = MSG3DBlock(widths[0], widths[1], stride=strides[1], **same)
         self.block3 = MSG3DBlock(widths[1], widths[2], stride=strides[2], **same)
@@ -230,7 +254,7 @@ def _temporal(old: _Published, theirs: str, layer: MultiScaleTemporalConv) -> di
 if __name__ == "__main__":
     from skeleton_focus import NTU25
 
-    for stf in (False, True):
+    for stf in (False, "modules", "scales"):
         model = MSG3D(60, NTU25, stf=stf)
         print(
             f"stf={stf}: {sum(p.numel() for p in model.parameters()):,} parameters, logits",

@@ -78,6 +78,9 @@ class Recipe:
     shared_map: str = setting("one", "fg_stformer: the learned map A_g: one for all heads, or per_head, one for each")
     focusing: str = setting("attention", "bagcn: how joints become a latent node: attention, mean, max or none")
     context: str = setting("bidirectional", "bagcn: how that node sees other frames: bidirectional, forward or none")
+    stf_arrangement: str = setting(
+        "modules", "stf_ms_g3d: modules, six of three scales each, or scales, G_k at all 13 scales of three layers"
+    )
     clips: int = setting(1200, "generated training clips, where no data are given")
     share: float = setting(1.0, "of the training clips, drawn at random; the rest is not seen")
     draw: int = setting(1, "which clips --share takes")
@@ -93,6 +96,12 @@ class Recipe:
         return min(int(self.stf_after * self.epochs), self.epochs - 1)
 
 
+def kept_recipe(values: dict[str, Any]) -> Recipe:
+    """The recipe that a run kept; STF on MS-G3D had G_k at all scales before there was a choice."""
+    earlier = {"stf_arrangement": "scales"} if values.get("model") == "stf_ms_g3d" else {}
+    return Recipe(**{**earlier, **values})
+
+
 # Settings of one network alone.
 OF_ONE_NETWORK: dict[str, tuple[str, ...]] = {
     "fg_stformer": (
@@ -100,6 +109,7 @@ OF_ONE_NETWORK: dict[str, tuple[str, ...]] = {
         "shared_map",
     ),
     "bagcn": ("focusing", "context"),
+    "stf_ms_g3d": ("stf_arrangement",),
 }  # fmt: skip
 
 # What a preset sets besides; an option on the command line comes before it.
@@ -216,7 +226,7 @@ def build_network(
     if recipe.model == "bagcn":
         ways = {"focus": recipe.focusing, "context": recipe.context}
         return BAGCN(num_classes, layout, dropout=recipe.dropout, **ways, **options)
-    stf = recipe.model == "stf_ms_g3d"
+    stf = recipe.stf_arrangement if recipe.model == "stf_ms_g3d" else False
     return MSG3D(num_classes, layout, num_persons=num_persons, stf=stf, dropout=recipe.dropout, **options)
 
 

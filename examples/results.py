@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from recipe import Recipe, build_objective, prepare, watched
+from recipe import Recipe, build_objective, kept_recipe, prepare, watched
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -142,7 +142,7 @@ def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, 
     path = finished(folder, "model.pt")
     saved = load_file(path)
     try:
-        recipe, layout = Recipe(**saved["recipe"]), LAYOUTS[saved["layout"]]
+        recipe, layout = kept_recipe(saved["recipe"]), LAYOUTS[saved["layout"]]
         channels = saved.get("channels", 3)  # runs of earlier versions had no others
         objective = build_objective(recipe, len(saved["classes"]), saved["persons"], layout, channels=channels)
         objective.load_state_dict(saved["weights"])

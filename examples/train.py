@@ -35,13 +35,14 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from memory import keep_freed_memory
+from ms_g3d import STFModule
 from recipe import Recipe, build_objective, prepare, watched
 from results import batches, load_file, load_run, write_reports
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torchmetrics.classification import MulticlassAccuracy
 
-from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, Split
+from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, Split, STFAdjacency
 
 
 class Recogniser(L.LightningModule):
@@ -108,8 +109,9 @@ def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) ->
 
 
 def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
-    """Take over the weights of a finished run; STF's G_k, which it need not have, keeps its start."""
+    """Take over the weights of a finished run; STF's own weights, which it need not have, keep their start."""
     objective, recipe, layout, known = load_run(folder)
+    arrangement, same_model = module.recipe.stf_arrangement, recipe.model == module.recipe.model
     for name, ours, theirs in (
         ("network", module.recipe.model.replace("stf_ms", "ms"), recipe.model.replace("stf_ms", "ms")),
         ("layout", module.layout.name, layout.name),
@@ -119,6 +121,7 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
         ("hold-out", module.recipe.hold_out, recipe.hold_out),
         ("share", module.recipe.share, recipe.share),
         ("draw", module.recipe.draw, recipe.draw),
+        ("stf-arrangement", arrangement, recipe.stf_arrangement if same_model else arrangement),
     ):
         if ours != theirs:
             wanted, got = given_as(ours) or "none", given_as(theirs) or "none"
@@ -126,7 +129,8 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     network, trained = module.objective.model, objective.model.state_dict()
     own = network.state_dict()
     strange = [name for name, weight in trained.items() if name not in own or own[name].shape != weight.shape]
-    strange += [name for name in own.keys() - trained.keys() if ".generator." not in name]
+    added = [f"{name}." for name, part in network.named_modules() if isinstance(part, STFAdjacency | STFModule)]
+    strange += [name for name in own.keys() - trained.keys() if not name.startswith(tuple(added))]
     if strange:
         widths = f"widths {given_as(recipe.widths)} against {given_as(module.recipe.widths)}"
         listed = ", ".join(sorted(strange)[:5])

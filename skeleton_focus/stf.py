@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_shape, require
-from .graph_conv import GraphConv
+from .graph_conv import GraphConv, convolve_graph
 
 
 class STFAdjacency(nn.Module):
@@ -92,7 +92,8 @@ class STFGraphConv(GraphConv):
 
     .. math:: X^{l+1} = \sum_{k=1}^{K} W_k X^l (A_k + G_k), \qquad G = \alpha(\beta(X^l))
 
-    Until it is trained, exactly :class:`~skeleton_focus.GraphConv` with the same weights.
+    Until it is trained, the same function as :class:`~skeleton_focus.GraphConv` with the same weights. With
+    ``generated`` below K, G_k is zero for the subsets after the first ``generated`` ones.
 
     Shape:
         x (N, C, T, V) -> (N, O, T, V).
@@ -103,11 +104,12 @@ class STFGraphConv(GraphConv):
         adjacency: (K, V, V); the paper takes K = 3 scales of :func:`~skeleton_focus.multi_scale_adjacency`.
         learn_adjacency: see :class:`~skeleton_focus.GraphConv`.
         bias: add one number to each output channel.
+        generated: generate G_k for the first ``generated`` subsets, 1 to K; by default for all K.
         bins: see :class:`STFAdjacency`.
         hidden: see :class:`STFAdjacency`.
 
     Raises:
-        ValueError: an adjacency that is not (K, V, V), or an x of another shape.
+        ValueError: an adjacency that is not (K, V, V), ``generated`` outside 1..K, or an x of another shape.
 
     Example:
         >>> from skeleton_focus import NTU25, multi_scale_adjacency
@@ -127,12 +129,15 @@ class STFGraphConv(GraphConv):
         *,
         learn_adjacency: bool = False,
         bias: bool = True,
+        generated: int | None = None,
         bins: int = 8,
         hidden: int = 16,
     ) -> None:
         super().__init__(in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=bias)
         subsets, joints, _ = adjacency.shape
-        self.generator = STFAdjacency(in_channels, subsets, joints, bins=bins, hidden=hidden)
+        generated = subsets if generated is None else generated
+        require(1 <= generated <= subsets, "STFGraphConv", f"generated in 1..K={subsets}", generated)
+        self.generator = STFAdjacency(in_channels, generated, joints, bins=bins, hidden=hidden)
 
     def reset_parameters(self) -> None:
         """Draw W_k anew and start G at zero."""
@@ -140,7 +145,17 @@ class STFGraphConv(GraphConv):
         if hasattr(self, "generator"):  # not yet while GraphConv is built
             self.generator.reset_parameters()
 
+    def forward(self, x: Tensor) -> Tensor:
+        subsets, generated = len(self.weight), self.generator.num_subsets
+        if generated == subsets:
+            return super().forward(x)
+        check_shape("STFGraphConv", "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
+        # Subsets without G_k are the same for every sample; apart from the others they take much less memory.
+        own = convolve_graph(x, self.weight[:generated], self.current_adjacency(x)[:, :generated], self.bias)
+        return own + convolve_graph(x, self.weight[generated:], super().current_adjacency(x)[generated:])
+
     def current_adjacency(self, x: Tensor) -> Tensor:
-        """A + R + G (N, K, V, V) of each sample."""
+        """A + R + G (N, K, V, V) of each sample, G zero where none is generated."""
         generated: Tensor = self.generator(x)[0]
-        return super().current_adjacency(x) + generated
+        rest = len(self.weight) - self.generator.num_subsets
+        return super().current_adjacency(x) + F.pad(generated, (0, 0, 0, 0, 0, rest))
