@@ -1,4 +1,4 @@
-"""STF-GCN: six stacked spatio-temporal focus modules (STF, Ke et al., AAAI 2022). One file to copy.
+"""STF-GCN: our own network of six stacked STF modules (Ke et al., AAAI 2022). One file to copy.
 
 from stf_gcn import STFGCN
 logits = STFGCN(num_classes=60, layout=NTU25)(x)          # x (N, C, T, V, M)
@@ -31,7 +31,10 @@ class STFBlock(nn.Module):
 
 
 class STFGCN(nn.Module):
-    """The network of the paper: ``layers=["block5", "block6"], head="fc"`` for STFObjective.
+    """A network of our own from the paper's modules: ``layers=["block5", "block6"], head="fc"`` for STFObjective.
+
+    The paper's network is MS-G3D with STF modules: ms_g3d.py. ``first_scale=1`` takes the joints 1, 2 and 3 bones apart
+    as A_1, A_2 and A_3 in place of 0, 1 and 2.
 
     Shape: x (N, C, T, V, M) -> logits (N, num_classes).
     """
@@ -44,12 +47,13 @@ class STFGCN(nn.Module):
         in_channels: int = 4,
         widths: Sequence[int] = (96, 96, 192, 192, 384, 384),
         strides: Sequence[int] = (1, 1, 2, 1, 2, 1),
+        first_scale: int = 0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if len(widths) != len(strides):
             raise ValueError(f"STFGCN: expected as many widths as strides, got {len(widths)} and {len(strides)}")
-        adjacency = multi_scale_adjacency(layout, 3)
+        adjacency = multi_scale_adjacency(layout, 3, first=first_scale)
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
         for i, (before, width, stride) in enumerate(
             zip([in_channels, *widths[:-1]], widths, strides, strict=True), start=1

@@ -68,7 +68,9 @@ def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
     return from_source * adjacency * to_target
 
 
-def multi_scale_adjacency(layout: SkeletonLayout, num_scales: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
+def multi_scale_adjacency(
+    layout: SkeletonLayout, num_scales: int, *, first: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
     r"""Disentangled multi-scale adjacency: scale k joins the joints exactly k bones apart, and each to itself.
 
     .. math:: A_k[v, w] = 1 \text{ where } d(v, w) = k \text{ or } v = w, \quad \text{then } D^{-1/2} A_k D^{-1/2}
@@ -80,8 +82,13 @@ def multi_scale_adjacency(layout: SkeletonLayout, num_scales: int, *, dtype: tor
 
     Args:
         layout: the skeleton.
-        num_scales: K >= 1, scales 0 .. K-1; MS-G3D uses 13, STF's equation 1 uses 3.
+        num_scales: K >= 1; MS-G3D uses 13, STF's equation 1 uses 3.
+        first: k of the first scale, so that the scales are first .. first+K-1. MS-G3D begins with 0, the identity
+            alone; 1 gives A_1, A_2 and A_3 of STF's equation 1 as joints 1, 2 and 3 bones apart.
         dtype: floating type of the result.
+
+    Raises:
+        ValueError: ``num_scales`` below 1 or ``first`` below 0.
 
     Example:
         >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
@@ -89,11 +96,14 @@ def multi_scale_adjacency(layout: SkeletonLayout, num_scales: int, *, dtype: tor
         tensor([[0.5000, 0.0000, 0.5000],
                 [0.0000, 1.0000, 0.0000],
                 [0.5000, 0.0000, 0.5000]])
+        >>> torch.equal(multi_scale_adjacency(chain, 2, first=1), multi_scale_adjacency(chain, 3)[1:])
+        True
 
     Reference:
         MS-G3D (Liu et al., CVPR 2020), section 3.2; STF (Ke et al., AAAI 2022), equation 1.
     """
-    return _scales("multi_scale_adjacency", _hops(layout), num_scales, dtype)
+    require(first >= 0, "multi_scale_adjacency", "first of at least 0", first)
+    return _scales("multi_scale_adjacency", _hops(layout) - first, num_scales, dtype)
 
 
 def window_adjacency(

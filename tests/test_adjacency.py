@@ -55,9 +55,10 @@ def test_multi_scale_equals_the_slow_reference(bones: Bones, num_scales: int) ->
     layout = SkeletonLayout.from_bones(bones)
     hops = reference.hop_distance(layout.num_joints, bones)
     assert np.array_equal(hop_distance(layout).numpy(), hops)
-    expected = reference.multi_scale_adjacency(layout.num_joints, bones, num_scales)
-    ours = multi_scale_adjacency(layout, num_scales, dtype=torch.float64)
-    assert np.abs(ours.numpy() - expected).max() < 1e-14
+    expected = reference.multi_scale_adjacency(layout.num_joints, bones, num_scales + 2)
+    for first in range(3):
+        ours = multi_scale_adjacency(layout, num_scales, first=first, dtype=torch.float64)
+        assert np.abs(ours.numpy() - expected[first : first + num_scales]).max() < 1e-14
 
 
 @given(st.data(), trees())
@@ -106,6 +107,8 @@ def test_a_chain_of_three_by_hand() -> None:
         [[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]],
     ])  # fmt: skip
     torch.testing.assert_close(multi_scale_adjacency(CHAIN, 3), expected)
+    # 1, 2 and 3 bones apart: the chain has no path of 3
+    torch.testing.assert_close(multi_scale_adjacency(CHAIN, 3, first=1), expected[[1, 2, 0]])
     partition = [
         [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
         [[0, 0, 0], [1, 0, 1], [0, 0, 0]],  # joints 0 and 2 take from their parent 1
@@ -165,6 +168,8 @@ def test_columns_of_the_partition_add_up_to_one_or_nothing() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match=r"^multi_scale_adjacency: expected num_scales of at least 1, got 0$"):
         multi_scale_adjacency(NTU25, 0)
+    with pytest.raises(ValueError, match=r"^multi_scale_adjacency: expected first of at least 0, got -1$"):
+        multi_scale_adjacency(NTU25, 3, first=-1)
     with pytest.raises(ValueError, match=r"^window_adjacency: expected a window of at least 1 frame, got 0$"):
         window_adjacency(NTU25, 0, 2)
     with pytest.raises(ValueError, match=r"^normalize_adjacency: expected how to be one of .*'column', got 'row'$"):
