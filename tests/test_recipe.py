@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,9 +174,47 @@ def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
         results.load_run(tmp_path)
 
 
+def test_a_run_from_before_had_g_at_all_scales(tmp_path: Path) -> None:
+    sizes = {"model": "stf_ms_g3d", "widths": (6,) * 3, "strides": (1,) * 3, "frames": 16}
+    recipe = Recipe(**sizes, stf_arrangement="scales")
+    old = {name: value for name, value in vars(recipe).items() if name != "stf_arrangement"}
+    saved = {"recipe": old, "layout": "NTU25", "classes": list("abc"), "persons": 1}
+    trained = train.Recogniser(recipe, NTU25, 3, 1).objective
+    torch.save({**saved, "weights": trained.state_dict()}, tmp_path / "model.pt")
+    objective, loaded, _, _ = results.load_run(tmp_path)
+    assert loaded == recipe and [repr(m) for m in objective.model.children()] == [
+        repr(m) for m in trained.model.children()
+    ]
+    (tmp_path / "recipe.json").write_text(json.dumps({"data": None, "preset": "synthetic_stf_ms_g3d", "recipe": old}))
+    (tmp_path / "last.ckpt").touch()
+    assert command_line.parse(["--resume", "--out", str(tmp_path)])[1] == recipe
+    six = train.Recogniser(Recipe(**sizes, start_from=str(tmp_path)), NTU25, 3, 1)
+    with pytest.raises(ValueError, match=r"a run of the same stf-arrangement, modules, got .* with scales$"):
+        train.start_from(six, list("abc"), str(tmp_path))
+
+
+def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Path) -> None:
+    sizes = {"widths": (6,) * 3, "strides": (1,) * 3, "frames": 16}
+    plain = train.Recogniser(Recipe(model="ms_g3d", branch="plain", **sizes), NTU25, 3, 1)
+    saved = {"recipe": vars(plain.recipe), "layout": "NTU25", "classes": list("abc"), "persons": 1}
+    torch.save({**saved, "weights": plain.objective.state_dict()}, tmp_path / "model.pt")
+    x = torch.randn(2, 4, 16, 25, 1)
+    for arrangement in ("modules", "scales"):
+        recipe = Recipe(model="stf_ms_g3d", stf_arrangement=arrangement, **sizes)
+        focused = train.Recogniser(recipe, NTU25, 3, 1)
+        train.start_from(focused, list("abc"), str(tmp_path))
+        with torch.no_grad():
+            ours, theirs = (module.objective.model.eval()(x) for module in (focused, plain))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+        focused.objective.model.extra = nn.Linear(2, 2)
+        with pytest.raises(ValueError, match=r"of the same network and sizes, got .*: extra\.bias, extra\.weight \("):
+            train.start_from(focused, list("abc"), str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
+        (["--stf-arrangement", "scales"], "got --stf-arrangement with --model stf_gcn"),
         (["--flip", "1.5"], "expected flip in 0..1, got 1.5"),
         (["--shear", "-0.1"], "expected shear in 0..1, got -0.1"),
         (["--joint-dropout", "1"], r"expected joint_dropout in 0..0.99, got 1.0"),

@@ -83,6 +83,23 @@ def test_equation_one_by_loops(channels_out: int, bias: bool) -> None:
     assert np.abs(layer(x).detach().numpy() - expected).max() < 1e-12
 
 
+@pytest.mark.parametrize("channels_out", [2, 8, 9])
+@pytest.mark.parametrize("bias", [False, True])
+def test_g_for_the_first_subsets_alone(channels_out: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    fixed = multi_scale_adjacency(KINECT20, 5, dtype=torch.float64)
+    layer = STFGraphConv(8, channels_out, fixed, learn_adjacency=True, bias=bias, generated=2)
+    layer, x = awake(layer).double().eval(), draw(2, 8, 4, 20)
+    g, _ = layer.generator(x)
+    assert g.shape == (2, 2, 20, 20) and g.abs().max() > 0.1
+    graph = (fixed + layer.correction).detach().repeat(2, 1, 1, 1)
+    graph[:, :2] += g.detach()
+    assert torch.equal(layer.current_adjacency(x), graph)
+    shift = None if layer.bias is None else layer.bias.detach().numpy()
+    expected = reference.graph_conv(x.numpy(), layer.weight.detach().numpy(), graph.numpy(), shift)
+    assert np.abs(layer(x).detach().numpy() - expected).max() < 1e-12
+
+
 @given(frames=st.integers(1, 20), bins=st.integers(1, 12), scale=st.sampled_from([0.0, 1.0, 1e4]))
 def test_any_number_of_frames_and_an_embedding_in_0_1(frames: int, bins: int, scale: float) -> None:
     torch.manual_seed(0)
@@ -118,9 +135,11 @@ def test_the_embedding_is_beta_by_hand() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("channels_out", [1, 3])
-def test_gradients_of_first_and_second_order(training: bool, channels_out: int) -> None:
+@pytest.mark.parametrize("generated", [None, 1])
+def test_gradients_of_first_and_second_order(training: bool, channels_out: int, generated: int | None) -> None:
     torch.manual_seed(0)
-    layer = awake(STFGraphConv(2, channels_out, CHAIN, bins=2, hidden=2)).double().train(training)
+    layer = STFGraphConv(2, channels_out, CHAIN, generated=generated, bins=2, hidden=2)
+    layer = awake(layer).double().train(training)
     x = draw(2, 2, 3, 3).requires_grad_()
     assert layer.generator(x)[0].abs().max() > 0.1
     assert torch.autograd.gradcheck(layer, (x,))
@@ -169,6 +188,11 @@ def test_errors() -> None:
         STFGraphConv(3, 2, A, hidden=0)
     with pytest.raises(ValueError, match=r"^STFGraphConv: expected an adjacency \(K, V, V\), got \(20, 20\)$"):
         STFGraphConv(3, 2, A[0])
+    for generated in (0, 4):
+        with pytest.raises(ValueError, match=rf"^STFGraphConv: expected generated in 1\.\.K=3, got {generated}$"):
+            STFGraphConv(3, 2, A, generated=generated)
+    with pytest.raises(ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"):
+        STFGraphConv(3, 2, A, generated=1)(torch.zeros(2, 3, 8, 25))
     with pytest.raises(ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"):
         STFGraphConv(3, 2, A)(torch.zeros(2, 3, 8, 25))
     with pytest.raises(ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(3, 8, 20\)$"):
