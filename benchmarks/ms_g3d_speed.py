@@ -34,7 +34,7 @@ from measure import (
     train_step,
 )
 from memory import keep_freed_memory
-from ms_g3d import MSG3D
+from ms_g3d import MSG3D, STFModule
 
 from skeleton_focus import NTU25, MultiScaleG3D, MultiScaleGraphConv, MultiScaleTemporalConv, window_adjacency
 
@@ -44,8 +44,8 @@ def aggregate_and_mix(x: Tensor, layer: MultiScaleG3D | MultiScaleGraphConv) -> 
     n, c, t, v = x.shape
     weight, adjacency = layer.conv.weight, layer.conv.current_adjacency(x)
     k, o, _ = weight.shape
-    rows = adjacency.transpose(1, 2).reshape(k * v, v)  # (scale, target) by source
-    carried = torch.einsum("vu,nctu->nctv", rows, x).view(n, c, t, k, v)
+    rows = adjacency.transpose(-1, -2).reshape(-1, k * v, v)  # (scale, target) by source, one or N of them
+    carried = torch.einsum("nvu,nctu->nctv", rows.expand(n, -1, -1), x).view(n, c, t, k, v)
     carried = carried.permute(0, 3, 1, 2, 4).contiguous().view(n, k * c, t, v)
     mixed = F.conv2d(carried, weight.transpose(0, 1).reshape(o, k * c, 1, 1))
     return F.relu(layer.norm(mixed))
@@ -185,20 +185,48 @@ def growth(given: argparse.Namespace) -> None:
                   f"  {ratio(times['published'], times['ours']):6.2f} x faster", flush=True)  # fmt: skip
 
 
+def six_of_their_own() -> MSG3D:
+    """A rival arrangement of STF: six modules K = 3 with weights of their own behind the three graph convolutions."""
+    network = MSG3D(60, NTU25)
+    for block in (network.block1, network.block2, network.block3):
+        channels = block.graph.norm.num_features
+        block.stf = nn.Sequential(STFModule(channels, NTU25), STFModule(channels, NTU25))
+    return network
+
+
+def at_the_output() -> MSG3D:
+    """A rival arrangement of STF: as the default, but the second module of each block at the block's output."""
+    network = MSG3D(60, NTU25, stf=True)
+    for block in (network.block1, network.block2, network.block3):
+        block.stf = nn.Identity()
+        block.temporal3 = nn.Sequential(block.temporal3, STFModule(block.temporal3.norm.num_features, NTU25))
+    return network
+
+
+def count(network: nn.Module, x: Tensor) -> tuple[float, float]:
+    """GFLOPs of a forward pass: of all products, and of the convolutions alone, which is what some counters see."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()(x)
+    return counter.get_total_flops() / 1e9, counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / 1e9
+
+
 def flops(given: argparse.Namespace) -> None:
-    """Of one forward pass for one clip of the paper's size."""
+    """Of one forward pass for one clip of the paper's size, in our order of work and in the published one."""
     x = torch.randn(1, 3, 300, 25, 2)
-    counted: dict[str, int] = {}
+    print("GFLOPs a clip of 300 frames and two bodies, and in % more than MS-G3D")
+    print(f"{'':40}{'ours':>8}{'%':>7}{'published order':>18}{'%':>7}{'its convolutions':>18}{'%':>7}")
+    base: list[float] = []
     for name, network in {
         "MS-G3D": MSG3D(60, NTU25),
-        "MS-G3D, published order": published(MSG3D(60, NTU25)),
-        "MS-G3D with STF's G_k": MSG3D(60, NTU25, stf=True),
+        "stf=True: six modules, K = 3": MSG3D(60, NTU25, stf=True),
+        'stf="scales": three modules, K = 13': MSG3D(60, NTU25, stf="scales"),
+        "six, the second of a block at its output": at_the_output(),
+        "six with weights of their own": six_of_their_own(),
     }.items():
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network.eval()(x)
-        counted[name] = counter.get_total_flops()
-        share = counted[name] / counted["MS-G3D"]
-        print(f"{name:26}{counted[name] / 1e9:9.2f} GFLOPs a clip of 300 frames and two bodies{share:8.3f} x MS-G3D")
+        counted = [count(network, x)[0], *count(published(network), x)]
+        base = base or counted
+        ours, theirs, mixing = (100 * (flops / plain - 1) for flops, plain in zip(counted, base, strict=True))
+        print(f"{name:40}{counted[0]:8.2f}{ours:7.2f}{counted[1]:18.2f}{theirs:7.2f}{counted[2]:18.2f}{mixing:7.2f}")
 
 
 def main() -> None:
