@@ -109,7 +109,7 @@ class FGSTFormer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         expected = (self.embed.in_channels, self.on_joints.num_joints)
-        if x.dim() != 5 or (x.shape[1], x.shape[3]) != expected:
+        if x.dim() != 5 or (x.shape[1], x.shape[3]) != expected or not x.numel():
             channels, joints = expected
             raise ValueError(f"FGSTFormer: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}")
         n, c, t, v, m = x.shape

@@ -14,7 +14,7 @@ except ImportError:
     sys.exit("error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'")
 import numpy as np
 from recipe import Recipe, watched
-from results import facts_of
+from results import facts_of, finished, load_file
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
@@ -109,4 +109,4 @@ def clips_of(
         got = f"{clips.layout.name} in {len(clips.classes)} classes from {source or 'generated actions'}"
         expected = f"clips of {layout.name} in the {len(classes)} classes of {folder}"
         raise ValueError(f"expected {expected}, got {got}; --data names others")
-    return clips, source
+    return clips.with_persons(load_file(finished(folder, "model.pt"))["persons"]), source

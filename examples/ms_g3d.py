@@ -122,6 +122,8 @@ class MSG3D(nn.Module):
         self.fc = nn.Linear(widths[2], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 5 or not x.numel():
+            raise ValueError(f"MSG3D: expected x (N, C, T, V, M) with values, got {tuple(x.shape)}")
         n, c, t, v, m = x.shape
         x = self.norm(x.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t))
         x = x.view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()  # (N*M, C, T, V)

@@ -64,6 +64,8 @@ class STFGCN(nn.Module):
         self.fc = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 5 or not x.numel():
+            raise ValueError(f"STFGCN: expected x (N, C, T, V, M) with values, got {tuple(x.shape)}")
         n, c, t, v, m = x.shape
         x = x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)  # (N*M, C*V, T)
         x = self.norm(x).view(n * m, c, v, t).transpose(2, 3)  # (N*M, C, T, V)

@@ -67,10 +67,10 @@ class Recogniser(L.LightningModule):
         random = torch.Generator().manual_seed(int(seed))
         torch.manual_seed(int(seed))  # for dropout
         x = prepare(batch, self.recipe, self.layout, random)
-        loss, _, terms, _ = self.objective(x, batch.label)
-        self.log("loss", loss, prog_bar=True)
-        self.log_dict({f"train/{name}": term for name, term in terms.items()}, on_step=False, on_epoch=True)
-        return loss
+        out = self.objective(x, batch.label)
+        self.log("loss", out.loss, prog_bar=True)
+        self.log_dict({f"train/{name}": term for name, term in out.terms.items()}, on_step=False, on_epoch=True)
+        return out.loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
         logits = self.objective.model(prepare(batch, self.recipe, self.layout))

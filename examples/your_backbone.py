@@ -97,16 +97,16 @@ def main(arguments: list[str] | None = None) -> float:
         for chosen in torch.randperm(given.clips)[: steps * given.batch].view(steps, -1):
             x, label = x_train[chosen].to(device), train.label[chosen].to(device)
             # before: loss = nn.functional.cross_entropy(model(x), label)
-            loss, _, terms, _ = objective(x, label)  # added, line 3
+            out = objective(x, label)  # added, line 3
             optimizer.zero_grad()
-            loss.backward()
+            out.loss.backward()
             optimizer.step()
             schedule.step()
         model.eval()
         with torch.no_grad():
             logits = torch.cat([model(part.to(device)) for part in x_test.split(64)]).cpu()
         accuracy = (logits.argmax(1) == test.label).float().mean().item()
-        last = ", ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
+        last = ", ".join(f"{name} {term.item():.3f}" for name, term in out.terms.items())
         seconds = time.perf_counter() - start
         print(f"epoch {epoch + 1}/{given.epochs}: top-1 {accuracy:.1%}; last step: {last}; {seconds:.0f} s", flush=True)
     return accuracy

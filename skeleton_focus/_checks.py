@@ -39,8 +39,8 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
     """Check a tensor against named axes such as ``"N, C=3, T, V=25"``.
 
     An axis without ``=`` may have any size, or the one in ``sizes``: as a number and not as text, so that a traced size
-    stays one. ``hint`` is the way out of another shape. The check reads type and shape alone, so it costs nothing on a
-    device.
+    stays one. The number of frames T is at least 1. ``hint`` is the way out of another shape. The check reads type and
+    shape alone, so it costs nothing on a device.
 
     >>> import torch
     >>> check_shape("GraphConv", "x", torch.zeros(8, 3, 64, 17), "N, C=3, T, V=25")
@@ -56,6 +56,10 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
         axis is not None and size == (sizes.get(axis["name"], size) if axis["size"] is None else int(axis["size"]))
         for axis, size in zip(named, shape, strict=True)
     )
+    if fits and any(
+        axis is not None and axis["name"] == "T" and size == 0 for axis, size in zip(named, shape, strict=True)
+    ):
+        raise ValueError(message(who, f"{name} ({axes}) of at least 1 frame", shape))
     if not fits:
         told = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in axes.split(", "))
         raise ValueError(message(who, f"{name} ({told})", shape, hint))

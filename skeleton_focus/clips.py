@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
@@ -111,6 +112,7 @@ class SkeletonDataset(Dataset[Clip]):
         require(not outside, who, f"labels in 0..{len(self.classes) - 1}", outside)
         self.clips, self.visibility, self.critical = _tensors(clips), _tensors(visibility), _tensors(critical)
         self.labels, self.layout, self.origin = numbers, layout, origin
+        self._added_persons = 0
         if isinstance(self.clips, list):  # what is mapped was checked when it was written, or is when it is read
             self._check(self.clips)
 
@@ -122,7 +124,6 @@ class SkeletonDataset(Dataset[Clip]):
         for i, (name, x) in enumerate(zip(self.names, clips, strict=True)):
             check_shape(who, f"clip {name!r}", x, axes)
             _, t, v, m = x.shape
-            require(t > 0, who, f"clip {name!r} to hold frames", "none")
             require(x.is_floating_point(), who, f"clip {name!r} of floating-point numbers", x.dtype)
             require(bool(torch.isfinite(x).all()), who, f"clip {name!r} to be finite", "NaN or infinity",
                     "set missing joints to 0 and their visibility to 0")  # fmt: skip
@@ -151,6 +152,24 @@ class SkeletonDataset(Dataset[Clip]):
             for values in (self.clips, self.visibility, self.critical)
         )
         return part
+
+    def with_persons(self, persons: int) -> SkeletonDataset:
+        """The same clips with room for ``persons`` bodies: those that are added are absent, zeros of visibility 0.
+
+        A network that was trained on clips of two bodies takes a mean over both, so that it needs the second place also
+        where nobody is.
+
+        >>> from skeleton_focus import KINECT20
+        >>> clip = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20).with_persons(2)[0]
+        >>> clip.x.shape, clip.visibility[0, 0].tolist()
+        (torch.Size([3, 5, 20, 2]), [1.0, 0.0])
+        """
+        here = self[0].x.shape[3]
+        hint = "the network was trained on clips of fewer bodies"
+        require(persons >= here, "SkeletonDataset.with_persons", f"at least M={here} persons", persons, hint)
+        wider = copy.copy(self)
+        wider._added_persons = self._added_persons + persons - here
+        return wider
 
     @classmethod
     def from_batch(
@@ -182,6 +201,10 @@ class SkeletonDataset(Dataset[Clip]):
         x = self.clips[index]
         visibility = torch.ones_like(x[0]) if self.visibility is None else self.visibility[index]
         critical = x.new_zeros(x.shape[3], *x.shape[1:3]) if self.critical is None else self.critical[index]
+        if self._added_persons:
+            x = F.pad(x, (0, self._added_persons))
+            visibility = F.pad(visibility, (0, self._added_persons))
+            critical = F.pad(critical, (0, 0, 0, 0, 0, self._added_persons))
         return Clip(x, self.labels[index], visibility, critical)
 
     def heading(self) -> str:
@@ -191,7 +214,7 @@ class SkeletonDataset(Dataset[Clip]):
         >>> SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20, origin="my own").heading()
         'my own: KINECT20, 20 joints, C=3 channels, M=1 body'
         """
-        channels, _, joints, persons = self.clips[0].shape
+        channels, _, joints, persons = self[0].x.shape
         bodies = "body" if persons == 1 else "bodies"
         return f"{self.origin}: {self.layout.name}, {joints} joints, C={channels} channels, M={persons} {bodies}"
 

@@ -72,7 +72,7 @@ def test_everything_as_given() -> None:
          r"clip '1' \(C=2, T, V=3, M=1\), got \(2, 2, 3, 2\)"),
         ({"clips": [torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)]}, r"clip '0' \(C, T, V=3, M\), got \(2, 2, 3\)"),
         ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 0, 3, 1)], "names": ["a", "b"]},
-         "clip 'b' to hold frames, got none"),
+         r"clip 'b' \(.*\) of at least 1 frame, got \(2, 0, 3, 1\)"),
         ({"clips": [torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]},
          "clip '1' to be finite, got NaN or infinity; set missing joints to 0 and their visibility to 0"),
         ({"clips": [torch.full((2, 2, 3, 1), torch.inf), torch.zeros(2, 2, 3, 1)]}, "clip '0' to be finite, got NaN"),
@@ -196,3 +196,18 @@ def test_a_data_loader_takes_it() -> None:
     batches = list(DataLoader(data, batch_size=2, collate_fn=SkeletonDataset.collate))
     assert all(isinstance(batch, Batch) for batch in batches)
     assert [batch.lengths.tolist() for batch in batches] == [[2, 4], [1, 3], [3]]
+
+
+def test_room_for_more_persons() -> None:
+    data = SkeletonDataset(clips(2, 4), [0, 1], CHAIN)
+    wider = data.with_persons(3)
+    for i in range(2):
+        here, there = data[i], wider[i]
+        assert torch.equal(there.x[..., :1], here.x) and there.x[..., 1:].abs().max() == 0
+        assert torch.equal(there.visibility[..., :1], here.visibility) and there.visibility[..., 1:].max() == 0
+        assert there.critical.shape == (3, *here.critical.shape[1:])
+    assert data[0].x.shape[3] == 1 and wider.subset([1])[0].x.shape[3] == 3
+    assert wider.with_persons(3)[0].x.shape[3] == 3 and "M=3 bodies" in wider.heading()
+    assert SkeletonDataset.collate([wider[0], wider[1]]).x.shape[-1] == 3
+    with pytest.raises(ValueError, match="at least M=3 persons, got 2; the network was trained on clips"):
+        wider.with_persons(2)

@@ -10,20 +10,33 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bagcn import BAGCN
+from fg_stformer import FGSTFormer
 from layer_tools import gradients
+from ms_g3d import MSG3D
+from stf_gcn import STFGCN
 from torch import Tensor, nn
 
 from skeleton_focus import (
     NTU25,
+    AttentiveFocus,
+    DilatedTemporalAttention,
+    GraphConv,
+    MultiScaleG3D,
+    MultiScaleTemporalConv,
+    SpatialAttention,
+    STFGraphConv,
     STFLoss,
     STFObjective,
+    TemporalConv,
     class_score,
     exploration_loss,
     grad_cam,
     linear_head_focus,
     mask_by_focus,
     min_max_normalize,
+    multi_scale_adjacency,
     resize_focus,
+    window_adjacency,
 )
 from skeleton_focus.focus import weigh_channels
 from skeleton_focus.objective import _top_two
@@ -671,8 +684,8 @@ def target_of(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
 
 
 SENTENCES: list[tuple[Any, Any, str]] = [
-    (torch.zeros(0, 3, 6, 25, 2), target_of(0), r"x \(N, C, T, V, M\) with at least 1 clip and 1 frame, got \(0, 3,"),
-    (torch.zeros(4, 3, 0, 25, 2), target_of(4), r"with at least 1 clip and 1 frame, got \(4, 3, 0, 25, 2\)"),
+    (torch.zeros(0, 3, 6, 25, 2), target_of(0), r"x \(N, C, T, V, M\) with at least 1 clip and 1 person, got \(0, 3,"),
+    (torch.zeros(4, 3, 0, 25, 2), target_of(4), r"x \(N, C, T, V, M\) of at least 1 frame, got \(4, 3, 0, 25, 2\)"),
     (torch.zeros(4, 3, 6, 25, 2, device="meta"), target_of(4), "x on a device that holds values, got x on 'meta'"),
     (torch.zeros(4, 3, 6, 25, 2), np.zeros(4), r"target \(N=4\) to be a tensor, got ndarray; torch.as_tensor"),
     (torch.zeros(4, 3, 6, 25, 2), target_of(4, dtype=torch.int32), r"numbers, int64, got torch.int32; target.long"),
@@ -687,6 +700,41 @@ SENTENCES: list[tuple[Any, Any, str]] = [
 def test_a_sentence_in_place_of_a_crash(x: Tensor, target: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         STFObjective(draw().float(), ["low", "high"])(x, target)
+
+
+NETWORKS = {
+    "STFGCN": STFGCN(CLASSES, NTU25, in_channels=C, widths=(6, 6), strides=(1, 1)),
+    "MSG3D": MSG3D(CLASSES, NTU25, widths=(12, 12, 12)),
+    "FGSTFormer": FGSTFormer(CLASSES, NTU25, widths=(6,) * 8),
+    "BAGCN": BAGCN(CLASSES, NTU25, in_channels=C, widths=(8,), strides=(1,)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("shape", [(0, C, T, V, M), (N, C, 0, V, M), (N, C, T, V, 0)])
+def test_networks_without_clips_frames_or_persons(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(
+        ValueError, match=rf"{name}: expected x \(N, C.*, M\).*, got \({shape[0]}, {shape[1]}, {shape[2]},"
+    ):
+        NETWORKS[name](torch.zeros(shape))
+
+
+LAYERS = [
+    GraphConv(C, 6, multi_scale_adjacency(NTU25, 3)),
+    STFGraphConv(C, 6, multi_scale_adjacency(NTU25, 3)),
+    MultiScaleG3D(C, 6, window_adjacency(NTU25, 3, 3), 3),
+    MultiScaleTemporalConv(C, 12),
+    TemporalConv(C, 6),
+    SpatialAttention(C, V),
+    DilatedTemporalAttention(C, 6),
+    AttentiveFocus(C),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+def test_layers_without_frames(layer: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"expected x \(N, C=3, T, V.*\) of at least 1 frame, got \(4, 3, 0, 25\)"):
+        layer(torch.zeros(N, C, 0, V))
 
 
 def test_a_layer_that_gives_a_tuple() -> None:

@@ -17,7 +17,7 @@ import pytest
 import results
 import torch
 import train
-from recipe import PRESETS, Recipe, build_loss, build_network, prepare
+from recipe import PRESETS, Recipe, build_loss, build_network, build_objective, prepare
 from torch import Tensor, nn
 
 from skeleton_focus import (
@@ -341,3 +341,28 @@ def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
         one, other = (model(side).softmax(1) for side in (x, image))
     assert (one - other).abs().max() > 0.01
     torch.testing.assert_close(results.predict(model, data, recipe, mirror=True), (one + other) / 2)
+
+
+def test_a_run_of_two_bodies_takes_clips_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network takes a mean over both places, so the same clip has the same probabilities without its empty one."""
+    recipe = Recipe(widths=(6, 6, 6, 6, 6, 6), frames=16, clips=40)
+    both = loading.load_data(None, recipe)
+    alone = [clip.x[..., :1] for clip in both.test]  # the second body taken out
+    seen = [clip.visibility[..., :1] for clip in both.test]
+    options = {"classes": both.test.classes, "names": both.test.names}
+    one = SkeletonDataset(alone, both.test.labels, both.test.layout, visibility=seen, **options)
+    empty = one.with_persons(2)
+    torch.manual_seed(0)
+    objective = build_objective(recipe, len(one.classes), 2, one.layout)
+    results.write_results(tmp_path, objective, recipe, empty, None)
+    monkeypatch.setattr(loading, "load_data", lambda *given, **options: Split(one, one))
+    found, _ = loading.clips_of(tmp_path, recipe, one.layout, list(one.classes))
+    assert found[0].x.shape[3] == 2
+    again = results.predict(objective.model, found, recipe)
+    torch.testing.assert_close(again, results.load_probabilities(tmp_path)[0])
+    narrow = results.predict(objective.model, one, recipe)
+    assert (narrow - again).abs().max() > 1e-4  # or the clips show nothing
+    assert results.write_results(tmp_path, objective, recipe, one, None)
+    monkeypatch.setattr(loading, "load_data", lambda *given, **options: both)
+    with pytest.raises(ValueError, match="at least M=2 persons, got 1"):
+        loading.clips_of(tmp_path, recipe, one.layout, list(one.classes))
