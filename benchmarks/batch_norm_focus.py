@@ -1,0 +1,60 @@
+"""How much the focus at an earlier layer holds of other clips' scores, because BatchNorm mixes the batch in training.
+
+    python benchmarks/batch_norm_focus.py weights/nw_ucla/joint --data PATH
+
+The focus of a clip by the log-odds and by the probability of its class differ by a positive factor, which min-max
+removes, as long as no other clip's score reaches the layer. So the difference of the two maps shows what does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from loading import clips_of
+from recipe import prepare
+from results import load_run
+
+from skeleton_focus import SkeletonDataset, STFObjective
+
+
+def differences(objective: STFObjective, batches: list[Tensor], layer: str) -> tuple[float, float]:
+    """Of the worst clip: the mean difference over its map, and the greatest."""
+    probability = STFObjective(objective.model, objective.layers, head=objective.head, score="probability")
+    mean = greatest = 0.0
+    for x in batches:
+        apart = (objective.explain(x, layer=layer)[0] - probability.explain(x, layer=layer)[0]).abs()
+        mean = max(mean, apart.mean((1, 2, 3)).max().item())
+        greatest = max(greatest, apart.max().item())
+    return mean, greatest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="folder of a finished run")
+    parser.add_argument("--data", help="folder or file of clips; by default what the run was trained on")
+    parser.add_argument("--batch", type=int, default=16)
+    given = parser.parse_args()
+    objective, recipe, layout, classes = load_run(given.run)
+    data, _ = clips_of(given.run, recipe, layout, classes, data=given.data)
+    loader = DataLoader(data, given.batch, collate_fn=SkeletonDataset.collate, drop_last=True)
+    batches = [prepare(batch, recipe, layout) for batch in loader]
+    print(f"{len(batches)} batches of {given.batch} clips; difference of the worst clip, mean and greatest")
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+    for title, frozen in (("training", nn.Dropout), ("BatchNorm in evaluation", (nn.Dropout, *norms))):
+        objective.train()
+        for module in objective.model.modules():
+            if isinstance(module, frozen):
+                module.eval()
+        for layer in objective.layers:
+            mean, greatest = differences(objective, batches, layer)
+            print(f"{title}, {layer}: {mean:.1e}, {greatest:.1e}")
+
+
+if __name__ == "__main__":
+    main()
