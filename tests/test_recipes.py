@@ -351,6 +351,62 @@ def test_a_loss_of_the_model_s_own(page: dict[str, Any]) -> None:
     assert torch.equal(page["out"].output[0], page["out"].logits)
 
 
+# --- rows of the table in docs/objective.md ---
+
+
+def test_joints_before_frames_and_maximum_pooling() -> None:
+    """SGN takes (N, T, V * C), its layers give (N, C, V, T), and its head follows a convolution and a maximum."""
+
+    class JointsFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.low, self.high = nn.Conv2d(C, 8, 1), nn.Conv2d(8, 8, 1)
+            self.after = nn.Conv1d(8, 8, 3, padding=1)
+            self.fc = nn.Linear(8, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.unflatten(2, (V, C)).permute(0, 3, 2, 1)  # (N, C, V, T)
+            x = self.high(self.low(x).tanh())
+            return self.fc(self.after(x.amax(2)).amax(2))
+
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"axes": "N T (V C)", "num_joints": V, "maps": "N C V T", "loss": BOTH}
+    objective = STFObjective(JointsFirst().double(), ["low", "high"], **options)
+    assert_equals_autograd(
+        objective, torch.randn(N, T, V * C, dtype=torch.float64),
+        there=lambda y: y.transpose(2, 3), back=lambda y: y.transpose(2, 3),
+        clip=lambda x: x.unflatten(2, (V, C)).permute(0, 3, 1, 2).unsqueeze(4),
+        unclip=lambda x: x.squeeze(4).permute(0, 2, 3, 1).flatten(2),
+    )  # fmt: skip
+
+
+def test_joints_of_several_frames_on_one_axis() -> None:
+    """As STTFormer's layers give them."""
+    n = 2
+
+    class Tuples(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.low, self.high = nn.Conv2d(C, 8, 1), nn.Conv2d(8, 8, 1)
+            self.fc = nn.Linear(8, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.permute(0, 4, 1, 2, 3).reshape(N * M, C, T // n, n * V)
+            return self.fc(self.high(self.low(x).tanh()).unflatten(0, (N, M)).mean((1, 3, 4)))
+
+    def project(q: Tensor) -> Tensor:
+        return q.unflatten(3, (n, V)).flatten(2, 3)
+
+    torch.manual_seed(0)
+    objective = STFObjective(Tuples().double(), ["low", "high"], head="fc", project=project, loss=BOTH)
+    x = torch.randn(N, C, T, V, M, dtype=torch.float64)
+    assert_equals_autograd(objective, x, spread=project)
+    x[:, :, 2:] = 0  # the first two frames alone move
+    focus, _ = objective.eval().explain(x)
+    torch.testing.assert_close(focus[:, :, 2:], focus[:, :, 2:, :1].expand(-1, -1, -1, V))
+    assert focus[:, :, :2].std() > 0
+
+
 # --- DataParallel ---
 
 
