@@ -129,7 +129,7 @@ def raised() -> list[str]:
                     found.append(f"expected {told}".replace("\0", "\0expected "))  # any of them may be what is expected
                 elif name == "check_choice":
                     found.append(f"expected {strings(node.args[1])} to be one of")
-                elif name in ("ValueError", "FormatError", "exit", "print"):
+                elif name in ("ValueError", "RuntimeError", "FormatError", "exit", "print"):
                     found.append(told)
     return found
 
