@@ -39,9 +39,11 @@ def main() -> None:
     parser.add_argument("run", help="folder of a finished run")
     parser.add_argument("--data", help="folder or file of clips; by default what the run was trained on")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batches", type=int, default=10)
     given = parser.parse_args()
     objective, recipe, layout, classes = load_run(given.run)
     data, _ = clips_of(given.run, recipe, layout, classes, data=given.data)
+    data = data.subset(range(min(given.batch * given.batches, len(data))))
     loader = DataLoader(data, given.batch, collate_fn=SkeletonDataset.collate, drop_last=True)
     batches = [prepare(batch, recipe, layout) for batch in loader]
     print(f"{len(batches)} batches of {given.batch} clips; difference of the worst clip, mean and greatest")

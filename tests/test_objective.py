@@ -20,6 +20,7 @@ from skeleton_focus import (
     mask_by_focus,
     resize_focus,
 )
+from skeleton_focus.focus import SCORES
 
 N, C, T, V, M, CLASSES = 3, 4, 16, 20, 2, 7
 BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch, "all": STFLoss}
@@ -381,3 +382,20 @@ def test_errors() -> None:
         STFObjective(net, layers=["block6", "block6"])
     with pytest.raises(ValueError, match=r"expected head 'norm' to be nn.Linear, got BatchNorm1d; name the"):
         STFObjective(net, layers=["block5", "block6"], head="norm")
+
+
+def test_a_lower_layer_in_training_holds_other_clips_scores() -> None:
+    """BatchNorm mixes the batch above it: the scores' maps differ there in training, and nowhere else."""
+    (x, _), net = clips(), network()
+    torch.manual_seed(0)
+    x = x * torch.linspace(0.5, 2, N).view(N, 1, 1, 1, 1)
+
+    def apart(layer: str) -> float:
+        log_odds, probability = (STFObjective(net, ["block5", "block6"], score=score) for score in SCORES)
+        return (log_odds.explain(x, layer=layer)[0] - probability.explain(x, layer=layer)[0]).abs().max().item()
+
+    assert apart("block5") > 1e-4 and apart("block6") < 1e-9
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.eval()
+    assert apart("block5") < 1e-9

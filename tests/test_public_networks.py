@@ -259,6 +259,23 @@ class Frozen(Base):
         self.fc.requires_grad_(not head)
 
 
+def test_adaptive_pooling_of_channels_last_memory_is_pooling() -> None:
+    """PyTorch strides the pooled map otherwise there."""
+
+    class Pooled(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.average = nn.AdaptiveAvgPool2d(1)
+
+        def pool(self, features: Tensor, clips: int) -> Tensor:
+            return self.average(features).flatten(1).unflatten(0, (clips, -1)).mean(1)
+
+    (x, target), net = clips(), draw(Pooled).to(memory_format=torch.channels_last)
+    objective = STFObjective(net, ["low", "high"], head="fc")
+    objective(x, target)
+    assert list(objective._closed_form.values()) == [True]
+
+
 @pytest.mark.parametrize("head", [True, False])
 def test_a_frozen_network_keeps_the_closed_form(head: bool) -> None:
     (x, _), net = clips(), draw(Frozen, head=head).eval()
