@@ -14,8 +14,8 @@ from ._checks import require
 # Operations that average, or that keep every value, as their gradients are called.
 _POOLING = {"AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "AvgPool2D", "AvgPool3D", "Mean", "Sum"}
 _RESHAPING = {
-    "Alias", "AsStrided", "Clone", "Expand", "Permute", "ReshapeAlias", "Squeeze", "T", "ToCopy", "Transpose", "UnsafeView",
-    "Unsqueeze", "View",
+    "Alias", "AsStrided", "Clone", "Expand", "Permute", "ReshapeAlias", "Squeeze", "T", "ToCopy", "Transpose",
+    "UnsafeView", "Unsqueeze", "View",
 }  # fmt: skip
 _PRODUCTS = {"Addmm": 1, "Linear": 0, "Mm": 0}  # which operand the features are; the weight is the next one
 
