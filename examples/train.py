@@ -111,7 +111,8 @@ def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) ->
 def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     """Take over the weights of a finished run; STF's own weights, which it need not have, keep their start."""
     objective, recipe, layout, known = load_run(folder)
-    arrangement, same_model = module.recipe.stf_arrangement, recipe.model == module.recipe.model
+    arrangement = module.recipe.stf_arrangement
+    same_model = recipe.model == module.recipe.model
     for name, ours, theirs in (
         ("network", module.recipe.model.replace("stf_ms", "ms"), recipe.model.replace("stf_ms", "ms")),
         ("layout", module.layout.name, layout.name),
