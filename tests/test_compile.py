@@ -141,7 +141,7 @@ def blocks() -> Blocks:
 
 
 def test_compiled_blocks_that_generate_adjacencies() -> None:
-    """STF's own network: its blocks can be compiled where L_G does not read their generators."""
+    """STF-GCN: its blocks can be compiled where L_G does not read their generators."""
     x, target = clips()
     loss = STFLoss(exploration=0, adjacency=0)
     eager, partly = (STFObjective(network(depth=3), ["block2", "block3"], head="fc", loss=loss) for _ in range(2))
