@@ -302,3 +302,69 @@ def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
         one, other = (model(side).softmax(1) for side in (x, image))
     assert (one - other).abs().max() > 0.01
     torch.testing.assert_close(results.predict(model, data, recipe, mirror=True), (one + other) / 2)
+
+
+# --------------------------------------------------------------------------------------------- the papers' numbers
+
+# Every number that a paper's preset sets, as printed: STF, "Training scheme" and "Data preparation"; FG-STFormer,
+# section 4.2; BAGCN, section 4.1. What a preset does not set, here neither, is the default of all.
+PRINTED: dict[str, dict[str, Any]] = {
+    "paper": {"preparation": "paper", "frames": 300, "lr": 0.05, "decay": (20, 35, 45), "epochs": 55},
+    "paper_stf": {
+        "preparation": "paper", "frames": 300, "lr": 1e-3, "decay": (20, 35, 45), "epochs": 55, "model": "stf_ms_g3d",
+    },
+    "paper_fg_stformer": {
+        "frames": 128, "lr": 0.01, "decay": (50, 70), "epochs": 80, "warmup": 5, "model": "fg_stformer",
+        "branch": "plain",
+    },
+    "paper_bagcn": {
+        "preparation": "paper", "frames": 300, "lr": 0.1, "decay": (30, 40), "epochs": 50, "weight_decay": 1e-4,
+        "model": "bagcn", "branch": "plain", "stream": "joint+bone",
+    },
+}  # fmt: skip
+# What all of them share: batch, weight decay (but BAGCN's), FG-STFormer's layers and joints, no augmentation.
+SHARED = {
+    "batch": 32, "weight_decay": 5e-4, "stages": (6, 2), "focal_joints": 15, "widths": (0,), "strides": (0,),
+    "turn": (0.0, 0.0, 0.0), "stretch": 0.0, "crop": 1.0, "speed": 0.0, "shear": 0.0, "flip": 0.0,
+    "joint_dropout": 0.0, "dropout": 0.0, "label_smoothing": 0.0, "ema": 0.0, "stf_after": 0.0, "emphasis": 1.0,
+    "warmup": 0, "stream": "joint", "focusing": "attention", "context": "bidirectional",
+}  # fmt: skip
+
+
+def test_every_preset_of_a_paper_is_pinned() -> None:
+    assert {name for name in PRESETS if name.startswith("paper")} == set(PRINTED)
+
+
+@pytest.mark.parametrize("preset", PRINTED)
+def test_presets_hold_the_printed_numbers(preset: str) -> None:
+    recipe, printed = Recipe(**PRESETS[preset]), {**SHARED, **PRINTED[preset]}
+    assert {name: getattr(recipe, name) for name in printed} == printed
+
+
+def rates(recipe: Recipe) -> list[float]:
+    """The learning rate of each epoch as the program sets it."""
+    small = replace(recipe, model="stf_gcn", widths=(6, 6), strides=(1, 1))
+    (optimizer,), (schedule,) = train.Recogniser(small, KINECT20, 3, 1).configure_optimizers()
+    found = []
+    for _ in range(recipe.epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert optimizer.defaults["momentum"] == 0.9 and optimizer.defaults["nesterov"] is True
+    return found
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("paper", [5e-2] * 20 + [5e-3] * 15 + [5e-4] * 10 + [5e-5] * 10),
+        ("paper_stf", [1e-3] * 20 + [1e-4] * 15 + [1e-5] * 10 + [1e-6] * 10),
+        ("paper_bagcn", [1e-1] * 30 + [1e-2] * 10 + [1e-3] * 10),
+        (
+            "paper_fg_stformer",
+            [1e-2 / 6, 2e-2 / 6, 3e-2 / 6, 4e-2 / 6, 5e-2 / 6] + [1e-2] * 45 + [1e-3] * 20 + [1e-4] * 10,
+        ),
+    ],
+)
+def test_the_rate_of_every_epoch(preset: str, expected: list[float]) -> None:
+    assert rates(Recipe(**PRESETS[preset])) == pytest.approx(expected, rel=1e-9)
