@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_loss, watched
+from recipe import (
+    BRANCHES,
+    LAYERS,
+    OF_ONE_NETWORK,
+    PRESETS,
+    WITH_STF_ADJACENCY,
+    Recipe,
+    build_loss,
+    watched,
+)
 
 
 def given_as(value: Any) -> str:
@@ -151,6 +160,11 @@ def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
 def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, Any]) -> None:
     """Refuse options that would change nothing, and a preset without what it needs."""
     weights = build_loss(recipe).weights  # refuses a branch that is none
+    named = recipe.branch not in BRANCHES  # focus and all hold L_G for the networks that have something for it
+    if weights["adjacency"] and named and recipe.model not in WITH_STF_ADJACENCY:
+        hint = f"leave the term out, or take --model {' or '.join(WITH_STF_ADJACENCY)}"
+        raise ValueError(f"expected --branch without adjacency with --model {recipe.model}, which has no STFAdjacency "
+                         f"for L_G to act on, got {recipe.branch}; {hint}")  # fmt: skip
     normed = weights["divergence"] or weights["coherence"] or weights["adjacency"]
     meet = weights["exploration"] and (weights["divergence"] or weights["coherence"])
     detached = weights["exploration"] and recipe.focus_gradient == "detach"

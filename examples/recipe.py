@@ -183,6 +183,9 @@ LAYERS: dict[str, tuple[list[str], str | None]] = {
     "bagcn": (["block8", "block9"], "fc"),
 }
 
+# The networks with an STFAdjacency, whose embedding L_G compares with the focus.
+WITH_STF_ADJACENCY = ("stf_gcn", "stf_ms_g3d")
+
 
 def watched(recipe: Recipe) -> str:
     """The clips that are looked at during training: the test clips, or those held out of the training clips."""

@@ -35,7 +35,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from memory import keep_freed_memory
-from recipe import Recipe, build_objective, prepare, watched
+from recipe import WITH_STF_ADJACENCY, Recipe, build_loss, build_objective, prepare, watched
 from results import batches, load_file, load_run, write_reports
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -193,6 +193,10 @@ def announce(given: argparse.Namespace, recipe: Recipe, data: Split, left_out: l
     if recipe.ema**steps > 0.05:
         share = f"{recipe.ema**steps:.0%} of the weights at the start"
         print(f"note: after {steps} steps the running average, which is tested, holds {share}; --ema 0 takes none")
+    if build_loss(recipe).uses("adjacency") and recipe.model not in WITH_STF_ADJACENCY:
+        print(
+            f"note: {recipe.model} has no STFAdjacency for L_G to act on; the branch {recipe.branch} is trained without"
+        )
     terms = "" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}"
     print(f"preset {given.preset}, branch {recipe.branch}{terms}; writing to {out}")
     return facts

@@ -16,7 +16,7 @@ import pytest
 import results
 import torch
 import train
-from recipe import PRESETS, Recipe, build_loss, build_network, prepare
+from recipe import LAYERS, PRESETS, WITH_STF_ADJACENCY, Recipe, build_loss, build_network, prepare
 from torch import Tensor, nn
 
 from skeleton_focus import (
@@ -28,6 +28,7 @@ from skeleton_focus import (
     SkeletonDataset,
     SkeletonLayout,
     Split,
+    STFAdjacency,
     STFLoss,
     add_visibility,
     body_height,
@@ -189,6 +190,12 @@ def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
         (["--skip-bad-clips"], "got --skip-bad-clips without --data"),
         (["--stf-after", "1.5"], "expected stf_after in 0..1, got 1.5"),
         (["--weight-decay", "-1"], "expected weight_decay in 0..1, got -1.0"),
+        (
+            ["--branch", "adjacency", "--model", "ms_g3d"],
+            "without adjacency with --model ms_g3d, which has no STFAdjacency for L_G to act on, got adjacency; leave",
+        ),
+        (["--branch", "coherence+adjacency", "--model", "bagcn"], "with --model bagcn, which has no STFAdjacency for"),
+        (["--branch", "adjacency", "--model", "fg_stformer"], "or take --model stf_gcn or stf_ms_g3d"),
         (["--clip-gradient", "-1"], "expected clip_gradient in 1e-09..1000000000.0, got -1.0"),
     ],
 )
@@ -207,6 +214,39 @@ def test_a_branch_is_its_terms() -> None:
     assert weights(branch="all") == STFLoss().weights
     assert weights(branch="coherence+divergence", emphasis=2.0) == {"coherence": 0.2, "divergence": 0.2}
     assert build_loss(Recipe(norm="l2")).norm == "l2"
+
+
+@pytest.mark.parametrize("model", LAYERS)
+def test_the_networks_with_an_adjacency_for_the_focus(model: str, tmp_path: Path) -> None:
+    network = build_network(Recipe(model=model), 3, 1, KINECT20)
+    assert any(isinstance(m, STFAdjacency) for m in network.modules()) == (model in WITH_STF_ADJACENCY)
+    for branch in ("focus", "all"):  # L_d and L_c act on every network
+        start = ["--start-from", "run"] if model == "stf_ms_g3d" else []
+        given = ["--model", model, "--branch", branch, *start, "--out", str(tmp_path / "run")]
+        assert command_line.parse(given)[1].branch == branch
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
+def test_table_5_goes_on_from_ms_g3d_without_an_adjacency(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """M2 and M3 are MS-G3D with L_c, and with L_d, at STF's rates."""
+    data = some_data(KINECT20)
+    monkeypatch.setattr(train, "load_data", lambda *_, **options: Split(data, data))
+    small = ["--model", "ms_g3d", "--widths", "6", "6", "12", "--frames", "16", "--batch", "4", "--quiet"]
+    small += ["--epochs", "1", "--threads", "1"]
+    base = str(tmp_path / "base")
+    train.main(["--preset", "paper", "--branch", "plain", *small, "--out", base])
+    for branch in ("coherence", "coherence+divergence", "focus"):
+        out = tmp_path / branch
+        start = ["--preset", "paper_stf", "--start-from", base, "--branch", branch, "--out", str(out)]
+        report = train.main([*start, *small])
+        assert (report["recipe"]["lr"], report["recipe"]["decay"]) == (1e-3, (20, 35, 45))
+        logged = (out / "log" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
+        terms = {name.removeprefix("train/") for name in logged if name.startswith("train/")} - {"classification"}
+        assert terms == ({"coherence", "divergence"} if branch == "focus" else set(branch.split("+")))
+        told = "note: ms_g3d has no STFAdjacency for L_G to act on; the branch focus is trained without"
+        assert (told in capsys.readouterr().out) == (branch == "focus")
 
 
 def test_a_share_is_drawn_and_holds_the_smaller_ones() -> None:
