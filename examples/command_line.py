@@ -171,6 +171,8 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     idle = {name: f"with --model {recipe.model}" for model, names in OF_ONE_NETWORK.items() if model != recipe.model
             for name in names}  # fmt: skip
     for names, hint, holds in (
+        (["freeze"], "without --start-from", not recipe.start_from),
+        (["dropout"], "with --freeze", recipe.freeze),
         (["draw"], "without --share", recipe.share == 1),
         (["warmup"], "without --decay", recipe.decay == (0,)),
         (["cycle"], "with --decay", recipe.decay != (0,)),
@@ -186,6 +188,9 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     also = [name for name in ("split", "skip_bad_clips") if getattr(given, name)]
     for name in [name for name in [*chosen, *also] if name in idle]:
         raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {idle[name]}")
+    if recipe.freeze and recipe.branch != "plain":
+        hint = "the STF terms act on features, which it keeps as they are"
+        raise ValueError(f"expected --freeze with --branch plain, got {recipe.branch}; {hint}")
     if watched(recipe) == "validation" and given.validate_every > recipe.epochs:
         raise ValueError(f"expected --validate-every within the {recipe.epochs} epochs, got {given.validate_every}")
     if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:

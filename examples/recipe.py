@@ -68,6 +68,9 @@ class Recipe:
         "sum", "how L_e's gradient at the focus joins that of L_d and L_c: sum, detach, project"
     )
     start_from: str = setting("", "folder of a finished run whose weights to start from")
+    freeze: bool = setting(
+        False, "with --start-from and --branch plain: train a new last layer, of any classes, on that network as it is"
+    )
     warmup: int = setting(0, "with --decay: epochs in which the rate grows to its full height")
     stages: tuple[int, ...] = setting((6, 2), "fg_stformer: layers of stage 1 and of stage 2")
     focal_joints: int = setting(15, "fg_stformer: joints that stage 2 keeps of each frame; 0: all")
@@ -182,6 +185,9 @@ LAYERS: dict[str, tuple[list[str], str | None]] = {
     "fg_stformer": (["stage1", "on_joints"], None),
     "bagcn": (["block8", "block9"], "fc"),
 }
+
+# The last layer of every network, which gives the classes; of FG-STFormer's two linear layers the second.
+OUTPUT_LAYER = "fc"
 
 # The networks with an STFAdjacency, whose embedding L_G compares with the focus.
 WITH_STF_ADJACENCY = ("stf_gcn", "stf_ms_g3d")
