@@ -125,7 +125,7 @@ def kept_recipe(given: argparse.Namespace) -> Recipe:
 
 def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
     """Refuse numbers that no run can have."""
-    for name, least in (("epochs", 1), ("batch", 1), ("frames", 1), ("clips", 4)):
+    for name, least in (("epochs", 1), ("batch", 1), ("frames", 1), ("clips", 4), ("scales", 1), ("window_scales", 1)):
         if chosen.get(name, least) < least:
             raise ValueError(f"expected {name} of at least {least}, got {chosen[name]}")
     if given.threads < 0 or given.workers < 0:
@@ -168,8 +168,9 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     normed = weights["divergence"] or weights["coherence"] or weights["adjacency"]
     meet = weights["exploration"] and (weights["divergence"] or weights["coherence"])
     detached = weights["exploration"] and recipe.focus_gradient == "detach"
-    idle = {name: f"with --model {recipe.model}" for model, names in OF_ONE_NETWORK.items() if model != recipe.model
-            for name in names}  # fmt: skip
+    own = OF_ONE_NETWORK.get(recipe.model, ())
+    of_others = [name for names in OF_ONE_NETWORK.values() for name in names if name not in own]
+    idle = dict.fromkeys(of_others, f"with --model {recipe.model}")
     for names, hint, holds in (
         (["freeze"], "without --start-from", not recipe.start_from),
         (["dropout"], "with --freeze", recipe.freeze),
@@ -193,6 +194,6 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         raise ValueError(f"expected --freeze with --branch plain, got {recipe.branch}; {hint}")
     if watched(recipe) == "validation" and given.validate_every > recipe.epochs:
         raise ValueError(f"expected --validate-every within the {recipe.epochs} epochs, got {given.validate_every}")
-    if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:
+    if PRESETS[given.preset].get("model") == "stf_ms_g3d" and not recipe.start_from:
         hint = "name the folder of a finished run, or another --preset to train from scratch"
         raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")

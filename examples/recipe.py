@@ -72,6 +72,8 @@ class Recipe:
         False, "with --start-from and --branch plain: train a new last layer, of any classes, on that network as it is"
     )
     warmup: int = setting(0, "with --decay: epochs in which the rate grows to its full height")
+    scales: int = setting(13, "ms_g3d and stf_ms_g3d: neighbourhoods of a graph convolution, by the number of bones")
+    window_scales: int = setting(6, "ms_g3d and stf_ms_g3d: the same in the windows of its G3D pathways")
     stages: tuple[int, ...] = setting((6, 2), "fg_stformer: layers of stage 1 and of stage 2")
     focal_joints: int = setting(15, "fg_stformer: joints that stage 2 keeps of each frame; 0: all")
     parts: bool = setting(True, "fg_stformer: the branch of body parts")
@@ -95,8 +97,10 @@ class Recipe:
         return min(int(self.stf_after * self.epochs), self.epochs - 1)
 
 
-# Settings of one network alone.
+# Settings of one network alone, or of MS-G3D and STF on it.
 OF_ONE_NETWORK: dict[str, tuple[str, ...]] = {
+    "ms_g3d": ("scales", "window_scales"),
+    "stf_ms_g3d": ("scales", "window_scales"),
     "fg_stformer": (
         "stages", "focal_joints", "parts", "joint_part_attention", "global_attention", "dilated_convolution",
     ),
@@ -142,6 +146,15 @@ PRESETS["synthetic_ms_g3d"] = {**PRESETS["synthetic"], **MS_G3D, "widths": (12, 
 # STF from a trained MS-G3D, at a fiftieth of its rate as in the paper; needs start_from.
 FROM_TRAINED: dict[str, Any] = {"model": "stf_ms_g3d", "lr": 0.001, "cycle": 1.0, "stf_after": 0.0}
 PRESETS["paper_stf"] = {**PRESETS["paper"], **FROM_TRAINED}
+
+# MS-G3D and STF on the papers' other data sets; as on NTU 60, ten epochs follow the last decay.
+PRESETS["paper_ntu120"] = {**PRESETS["paper"], "decay": (20, 35, 50), "epochs": 60}
+PRESETS["paper_kinetics"] = {
+    **PRESETS["paper"], "decay": (25, 40, 55), "epochs": 65, "scales": 8, "window_scales": 8,
+}  # fmt: skip
+PRESETS["paper_stf_ntu120"] = {**PRESETS["paper_ntu120"], **FROM_TRAINED, "lr": 5e-4}
+PRESETS["paper_stf_kinetics"] = {**PRESETS["paper_kinetics"], **FROM_TRAINED, "lr": 1e-4}
+
 PRESETS["nw_ucla_stf_ms_g3d"] = {**PRESETS["nw_ucla_ms_g3d"], **FROM_TRAINED, "epochs": 10}
 PRESETS["synthetic_stf_ms_g3d"] = {**PRESETS["synthetic_ms_g3d"], **FROM_TRAINED, "epochs": 3}
 
@@ -168,6 +181,7 @@ BAGCN_SPATIAL: dict[str, Any] = {"model": "bagcn", "branch": "plain", "stream": 
 PRESETS["paper_bagcn"] = {
     **PRESETS["paper"], **BAGCN_SPATIAL, "lr": 0.1, "epochs": 50, "decay": (30, 40), "weight_decay": 1e-4,
 }  # fmt: skip
+PRESETS["paper_bagcn_kinetics"] = {**PRESETS["paper_bagcn"], "decay": (20, 40, 55), "epochs": 65}
 PRESETS["nw_ucla_bagcn"] = {
     **PRESETS["nw_ucla"], **BAGCN_SPATIAL, "widths": (32, 32, 32, 64, 64, 64, 128, 128, 128),
     "strides": (2, 1, 1, 2, 1, 1, 1, 1, 1), **SLOW,
@@ -223,8 +237,10 @@ def build_network(
     if recipe.model == "bagcn":
         ways = {"focus": recipe.focusing, "context": recipe.context}
         return BAGCN(num_classes, layout, dropout=recipe.dropout, **ways, **options)
-    stf = recipe.model == "stf_ms_g3d"
-    return MSG3D(num_classes, layout, num_persons=num_persons, stf=stf, dropout=recipe.dropout, **options)
+    return MSG3D(
+        num_classes, layout, num_persons=num_persons, stf=recipe.model == "stf_ms_g3d", scales=recipe.scales,
+        window_scales=recipe.window_scales, dropout=recipe.dropout, **options,
+    )  # fmt: skip
 
 
 TERMS = STFLoss().weights  # the paper's

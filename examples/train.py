@@ -170,8 +170,10 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     strange = [name for name, weight in trained.items() if name not in kept or kept[name].shape != weight.shape]
     strange += [name for name in kept.keys() - trained.keys() if freeze or ".generator." not in name]
     if strange:
-        widths = f"widths {given_as(recipe.widths)} against {given_as(module.recipe.widths)}"
-        hint = f"{', '.join(sorted(strange)[:5])} ({widths})"
+        sizes = {name: (given_as(getattr(theirs, name)), given_as(getattr(ours, name)))
+                 for name in ("widths", *OF_ONE_NETWORK.get(ours.model, ()))}  # fmt: skip
+        unlike = [f"{name} {other} against {own}" for name, (other, own) in sizes.items() if own != other]
+        hint = ", ".join(sorted(strange)[:5]) + (f" ({', '.join(unlike)})" if unlike else "")
         raise ValueError(f"expected --start-from with a run of the same network and sizes, got {folder}: {hint}")
     network.load_state_dict(trained, strict=False)
 

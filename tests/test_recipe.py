@@ -196,6 +196,11 @@ def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
         ),
         (["--branch", "coherence+adjacency", "--model", "bagcn"], "with --model bagcn, which has no STFAdjacency for"),
         (["--branch", "adjacency", "--model", "fg_stformer"], "or take --model stf_gcn or stf_ms_g3d"),
+        (["--model", "bagcn", "--scales", "8"], "got --scales with --model bagcn"),
+        (["--window-scales", "8"], "got --window-scales with --model stf_gcn"),
+        (["--model", "ms_g3d", "--scales", "0"], "expected scales of at least 1, got 0"),
+        (["--preset", "paper_stf_kinetics"], "expected --start-from with the preset paper_stf_kinetics, got none"),
+        (["--preset", "paper_stf_ntu120"], "expected --start-from with the preset paper_stf_ntu120, got none"),
         (["--clip-gradient", "-1"], "expected clip_gradient in 1e-09..1000000000.0, got -1.0"),
     ],
 )
@@ -347,11 +352,28 @@ def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
 # --------------------------------------------------------------------------------------------- the papers' numbers
 
 # Every number that a paper's preset sets, as printed: STF, "Training scheme" and "Data preparation"; FG-STFormer,
-# section 4.2; BAGCN, section 4.1. What a preset does not set, here neither, is the default of all.
+# section 4.2; BAGCN, section 4.1; of Kinetics, the scales of MS-G3D's published settings. What a preset does not set,
+# here neither, is the default of all.
 PRINTED: dict[str, dict[str, Any]] = {
     "paper": {"preparation": "paper", "frames": 300, "lr": 0.05, "decay": (20, 35, 45), "epochs": 55},
     "paper_stf": {
         "preparation": "paper", "frames": 300, "lr": 1e-3, "decay": (20, 35, 45), "epochs": 55, "model": "stf_ms_g3d",
+    },
+    "paper_ntu120": {"preparation": "paper", "frames": 300, "lr": 0.05, "decay": (20, 35, 50), "epochs": 60},
+    "paper_stf_ntu120": {
+        "preparation": "paper", "frames": 300, "lr": 5e-4, "decay": (20, 35, 50), "epochs": 60, "model": "stf_ms_g3d",
+    },
+    "paper_kinetics": {
+        "preparation": "paper", "frames": 300, "lr": 0.05, "decay": (25, 40, 55), "epochs": 65, "scales": 8,
+        "window_scales": 8,
+    },
+    "paper_stf_kinetics": {
+        "preparation": "paper", "frames": 300, "lr": 1e-4, "decay": (25, 40, 55), "epochs": 65, "scales": 8,
+        "window_scales": 8, "model": "stf_ms_g3d",
+    },
+    "paper_bagcn_kinetics": {
+        "preparation": "paper", "frames": 300, "lr": 0.1, "decay": (20, 40, 55), "epochs": 65, "weight_decay": 1e-4,
+        "model": "bagcn", "branch": "plain", "stream": "joint+bone",
     },
     "paper_fg_stformer": {
         "frames": 128, "lr": 0.01, "decay": (50, 70), "epochs": 80, "warmup": 5, "model": "fg_stformer",
@@ -364,7 +386,8 @@ PRINTED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # What all of them share: batch, weight decay (but BAGCN's), FG-STFormer's layers and joints, no augmentation.
 SHARED = {
-    "batch": 32, "weight_decay": 5e-4, "stages": (6, 2), "focal_joints": 15, "widths": (0,), "strides": (0,),
+    "batch": 32, "weight_decay": 5e-4, "scales": 13, "window_scales": 6,
+    "stages": (6, 2), "focal_joints": 15, "widths": (0,), "strides": (0,),
     "turn": (0.0, 0.0, 0.0), "stretch": 0.0, "crop": 1.0, "speed": 0.0, "shear": 0.0, "flip": 0.0,
     "joint_dropout": 0.0, "dropout": 0.0, "label_smoothing": 0.0, "ema": 0.0, "stf_after": 0.0, "emphasis": 1.0,
     "warmup": 0, "stream": "joint", "focusing": "attention", "context": "bidirectional",
@@ -399,6 +422,11 @@ def rates(recipe: Recipe) -> list[float]:
     [
         ("paper", [5e-2] * 20 + [5e-3] * 15 + [5e-4] * 10 + [5e-5] * 10),
         ("paper_stf", [1e-3] * 20 + [1e-4] * 15 + [1e-5] * 10 + [1e-6] * 10),
+        ("paper_ntu120", [5e-2] * 20 + [5e-3] * 15 + [5e-4] * 15 + [5e-5] * 10),
+        ("paper_stf_ntu120", [5e-4] * 20 + [5e-5] * 15 + [5e-6] * 15 + [5e-7] * 10),
+        ("paper_kinetics", [5e-2] * 25 + [5e-3] * 15 + [5e-4] * 15 + [5e-5] * 10),
+        ("paper_stf_kinetics", [1e-4] * 25 + [1e-5] * 15 + [1e-6] * 15 + [1e-7] * 10),
+        ("paper_bagcn_kinetics", [1e-1] * 20 + [1e-2] * 20 + [1e-3] * 15 + [1e-4] * 10),
         ("paper_bagcn", [1e-1] * 30 + [1e-2] * 10 + [1e-3] * 10),
         (
             "paper_fg_stformer",
@@ -408,3 +436,16 @@ def rates(recipe: Recipe) -> list[float]:
 )
 def test_the_rate_of_every_epoch(preset: str, expected: list[float]) -> None:
     assert rates(Recipe(**PRESETS[preset])) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("preset", ["paper_kinetics", "paper_stf_kinetics"])
+def test_the_scales_of_kinetics(preset: str) -> None:
+    """Of 18 joints, as many neighbourhoods in the windows as in the frames."""
+    recipe = Recipe(**{**PRESETS[preset], "widths": (6, 6, 12)})
+    recipe.model = {"paper_kinetics": "ms_g3d"}.get(preset, recipe.model)
+    block = build_network(recipe, 400, 2, OPENPOSE18, channels=2).block1
+    assert block.graph.conv.adjacency.shape == (8, 18, 18)
+    assert [pathway.conv.adjacency.shape[0] for pathway in block.windows] == [8, 8]
+    default = build_network(replace(recipe, scales=13, window_scales=6), 400, 2, OPENPOSE18, channels=2).block1
+    assert default.graph.conv.adjacency.shape[0] == 13
+    assert [pathway.conv.adjacency.shape[0] for pathway in default.windows] == [6, 6]
