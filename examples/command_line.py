@@ -14,6 +14,7 @@ from recipe import (
     BRANCHES,
     LAYERS,
     OF_ONE_NETWORK,
+    PREPARATIONS,
     PRESETS,
     WITH_STF_ADJACENCY,
     Recipe,
@@ -57,7 +58,7 @@ def options(says: str | None) -> argparse.ArgumentParser:
     watching = "epochs between two looks at the clips held out (default 1) or, without, at the test clips (10)"
     parser.add_argument("--validate-every", type=int, help=watching)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": ["view", "paper"]}
+    choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": PREPARATIONS}
     choices |= {"focus_gradient": ["sum", "detach", "project"]}
     choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
     for option in fields(Recipe):
@@ -178,7 +179,7 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         (["warmup"], "without --decay", recipe.decay == (0,)),
         (["cycle"], "with --decay", recipe.decay != (0,)),
         (["context"], "with --focusing none", recipe.focusing == "none"),
-        (["crop", "speed"], "with --preparation paper", recipe.preparation == "paper"),
+        (["crop", "speed"], f"with --preparation {recipe.preparation}", PREPARATIONS[recipe.preparation].repeats),
         (["focus_gradient"], f"with --branch {recipe.branch}", not (meet or detached)),
         (["stf_after", "emphasis"], "with --branch plain", recipe.branch == "plain"),
         (["norm"], f"with --branch {recipe.branch}", not normed),

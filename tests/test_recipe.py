@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,7 @@ def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
         (["--speed", "nan"], r"expected speed in 0..0.99, got nan"),
         (["--stretch", "1"], r"expected stretch in 0..0.99, got 1.0"),
         (["--preparation", "paper", "--crop", "0.5"], "got --crop with --preparation paper"),
+        (["--preset", "paper_bagcn", "--crop", "0.5"], "got --crop with --preparation dgnn"),
         (["--preset", "paper", "--speed", "0.5"], "got --speed with --preparation paper"),
         (["--branch", "exploration", "--norm", "l2"], "got --norm with --branch exploration"),
         (["--data", "somewhere", "--clips", "50"], "got --clips with --data"),
@@ -376,11 +378,12 @@ PRINTED: dict[str, dict[str, Any]] = {
         "model": "bagcn", "branch": "plain", "stream": "joint+bone",
     },
     "paper_fg_stformer": {
-        "frames": 128, "lr": 0.01, "decay": (50, 70), "epochs": 80, "warmup": 5, "model": "fg_stformer",
+        "preparation": "ctrgcn", "crop": 0.5, "turn": (17.1887, 17.1887, 17.1887), "frames": 128,
+        "lr": 0.01, "decay": (50, 70), "epochs": 80, "warmup": 5, "model": "fg_stformer",
         "branch": "plain",
     },
     "paper_bagcn": {
-        "preparation": "paper", "frames": 300, "lr": 0.1, "decay": (30, 40), "epochs": 50, "weight_decay": 1e-4,
+        "preparation": "dgnn", "frames": 300, "lr": 0.1, "decay": (30, 40), "epochs": 50, "weight_decay": 1e-4,
         "model": "bagcn", "branch": "plain", "stream": "joint+bone",
     },
 }  # fmt: skip
@@ -402,6 +405,10 @@ def test_every_preset_of_a_paper_is_pinned() -> None:
 def test_presets_hold_the_printed_numbers(preset: str) -> None:
     recipe, printed = Recipe(**PRESETS[preset]), {**SHARED, **PRINTED[preset]}
     assert {name: getattr(recipe, name) for name in printed} == printed
+
+
+def test_the_rotation_of_ctr_gcn_is_that_of_its_code() -> None:
+    assert PRESETS["paper_fg_stformer"]["turn"] == pytest.approx([math.degrees(0.3)] * 3, abs=1e-4)
 
 
 def rates(recipe: Recipe) -> list[float]:
