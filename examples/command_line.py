@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from recipe import LAYERS, OF_ONE_NETWORK, PRESETS, Recipe, build_loss, kept_recipe, watched
+from recipe import (
+    BRANCHES,
+    LAYERS,
+    OF_ONE_NETWORK,
+    PREPARATIONS,
+    PRESETS,
+    WITH_STF_ADJACENCY,
+    Recipe,
+    build_loss,
+    kept_recipe,
+    watched,
+)
 
 
 def given_as(value: Any) -> str:
@@ -48,7 +59,7 @@ def options(says: str | None) -> argparse.ArgumentParser:
     watching = "epochs between two looks at the clips held out (default 1) or, without, at the test clips (10)"
     parser.add_argument("--validate-every", type=int, help=watching)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": ["view", "paper"]}
+    choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": PREPARATIONS}
     choices |= {"focus_gradient": ["sum", "detach", "project"], "shared_map": ["one", "per_head"]}
     choices |= {"stf_arrangement": ["modules", "scales"]}
     choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
@@ -117,7 +128,7 @@ def resumed_recipe(given: argparse.Namespace) -> Recipe:
 
 def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
     """Refuse numbers that no run can have."""
-    for name, least in (("epochs", 1), ("batch", 1), ("frames", 1), ("clips", 4)):
+    for name, least in (("epochs", 1), ("batch", 1), ("frames", 1), ("clips", 4), ("scales", 1), ("window_scales", 1)):
         if chosen.get(name, least) < least:
             raise ValueError(f"expected {name} of at least {least}, got {chosen[name]}")
     if given.threads < 0 or given.workers < 0:
@@ -152,17 +163,25 @@ def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
 def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, Any]) -> None:
     """Refuse options that would change nothing, and a preset without what it needs."""
     weights = build_loss(recipe).weights  # refuses a branch that is none
+    named = recipe.branch not in BRANCHES  # focus and all hold L_G for the networks that have something for it
+    if weights["adjacency"] and named and recipe.model not in WITH_STF_ADJACENCY:
+        hint = f"leave the term out, or take --model {' or '.join(WITH_STF_ADJACENCY)}"
+        raise ValueError(f"expected --branch without adjacency with --model {recipe.model}, which has no STFAdjacency "
+                         f"for L_G to act on, got {recipe.branch}; {hint}")  # fmt: skip
     normed = weights["divergence"] or weights["coherence"] or weights["adjacency"]
     meet = weights["exploration"] and (weights["divergence"] or weights["coherence"])
     detached = weights["exploration"] and recipe.focus_gradient == "detach"
-    idle = {name: f"with --model {recipe.model}" for model, names in OF_ONE_NETWORK.items() if model != recipe.model
-            for name in names}  # fmt: skip
+    own = OF_ONE_NETWORK.get(recipe.model, ())
+    of_others = [name for names in OF_ONE_NETWORK.values() for name in names if name not in own]
+    idle = dict.fromkeys(of_others, f"with --model {recipe.model}")
     for names, hint, holds in (
+        (["freeze"], "without --start-from", not recipe.start_from),
+        (["dropout"], "with --freeze", recipe.freeze),
         (["draw"], "without --share", recipe.share == 1),
         (["warmup"], "without --decay", recipe.decay == (0,)),
         (["cycle"], "with --decay", recipe.decay != (0,)),
         (["context"], "with --focusing none", recipe.focusing == "none"),
-        (["crop", "speed"], "with --preparation paper", recipe.preparation == "paper"),
+        (["crop", "speed"], f"with --preparation {recipe.preparation}", PREPARATIONS[recipe.preparation].repeats),
         (["focus_gradient"], f"with --branch {recipe.branch}", not (meet or detached)),
         (["stf_after", "emphasis"], "with --branch plain", recipe.branch == "plain"),
         (["norm"], f"with --branch {recipe.branch}", not normed),
@@ -173,8 +192,11 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     also = [name for name in ("split", "skip_bad_clips") if getattr(given, name)]
     for name in [name for name in [*chosen, *also] if name in idle]:
         raise ValueError(f"expected options that change something, got --{name.replace('_', '-')} {idle[name]}")
+    if recipe.freeze and recipe.branch != "plain":
+        hint = "the STF terms act on features, which it keeps as they are"
+        raise ValueError(f"expected --freeze with --branch plain, got {recipe.branch}; {hint}")
     if watched(recipe) == "validation" and given.validate_every > recipe.epochs:
         raise ValueError(f"expected --validate-every within the {recipe.epochs} epochs, got {given.validate_every}")
-    if (given.preset.endswith("stf_ms_g3d") or given.preset == "paper_stf") and not recipe.start_from:
+    if PRESETS[given.preset].get("model") == "stf_ms_g3d" and not recipe.start_from:
         hint = "name the folder of a finished run, or another --preset to train from scratch"
         raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")

@@ -23,7 +23,7 @@ import torch
 from bagcn import BAGCN
 from fg_stformer import FGSTFormer
 from loading import chosen_clips, clip_options, clips_of
-from recipe import Recipe, prepare
+from recipe import PREPARATIONS, Recipe, prepare
 from results import load_run
 from torch import Tensor, nn
 from train import run
@@ -77,12 +77,13 @@ def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recip
 def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Positions (C, T, V, M) and truth (M, T, V) of a batch of one clip, at the frames of its focus.
 
-    Stretched to that many frames, or, as the paper's preparation does, repeated.
+    Stretched to that many frames, or repeated, as the recipe's preparation has it.
     """
-    if recipe.preparation == "paper":
+    how = PREPARATIONS[recipe.preparation]
+    if how.repeats:
         truth = repeat_frames(batch.critical.permute(0, 2, 3, 1)[:, None], batch.lengths, recipe.frames)
         return repeat_frames(batch.x, batch.lengths, recipe.frames)[0], truth[0, 0].permute(2, 0, 1)
-    drawn = Augment(layout, frames=recipe.frames)(batch, None)
+    drawn = Augment(layout, frames=recipe.frames, test_crop=how.test_crop)(batch, None)
     return drawn.x[0], drawn.critical[0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from bagcn import BAGCN
@@ -19,6 +19,7 @@ from skeleton_focus import (
     STFLoss,
     STFObjective,
     add_visibility,
+    align_body,
     body_height,
     center,
     make_stream,
@@ -40,7 +41,10 @@ class Recipe:
         "focus", "plain, focus, exploration, all; or of exploration, divergence, coherence, adjacency some joined by +"
     )
     stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
-    preparation: str = setting("view", "view: clips stretched to --frames; paper: frames centred, clips repeated")
+    preparation: str = setting(
+        "view",
+        "view: clips stretched to --frames; paper: frames centred, clips repeated; ctrgcn, dgnn: of those papers",
+    )
     widths: tuple[int, ...] = setting((0,), "channels of the network's modules; 0: the paper's")
     strides: tuple[int, ...] = setting((0,), "steps in time of the network's modules; 0: the paper's")
     frames: int = setting(64, "T that every clip is brought to")
@@ -54,8 +58,10 @@ class Recipe:
     ema: float = setting(0.0, "decay of the weights' running average, which is what is tested and kept; 0: none")
     turn: tuple[float, ...] = setting((0.0, 0.0, 0.0), "training views, up to these degrees about x, y and z")
     stretch: float = setting(0.0, "training sizes, 1 - stretch to 1 + stretch")
-    crop: float = setting(1.0, "shortest share of a clip that training sees; with --preparation view")
-    speed: float = setting(0.0, "training clips begin at 1 - speed to 1 + speed times theirs; with --preparation view")
+    crop: float = setting(1.0, "shortest share of a clip that training sees; with --preparation view or ctrgcn")
+    speed: float = setting(
+        0.0, "training clips begin at 1 - speed to 1 + speed times theirs; with --preparation view or ctrgcn"
+    )
     shear: float = setting(0.0, "training positions, slanted by up to this share of another axis")
     flip: float = setting(0.0, "probability of a training clip's mirror image")
     joint_dropout: float = setting(0.0, "probability that training loses a joint of a clip")
@@ -68,7 +74,12 @@ class Recipe:
         "sum", "how L_e's gradient at the focus joins that of L_d and L_c: sum, detach, project"
     )
     start_from: str = setting("", "folder of a finished run whose weights to start from")
+    freeze: bool = setting(
+        False, "with --start-from and --branch plain: train a new last layer, of any classes, on that network as it is"
+    )
     warmup: int = setting(0, "with --decay: epochs in which the rate grows to its full height")
+    scales: int = setting(13, "ms_g3d and stf_ms_g3d: neighbourhoods of a graph convolution, by the number of bones")
+    window_scales: int = setting(6, "ms_g3d and stf_ms_g3d: the same in the windows of its G3D pathways")
     stages: tuple[int, ...] = setting((6, 2), "fg_stformer: layers of stage 1 and of stage 2")
     focal_joints: int = setting(15, "fg_stformer: joints that stage 2 keeps of each frame; 0: all")
     parts: bool = setting(True, "fg_stformer: the branch of body parts")
@@ -102,14 +113,34 @@ def kept_recipe(values: dict[str, Any]) -> Recipe:
     return Recipe(**{**earlier, **values})
 
 
-# Settings of one network alone.
+class Preparation(NamedTuple):
+    """What happens to clips before a network sees them; ``--crop``, ``--turn`` and so on come on top in training."""
+
+    origin: str | None = None  # the joint that positions are measured from; None: the layout's centre
+    each_frame: bool = False  # measured in each frame; else once, so that travel is kept
+    person: int | None = None  # whose origin it is for all; None: each person's own, or the first seen
+    aligned: bool = False  # the first person's spine along z, its shoulders along x
+    heights: bool = True  # in body heights, else as they come
+    repeats: bool = False  # brought to T frames by repeating, else stretched
+    test_crop: float = 1.0  # the middle share of a clip that tests see
+
+
+PREPARATIONS = {
+    "view": Preparation(),
+    "paper": Preparation(each_frame=True, repeats=True),  # STF's
+    "ctrgcn": Preparation("spine", heights=False, test_crop=0.95),  # FG-STFormer's
+    "dgnn": Preparation("spine", each_frame=True, person=0, aligned=True, heights=False, repeats=True),  # BAGCN's
+}
+
+# Settings of one network alone, or of MS-G3D and STF on it.
 OF_ONE_NETWORK: dict[str, tuple[str, ...]] = {
+    "ms_g3d": ("scales", "window_scales"),
+    "stf_ms_g3d": ("scales", "window_scales", "stf_arrangement"),
     "fg_stformer": (
         "stages", "focal_joints", "parts", "joint_part_attention", "global_attention", "dilated_convolution",
         "shared_map",
     ),
     "bagcn": ("focusing", "context"),
-    "stf_ms_g3d": ("stf_arrangement",),
 }  # fmt: skip
 
 # What a preset sets besides; an option on the command line comes before it.
@@ -151,6 +182,15 @@ PRESETS["synthetic_ms_g3d"] = {**PRESETS["synthetic"], **MS_G3D, "widths": (12, 
 # STF from a trained MS-G3D, at a fiftieth of its rate as in the paper; needs start_from.
 FROM_TRAINED: dict[str, Any] = {"model": "stf_ms_g3d", "lr": 0.001, "cycle": 1.0, "stf_after": 0.0}
 PRESETS["paper_stf"] = {**PRESETS["paper"], **FROM_TRAINED}
+
+# MS-G3D and STF on the papers' other data sets; as on NTU 60, ten epochs follow the last decay.
+PRESETS["paper_ntu120"] = {**PRESETS["paper"], "decay": (20, 35, 50), "epochs": 60}
+PRESETS["paper_kinetics"] = {
+    **PRESETS["paper"], "decay": (25, 40, 55), "epochs": 65, "scales": 8, "window_scales": 8,
+}  # fmt: skip
+PRESETS["paper_stf_ntu120"] = {**PRESETS["paper_ntu120"], **FROM_TRAINED, "lr": 5e-4}
+PRESETS["paper_stf_kinetics"] = {**PRESETS["paper_kinetics"], **FROM_TRAINED, "lr": 1e-4}
+
 PRESETS["nw_ucla_stf_ms_g3d"] = {**PRESETS["nw_ucla_ms_g3d"], **FROM_TRAINED, "epochs": 10}
 PRESETS["synthetic_stf_ms_g3d"] = {**PRESETS["synthetic_ms_g3d"], **FROM_TRAINED, "epochs": 3}
 
@@ -162,7 +202,8 @@ SLOW: dict[str, Any] = {
 # FG-STFormer is trained without STF; narrower here than in the paper, whose sizes are those of paper_fg_stformer.
 FG_STFORMER: dict[str, Any] = {"model": "fg_stformer", "branch": "plain", "stream": "joint"}
 PRESETS["paper_fg_stformer"] = {
-    **FG_STFORMER, "frames": 128, "lr": 0.01, "epochs": 80, "decay": (50, 70), "warmup": 5,
+    **FG_STFORMER, "preparation": "ctrgcn", "crop": 0.5, "turn": (17.1887, 17.1887, 17.1887),  # 0.3 radians
+    "frames": 128, "lr": 0.01, "epochs": 80, "decay": (50, 70), "warmup": 5,
 }  # fmt: skip
 PRESETS["nw_ucla_fg_stformer"] = {
     **PRESETS["nw_ucla"], **FG_STFORMER, "widths": (32, 32, 64, 64, 128, 128, 128, 128),
@@ -175,7 +216,11 @@ PRESETS["synthetic_fg_stformer"] = {
 # BAGCN's spatial stream; its motion stream is joint_motion+bone_motion.
 BAGCN_SPATIAL: dict[str, Any] = {"model": "bagcn", "branch": "plain", "stream": "joint+bone"}
 PRESETS["paper_bagcn"] = {
-    **PRESETS["paper"], **BAGCN_SPATIAL, "lr": 0.1, "epochs": 50, "decay": (30, 40), "weight_decay": 1e-4,
+    **PRESETS["paper"], **BAGCN_SPATIAL, "preparation": "dgnn", "lr": 0.1, "epochs": 50, "decay": (30, 40),
+    "weight_decay": 1e-4,
+}  # fmt: skip
+PRESETS["paper_bagcn_kinetics"] = {
+    **PRESETS["paper_bagcn"], "preparation": "paper", "decay": (20, 40, 55), "epochs": 65,
 }  # fmt: skip
 PRESETS["nw_ucla_bagcn"] = {
     **PRESETS["nw_ucla"], **BAGCN_SPATIAL, "widths": (32, 32, 32, 64, 64, 64, 128, 128, 128),
@@ -194,6 +239,12 @@ LAYERS: dict[str, tuple[list[str], str | None]] = {
     "fg_stformer": (["stage1", "on_joints"], None),
     "bagcn": (["block8", "block9"], "fc"),
 }
+
+# The last layer of every network, which gives the classes; of FG-STFormer's two linear layers the second.
+OUTPUT_LAYER = "fc"
+
+# The networks with an STFAdjacency, whose embedding L_G compares with the focus.
+WITH_STF_ADJACENCY = ("stf_gcn", "stf_ms_g3d")
 
 
 def watched(recipe: Recipe) -> str:
@@ -227,7 +278,10 @@ def build_network(
         ways = {"focus": recipe.focusing, "context": recipe.context}
         return BAGCN(num_classes, layout, dropout=recipe.dropout, **ways, **options)
     stf = recipe.stf_arrangement if recipe.model == "stf_ms_g3d" else False
-    return MSG3D(num_classes, layout, num_persons=num_persons, stf=stf, dropout=recipe.dropout, **options)
+    return MSG3D(
+        num_classes, layout, num_persons=num_persons, stf=stf, scales=recipe.scales,
+        window_scales=recipe.window_scales, dropout=recipe.dropout, **options,
+    )  # fmt: skip
 
 
 TERMS = STFLoss().weights  # the paper's
@@ -261,30 +315,38 @@ def build_objective(
 
 
 def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:
-    """What training does to its clips; the paper's preparation takes them whole."""
-    in_time = {"crop": recipe.crop, "speed": recipe.speed, "frames": recipe.frames}
+    """What training does to its clips; those that are repeated stay whole."""
+    how = PREPARATIONS[recipe.preparation]
+    in_time = {"crop": recipe.crop, "speed": recipe.speed, "test_crop": how.test_crop, "frames": recipe.frames}
     return Augment(
         layout, rotation=recipe.turn, scale=recipe.stretch, shear=recipe.shear, flip=recipe.flip,
-        joint_dropout=recipe.joint_dropout, **(in_time if recipe.preparation == "view" else {}),
+        joint_dropout=recipe.joint_dropout, **({} if how.repeats else in_time),
     )  # fmt: skip
 
 
 def prepare(
     batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None = None, *, mirror: bool = False
 ) -> Tensor:
-    """(N, C, T, V, M) as the network takes it: centred, in body heights, as streams with visibility.
+    """(N, C, T, V, M) as the network takes it: as the recipe's preparation has it, as streams with visibility.
 
     With ``random``, for training: as :func:`augmentation` shows it. With ``mirror`` the clips' mirror images, of the
     clips' own height, as training sees them.
     """
-    paper = recipe.preparation == "paper"
-    x = center(batch.x, layout.center, each_frame=paper, visibility=batch.visibility)
-    x = x / body_height(x, layout, visibility=batch.visibility)[:, None, None, None, None]
+    how, seen = PREPARATIONS[recipe.preparation], batch.visibility
+    if how.origin is not None and how.origin not in layout.joints:
+        raise ValueError(f"expected a skeleton with the joint {how.origin!r} for --preparation {recipe.preparation}, "
+                         f"got {layout.name}; take view or paper")  # fmt: skip
+    joint = layout.center if how.origin is None else layout.index(how.origin)
+    x = center(batch.x, joint, each_frame=how.each_frame, person=how.person, visibility=seen)
+    if how.aligned:
+        x = align_body(x, layout, visibility=seen)
+    if how.heights:
+        x = x / body_height(x, layout, visibility=seen)[:, None, None, None, None]
     batch = batch._replace(x=x)
     if mirror:
         batch = Augment(layout, flip=1.0)(batch, torch.Generator())
     x, lengths, _, seen, _ = augmentation(recipe, layout)(batch, random)
-    if paper:
+    if how.repeats:
         both = repeat_frames(add_visibility(x, seen), lengths, recipe.frames)
         x, seen = both[:, :-1], both[:, -1]
     streams = [make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")]

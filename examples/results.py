@@ -94,6 +94,8 @@ def write_reports(
         write_json(out / "best" / "report.json", {**report["best"], **facts})
     write_json(out / "report.json", report)
     told = f"on {len(data.test)} test clips, {facts['seconds']} s of training"
+    if facts["frozen"]:
+        told += f", {facts['parameters'] - facts['frozen']:,} parameters trained and {facts['frozen']:,} frozen"
     print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} {told}")
     if best := report.get("best"):
         seen = f"best on {len(validation)} held-out clips ({best['validation_top1']:.2%} there)"

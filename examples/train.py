@@ -36,7 +36,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from memory import keep_freed_memory
 from ms_g3d import STFModule
-from recipe import Recipe, build_objective, prepare, watched
+from recipe import (
+    OF_ONE_NETWORK,
+    OUTPUT_LAYER,
+    WITH_STF_ADJACENCY,
+    Recipe,
+    build_loss,
+    build_objective,
+    prepare,
+    watched,
+)
 from results import batches, load_file, load_run, write_reports
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -46,7 +55,7 @@ from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, Split, STFAdj
 
 
 class Recogniser(L.LightningModule):
-    """One network under one STF branch."""
+    """One network under one STF branch; a frozen one with a last layer of its own."""
 
     def __init__(
         self, recipe: Recipe, layout: SkeletonLayout, num_classes: int, num_persons: int, *, channels: int = 3
@@ -54,9 +63,20 @@ class Recogniser(L.LightningModule):
         super().__init__()
         self.recipe, self.layout = recipe, layout
         self.objective = build_objective(recipe, num_classes, num_persons, layout, channels=channels)
+        if recipe.freeze:
+            self.objective.model.requires_grad_(False)
+            self.objective.model.get_submodule(OUTPUT_LAYER).requires_grad_(True)
+            self.train()
         self.accuracy = nn.ModuleDict(
             {f"top{k}": MulticlassAccuracy(num_classes, top_k=min(k, num_classes), average="micro") for k in (1, 5)}
         )
+
+    def train(self, mode: bool = True) -> Recogniser:
+        """A frozen network stays in evaluation mode: BatchNorm's statistics are kept, and nothing is dropped."""
+        super().train(mode)
+        if self.recipe.freeze:
+            self.objective.model.eval()
+        return self
 
     def on_train_start(self) -> None:
         self.objective.warmup = self.recipe.stf_start * int(self.trainer.num_training_batches)
@@ -83,8 +103,9 @@ class Recogniser(L.LightningModule):
             renew_statistics(self.objective.model, self.trainer.datamodule.split.train, self.recipe)
 
     def configure_optimizers(self) -> Any:
-        decayed = [p for p in self.parameters() if p.dim() > 1]
-        rest = [p for p in self.parameters() if p.dim() <= 1]
+        trained = [p for p in self.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.dim() > 1]
+        rest = [p for p in trained if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         optimizer = torch.optim.SGD(groups, lr=self.recipe.lr, momentum=0.9, nesterov=True)
         if self.recipe.decay != (0,):
@@ -99,7 +120,12 @@ class Recogniser(L.LightningModule):
 
 
 def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) -> None:
-    """BatchNorm's statistics under averaged weights, over the training clips: averaged ones are of other weights."""
+    """BatchNorm's statistics under averaged weights, over the training clips: averaged ones are of other weights.
+
+    A frozen network's weights are those of its statistics, which stay.
+    """
+    if recipe.freeze:
+        return
     random = torch.Generator().manual_seed(recipe.seed)
     whole = len(data) > recipe.batch
     clips = batches(model, data, recipe, shuffle=True, drop_last=whole, generator=random)
@@ -109,35 +135,58 @@ def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) ->
 
 
 def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
-    """Take over the weights of a finished run; STF's own weights, which it need not have, keep their start."""
+    """Take over the weights of a finished run; STF's own weights, which it need not have, keep their start.
+
+    With --freeze the last layer keeps its start, too, of which the classes may be others.
+    """
     objective, recipe, layout, known = load_run(folder)
-    arrangement = module.recipe.stf_arrangement
-    same_model = recipe.model == module.recipe.model
-    for name, ours, theirs in (
-        ("network", module.recipe.model.replace("stf_ms", "ms"), recipe.model.replace("stf_ms", "ms")),
+    ours, theirs, freeze = module.recipe, recipe, module.recipe.freeze
+    same = [
+        ("network", ours.model.replace("stf_ms", "ms"), theirs.model.replace("stf_ms", "ms")),
         ("layout", module.layout.name, layout.name),
-        ("classes", classes, known),
-        ("stream", module.recipe.stream, recipe.stream),
-        ("preparation", module.recipe.preparation, recipe.preparation),
-        ("hold-out", module.recipe.hold_out, recipe.hold_out),
-        ("share", module.recipe.share, recipe.share),
-        ("draw", module.recipe.draw, recipe.draw),
-        ("stf-arrangement", arrangement, recipe.stf_arrangement if same_model else arrangement),
-    ):
-        if ours != theirs:
-            wanted, got = given_as(ours) or "none", given_as(theirs) or "none"
+        ("stream", ours.stream, theirs.stream),
+        ("preparation", ours.preparation, theirs.preparation),
+    ]
+    if ours.model == theirs.model:
+        same.append(("stf-arrangement", ours.stf_arrangement, theirs.stf_arrangement))
+    if freeze:  # what no weight shows
+        names = ("strides", *OF_ONE_NETWORK.get(ours.model, ()))
+        same += [(name.replace("_", "-"), getattr(ours, name), getattr(theirs, name)) for name in names]
+    if classes == known:  # the same data set, of which no clip may change sides
+        same += [
+            ("hold-out", ours.hold_out, theirs.hold_out),
+            ("share", ours.share, theirs.share),
+            ("draw", ours.draw, theirs.draw),
+        ]
+    for name, own, other in same:
+        if own != other:
+            wanted, got = given_as(own) or "none", given_as(other) or "none"
             raise ValueError(f"expected --start-from with a run of the same {name}, {wanted}, got {folder} with {got}")
+    if classes != known and not freeze:
+        raise ValueError(f"expected --start-from with a run of the same classes, {listed(classes)}, got {folder} with "
+                         f"{listed(known)}; with --freeze a new last layer is trained on its network")  # fmt: skip
     network, trained = module.objective.model, objective.model.state_dict()
-    own = network.state_dict()
-    strange = [name for name, weight in trained.items() if name not in own or own[name].shape != weight.shape]
-    added = [f"{name}." for name, part in network.named_modules() if isinstance(part, STFAdjacency | STFModule)]
-    strange += [name for name in own.keys() - trained.keys() if not name.startswith(tuple(added))]
+    kept = network.state_dict()
+    added: list[str] = []
+    if freeze:
+        for name in [name for name in kept if name.startswith(f"{OUTPUT_LAYER}.")]:
+            del trained[name], kept[name]
+    else:
+        added = [f"{name}." for name, part in network.named_modules() if isinstance(part, STFAdjacency | STFModule)]
+    strange = [name for name, weight in trained.items() if name not in kept or kept[name].shape != weight.shape]
+    strange += [name for name in kept.keys() - trained.keys() if not name.startswith(tuple(added))]
     if strange:
-        widths = f"widths {given_as(recipe.widths)} against {given_as(module.recipe.widths)}"
-        listed = ", ".join(sorted(strange)[:5])
-        hint = f"{listed} ({widths})"
+        sizes = {name: (given_as(getattr(theirs, name)), given_as(getattr(ours, name)))
+                 for name in ("widths", *OF_ONE_NETWORK.get(ours.model, ()))}  # fmt: skip
+        unlike = [f"{name} {other} against {own}" for name, (other, own) in sizes.items() if own != other]
+        hint = ", ".join(sorted(strange)[:5]) + (f" ({', '.join(unlike)})" if unlike else "")
         raise ValueError(f"expected --start-from with a run of the same network and sizes, got {folder}: {hint}")
     network.load_state_dict(trained, strict=False)
+
+
+def listed(classes: list[str]) -> str:
+    """A data set's classes in short."""
+    return f"{len(classes)} from {classes[0]!r} to {classes[-1]!r}"
 
 
 def machines(given: argparse.Namespace) -> tuple[int | str, int]:
@@ -198,6 +247,10 @@ def announce(given: argparse.Namespace, recipe: Recipe, data: Split, left_out: l
     if recipe.ema**steps > 0.05:
         share = f"{recipe.ema**steps:.0%} of the weights at the start"
         print(f"note: after {steps} steps the running average, which is tested, holds {share}; --ema 0 takes none")
+    if build_loss(recipe).uses("adjacency") and recipe.model not in WITH_STF_ADJACENCY:
+        print(
+            f"note: {recipe.model} has no STFAdjacency for L_G to act on; the branch {recipe.branch} is trained without"
+        )
     terms = "" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}"
     print(f"preset {given.preset}, branch {recipe.branch}{terms}; writing to {out}")
     return facts
@@ -256,7 +309,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     module.to(trainer.strategy.root_device)
     if recipe.ema:
         renew_statistics(module.objective.model, data.train, recipe)
-    measured = {"seconds": round(timer.time_elapsed(), 1), "parameters": sum(p.numel() for p in module.parameters())}
+    measured = {
+        "seconds": round(timer.time_elapsed(), 1),
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "frozen": sum(p.numel() for p in module.parameters() if not p.requires_grad),
+    }
     return write_reports(out, module.objective, recipe, data, validation, {**measured, **facts})
 
 

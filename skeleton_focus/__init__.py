@@ -54,6 +54,7 @@ from .objective import STFObjective, STFOutput
 from .stf import STFAdjacency, STFGraphConv
 from .streams import (
     add_visibility,
+    align_body,
     body_height,
     center,
     fuse,
@@ -111,6 +112,7 @@ __all__ = [
     "UnreadableFileError",
     "add_visibility",
     "adjacency_focus_loss",
+    "align_body",
     "area_under_curve",
     "body_height",
     "center",

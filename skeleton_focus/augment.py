@@ -60,8 +60,8 @@ class Augment(nn.Module):
 
     Shape:
         a :class:`~skeleton_focus.clips.Batch` with x (N, C, T, V, M) and a CPU generator -> a batch with
-        x (N, C, frames, V, M) and all lengths ``frames``. Without a generator, as in tests, the whole clips as they are
-        are brought to ``frames``.
+        x (N, C, frames, V, M) and all lengths ``frames``. Without a generator, as in tests, clips, or their middles
+        (``test_crop``), are brought to ``frames`` as they are.
 
     Args:
         layout: the skeleton.
@@ -72,11 +72,12 @@ class Augment(nn.Module):
         flip: probability 0 to 1 of the mirror image.
         joint_dropout: probability 0 <= p < 1 that a joint of a person is lost.
         speed: largest warp, 0 <= speed < 1: a clip runs at 1 + warp times its speed in the beginning.
+        test_crop: share of a clip that is left without a generator, its middle, 0 < test_crop <= 1; CTR-GCN's 0.95.
         frames: T of the result; without it time is left alone.
 
     Raises:
-        ValueError: an option out of its range, ``flip`` with a layout that names no pairs, ``crop`` or ``speed``
-            without ``frames``; a batch that does not fit, a generator that is not on the CPU.
+        ValueError: an option out of its range, ``flip`` with a layout that names no pairs, ``crop``, ``speed`` or
+            ``test_crop`` without ``frames``; a batch that does not fit, a generator that is not on the CPU.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -97,6 +98,7 @@ class Augment(nn.Module):
         flip: float = 0.0,
         joint_dropout: float = 0.0,
         speed: float = 0.0,
+        test_crop: float = 1.0,
         frames: int | None = None,
     ) -> None:
         super().__init__()
@@ -109,13 +111,16 @@ class Augment(nn.Module):
             require(0 <= value < 1, who, f"{name} of at least 0 and below 1", value)
         for name, value in (("shear", shear), ("flip", flip)):
             require(0 <= value <= 1, who, f"{name} in 0..1", value)
-        require(0 < crop <= 1, who, "crop above 0 and at most 1", crop)
+        for name, value in (("crop", crop), ("test_crop", test_crop)):
+            require(0 < value <= 1, who, f"{name} above 0 and at most 1", value)
         require(frames is None or (type(frames) is int and frames >= 1), who, "frames of at least 1", frames)
-        require(frames is not None or (crop == 1 and speed == 0), who, "frames with crop or speed", "None")
+        whole = crop == test_crop == 1 and speed == 0
+        require(frames is not None or whole, who, "frames with crop, speed or test_crop", "None")
         pairs = not flip or bool(layout.pairs)
         require(pairs, who, "a layout with left and right pairs for flip", f"{layout.name!r} without")
         self.layout, self.rotation, self.scale, self.crop, self.shear = layout, angles, scale, crop, shear
         self.flip, self.joint_dropout, self.speed, self.frames = flip, joint_dropout, speed, frames
+        self.test_crop = test_crop
 
     def forward(self, batch: Batch, random: torch.Generator | None) -> Batch:
         require(
@@ -132,7 +137,7 @@ class Augment(nn.Module):
         exact = torch.promote_types(batch.x.dtype, torch.float32)
         x, truth = batch.x.to(exact), batch.critical.permute(0, 2, 3, 1)  # (N, M, T, V) -> (N, T, V, M)
         told = torch.stack([batch.visibility.to(exact), truth.to(exact)], dim=1)  # (N, 2, T, V, M)
-        lengths, drawn = batch.lengths, {} if random is None else self._draw(x, random)
+        lengths, drawn = batch.lengths, self._middle(x) if random is None else self._draw(x, random)
         with torch.autocast(x.device.type, enabled=False):
             if random is not None:
                 x, told = self._in_space(x, told, drawn)
@@ -143,6 +148,13 @@ class Augment(nn.Module):
         visibility, truth = told.unbind(1)
         critical = truth.permute(0, 3, 1, 2)  # (N, T, V, M) -> (N, M, T, V)
         return Batch(x, lengths, batch.label, visibility, critical)
+
+    def _middle(self, x: Tensor) -> dict[str, Tensor]:
+        """The span of each clip that tests see; none where it is the whole clip."""
+        if self.test_crop == 1:
+            return {}
+        start = x.new_full((len(x),), (1 - self.test_crop) / 2)
+        return {"start": start, "stop": 1 - start}
 
     def _draw(self, x: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         """What happens to each clip, on x's device."""
@@ -194,7 +206,7 @@ class Augment(nn.Module):
         require(turns, "Augment", f"{needed} with x (N, C={c}, T, V, M)", self.rotation)
 
     def extra_repr(self) -> str:
-        names = ("rotation", "scale", "crop", "shear", "flip", "joint_dropout", "speed", "frames")
+        names = ("rotation", "scale", "crop", "shear", "flip", "joint_dropout", "speed", "test_crop", "frames")
         return f"{self.layout.name}, " + ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 

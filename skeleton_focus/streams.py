@@ -17,7 +17,9 @@ from .layouts import SkeletonLayout
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 
 
-def center(x: Tensor, joint: int, *, each_frame: bool = True, visibility: Tensor | None = None) -> Tensor:
+def center(
+    x: Tensor, joint: int, *, each_frame: bool = True, person: int | None = None, visibility: Tensor | None = None
+) -> Tensor:
     """Measure positions from the centre joint.
 
     Shape:
@@ -29,7 +31,12 @@ def center(x: Tensor, joint: int, *, each_frame: bool = True, visibility: Tensor
         each_frame: each person's own centre in each frame, as STF does; where it was not seen, its mean over the frames
             in which it was. Otherwise one origin for the whole clip, the centre joint as first seen, so that travel
             and the distance between persons are kept.
+        person: the one whose centre all persons are measured from, as in DGNN, where 0 is the first; by default each
+            person has its own, or, with ``each_frame=False``, the first person seen.
         visibility: (N, T, V, M); joints not seen stay at 0.
+
+    Raises:
+        ValueError: shapes that do not fit, a joint or a person that x does not have.
 
     Example:
         >>> x = torch.tensor([[1.0, 3.0], [5.0, 8.0]]).view(1, 1, 2, 2, 1)
@@ -37,12 +44,17 @@ def center(x: Tensor, joint: int, *, each_frame: bool = True, visibility: Tensor
         ([0.0, 2.0, 0.0, 3.0], [0.0, 2.0, 4.0, 7.0])
 
     Reference:
-        STF (Ke et al., AAAI 2022), "Data preparation".
+        STF (Ke et al., AAAI 2022), "Data preparation"; DGNN (Shi et al., CVPR 2019).
     """
     _check("center", x, visibility=visibility)
+    known = person is None or 0 <= person < x.shape[4]
+    require(known, "center", f"a person in 0..{x.shape[4] - 1}, or None", person)
     require(0 <= joint < x.shape[3], "center", f"a joint in 0..{x.shape[3] - 1}", joint)
     centers = x[:, :, :, joint]  # (N, C, T, M)
     seen = torch.ones_like(x[:, 0, :, joint]) if visibility is None else (visibility[:, :, joint] > 0).to(x.dtype)
+    if person is not None:
+        centers = centers[..., person : person + 1]
+        seen = seen[..., person : person + 1]
     if each_frame:
         count = seen.sum(1, keepdim=True).clamp(min=1)[:, None]  # (N, 1, 1, M)
         mean = (centers * seen[:, None]).sum(2, keepdim=True) / count
@@ -79,6 +91,70 @@ def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None 
     frames = seen.sum(1)  # (N, M)
     height = ((length * seen).sum(1) / frames.clamp(min=1)).amax(1)
     return torch.where(height > 0, height, 1.0)
+
+
+BODY_AXES = ("spine_base", "spine", "left_shoulder", "right_shoulder")
+
+
+def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
+    r"""Turn each clip so that its first person stands along z and its shoulders lie along x.
+
+    .. math:: e_z \propto p_{spine} - p_{base}, \qquad
+        e_x \propto s - (s \cdot e_z) e_z, \quad s = p_{right} - p_{left}, \qquad e_y = e_z \times e_x
+
+    One rotation about the origin for the whole clip, from the first frame in which the first person's four joints were
+    seen: the spine is parallel to z, the shoulders to x as nearly as the spine allows. A clip without such a frame, or
+    whose shoulders are parallel to its spine there, stays as it is.
+
+    Shape:
+        x (N, C=3, T, V, M) -> the same.
+
+    Args:
+        x: positions, centred by :func:`center`.
+        layout: a skeleton with the joints spine_base, spine, left_shoulder and right_shoulder: ``NTU25``,
+            ``NTU25_PYSKL``, ``KINECT20``, or one of yours.
+        visibility: (N, T, V, M); by default all joints were seen.
+
+    Raises:
+        ValueError: shapes that do not fit, positions in the plane, or a layout without those joints.
+
+    Example:
+        >>> from skeleton_focus import SkeletonLayout
+        >>> torso = SkeletonLayout.from_bones([(0, 1), (1, 2), (1, 3)], joints=BODY_AXES)
+        >>> lying = torch.tensor([[0.0, 0, 0], [0, 2, 0], [0, 2, 1], [0, 2, -1]]).T.view(1, 3, 1, 4, 1)
+        >>> align_body(lying, torso)[0, :, 0, :, 0].T
+        tensor([[ 0.,  0.,  0.],
+                [ 0.,  0.,  2.],
+                [-1.,  0.,  2.],
+                [ 1.,  0.,  2.]])
+
+    Reference:
+        NTU RGB+D (Shahroudy et al., CVPR 2016), section 4; DGNN (Shi et al., CVPR 2019).
+    """
+    who = "align_body"
+    hint = "clips of other skeletons can be centred alone"
+    require(set(BODY_AXES) <= set(layout.joints), who, f"a layout with the joints {', '.join(BODY_AXES)}",
+            repr(layout.name), hint)  # fmt: skip
+    check_shape(who, "x", x, f"N, C=3, T, V={layout.num_joints}, M")
+    _check(who, x, layout, visibility=visibility)
+    joints = [layout.index(name) for name in BODY_AXES]
+    base, spine, left, right = x[:, :, :, joints, 0].permute(3, 0, 2, 1)  # each (N, T, C)
+    up, shoulders = spine - base, right - left
+    length = up.norm(dim=2)
+    e_z = up / torch.where(length > 0, length, 1.0)[..., None]
+    across = shoulders - (shoulders * e_z).sum(2, keepdim=True) * e_z
+    width = across.norm(dim=2)
+    e_x = across / torch.where(width > 0, width, 1.0)[..., None]
+    fits = (length > 0) & (width > 1e-3 * shoulders.norm(dim=2))  # (N, T)
+    if visibility is not None:
+        fits = fits & (visibility[:, :, joints, 0] > 0).all(2)
+    axes = torch.stack([e_x, torch.linalg.cross(e_z, e_x), e_z], dim=2)  # (N, T, 3, C): rows are the new axes
+    first = fits.to(torch.uint8).argmax(1)
+    turn = axes[torch.arange(len(x), device=x.device), first]  # (N, 3, C)
+    same = torch.eye(3, dtype=x.dtype, device=x.device)
+    turn = torch.where(fits.any(1)[:, None, None], turn, same)
+    with torch.autocast(x.device.type, enabled=False):  # which would round positions to half precision
+        return torch.einsum("nic,nctvm->nitvm", turn, x)
 
 
 def repeat_frames(x: Tensor, lengths: Tensor, frames: int) -> Tensor:

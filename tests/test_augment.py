@@ -255,7 +255,7 @@ def test_an_empty_batch_and_copies() -> None:
         same(other(batch, generator()), augment(batch, generator()))
     assert repr(Augment(ARMS, rotation=(0, 30, 0), frames=9)) == (
         "Augment(arms, rotation=(0.0, 30.0, 0.0), scale=0.0, crop=1.0, shear=0.0, flip=0.0, joint_dropout=0.0, "
-        "speed=0.0, frames=9)"
+        "speed=0.0, test_crop=1.0, frames=9)"
     )
 
 
@@ -343,8 +343,8 @@ def test_the_known_bug_would_be_seen() -> None:
         ({"flip": math.nan}, "flip in 0..1, got nan"),
         ({"crop": 0.0, "frames": 8}, "crop above 0 and at most 1, got 0.0"),
         ({"frames": 0}, "frames of at least 1, got 0"),
-        ({"crop": 0.5}, "frames with crop or speed, got None"),
-        ({"speed": 0.5}, "frames with crop or speed, got None"),
+        ({"crop": 0.5}, "frames with crop, speed or test_crop, got None"),
+        ({"speed": 0.5}, "frames with crop, speed or test_crop, got None"),
     ],
 )
 def test_options_out_of_their_range(options: dict[str, Any], error: str) -> None:

@@ -19,6 +19,7 @@ from skeleton_focus import (
     min_max_normalize,
     resize_focus,
 )
+from skeleton_focus.focus import weigh_channels
 
 SIZES = [(1, 2, 3, 4, 5), (3, 4, 5, 6, 2), (2, 3, 1, 2, 1)]  # N, C, T, V, M
 
@@ -64,6 +65,29 @@ def test_unnormalized_scales_differ_by_p_times_one_minus_p() -> None:
     p = logits.softmax(1).gather(1, classes[:, None])[:, :, None, None]
     torch.testing.assert_close(probability, odds * p * (1 - p))
     assert odds.max() > 0
+
+
+# One clip of two persons, two channels, one frame, two joints: rows are persons, (N * M, C, T, V).
+BY_HAND = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]], [[[4.0, 0.0]], [[0.0, 2.0]]]], dtype=torch.float64)
+
+
+def test_weighted_channels_by_hand() -> None:
+    """Z counts persons, frames and joints: w = (4 + 8) / 4 and -(2 + 6) / 4, so Q is the ReLU of 3 X_0 - 2 X_1."""
+    gradient = torch.tensor([[4.0, -2.0], [8.0, -6.0]], dtype=torch.float64)
+    focus = weigh_channels(gradient, BY_HAND, num_persons=2, normalize=False)
+    assert focus.tolist() == [[[[0.0, 6.0]], [[12.0, 0.0]]]]
+    alone = weigh_channels(gradient, BY_HAND, normalize=False)  # as two clips: w = (2, -1), then (4, -3)
+    assert alone.tolist() == [[[[0.0, 4.0]]], [[[16.0, 0.0]]]]
+
+
+@pytest.mark.parametrize(("score", "factor"), [("log_odds", 1.0), ("probability", 0.25)])
+def test_a_linear_head_by_hand(score: str, factor: float) -> None:
+    """Two rivals of equal logits, p = 1/2: w = (W_y - their mean) / Z = (16, -8) / 4, times p (1 - p)."""
+    weight = torch.tensor([[8.0, 1.0], [-4.0, 5.0], [-12.0, 13.0]], dtype=torch.float64)
+    logits = torch.tensor([[2.0, 1.0, 1.0]], dtype=torch.float64).log()
+    focus = linear_head_focus(BY_HAND, weight, logits, torch.tensor([0]), num_persons=2, score=score, normalize=False)
+    expected = factor * torch.tensor([[[[0.0, 8.0]], [[16.0, 0.0]]]], dtype=torch.float64)
+    torch.testing.assert_close(focus, expected, rtol=0, atol=1e-13)
 
 
 def test_an_earlier_layer_against_central_differences() -> None:

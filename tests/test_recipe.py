@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 import results
 import torch
 import train
-from recipe import PRESETS, Recipe, build_loss, build_network, build_objective, prepare
+from recipe import LAYERS, PRESETS, WITH_STF_ADJACENCY, Recipe, build_loss, build_network, build_objective, prepare
 from torch import Tensor, nn
 
 from skeleton_focus import (
@@ -29,6 +30,7 @@ from skeleton_focus import (
     SkeletonDataset,
     SkeletonLayout,
     Split,
+    STFAdjacency,
     STFLoss,
     add_visibility,
     body_height,
@@ -221,6 +223,7 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
         (["--speed", "nan"], r"expected speed in 0..0.99, got nan"),
         (["--stretch", "1"], r"expected stretch in 0..0.99, got 1.0"),
         (["--preparation", "paper", "--crop", "0.5"], "got --crop with --preparation paper"),
+        (["--preset", "paper_bagcn", "--crop", "0.5"], "got --crop with --preparation dgnn"),
         (["--preset", "paper", "--speed", "0.5"], "got --speed with --preparation paper"),
         (["--branch", "exploration", "--norm", "l2"], "got --norm with --branch exploration"),
         (["--data", "somewhere", "--clips", "50"], "got --clips with --data"),
@@ -228,6 +231,17 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
         (["--skip-bad-clips"], "got --skip-bad-clips without --data"),
         (["--stf-after", "1.5"], "expected stf_after in 0..1, got 1.5"),
         (["--weight-decay", "-1"], "expected weight_decay in 0..1, got -1.0"),
+        (
+            ["--branch", "adjacency", "--model", "ms_g3d"],
+            "without adjacency with --model ms_g3d, which has no STFAdjacency for L_G to act on, got adjacency; leave",
+        ),
+        (["--branch", "coherence+adjacency", "--model", "bagcn"], "with --model bagcn, which has no STFAdjacency for"),
+        (["--branch", "adjacency", "--model", "fg_stformer"], "or take --model stf_gcn or stf_ms_g3d"),
+        (["--model", "bagcn", "--scales", "8"], "got --scales with --model bagcn"),
+        (["--window-scales", "8"], "got --window-scales with --model stf_gcn"),
+        (["--model", "ms_g3d", "--scales", "0"], "expected scales of at least 1, got 0"),
+        (["--preset", "paper_stf_kinetics"], "expected --start-from with the preset paper_stf_kinetics, got none"),
+        (["--preset", "paper_stf_ntu120"], "expected --start-from with the preset paper_stf_ntu120, got none"),
         (["--clip-gradient", "-1"], "expected clip_gradient in 1e-09..1000000000.0, got -1.0"),
     ],
 )
@@ -246,6 +260,39 @@ def test_a_branch_is_its_terms() -> None:
     assert weights(branch="all") == STFLoss().weights
     assert weights(branch="coherence+divergence", emphasis=2.0) == {"coherence": 0.2, "divergence": 0.2}
     assert build_loss(Recipe(norm="l2")).norm == "l2"
+
+
+@pytest.mark.parametrize("model", LAYERS)
+def test_the_networks_with_an_adjacency_for_the_focus(model: str, tmp_path: Path) -> None:
+    network = build_network(Recipe(model=model), 3, 1, KINECT20)
+    assert any(isinstance(m, STFAdjacency) for m in network.modules()) == (model in WITH_STF_ADJACENCY)
+    for branch in ("focus", "all"):  # L_d and L_c act on every network
+        start = ["--start-from", "run"] if model == "stf_ms_g3d" else []
+        given = ["--model", model, "--branch", branch, *start, "--out", str(tmp_path / "run")]
+        assert command_line.parse(given)[1].branch == branch
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
+def test_table_5_goes_on_from_ms_g3d_without_an_adjacency(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """M2 and M3 are MS-G3D with L_c, and with L_d, at STF's rates."""
+    data = some_data(KINECT20)
+    monkeypatch.setattr(train, "load_data", lambda *_, **options: Split(data, data))
+    small = ["--model", "ms_g3d", "--widths", "6", "6", "12", "--frames", "16", "--batch", "4", "--quiet"]
+    small += ["--epochs", "1", "--threads", "1"]
+    base = str(tmp_path / "base")
+    train.main(["--preset", "paper", "--branch", "plain", *small, "--out", base])
+    for branch in ("coherence", "coherence+divergence", "focus"):
+        out = tmp_path / branch
+        start = ["--preset", "paper_stf", "--start-from", base, "--branch", branch, "--out", str(out)]
+        report = train.main([*start, *small])
+        assert (report["recipe"]["lr"], report["recipe"]["decay"]) == (1e-3, (20, 35, 45))
+        logged = (out / "log" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
+        terms = {name.removeprefix("train/") for name in logged if name.startswith("train/")} - {"classification"}
+        assert terms == ({"coherence", "divergence"} if branch == "focus" else set(branch.split("+")))
+        told = "note: ms_g3d has no STFAdjacency for L_G to act on; the branch focus is trained without"
+        assert (told in capsys.readouterr().out) == (branch == "focus")
 
 
 def test_a_share_is_drawn_and_holds_the_smaller_ones() -> None:
@@ -366,3 +413,110 @@ def test_a_run_of_two_bodies_takes_clips_of_one(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(loading, "load_data", lambda *given, **options: both)
     with pytest.raises(ValueError, match="at least M=2 persons, got 1"):
         loading.clips_of(tmp_path, recipe, one.layout, list(one.classes))
+
+
+# --------------------------------------------------------------------------------------------- the papers' numbers
+
+# Every number that a paper's preset sets, as printed: STF, "Training scheme" and "Data preparation"; FG-STFormer,
+# section 4.2; BAGCN, section 4.1; of Kinetics, the scales of MS-G3D's published settings. What a preset does not set,
+# here neither, is the default of all.
+PRINTED: dict[str, dict[str, Any]] = {
+    "paper": {"preparation": "paper", "frames": 300, "lr": 0.05, "decay": (20, 35, 45), "epochs": 55},
+    "paper_stf": {
+        "preparation": "paper", "frames": 300, "lr": 1e-3, "decay": (20, 35, 45), "epochs": 55, "model": "stf_ms_g3d",
+    },
+    "paper_ntu120": {"preparation": "paper", "frames": 300, "lr": 0.05, "decay": (20, 35, 50), "epochs": 60},
+    "paper_stf_ntu120": {
+        "preparation": "paper", "frames": 300, "lr": 5e-4, "decay": (20, 35, 50), "epochs": 60, "model": "stf_ms_g3d",
+    },
+    "paper_kinetics": {
+        "preparation": "paper", "frames": 300, "lr": 0.05, "decay": (25, 40, 55), "epochs": 65, "scales": 8,
+        "window_scales": 8,
+    },
+    "paper_stf_kinetics": {
+        "preparation": "paper", "frames": 300, "lr": 1e-4, "decay": (25, 40, 55), "epochs": 65, "scales": 8,
+        "window_scales": 8, "model": "stf_ms_g3d",
+    },
+    "paper_bagcn_kinetics": {
+        "preparation": "paper", "frames": 300, "lr": 0.1, "decay": (20, 40, 55), "epochs": 65, "weight_decay": 1e-4,
+        "model": "bagcn", "branch": "plain", "stream": "joint+bone",
+    },
+    "paper_fg_stformer": {
+        "preparation": "ctrgcn", "crop": 0.5, "turn": (17.1887, 17.1887, 17.1887), "frames": 128,
+        "lr": 0.01, "decay": (50, 70), "epochs": 80, "warmup": 5, "model": "fg_stformer",
+        "branch": "plain",
+    },
+    "paper_bagcn": {
+        "preparation": "dgnn", "frames": 300, "lr": 0.1, "decay": (30, 40), "epochs": 50, "weight_decay": 1e-4,
+        "model": "bagcn", "branch": "plain", "stream": "joint+bone",
+    },
+}  # fmt: skip
+# What all of them share: batch, weight decay (but BAGCN's), FG-STFormer's layers and joints, no augmentation.
+SHARED = {
+    "batch": 32, "weight_decay": 5e-4, "scales": 13, "window_scales": 6,
+    "stages": (6, 2), "focal_joints": 15, "widths": (0,), "strides": (0,),
+    "turn": (0.0, 0.0, 0.0), "stretch": 0.0, "crop": 1.0, "speed": 0.0, "shear": 0.0, "flip": 0.0,
+    "joint_dropout": 0.0, "dropout": 0.0, "label_smoothing": 0.0, "ema": 0.0, "stf_after": 0.0, "emphasis": 1.0,
+    "warmup": 0, "stream": "joint", "focusing": "attention", "context": "bidirectional",
+}  # fmt: skip
+
+
+def test_every_preset_of_a_paper_is_pinned() -> None:
+    assert {name for name in PRESETS if name.startswith("paper")} == set(PRINTED)
+
+
+@pytest.mark.parametrize("preset", PRINTED)
+def test_presets_hold_the_printed_numbers(preset: str) -> None:
+    recipe, printed = Recipe(**PRESETS[preset]), {**SHARED, **PRINTED[preset]}
+    assert {name: getattr(recipe, name) for name in printed} == printed
+
+
+def test_the_rotation_of_ctr_gcn_is_that_of_its_code() -> None:
+    assert PRESETS["paper_fg_stformer"]["turn"] == pytest.approx([math.degrees(0.3)] * 3, abs=1e-4)
+
+
+def rates(recipe: Recipe) -> list[float]:
+    """The learning rate of each epoch as the program sets it."""
+    small = replace(recipe, model="stf_gcn", widths=(6, 6), strides=(1, 1))
+    (optimizer,), (schedule,) = train.Recogniser(small, KINECT20, 3, 1).configure_optimizers()
+    found = []
+    for _ in range(recipe.epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert optimizer.defaults["momentum"] == 0.9 and optimizer.defaults["nesterov"] is True
+    return found
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("paper", [5e-2] * 20 + [5e-3] * 15 + [5e-4] * 10 + [5e-5] * 10),
+        ("paper_stf", [1e-3] * 20 + [1e-4] * 15 + [1e-5] * 10 + [1e-6] * 10),
+        ("paper_ntu120", [5e-2] * 20 + [5e-3] * 15 + [5e-4] * 15 + [5e-5] * 10),
+        ("paper_stf_ntu120", [5e-4] * 20 + [5e-5] * 15 + [5e-6] * 15 + [5e-7] * 10),
+        ("paper_kinetics", [5e-2] * 25 + [5e-3] * 15 + [5e-4] * 15 + [5e-5] * 10),
+        ("paper_stf_kinetics", [1e-4] * 25 + [1e-5] * 15 + [1e-6] * 15 + [1e-7] * 10),
+        ("paper_bagcn_kinetics", [1e-1] * 20 + [1e-2] * 20 + [1e-3] * 15 + [1e-4] * 10),
+        ("paper_bagcn", [1e-1] * 30 + [1e-2] * 10 + [1e-3] * 10),
+        (
+            "paper_fg_stformer",
+            [1e-2 / 6, 2e-2 / 6, 3e-2 / 6, 4e-2 / 6, 5e-2 / 6] + [1e-2] * 45 + [1e-3] * 20 + [1e-4] * 10,
+        ),
+    ],
+)
+def test_the_rate_of_every_epoch(preset: str, expected: list[float]) -> None:
+    assert rates(Recipe(**PRESETS[preset])) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("preset", ["paper_kinetics", "paper_stf_kinetics"])
+def test_the_scales_of_kinetics(preset: str) -> None:
+    """Of 18 joints, as many neighbourhoods in the windows as in the frames."""
+    recipe = Recipe(**{**PRESETS[preset], "widths": (6, 6, 12)})
+    recipe.model = {"paper_kinetics": "ms_g3d"}.get(preset, recipe.model)
+    block = build_network(recipe, 400, 2, OPENPOSE18, channels=2).block1
+    assert block.graph.conv.adjacency.shape == (8, 18, 18)
+    assert [pathway.conv.adjacency.shape[0] for pathway in block.windows] == [8, 8]
+    default = build_network(replace(recipe, scales=13, window_scales=6), 400, 2, OPENPOSE18, channels=2).block1
+    assert default.graph.conv.adjacency.shape[0] == 13
+    assert [pathway.conv.adjacency.shape[0] for pathway in default.windows] == [6, 6]

@@ -1,0 +1,269 @@
+"""The preparations of the papers that FG-STFormer and BAGCN follow, against slow references and rigid motions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ensemble
+import numpy as np
+import pytest
+import reference_preparation as reference
+import torch
+import train
+from explain import to_draw
+from hypothesis import given
+from hypothesis import strategies as st
+from recipe import PREPARATIONS, Recipe, prepare
+from torch import Tensor
+
+from skeleton_focus import (
+    COCO17,
+    KINECT20,
+    NTU25,
+    NTU25_PYSKL,
+    Augment,
+    Batch,
+    SkeletonLayout,
+    align_body,
+    center,
+    make_stream,
+    repeat_frames,
+    resample_frames,
+    rotate,
+)
+
+LENGTHS = (9, 5, 12)
+
+
+def some_clips(seed: int = 0, *, joints: int = 25, persons: int = 2, lost: float = 0.2, clips: int = 3) -> Batch:
+    """Random clips in float64; joints are lost, the second person of the last clip is absent altogether."""
+    rng = np.random.default_rng(seed)
+    lengths, t = LENGTHS[:clips], max(LENGTHS[:clips])
+    seen = (rng.random((clips, t, joints, persons)) > lost).astype(float)
+    for n, length in enumerate(lengths):
+        seen[n, length:] = 0
+    if joints > 8:
+        seen[:, 2, [0, 1, 4, 8], 0] = 1  # a whole torso somewhere
+    if persons > 1:
+        seen[-1, :, :, 1] = 0
+    x = rng.standard_normal((clips, 3, t, joints, persons)) * seen[:, None]
+    parts = [torch.from_numpy(x), torch.tensor(lengths), torch.zeros(clips, dtype=torch.int64), torch.from_numpy(seen)]
+    return Batch(*parts, torch.zeros(clips, persons, t, joints, dtype=torch.float64))
+
+
+def moved(batch: Batch, angles: Any, shift: Any) -> Batch:
+    """All clips turned and shifted alike; a joint that was not seen stays at 0."""
+    turns = torch.tensor(angles, dtype=torch.float64).expand(len(batch.x), 3)
+    x = rotate(batch.x, turns) + torch.tensor(shift, dtype=torch.float64)[:, None, None, None]
+    return batch._replace(x=x * batch.visibility[:, None])
+
+
+def expected(batch: Batch, method: Any, frames: int, **options: Any) -> np.ndarray:
+    """The reference's clips with their visibility as the last channel."""
+    found = [method(batch.x[n].numpy(), batch.visibility[n].numpy(), int(length), frames, **options)
+             for n, length in enumerate(batch.lengths)]  # fmt: skip
+    return np.stack([np.concatenate([x, seen[None]]) for x, seen in found])
+
+
+def close(ours: Tensor, wanted: np.ndarray) -> None:
+    assert ours.shape == wanted.shape
+    np.testing.assert_allclose(ours.numpy(), wanted, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("layout", [NTU25, NTU25_PYSKL, KINECT20], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("persons", [1, 2])
+@pytest.mark.parametrize(("name", "method"), [("ctrgcn", reference.ctr_gcn), ("dgnn", reference.dgnn)])
+def test_tests_see_what_the_slow_reference_gives(name: str, method: Any, persons: int, layout: SkeletonLayout) -> None:
+    batch = some_clips(joints=layout.num_joints, persons=persons)
+    ours = prepare(batch, Recipe(preparation=name, frames=13), layout)
+    close(ours, expected(batch, method, 13))
+    assert ours[:, :-1].abs().amax() > 1
+    assert (persons == 1) or not ours[-1, ..., 1].any(), "an absent person stays absent"
+
+
+def test_training_sees_a_turned_part_of_the_clip() -> None:
+    """CTR-GCN: a share of 0.5 to 1 of the clip, at a random place, turned by up to 0.3 radians about each axis."""
+    batch, recipe = some_clips(lost=0.0), Recipe(preparation="ctrgcn", frames=7, crop=0.5, turn=(17.1887,) * 3)
+    drawn = torch.Generator().manual_seed(5)
+    angles = ((2 * torch.rand(3, 3, generator=drawn) - 1) * torch.tensor(17.1887).deg2rad()).double().numpy()
+    torch.rand(3, generator=drawn)  # sizes
+    share = (0.5 + 0.5 * torch.rand(3, generator=drawn)).double().numpy()
+    start = (1 - share) * torch.rand(3, generator=drawn).double().numpy()
+    ours = prepare(batch, recipe, NTU25, torch.Generator().manual_seed(5))
+    assert np.all(share >= 0.5) and np.all(start + share <= 1) and abs(angles).max() <= 0.3
+    for n, length in enumerate(LENGTHS):
+        x, y, z = angles[n]
+        turn = reference.about(2, z) @ reference.about(1, y) @ reference.about(0, x)
+        options = {"start": start[n], "stop": start[n] + share[n], "turn": turn}
+        clip, seen = reference.ctr_gcn(batch.x[n].numpy(), batch.visibility[n].numpy(), length, 7, **options)
+        np.testing.assert_allclose(ours[n, :-1].numpy(), clip, rtol=0, atol=1e-5)  # numbers drawn in float32
+        np.testing.assert_array_equal(ours[n, -1].numpy(), seen)
+
+
+ANGLE, SHIFT = st.floats(-3.0, 3.0), st.floats(-5.0, 5.0)
+
+
+@given(angles=st.tuples(ANGLE, ANGLE, ANGLE), shift=st.tuples(SHIFT, SHIFT, SHIFT), seed=st.integers(0, 99))
+def test_dgnn_s_preparation_does_not_see_rigid_motions(angles: Any, shift: Any, seed: int) -> None:
+    batch, recipe = some_clips(seed), Recipe(preparation="dgnn", stream="joint+bone_motion", frames=10)
+    one, two = (prepare(clips, recipe, NTU25) for clips in (batch, moved(batch, angles, shift)))
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-8)
+    assert one[:, 0].any()
+
+
+@given(shift=st.tuples(SHIFT, SHIFT, SHIFT), seed=st.integers(0, 99))
+def test_ctr_gcn_s_preparation_does_not_see_translations(shift: Any, seed: int) -> None:
+    batch, recipe = some_clips(seed), Recipe(preparation="ctrgcn", stream="joint+bone", frames=10)
+    one, two = (prepare(clips, recipe, NTU25) for clips in (batch, moved(batch, (0.0, 0.0, 0.0), shift)))
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
+    assert one[:, 0].any()
+
+
+def test_lengths_are_kept_in_the_units_they_came_in() -> None:
+    batch = some_clips(lost=0.0)
+    for name in ("ctrgcn", "dgnn"):
+        recipe = Recipe(preparation=name, frames=10)
+        one, two = (prepare(batch._replace(x=size * batch.x), recipe, NTU25) for size in (1.0, 3.0))
+        torch.testing.assert_close(3 * one[:, :-1], two[:, :-1])
+
+
+# ----------------------------------------------------------------------------------------------------------- its parts
+
+
+@given(angles=st.tuples(ANGLE, ANGLE, ANGLE), seed=st.integers(0, 99))
+def test_the_spine_is_along_z_and_the_shoulders_along_x(angles: Any, seed: int) -> None:
+    """In the frame that the rotation is taken from; lengths and the order of the axes stay."""
+    batch = moved(some_clips(seed), angles, (0.0, 0.0, 0.0))
+    out = align_body(batch.x, NTU25, visibility=batch.visibility)
+    torch.testing.assert_close(out.norm(dim=1), batch.x.norm(dim=1))
+    for n in range(3):
+        whole = batch.visibility[n][:, [0, 1, 4, 8], 0].all(1)
+        assert whole.any()
+        t = int(whole.int().argmax())
+        base, spine, left, right = out[n, :, t, [0, 1, 4, 8], 0].T
+        torch.testing.assert_close((spine - base)[:2], torch.zeros(2).double(), rtol=0, atol=1e-10)
+        assert spine[2] > base[2] and right[0] > left[0]
+        assert abs(right[1] - left[1]) < 1e-10
+        raw, turned = batch.x[n, :, t, [0, 1, 4], 0], out[n, :, t, [0, 1, 4], 0]
+        torch.testing.assert_close(torch.linalg.det(raw), torch.linalg.det(turned))  # no mirror image
+
+
+def test_clips_without_a_whole_torso_stay_as_they_are() -> None:
+    batch = some_clips(lost=0.0)
+    unseen = batch.visibility.clone()
+    unseen[0, :, 4, 0] = 0  # never the left shoulder
+    unseen[1, :3, 8, 0] = 0  # the right one from frame 3 on
+    masked = batch.x * unseen[:, None]
+    out = align_body(masked, NTU25, visibility=unseen)
+    assert torch.equal(out[0], masked[0]) and not torch.equal(out[1], masked[1])
+    turn = torch.from_numpy(reference.upright(*batch.x[1, :, 3, [0, 1, 4, 8], 0].T.numpy()))
+    torch.testing.assert_close(out[1], torch.einsum("ij,jtvm->itvm", turn, masked[1]))
+    along = batch.x[:1].clone()
+    along[:, :, :, 8] = along[:, :, :, 4] + 2 * (along[:, :, :, 1] - along[:, :, :, 0])  # shoulders along the spine
+    torch.testing.assert_close(align_body(along, NTU25), along, rtol=0, atol=0)
+    assert torch.equal(align_body(torch.zeros(1, 3, 2, 25, 1), NTU25), torch.zeros(1, 3, 2, 25, 1))
+
+
+def test_mixed_precision_leaves_positions_exact() -> None:
+    x = some_clips(lost=0.0).x.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = align_body(x, NTU25)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, align_body(x, NTU25), rtol=0, atol=0)
+
+
+def test_all_persons_are_measured_from_one() -> None:
+    batch = some_clips()
+    out = center(batch.x, 1, person=1, visibility=batch.visibility)
+    seen = batch.visibility[0, :, 1, 1] > 0
+    t = int(seen.int().argmax())
+    for m in (0, 1):
+        wanted = (batch.x[0, :, t, :, m] - batch.x[0, :, t, 1, 1][:, None]) * batch.visibility[0, t, :, m]
+        torch.testing.assert_close(out[0, :, t, :, m], wanted)
+    torch.testing.assert_close(out[2], batch.x[2])  # that person was never there
+    once = center(batch.x, 1, each_frame=False, person=1, visibility=batch.visibility)
+    wanted = (batch.x[0] - batch.x[0, :, t, 1, 1][:, None, None, None]) * batch.visibility[0]
+    torch.testing.assert_close(once[0], wanted)
+
+
+@pytest.mark.parametrize("length", [1, 2, 40])
+def test_tests_see_the_middle(length: int) -> None:
+    ramp = torch.linspace(0, 1, length, dtype=torch.float64) if length > 1 else torch.zeros(1, dtype=torch.float64)
+    x = ramp.view(1, 1, length, 1, 1).expand(1, 3, length, 3, 1)
+    chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
+    ones, none = torch.ones(1, length, 3, 1).double(), torch.zeros(1, 1, length, 3).double()
+    batch = Batch(x, torch.tensor([length]), torch.tensor([0]), ones, none)
+    out = Augment(chain, test_crop=0.5, frames=3)(batch, None)
+    wanted = [0.25, 0.5, 0.75] if length > 1 else [0.0] * 3
+    torch.testing.assert_close(out.x[0, 0, :, 0, 0], torch.tensor(wanted).double())
+    whole = Augment(chain, crop=1.0, test_crop=0.5, frames=3)(batch, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(whole.x, Augment(chain, frames=3)(batch, None).x)  # training has its own crop
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: Augment(NTU25, test_crop=0.0, frames=3), "expected test_crop above 0 and at most 1, got 0.0"),
+        (lambda: Augment(NTU25, test_crop=0.9), "expected frames with crop, speed or test_crop, got None"),
+        (lambda: center(torch.zeros(1, 3, 2, 25, 2), 1, person=2), "center: expected a person in 0..1, or None, got 2"),
+        (
+            lambda: align_body(torch.zeros(1, 3, 2, 17, 1), COCO17),
+            "align_body: expected a layout with the joints spine_",
+        ),
+        (
+            lambda: align_body(torch.zeros(1, 2, 2, 25, 1), NTU25),
+            r"expected x \(N, C=3, T, V=25, M\), got \(1, 2, 2, 25",
+        ),
+        (
+            lambda: prepare(some_clips(joints=17), Recipe(preparation="ctrgcn"), COCO17),
+            "expected a skeleton with the joint 'spine' for --preparation ctrgcn, got COCO17; take view or paper",
+        ),
+        (
+            lambda: prepare(some_clips(joints=17), Recipe(preparation="dgnn"), COCO17),
+            "expected a skeleton with the joint 'spine' for --preparation dgnn, got COCO17",
+        ),
+    ],
+)
+def test_what_is_refused(call: Any, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        call()
+
+
+@pytest.mark.parametrize("name", PREPARATIONS)
+@pytest.mark.parametrize("stream", ["joint", "joint+bone"])
+def test_every_preparation_gives_streams_and_a_visibility(name: str, stream: str) -> None:
+    batch = some_clips()
+    out = prepare(batch, Recipe(preparation=name, stream=stream, frames=11), NTU25)
+    assert out.shape == (3, 3 * len(stream.split("+")) + 1, 11, 25, 2)
+    assert out.isfinite().all() and set(out[:, -1].unique().tolist()) == {0, 1}
+    if stream == "joint+bone":
+        torch.testing.assert_close(out[:, 3:6], make_stream(out[:, :3], "bone", NTU25, visibility=out[:, -1]))
+
+
+def test_pictures_show_the_frames_that_tests_see() -> None:
+    one = Batch(*(part[:1] for part in some_clips(lost=0.0)))
+    drawn, truth = to_draw(one, NTU25, Recipe(preparation="ctrgcn", frames=13))
+    span = {"start": one.x.new_tensor([0.025]), "stop": one.x.new_tensor([0.975])}
+    torch.testing.assert_close(drawn, resample_frames(one.x, one.lengths, 13, **span)[0])
+    assert truth.shape == (2, 13, 25)
+    drawn, _ = to_draw(one, NTU25, Recipe(preparation="dgnn", frames=13))
+    torch.testing.assert_close(drawn, repeat_frames(one.x, one.lengths, 13)[0])
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
+@pytest.mark.parametrize(
+    ("preset", "widths", "preparation"),
+    [("paper_fg_stformer", "66666666", "ctrgcn"), ("paper_bagcn", "666666666", "dgnn")],
+)
+def test_a_preset_of_the_paper_is_trained_and_read_back(
+    preset: str, widths: str, preparation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # Lightning leaves them behind
+        monkeypatch.setenv(name, "0")
+    small = ["--clips", "16", "--batch", "8", "--frames", "16", "--epochs", "1", "--threads", "1", "--quiet"]
+    given = ["--preset", preset, "--model", preset.removeprefix("paper_"), "--widths", *widths, *small]
+    report = train.main([*given, "--out", str(tmp_path / "run")])
+    assert report["recipe"]["preparation"] == preparation
+    left, anew = (read([str(tmp_path / "run")]) for read in (ensemble.read_all, ensemble.recognise))
+    torch.testing.assert_close(anew[0][0], left[0][0], rtol=1e-4, atol=1e-5)
