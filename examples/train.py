@@ -139,8 +139,9 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
 
     With --freeze the last layer keeps its start, too, of which the classes may be others.
     """
-    objective, recipe, layout, known = load_run(folder)
-    ours, theirs, freeze = module.recipe, recipe, module.recipe.freeze
+    objective, theirs, layout, known = load_run(folder)
+    ours = module.recipe
+    freeze = ours.freeze
     same = [
         ("network", ours.model.replace("stf_ms", "ms"), theirs.model.replace("stf_ms", "ms")),
         ("layout", module.layout.name, layout.name),
