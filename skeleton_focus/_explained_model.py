@@ -1,0 +1,237 @@
+"""Run any model and find its focus at named layers: whatever its input, its maps, its head and its outputs are."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ._apart import apart
+from ._axes import MAPS, ClipAxes, MapAxes, MapsOfOneBatch
+from ._checks import check_choice, check_shape, message, require
+from ._closed_form import is_pooled_linear, keeps_pooled_linear, refuse_another_order
+from ._sync_batch_norm import plain_sync_batch_norm
+from .feature_tap import FeatureTap, find_layer, layer_name
+from .focus import SCORES, class_score, linear_head_focus, min_max_normalize, resize_focus, weigh_channels
+
+
+class ExplainedModel(nn.Module):
+    """A model, what is known about it, and the focus of a class in one run of it.
+
+    The arguments are those of :class:`~skeleton_focus.STFObjective`, on whose behalf errors are raised.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str | nn.Module],
+        *,
+        head: str | nn.Module | None,
+        score: str,
+        axes: str | None,
+        num_joints: int | None,
+        maps: str | Mapping[str, str],
+        project: Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]] | None,
+        select_logits: Callable[[Any], Tensor] | None,
+    ) -> None:
+        super().__init__()
+        check_choice("STFObjective", "score", score, SCORES)
+        wrapped = isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
+        hint = "wrap the objective instead: DistributedDataParallel(STFObjective(...))"
+        require(not wrapped, "STFObjective", "a model that is not wrapped", type(model).__name__, hint)
+        listed = not isinstance(layers, str | nn.Module | None) and len(layers) > 0
+        require(listed, "STFObjective", "a list of layers", repr(layers), "pass their names, or the modules")
+        self.layers = tuple(layer_name(model, layer) for layer in layers)
+        modules = {find_layer(model, layer) for layer in self.layers}  # one may have several names
+        require(len(modules) == len(layers), "STFObjective", "each layer once", list(self.layers))
+        self.head = None if head is None else layer_name(model, head)
+        if self.head is not None:
+            kind = type(find_layer(model, self.head)).__name__
+            hint = "name the linear layer that gives the logits, or pass head=None"
+            linear = isinstance(find_layer(model, self.head), nn.Linear)
+            require(linear, "STFObjective", f"head {self.head!r} to be nn.Linear", kind, hint)
+        self.model = model
+        self.score = score
+        self.axes = ClipAxes("STFObjective", "N C T V M" if axes is None else axes, num_joints)
+        self._axes_given = axes is not None
+        patterns = dict(maps) if isinstance(maps, Mapping) else dict.fromkeys(self.layers, maps)
+        self._refuse_strange("maps", patterns)
+        self.maps = {layer: MapAxes("STFObjective", pattern) for layer, pattern in patterns.items() if pattern != MAPS}
+        self._maps_given = set(patterns) if isinstance(maps, Mapping) or maps != MAPS else set[str]()
+        of_layers = list(project.values()) if isinstance(project, Mapping) else [project]
+        for name, given in (("select_logits", select_logits), *(("project", one) for one in of_layers)):
+            kind = type(given).__name__
+            require(given is None or callable(given), "STFObjective", f"{name} to be a function", kind)
+        if isinstance(project, Mapping):
+            self._refuse_strange("project", project)
+        self.project = project
+        self.select_logits = select_logits
+        self._lengths = _position_of_lengths(model)
+        self._closed_form: dict[tuple[Any, ...], bool] = {}  # by mode: dropout may stand before the head
+
+    def _refuse_strange(self, name: str, given: Mapping[str, Any]) -> None:
+        """Refuse a mapping with names that are none of the layers."""
+        strange = sorted(set(given) - set(self.layers))
+        require(not strange, "STFObjective", f"{name} for some of {list(self.layers)}", strange)
+
+    def _check_clips(self, x: Tensor) -> None:
+        self.axes.check(x)
+        if not self._axes_given and x.shape[1] == x.shape[4] > 1:
+            expected = "axes to be given where C and M have the same size"
+            hint = "axes='N C T V M' is the default, axes='N M T V C' the order of pyskl"
+            raise ValueError(message("STFObjective", expected, tuple(x.shape), hint))
+
+    def _check_inputs(self, inputs: Sequence[Any], *, differentiates: bool) -> None:
+        require(isinstance(inputs, list | tuple), "STFObjective", "inputs as a tuple, what the model takes besides x",
+                type(inputs).__name__)  # fmt: skip
+        refused = differentiates and not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+        hint = "the focus is a gradient; torch.no_grad() will do"
+        require(not refused, "STFObjective", "a call not under torch.inference_mode()", "one under it", hint)
+
+    def _find_present(self, x: Tensor, inputs: Sequence[Any], present: Tensor | None) -> Tensor | None:
+        """In which frames each person is there: (N, M, T), with M or T 1 where all are alike; None for everywhere."""
+        clip = self.axes.to_clip(x)
+        n, _, t, _, m = clip.shape
+        if present is not None:
+            check_shape("STFObjective", "present", present, f"N={n}, M={m}, T={t}")
+            require(present.dtype == torch.bool, "STFObjective", "present of torch.bool", present.dtype)
+        elif m > 1:
+            there = (clip != 0).any(1).any(1).any(1)  # (N, M)
+            present = (there | ~there.any(1, keepdim=True))[..., None]
+        lengths = inputs[self._lengths] if self._lengths is not None and self._lengths < len(inputs) else None
+        if isinstance(lengths, Tensor) and lengths.shape == (n,):
+            inside = (torch.arange(t, device=x.device) < lengths.to(x.device)[:, None])[:, None]  # (N, 1, T)
+            present = inside if present is None else present & inside
+        return present
+
+    def _on_input(self, x: Tensor, focus: Tensor, present: Tensor | None) -> Tensor:
+        """A focus (N, M, T', V) at the frames of x; interpolation does not reach beyond the frames that are there."""
+        focus = resize_focus(focus, self.axes.to_clip(x).shape[2])
+        return focus if present is None else focus.masked_fill(~present[..., None], 0)
+
+    def _mode(self) -> tuple[Any, ...]:
+        """Which parts of the model train, whoever set that, and what share they drop."""
+        modules = self.model.modules()
+        return tuple((m.training, m.p if isinstance(m, nn.modules.dropout._DropoutNd) else None) for m in modules)
+
+    def _by_gradient(self, layers: Sequence[str]) -> list[str]:
+        """Those of the layers whose focus is a gradient through what follows, so far as is known."""
+        closed = self.head is not None and self._closed_form.get(self._mode(), False)
+        return [layer for layer in layers if layer != self.layers[-1] or not closed]
+
+    def _run(
+        self,
+        x: Tensor,
+        inputs: Sequence[Any],
+        explained: Sequence[str],
+        also: Sequence[str] = (),
+        *,
+        without_trace: bool = False,
+        fixed_statistics: bool = False,
+    ) -> tuple[Tensor, FeatureTap, Any]:
+        """The logits, what the layers (and ``also`` others) put out, and the model's output."""
+        names = [*self.layers, *also] if explained else []
+        axes = self._bound_maps(x) if explained else {}
+        by_gradient = self._by_gradient(explained)
+        tap = FeatureTap(self.model, names, twice=by_gradient, axes=axes, fixed_statistics=fixed_statistics)
+        with tap:
+            output = self._call(x, inputs, without_trace=without_trace, fixed_statistics=fixed_statistics)
+        logits = self._logits(output, len(x))
+        ran = [layer for layer in tap.ran if layer in self.layers]
+        in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] refuses a missing one
+        require(in_order or not names, "STFObjective", f"layers from low to high, {ran}", list(self.layers))
+        return logits, tap, output
+
+    def _bound_maps(self, x: Tensor) -> dict[str, MapsOfOneBatch]:
+        """The ways to our maps for a batch, for the layers that give others."""
+        n, _, _, v, m = self.axes.to_clip(x).shape
+        return {layer: axes.bind(layer, clips=n, persons=m, joints=v) for layer, axes in self.maps.items()}
+
+    def _call(self, x: Tensor, inputs: Sequence[Any], *, without_trace: bool, fixed_statistics: bool = False) -> Any:
+        """The model's output; ``without_trace``: buffers, such as BatchNorm's running statistics, stay as they are."""
+        with plain_sync_batch_norm(self.model, fixed_statistics=fixed_statistics):
+            return apart(self.model, (x, *inputs)) if without_trace else self.model(x, *inputs)
+
+    def _logits(self, output: Any, clips: int) -> Tensor:
+        logits: Any = output if self.select_logits is None else self.select_logits(output)
+        hint = "pass select_logits, such as operator.itemgetter(0)"
+        require(isinstance(logits, Tensor), "STFObjective", "logits to be a tensor", type(logits).__name__, hint)
+        check_shape("STFObjective", "logits", logits, f"N={clips}, classes")
+        require(logits.shape[1] >= 2, "STFObjective", "logits of at least 2 classes", logits.shape[1])
+        return cast(Tensor, logits)
+
+    def _focus(
+        self, x: Tensor, logits: Tensor, tap: FeatureTap, layer: str, classes: Tensor, present: Tensor | None, *,
+        create_graph: bool, rehearsal: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """The focus of a class at a layer (N, M, T', V), normalised."""
+        features, (n, _, t, v, m) = tap[layer], self.axes.to_clip(x).shape
+        project = self.project.get(layer) if isinstance(self.project, Mapping) else self.project
+        fits = features.dim() == 4 and len(features) % n == 0
+        fits = fits and (project is not None or (len(features) == n * m and features.shape[3] == v))
+        expected = f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})"
+        hint = "of other joints or persons, pass project; of selected joints, take ScatterToJoints after the layer"
+        hint += "; of axes in another order, pass maps"
+        if features.dim() != 4:
+            hint = "name a layer before the pooling; of tokens, pass maps, such as maps='(N M) (T V) C'"
+        require(fits, "STFObjective", expected, tuple(features.shape), hint)
+        if project is not None and layer not in self._maps_given:
+            _refuse_channels_last(layer, tuple(features.shape), frames=t, joints=v)
+        persons = len(features) // n
+        there = None if present is None else present.any(2).expand(n, m)  # (N, M)
+        of_features = there if persons == m else None
+        score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
+        if rehearsal and layer in tap.shifts and persons > 1:
+            gradients = [tap.channel_gradient(layer, score[i : i + 1], create_graph=False) for i in range(min(n, 4))]
+            refuse_another_order(gradients, n)
+        if layer == self.layers[-1] and self._has_closed_form(logits, tap, persons):
+            weight = cast(nn.Linear, find_layer(self.model, cast(str, self.head))).weight
+            focus = linear_head_focus(features, weight, logits, classes, num_persons=persons, present=of_features,
+                                      score=self.score, normalize=False)  # fmt: skip
+        else:
+            gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=rehearsal and create_graph)
+            focus = weigh_channels(gradient, features, num_persons=persons, present=of_features, normalize=False)
+        if project is not None:
+            focus = project(focus)
+            check_shape("STFObjective", f"the focus that project gives of {tuple(features.shape)}", focus,
+                        f"N={n}, M={m}, T', V={v}")  # fmt: skip
+            require(not rehearsal or bool((focus >= 0).all()), "STFObjective", "project to give numbers of at least 0",
+                    "others")  # fmt: skip
+        return min_max_normalize(focus, there)
+
+    def _has_closed_form(self, logits: Tensor, tap: FeatureTap, persons: int) -> bool:
+        """Whether head(mean of the features) is the logits; found on the first batch of each mode, checked on all."""
+        mode = self._mode()
+        if self.head is None or self._closed_form.get(mode) is False:
+            return False
+        layer, head = self.layers[-1], cast(nn.Linear, find_layer(self.model, self.head))
+        if mode not in self._closed_form:
+            verdict = is_pooled_linear(head, tap[layer], tap.shifts[layer], logits, num_persons=persons)
+            if verdict is not None:
+                self._closed_form[mode] = verdict
+            return bool(verdict)
+        features = cast(Tensor, tap.output(layer))
+        # Below a frozen part there is no graph to look at, and a compiled one does not change.
+        if features.requires_grad and not torch.compiler.is_compiling():
+            self._closed_form[mode] = keeps_pooled_linear(head, features, logits)
+        return self._closed_form[mode]
+
+
+def _position_of_lengths(model: nn.Module) -> int | None:
+    """Which of the inputs besides the clip the model's forward calls ``lengths``."""
+    try:
+        taken = list(inspect.signature(model.forward).parameters)[1:]
+    except (TypeError, ValueError):  # a forward that is not written in Python
+        return None
+    return taken.index("lengths") if "lengths" in taken else None
+
+
+def _refuse_channels_last(layer: str, shape: tuple[int, ...], *, frames: int, joints: int) -> None:
+    """Refuse maps that look like (N * M, T, V, C) where a project could make any shape fit."""
+    alike = shape[2] == joints and shape[3] != joints and frames % shape[1] == 0
+    expected = f"maps to say where the axes of layer {layer!r} lie, which could be (N*M, T, V={joints}, C),"
+    hint = f"pass maps='(N M) T V C', or {{{layer!r}: {MAPS!r}}} where channels do come first"
+    require(not alike, "STFObjective", expected, shape, hint)
