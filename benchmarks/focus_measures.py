@@ -32,7 +32,7 @@ from skeleton_focus import (
     mask_by_focus,
     pointing_game,
 )
-from skeleton_focus.focus import weigh_channels
+from skeleton_focus.focus import top_two, weigh_channels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from loading import clips_of
@@ -87,7 +87,7 @@ def measure_batch(objective: STFObjective, batch: Batch, layout: SkeletonLayout,
     modules = [name for name, module in model.named_modules() if isinstance(module, STFAdjacency)]
     with torch.no_grad(), FeatureTap(model, [*modules, last]) as tap:
         logits = model(x)
-    first, second = logits.topk(2).indices.unbind(1)
+    first, second = top_two(logits)
     focus, rival = (objective.explain(x, classes)[0] for classes in (first, second))
     low = objective.explain(x, first, layer=objective.layers[-2])[0]
     present = rearrange(x != 0, "n c t v m -> n m t v c").any(-1)

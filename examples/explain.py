@@ -196,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     batch = SkeletonDataset.collate([data[number]])
     inputs = prepare(batch, recipe, layout)
     p = objective.explain(inputs)[1][0].softmax(0)
-    ranked = p.argsort(descending=True).tolist()
+    ranked = p.argsort(descending=True, stable=True).tolist()
     chosen = classes.index(given.label) if given.label is not None else ranked[0]
     rival = next(label for label in ranked if label != chosen)
     drawn, truth = to_draw(batch, layout, recipe)

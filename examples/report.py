@@ -22,6 +22,7 @@ from tqdm import tqdm
 from train import run
 
 from skeleton_focus import Batch, SkeletonDataset
+from skeleton_focus.focus import top_two
 from skeleton_focus.report import ReportClip, write_report
 
 
@@ -63,7 +64,7 @@ def build_report(folder: str | Path, path: str | Path, *, clips: int = 24, **cli
         numbers = chosen[start : start + recipe.batch]
         batch = SkeletonDataset.collate([test[i] for i in numbers])
         inputs, p = prepare(batch, recipe, layout), probabilities[numbers]
-        wanted = torch.stack([*p.topk(2).indices.unbind(1), batch.label])  # (3, N)
+        wanted = torch.stack([*top_two(p), batch.label])  # (3, N)
         focus = [objective.explain(inputs, of_class)[0] for of_class in wanted]
         for n, i in enumerate(numbers):
             x, truth = to_draw(cut(batch, n), layout, recipe)

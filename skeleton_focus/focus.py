@@ -48,6 +48,21 @@ def class_score(logits: Tensor, classes: Tensor, score: str = "log_odds") -> Ten
     return logits.gather(1, classes[:, None]).squeeze(1) - of_rivals.masked_fill(alone, float("-inf"))
 
 
+def top_two(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The predicted class, which is what ``argmax`` gives also where classes are tied, and the most probable other one.
+
+    Shape:
+        logits (N, classes) -> (N,) and (N,).
+
+    Example:
+        >>> top_two(torch.tensor([[1.0, 1.0, 1.0], [0.0, 2.0, 1.0]]))[0]
+        tensor([0, 1])
+    """
+    first = logits.argmax(1)
+    one, other = logits.topk(2).indices.unbind(1)
+    return first, torch.where(one == first, other, one)
+
+
 def grad_cam(
     score: Tensor,
     features: Tensor,

@@ -13,7 +13,7 @@ from ._axes import MAPS
 from ._checks import check_choice, check_shape, message, require
 from ._explained_model import ExplainedModel
 from .feature_tap import FeatureTap, layer_name
-from .focus import mask_by_focus
+from .focus import mask_by_focus, top_two
 from .losses import STFLoss
 from .stf import STFAdjacency
 
@@ -323,7 +323,7 @@ class STFObjective(ExplainedModel):
         """What the loss terms in use need, by their names in :class:`STFLoss`."""
         maps: dict[str, Tensor | list[Tensor]] = {}
         find = partial(self._focus, x, logits, tap, create_graph=create_graph, rehearsal=rehearsal)
-        first, second = _top_two(logits.detach())
+        first, second = top_two(logits.detach())
         maps["classes"] = first
         focus = maps["focus"] = find(self.layers[-1], first, present)
         if self.loss.uses("exploration"):
@@ -337,13 +337,6 @@ class STFObjective(ExplainedModel):
         if self.loss.uses("adjacency"):
             maps["embeddings"] = [cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators]
         return maps
-
-
-def _top_two(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The predicted class, as argmax gives it everywhere, and the most probable other one; ties included."""
-    first = logits.argmax(1)
-    one, other = logits.topk(2).indices.unbind(1)
-    return first, torch.where(one == first, other, one)
 
 
 def _detached(output: Any) -> Any:

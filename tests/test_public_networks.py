@@ -38,8 +38,7 @@ from skeleton_focus import (
     resize_focus,
     window_adjacency,
 )
-from skeleton_focus.focus import weigh_channels
-from skeleton_focus.objective import _top_two
+from skeleton_focus.focus import top_two, weigh_channels
 
 N, C, T, V, M, CLASSES = 4, 3, 6, 25, 2, 5
 COHERENCE = STFLoss(exploration=0, divergence=0, adjacency=0)
@@ -381,7 +380,7 @@ def test_tied_classes_have_one_index() -> None:
 
 def test_the_rival_of_a_tied_class_is_another() -> None:
     logits = torch.tensor([[1.0, 1, 1, 0], [0, 2, 2, 2], [3, 0, 1, 2]]).repeat(16, 1)
-    first, second = _top_two(logits)
+    first, second = top_two(logits)
     assert first.view(16, 3).tolist() == [[0, 1, 0]] * 16
     assert (second != first).all() and (second.view(16, 3)[:, 2] == 3).all()
     assert (logits.gather(1, second[:, None]) == logits.topk(2).values[:, 1:]).all()
