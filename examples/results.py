@@ -41,7 +41,7 @@ def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe, *, mirror: 
 
 def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:
     """Top-1 and top-5."""
-    hits = probabilities.argsort(1, descending=True, stable=True) == label[:, None]
+    hits = probabilities.argsort(dim=1, descending=True, stable=True) == label[:, None]
     return {f"top{k}": round(hits[:, :k].any(1).float().mean().item(), 4) for k in (1, 5)}
 
 
