@@ -46,7 +46,7 @@ class ClipAxes:
     def check(self, x: Tensor) -> None:
         """Refuse a tensor of another form, and one without values."""
         check_shape(self.who, "x", x, self._shape, "axes, such as 'N C T V', says where they lie")
-        require(0 not in x.shape, self.who, f"x ({self._shape}) with at least 1 clip and 1 person", tuple(x.shape))
+        require(0 not in x.shape, self.who, f"x ({self._shape}) with at least 1 clip, frame and person", tuple(x.shape))
         require(not x.is_meta, self.who, "x on a device that holds values", "x on 'meta'", "build the model on the CPU")
         for group, size in zip(self._groups, x.shape, strict=True):
             if self.num_joints and len(group) > 1 and "V" in group and size % self.num_joints:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-_AXIS = re.compile(r"(?P<name>[A-Za-z'*]+)(?:=(?P<size>\d+))?$")
+_AXIS = re.compile(r"(?P<name>[A-Za-z'*]+)(?P<positive>>0)?(?:=(?P<size>\d+))?$")
 
 
 def require(condition: bool, who: str, expected: str, got: object, hint: str = "") -> None:
@@ -39,8 +39,8 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
     """Check a tensor against named axes such as ``"N, C=3, T, V=25"``.
 
     An axis without ``=`` may have any size, or the one in ``sizes``: as a number and not as text, so that a traced size
-    stays one. The number of frames T is at least 1. ``hint`` is the way out of another shape. The check reads type and
-    shape alone, so it costs nothing on a device.
+    stays one. ``T>0`` refuses a size of 0. ``hint`` is the way out of another shape. The check reads type and shape
+    alone, so it costs nothing on a device.
 
     >>> import torch
     >>> check_shape("GraphConv", "x", torch.zeros(8, 3, 64, 17), "N, C=3, T, V=25")
@@ -48,21 +48,20 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
         ...
     ValueError: GraphConv: expected x (N, C=3, T, V=25), got (8, 3, 64, 17)
     """
+    shown = axes.replace(">0", "")
     if not isinstance(x, Tensor):
-        raise ValueError(message(who, f"{name} ({axes}) to be a tensor", type(x).__name__))
+        raise ValueError(message(who, f"{name} ({shown}) to be a tensor", type(x).__name__))
     shape = tuple(x.shape)
     named = [_AXIS.match(axis.strip()) for axis in axes.split(",")]
     fits = len(shape) == len(named) and all(
         axis is not None and size == (sizes.get(axis["name"], size) if axis["size"] is None else int(axis["size"]))
         for axis, size in zip(named, shape, strict=True)
     )
-    if fits and any(
-        axis is not None and axis["name"] == "T" and size == 0 for axis, size in zip(named, shape, strict=True)
-    ):
-        raise ValueError(message(who, f"{name} ({axes}) of at least 1 frame", shape))
     if not fits:
-        told = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in axes.split(", "))
-        raise ValueError(message(who, f"{name} ({told})", shape, hint))
+        listed = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in shown.split(", "))
+        raise ValueError(message(who, f"{name} ({listed})", shape, hint))
+    if any(axis is not None and axis["positive"] and size == 0 for axis, size in zip(named, shape, strict=True)):
+        raise ValueError(message(who, f"{name} ({axes})", shape))
 
 
 def check_lengths(who: str, lengths: Tensor, x: Tensor) -> Tensor:

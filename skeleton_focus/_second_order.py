@@ -119,8 +119,10 @@ def _with_fixed_statistics(x: Tensor, weight: Tensor | None, bias: Tensor | None
     """BatchNorm in training whose gradient takes the batch's mean and variance as constants."""
     F._verify_batch_size(x.size())  # type: ignore[attr-defined]
     rest = [axis for axis in range(x.dim()) if axis != 1]
-    mean = x.detach().mean(rest)
-    variance = x.detach().var(rest, correction=0)
+    values = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    dtype = x.dtype if weight is None else weight.dtype  # under autocast x has less precision
+    mean = values.mean(rest).to(dtype)
+    variance = values.var(rest, correction=0).to(dtype)
     return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
 
 

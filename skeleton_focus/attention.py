@@ -106,7 +106,7 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor, joints: Tensor | None = None) -> Tensor:
         kept = f"V={self.num_joints}" if joints is None else "V'"
-        check_shape("SpatialAttention", "x", x, f"N, C={self.channels}, T, {kept}")
+        check_shape("SpatialAttention", "x", x, f"N, C={self.channels}, T>0, {kept}")
         n, _, t, v = x.shape
         if joints is not None:
             check_shape("SpatialAttention", "joints", joints, f"N, T, V'={v}", N=n, T=t)
@@ -190,7 +190,7 @@ class JointPartAttention(nn.Module):
         return to_parts, to_joints
 
     def _project(self, joints: Tensor, parts: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
-        check_shape("JointPartAttention", "joints", joints, f"N, C={self.channels}, T, K")
+        check_shape("JointPartAttention", "joints", joints, f"N, C={self.channels}, T>0, K")
         n, _, t, _ = joints.shape
         check_shape("JointPartAttention", "parts", parts, f"N, C={self.channels}, T, P", N=n, T=t)
         return self.project_joints(joints.permute(0, 2, 3, 1)), self.project_parts(parts.permute(0, 2, 3, 1))
@@ -274,7 +274,7 @@ class DilatedTemporalAttention(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape("DilatedTemporalAttention", "x", x, f"N, C={self.in_channels}, T, V")
+        check_shape("DilatedTemporalAttention", "x", x, f"N, C={self.in_channels}, T>0, V")
         coded = x + _codes_like(x, torch.arange(x.shape[2], device=x.device)).t()[:, :, None]  # (N, C, T, V)
         kept = coded
         if self.stride != 1:

@@ -124,6 +124,7 @@ class SkeletonDataset(Dataset[Clip]):
         for i, (name, x) in enumerate(zip(self.names, clips, strict=True)):
             check_shape(who, f"clip {name!r}", x, axes)
             _, t, v, m = x.shape
+            require(t > 0, who, f"clip {name!r} to hold frames", "none")
             require(x.is_floating_point(), who, f"clip {name!r} of floating-point numbers", x.dtype)
             require(bool(torch.isfinite(x).all()), who, f"clip {name!r} to be finite", "NaN or infinity",
                     "set missing joints to 0 and their visibility to 0")  # fmt: skip

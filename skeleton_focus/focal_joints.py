@@ -74,7 +74,7 @@ class FocalJointSelection(nn.Module):
         nn.init.normal_(self.weight)
 
     def forward(self, x: Tensor) -> FocalJoints:
-        check_shape("FocalJointSelection", "x", x, f"N, C={len(self.weight)}, T, V")
+        check_shape("FocalJointSelection", "x", x, f"N, C={len(self.weight)}, T>0, V")
         dtype = torch.promote_types(x.dtype, torch.float32)  # rounded scores would tie
         direction = F.normalize(self.weight.to(dtype), dim=0)
         projected = (x * direction[:, None, None]).sum(1)  # (N, T, V)
@@ -194,7 +194,7 @@ class PartEncoding(nn.Module):
         self.linear = nn.Conv2d(in_channels, out_channels, (1, size), (1, size))
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape("PartEncoding", "x", x, f"N, C={self.linear.in_channels}, T, V")
+        check_shape("PartEncoding", "x", x, f"N, C={self.linear.in_channels}, T>0, V")
         joints = x.shape[3]
         require(joints >= self.least_joints, "PartEncoding", f"x with at least {self.least_joints} joints", joints)
         table = self.table.flatten() % (joints + 1)  # -1 becomes the joint of zeros behind the last

@@ -66,7 +66,7 @@ class AttentiveFocus(nn.Module):
         self.score = nn.Conv2d(channels, 1, 1) if focus == "attention" else None
 
     def forward(self, x: Tensor) -> LatentNode:
-        check_shape("AttentiveFocus", "x", x, f"N, C={self.embed.in_channels}, T, V")
+        check_shape("AttentiveFocus", "x", x, f"N, C={self.embed.in_channels}, T>0, V")
         n, _, t, v = x.shape
         require(v >= 1, "AttentiveFocus", "x with at least 1 joint", tuple(x.shape))
         if self.score is None:
@@ -119,7 +119,7 @@ class AttentiveDiffusion(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, weights: Tensor) -> Tensor:
         who, (channels, context_channels) = "AttentiveDiffusion", self.sizes
-        check_shape(who, "x", x, f"N, C={channels}, T, V")
+        check_shape(who, "x", x, f"N, C={channels}, T>0, V")
         n, _, t, v = x.shape
         check_shape(who, "context", context, f"N, D={context_channels}, T, V=1", N=n, T=t)
         check_shape(who, "weights", weights, f"N, T, V={v}", N=n, T=t)

@@ -167,7 +167,7 @@ class GraphConv(nn.Module):
             nn.init.ones_(self.importance)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape(type(self).__name__, "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
+        check_shape(type(self).__name__, "x", x, f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}")
         return convolve_graph(x, self.weight, self.current_adjacency(x), self.bias)
 
     def current_adjacency(self, x: Tensor) -> Tensor:
@@ -294,7 +294,7 @@ class MultiScaleG3D(nn.Module):
         joints = self.conv.adjacency.shape[-1] // self.window
         read = f"x, for {joints * self.window} joints of the adjacency read as {self.window} frames of {joints},"
         fits = x.dim() == 4 and x.shape[3] == joints
-        check_shape("MultiScaleG3D", "x" if fits else read, x, f"N, C={self.conv.weight.shape[2]}, T, V={joints}")
+        check_shape("MultiScaleG3D", "x" if fits else read, x, f"N, C={self.conv.weight.shape[2]}, T>0, V={joints}")
         y = self.conv(x)  # (N, hidden, T', w V)
         y = F.relu(self.norm(y.transpose(2, 3)))  # (N, hidden, w V, T'), in memory channels last
         y = self.collapse(rearrange(y, "n c (w v) t -> n c w (v t)", w=self.window))

@@ -69,7 +69,7 @@ class STFAdjacency(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        check_shape("STFAdjacency", "x", x, f"N, C={self.in_channels}, T, V={self.num_joints}")
+        check_shape("STFAdjacency", "x", x, f"N, C={self.in_channels}, T>0, V={self.num_joints}")
         n, _, _, v = x.shape
         embedding = torch.sigmoid(self.beta(x))  # (N, 1, T, V)
         adjacency = self.emit(F.relu(self.cover(self._pooled(embedding)))).view(n, self.num_subsets, v, v)
@@ -149,7 +149,7 @@ class STFGraphConv(GraphConv):
         subsets, generated = len(self.weight), self.generator.num_subsets
         if generated == subsets:
             return super().forward(x)
-        check_shape("STFGraphConv", "x", x, f"N, C={self.weight.shape[2]}, T, V={self.adjacency.shape[-1]}")
+        check_shape("STFGraphConv", "x", x, f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}")
         # Subsets without G_k are the same for every sample; apart from the others they take much less memory.
         own = convolve_graph(x, self.weight[:generated], self.current_adjacency(x)[:, :generated], self.bias)
         return own + convolve_graph(x, self.weight[generated:], super().current_adjacency(x)[generated:])

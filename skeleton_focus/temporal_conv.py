@@ -44,7 +44,7 @@ class TemporalConv(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape("TemporalConv", "x", x, f"N, C={self.conv.in_channels}, T, V")
+        check_shape("TemporalConv", "x", x, f"N, C={self.conv.in_channels}, T>0, V")
         y: Tensor = self.norm(self.conv(x))
         return y
 
@@ -111,7 +111,7 @@ class MultiScaleTemporalConv(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape("MultiScaleTemporalConv", "x", x, f"N, C={self.narrow.in_channels}, T, V")
+        check_shape("MultiScaleTemporalConv", "x", x, f"N, C={self.narrow.in_channels}, T>0, V")
         *parts, pooled = torch.split(F.relu(self.narrow_norm(self.narrow(x))), self.widths, dim=1)
         branches = [conv(part) for conv, part in zip(self.dilated, parts, strict=True)]
         branches.append(F.max_pool2d(pooled, (3, 1), (self.stride, 1), (1, 0)))

@@ -32,7 +32,7 @@ def test_require_passes_what_holds_and_refuses_the_rest() -> None:
 
 @pytest.mark.parametrize(
     ("axes", "shape"),
-    [("N, C=3, T, V=25", (8, 3, 64, 25)), ("N, C=3, T, V=25", (0, 3, 1, 25)), ("N", (5,)), ("N*M, T', V", (4, 2, 1))],
+    [("N, C=3, T, V=25", (8, 3, 64, 25)), ("N, C=3, T, V=25", (0, 3, 0, 25)), ("N", (5,)), ("N*M, T', V", (4, 2, 1))],
 )
 def test_a_shape_that_fits(axes: str, shape: tuple[int, ...]) -> None:
     check_shape("who", "x", torch.empty(shape), axes)
@@ -87,7 +87,10 @@ def test_what_is_no_tensor_is_named() -> None:
         GraphConv(3, 4, KINECT20)
 
 
-def test_no_frames() -> None:
-    with pytest.raises(ValueError, match=r"GraphConv: expected x \(N, C=3, T, V=25\) of at least 1 frame, got"):
-        check_shape("GraphConv", "x", torch.zeros(2, 3, 0, 25), "N, C=3, T, V=25")
-    check_shape("GraphConv", "x", torch.zeros(0, 3, 4, 25), "N, C=3, T, V=25")  # no clips: nothing is computed
+def test_an_axis_that_may_not_be_empty() -> None:
+    axes = "N, C=3, T>0, V=25"
+    with pytest.raises(ValueError, match=r"^GraphConv: expected x \(N, C=3, T>0, V=25\), got \(2, 3, 0, 25\)$"):
+        check_shape("GraphConv", "x", torch.zeros(2, 3, 0, 25), axes)
+    with pytest.raises(ValueError, match=r"^GraphConv: expected x \(N, C=3, T, V=25\), got \(2, 4, 0, 25\)$"):
+        check_shape("GraphConv", "x", torch.zeros(2, 4, 0, 25), axes)
+    check_shape("GraphConv", "x", torch.zeros(0, 3, 4, 25), axes)  # no clips: nothing is computed

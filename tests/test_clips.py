@@ -72,7 +72,7 @@ def test_everything_as_given() -> None:
          r"clip '1' \(C=2, T, V=3, M=1\), got \(2, 2, 3, 2\)"),
         ({"clips": [torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)]}, r"clip '0' \(C, T, V=3, M\), got \(2, 2, 3\)"),
         ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 0, 3, 1)], "names": ["a", "b"]},
-         r"clip 'b' \(.*\) of at least 1 frame, got \(2, 0, 3, 1\)"),
+         "clip 'b' to hold frames, got none"),
         ({"clips": [torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]},
          "clip '1' to be finite, got NaN or infinity; set missing joints to 0 and their visibility to 0"),
         ({"clips": [torch.full((2, 2, 3, 1), torch.inf), torch.zeros(2, 2, 3, 1)]}, "clip '0' to be finite, got NaN"),

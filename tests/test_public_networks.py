@@ -700,8 +700,8 @@ def target_of(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
 
 
 SENTENCES: list[tuple[Any, Any, str]] = [
-    (torch.zeros(0, 3, 6, 25, 2), target_of(0), r"x \(N, C, T, V, M\) with at least 1 clip and 1 person, got \(0, 3,"),
-    (torch.zeros(4, 3, 0, 25, 2), target_of(4), r"x \(N, C, T, V, M\) of at least 1 frame, got \(4, 3, 0, 25, 2\)"),
+    (torch.zeros(0, 3, 6, 25, 2), target_of(0), r"x \(N, C, T, V, M\) with at least 1 clip, frame and person, got \(0, 3,"),
+    (torch.zeros(4, 3, 0, 25, 2), target_of(4), r"with at least 1 clip, frame and person, got \(4, 3, 0, 25, 2\)"),
     (torch.zeros(4, 3, 6, 25, 2, device="meta"), target_of(4), "x on a device that holds values, got x on 'meta'"),
     (torch.zeros(4, 3, 6, 25, 2), np.zeros(4), r"target \(N=4\) to be a tensor, got ndarray; torch.as_tensor"),
     (torch.zeros(4, 3, 6, 25, 2), target_of(4, dtype=torch.int32), r"numbers, int64, got torch.int32; target.long"),
@@ -749,7 +749,7 @@ LAYERS = [
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
 def test_layers_without_frames(layer: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"expected x \(N, C=3, T, V.*\) of at least 1 frame, got \(4, 3, 0, 25\)"):
+    with pytest.raises(ValueError, match=r"expected x \(N, C=3, T>0, V.*\), got \(4, 3, 0, 25\)"):
         layer(torch.zeros(N, C, 0, V))
 
 
