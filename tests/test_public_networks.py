@@ -700,7 +700,7 @@ def target_of(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
 
 
 SENTENCES: list[tuple[Any, Any, str]] = [
-    (torch.zeros(0, 3, 6, 25, 2), target_of(0), r"x \(N, C, T, V, M\) with at least 1 clip, frame and person, got \(0, 3,"),
+    (torch.zeros(0, 3, 6, 25, 2), target_of(0), r"\(N, C, T, V, M\) with at least 1 clip, frame and person, got \(0,"),
     (torch.zeros(4, 3, 0, 25, 2), target_of(4), r"with at least 1 clip, frame and person, got \(4, 3, 0, 25, 2\)"),
     (torch.zeros(4, 3, 6, 25, 2, device="meta"), target_of(4), "x on a device that holds values, got x on 'meta'"),
     (torch.zeros(4, 3, 6, 25, 2), np.zeros(4), r"target \(N=4\) to be a tensor, got ndarray; torch.as_tensor"),
