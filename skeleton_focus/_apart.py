@@ -1,43 +1,62 @@
-"""Run a model without a trace: its buffers and what it writes to itself stay as they were."""
+"""Keep what a model writes to itself: buffers and attributes are as before after a dry run or a masked pass."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 
-def apart(model: nn.Module, inputs: Sequence[Any]) -> Any:
-    """Run the model on copies of its buffers, and give its modules their attributes back afterwards.
+@contextmanager
+def apart(model: nn.Module) -> Iterator[None]:
+    """While active, the model works on copies of its buffers; its modules get their attributes back afterwards.
 
     A buffer that several modules share is copied once, and a module under several names is visited once. Attributes
     that are tensors are copied, too; a list that the model appends to, or a value outside its modules, is not.
 
     Example:
         >>> norm = nn.BatchNorm1d(3)
-        >>> norm.also = norm
-        >>> apart(norm, [torch.randn(4, 3)]).shape, norm.num_batches_tracked
-        (torch.Size([4, 3]), tensor(0))
+        >>> with apart(norm):
+        ...     y = norm(torch.randn(4, 3))
+        >>> norm.num_batches_tracked
+        tensor(0)
     """
     copies: dict[int, Tensor] = {}
 
     def copy(tensor: Tensor) -> Tensor:
         return copies.setdefault(id(tensor), tensor.clone())
 
+    before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    try:
+        for module, attributes, buffers in before:
+            vars(module).update({name: copy(value) for name, value in attributes.items() if isinstance(value, Tensor)})
+            module._buffers.update({name: copy(buffer) for name, buffer in buffers.items() if buffer is not None})
+        yield
+    finally:
+        for module, attributes, buffers in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
+
+
+def call_apart(model: nn.Module, *inputs: object) -> object:
+    """The model's output on copies of its buffers, in a way that torch.compile traces; it traces no attributes.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(3)
+        >>> call_apart(norm, torch.randn(4, 3)).shape, norm.num_batches_tracked
+        (torch.Size([4, 3]), tensor(0))
+    """
+    if not torch.compiler.is_compiling():
+        with apart(model):
+            return model(*inputs)
+    copies: dict[int, Tensor] = {}
     buffers: dict[str, Tensor] = {}
     for prefix, module in model.named_modules():
         for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
-            buffers[f"{prefix}.{name}" if prefix else name] = copy(buffer)
-    if torch.compiler.is_compiling():  # which does not trace the attributes
-        return torch.func.functional_call(model, buffers, tuple(inputs), tie_weights=False)
-    before = [(vars(module), dict(vars(module))) for module in model.modules()]
-    try:
-        for attributes, kept in before:
-            attributes.update({name: copy(value) for name, value in kept.items() if isinstance(value, Tensor)})
-        return torch.func.functional_call(model, buffers, tuple(inputs), tie_weights=False)
-    finally:
-        for attributes, kept in before:
-            attributes.clear()
-            attributes.update(kept)
+            copied = copies.setdefault(id(buffer), buffer.clone())
+            buffers[f"{prefix}.{name}" if prefix else name] = copied
+    return torch.func.functional_call(model, buffers, inputs, tie_weights=False)

@@ -43,11 +43,11 @@ class ClipAxes:
         self._clip = "N C T V M" if "M" in letters else "N C T V 1"
         self._shape = ", ".join(self._named(group) for group in self._groups)
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor, name: str = "x") -> None:
         """Refuse a tensor of another form, and one without values."""
-        check_shape(self.who, "x", x, self._shape, "axes, such as 'N C T V', says where they lie")
-        require(0 not in x.shape, self.who, f"x ({self._shape}) with at least 1 clip, frame and person", tuple(x.shape))
-        require(not x.is_meta, self.who, "x on a device that holds values", "x on 'meta'", "build the model on the CPU")
+        check_shape(self.who, name, x, self._shape, "for another layout pass axes, such as 'N C T V M' or 'N C T V'")
+        require(0 not in x.shape, self.who, f"{name} ({self._shape}) without an empty axis", tuple(x.shape))
+        require(not x.is_meta, self.who, f"{name} on a device that holds values", f"{name} on 'meta'")
         for group, size in zip(self._groups, x.shape, strict=True):
             if self.num_joints and len(group) > 1 and "V" in group and size % self.num_joints:
                 expected = f"x ({self._shape}) with V={self.num_joints}"
@@ -101,6 +101,7 @@ class MapAxes:
         hint = f"such as {MAPS!r}, '(N M) T V C', 'N M T V C' or, for tokens, '(N M) (T V) C'"
         require(bool(known), who, "maps of N, C and some of M, T, V, each once", repr(pattern), hint)
         self.who, self.pattern = who, pattern
+        self.persons_first = "M" in letters and letters.index("M") < letters.index("N")
         persons, frames, joints = ("M" in letters, "T" in letters, "V" in letters)
         rows = "(N M)" if persons else "N"
         self._ours = f"{rows} C {'T' if frames else '1'} {'V' if joints else '1'}"
@@ -116,15 +117,16 @@ class MapAxes:
     def bind(self, layer: str, *, clips: int, persons: int, joints: int) -> MapsOfOneBatch:
         """The two ways for a batch of ``clips`` clips."""
         sizes = {"N": clips, "M": persons, "V": joints}
-        return MapsOfOneBatch(self, layer, {axis: sizes[axis] for axis in self._given})
+        return MapsOfOneBatch(self, layer, clips, {axis: sizes[axis] for axis in self._given})
 
 
 class MapsOfOneBatch:
     """The ways from what a layer gives to (N * M, C, T, V) and back, for one batch."""
 
-    def __init__(self, axes: MapAxes, layer: str, sizes: dict[str, int]) -> None:
+    def __init__(self, axes: MapAxes, layer: str, clips: int, sizes: dict[str, int]) -> None:
         self._axes = axes
         self._layer = layer
+        self._clips = clips
         self._sizes = sizes
 
     def to_map(self, output: Tensor) -> Tensor:
@@ -136,9 +138,13 @@ class MapsOfOneBatch:
             expected = f"layer {self._layer!r} to give {self._axes.pattern} with {sizes}"
             raise ValueError(message(self._axes.who, expected, tuple(output.shape))) from None
 
+    def to_rows(self, rows: Tensor) -> Tensor:
+        """What has a row for each person of each clip, in the order of the layer's, as (N * M, ...)."""
+        return rearrange(rows, "(m n) ... -> (n m) ...", n=self._clips) if self._axes.persons_first else rows
+
     def from_map(self, features: Tensor) -> Tensor:
         """The layer's own form again."""
-        sizes = {"N": self._sizes["N"]}
+        sizes = {"N": self._clips}
         if "M" in self._axes._ours:
-            sizes["M"] = len(features) // sizes["N"]
+            sizes["M"] = len(features) // self._clips
         return rearrange(features, f"{self._axes._ours} -> {self._axes.pattern}", **sizes)

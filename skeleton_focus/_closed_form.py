@@ -55,7 +55,8 @@ def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
     """Whether a single chain of pooling, reshaping and one product with the head's weight leads from start to logits.
 
     A factor that is a tensor may change, and a second way around the head may grow from zero, so neither is accepted.
-    Python numbers are: a positive factor does not survive the normalisation of the focus. Reads no tensor's values.
+    Positive Python numbers are: such a factor does not survive the normalisation of the focus. Reads no tensor's values
+    but those of Python numbers, which lie on the CPU.
 
     Example:
         >>> head, x = nn.Linear(3, 4), torch.randn(2, 3, 5, 6, requires_grad=True)
@@ -81,7 +82,10 @@ def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
 
 
 def refuse_another_order(gradients: list[Tensor], batch: int) -> None:
-    """Refuse persons folded as m * N + n: with them a clip's gradient lies in one row of every N.
+    """Refuse rows whose persons are not next to each other, such as persons folded as m * N + n.
+
+    Then the gradients of the clips' scores lie in one row of every N, also where a model mixes the clips of a batch a
+    little, or in as few rows as a clip has persons, but not in its own.
 
     Shape:
         the gradient (N * M, C) of one clip's score alone, for each of the first clips of N = ``batch``.
@@ -93,13 +97,24 @@ def refuse_another_order(gradients: list[Tensor], batch: int) -> None:
     ValueError: STFObjective: expected features of a clip's persons in a row, got the first persons of all clips, \
 then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...), or pass maps='(M N) C T V'
     """
+    persons = len(gradients[0]) // batch
+    own = 0.0
+    in_turn = 0.0
+    elsewhere = False
     for clip, gradient in enumerate(gradients):
-        persons = len(gradient) // batch
-        rows = gradient.abs().amax(1).nonzero().flatten().tolist()
-        apart = all(row % batch == clip for row in rows) and any(row // persons != clip for row in rows)
+        strength = gradient.abs().sum(1)
+        own += strength[clip * persons : (clip + 1) * persons].sum().item()
+        in_turn += strength[clip::batch].sum().item()
+        rows = strength.nonzero().flatten().tolist()
+        elsewhere |= len(rows) <= persons and any(row // persons != clip for row in rows)
+    if in_turn > 1.5 * own:
         got = "the first persons of all clips, then the second ones"
         hint = "fold persons into the batch as (N, M, ...) -> (N * M, ...), or pass maps='(M N) C T V'"
-        require(not apart, "STFObjective", "features of a clip's persons in a row", got, hint)
+    else:
+        got = "rows of other clips"
+        hint = "maps, such as '(N M) C T V', says how persons and clips are folded"
+    right = not elsewhere and in_turn <= 1.5 * own
+    require(right, "STFObjective", "features of a clip's persons in a row", got, hint)
 
 
 def _users(logits: Tensor, start: Tensor) -> dict[Node, list[tuple[Node, int]]]:
@@ -124,7 +139,9 @@ def _node(x: Tensor) -> Node | None:
 
 
 def _name(node: Node) -> str:
-    return re.sub(r"Backward\d*$", "", node.name()).rsplit("::", 1)[-1]
+    """The name of one of PyTorch's own operations; its nodes are numbered, those of an autograd.Function are not."""
+    own = re.fullmatch(r"(\w+?)Backward\d+", node.name())
+    return own[1] if own else ""
 
 
 def _keeps_the_mean(node: Node, name: str, operand: int) -> bool:
@@ -132,16 +149,16 @@ def _keeps_the_mean(node: Node, name: str, operand: int) -> bool:
     if name == "Select":  # of one entry
         return node._saved_self_sym_sizes[node._saved_dim] == 1  # type: ignore[attr-defined, no-any-return]
     if name in ("Mul", "Div"):
-        return operand == 0 and _is_number(node._saved_other)  # type: ignore[attr-defined]
+        return operand == 0 and _is_positive_number(node._saved_other)  # type: ignore[attr-defined]
     return name in _POOLING or name in _RESHAPING or name in ("Add", "Sub")
 
 
-def _is_number(other: Tensor | None) -> bool:
-    """Whether an operand was a Python number: PyTorch gives those no say in the type of a result."""
+def _is_positive_number(other: Tensor | None) -> bool:
+    """Whether an operand was a positive Python number: PyTorch gives numbers no say in the type of a result."""
     if other is None or other.dim() > 0 or other.dtype not in (torch.int64, torch.float64):
         return False
     probe = torch.int8 if other.dtype == torch.int64 else torch.float16
-    return torch.result_type(other, torch.zeros((), dtype=probe)) == probe
+    return torch.result_type(other, torch.zeros((), dtype=probe)) == probe and other.item() > 0
 
 
 def _is_weight(product: Node, operand: int, weight: Tensor) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._apart import apart
 from ._axes import MAPS, ClipAxes, MapAxes, MapsOfOneBatch
 from ._checks import check_choice, check_shape, message, require
 from ._closed_form import is_pooled_linear, keeps_pooled_linear, refuse_another_order
@@ -38,6 +38,8 @@ class ExplainedModel(nn.Module):
         select_logits: Callable[[Any], Tensor] | None,
     ) -> None:
         super().__init__()
+        is_module = isinstance(model, nn.Module)
+        require(is_module, "STFObjective", "a model that is an nn.Module", type(model).__name__)
         check_choice("STFObjective", "score", score, SCORES)
         wrapped = isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
         hint = "wrap the objective instead: DistributedDataParallel(STFObjective(...))"
@@ -70,6 +72,7 @@ class ExplainedModel(nn.Module):
         self.project = project
         self.select_logits = select_logits
         self._lengths = _position_of_lengths(model)
+        self._several_persons = False  # in the clips of this call
         self._closed_form: dict[tuple[Any, ...], bool] = {}  # by mode: dropout may stand before the head
 
     def _refuse_strange(self, name: str, given: Mapping[str, Any]) -> None:
@@ -79,6 +82,12 @@ class ExplainedModel(nn.Module):
 
     def _check_clips(self, x: Tensor) -> None:
         self.axes.check(x)
+        several = self.axes.to_clip(x).shape[4] > 1
+        if several != self._several_persons:
+            self._several_persons = several
+        first = next(self.model.parameters(), x)
+        hint = "model.to_empty(device=...) and load_state_dict() fill it"
+        require(not first.is_meta, "STFObjective", "a model on a device that holds values", "one on 'meta'", hint)
         if not self._axes_given and x.shape[1] == x.shape[4] > 1:
             expected = "axes to be given where C and M have the same size"
             hint = "axes='N C T V M' is the default, axes='N M T V C' the order of pyskl"
@@ -99,10 +108,9 @@ class ExplainedModel(nn.Module):
             check_shape("STFObjective", "present", present, f"N={n}, M={m}, T={t}")
             require(present.dtype == torch.bool, "STFObjective", "present of torch.bool", present.dtype)
         elif m > 1:
-            there = (clip != 0).any(1).any(1).any(1)  # (N, M)
-            present = (there | ~there.any(1, keepdim=True))[..., None]
+            present = (clip != 0).any(1).any(1).any(1)[..., None]  # (N, M, 1)
         lengths = inputs[self._lengths] if self._lengths is not None and self._lengths < len(inputs) else None
-        if isinstance(lengths, Tensor) and lengths.shape == (n,):
+        if isinstance(lengths, Tensor) and lengths.shape == (n,) and not lengths.is_floating_point():
             inside = (torch.arange(t, device=x.device) < lengths.to(x.device)[:, None])[:, None]  # (N, 1, T)
             present = inside if present is None else present & inside
         return present
@@ -113,9 +121,10 @@ class ExplainedModel(nn.Module):
         return focus if present is None else focus.masked_fill(~present[..., None], 0)
 
     def _mode(self) -> tuple[Any, ...]:
-        """Which parts of the model train, whoever set that, and what share they drop."""
+        """What a verdict holds for: the training flag and dropout rate of every module, and one or several persons."""
         modules = self.model.modules()
-        return tuple((m.training, m.p if isinstance(m, nn.modules.dropout._DropoutNd) else None) for m in modules)
+        parts = tuple((m.training, m.p if isinstance(m, nn.modules.dropout._DropoutNd) else None) for m in modules)
+        return (self._several_persons, *parts)
 
     def _by_gradient(self, layers: Sequence[str]) -> list[str]:
         """Those of the layers whose focus is a gradient through what follows, so far as is known."""
@@ -129,16 +138,23 @@ class ExplainedModel(nn.Module):
         explained: Sequence[str],
         also: Sequence[str] = (),
         *,
-        without_trace: bool = False,
         fixed_statistics: bool = False,
     ) -> tuple[Tensor, FeatureTap, Any]:
         """The logits, what the layers (and ``also`` others) put out, and the model's output."""
         names = [*self.layers, *also] if explained else []
         axes = self._bound_maps(x) if explained else {}
         by_gradient = self._by_gradient(explained)
-        tap = FeatureTap(self.model, names, twice=by_gradient, axes=axes, fixed_statistics=fixed_statistics)
-        with tap:
-            output = self._call(x, inputs, without_trace=without_trace, fixed_statistics=fixed_statistics)
+        closed = [] if torch.compiler.is_compiling() else [name for name in explained if name not in by_gradient]
+        tap = FeatureTap(
+            self.model,
+            names,
+            twice=by_gradient,
+            axes=axes,
+            with_graph=closed,
+            fixed_statistics=fixed_statistics,
+        )
+        with tap, plain_sync_batch_norm(self.model, fixed_statistics=fixed_statistics):
+            output = self.model(x, *inputs)
         logits = self._logits(output, len(x))
         ran = [layer for layer in tap.ran if layer in self.layers]
         in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] refuses a missing one
@@ -149,11 +165,6 @@ class ExplainedModel(nn.Module):
         """The ways to our maps for a batch, for the layers that give others."""
         n, _, _, v, m = self.axes.to_clip(x).shape
         return {layer: axes.bind(layer, clips=n, persons=m, joints=v) for layer, axes in self.maps.items()}
-
-    def _call(self, x: Tensor, inputs: Sequence[Any], *, without_trace: bool, fixed_statistics: bool = False) -> Any:
-        """The model's output; ``without_trace``: buffers, such as BatchNorm's running statistics, stay as they are."""
-        with plain_sync_batch_norm(self.model, fixed_statistics=fixed_statistics):
-            return apart(self.model, (x, *inputs)) if without_trace else self.model(x, *inputs)
 
     def _logits(self, output: Any, clips: int) -> Tensor:
         logits: Any = output if self.select_logits is None else self.select_logits(output)
@@ -181,8 +192,7 @@ class ExplainedModel(nn.Module):
         if project is not None and layer not in self._maps_given:
             _refuse_channels_last(layer, tuple(features.shape), frames=t, joints=v)
         persons = len(features) // n
-        there = None if present is None else present.any(2).expand(n, m)  # (N, M)
-        of_features = there if persons == m else None
+        of_features = None if present is None or persons != m else present.any(2).expand(n, m)  # (N, M)
         score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
         if rehearsal and layer in tap.shifts and persons > 1:
             gradients = [tap.channel_gradient(layer, score[i : i + 1], create_graph=False) for i in range(min(n, 4))]
@@ -200,24 +210,38 @@ class ExplainedModel(nn.Module):
                         f"N={n}, M={m}, T', V={v}")  # fmt: skip
             require(not rehearsal or bool((focus >= 0).all()), "STFObjective", "project to give numbers of at least 0",
                     "others")  # fmt: skip
-        return min_max_normalize(focus, there)
+        return min_max_normalize(focus, _at_frames(present, focus))
 
     def _has_closed_form(self, logits: Tensor, tap: FeatureTap, persons: int) -> bool:
         """Whether head(mean of the features) is the logits; found on the first batch of each mode, checked on all."""
         mode = self._mode()
         if self.head is None or self._closed_form.get(mode) is False:
             return False
-        layer, head = self.layers[-1], cast(nn.Linear, find_layer(self.model, self.head))
-        if mode not in self._closed_form:
+        if torch.compiler.is_compiling():  # there is no graph to look at
+            return self._closed_form[mode]
+        layer = self.layers[-1]
+        head = find_layer(self.model, self.head)
+        verdict: bool | None
+        if not isinstance(head, nn.Linear) or tap.written(layer):
+            verdict = False
+        elif mode not in self._closed_form:
             verdict = is_pooled_linear(head, tap[layer], tap.shifts[layer], logits, num_persons=persons)
-            if verdict is not None:
-                self._closed_form[mode] = verdict
-            return bool(verdict)
-        features = cast(Tensor, tap.output(layer))
-        # Below a frozen part there is no graph to look at, and a compiled one does not change.
-        if features.requires_grad and not torch.compiler.is_compiling():
-            self._closed_form[mode] = keeps_pooled_linear(head, features, logits)
-        return self._closed_form[mode]
+        else:
+            verdict = keeps_pooled_linear(head, cast(Tensor, tap.output(layer)), logits)
+        if verdict is not None:
+            self._closed_form[mode] = verdict
+        return bool(verdict)
+
+
+def _at_frames(present: Tensor | None, focus: Tensor) -> Tensor | None:
+    """Who is there in the frames of a focus (N, M, T', V): wherever one of the input's frames that it covers counts."""
+    if present is None:
+        return None
+    n, m, frames, _ = focus.shape
+    everywhere = present.expand(n, m, present.shape[2])
+    if present.shape[2] == 1:
+        return everywhere.expand(n, m, frames)
+    return F.adaptive_max_pool1d(everywhere.float(), frames) > 0
 
 
 def _position_of_lengths(model: nn.Module) -> int | None:
@@ -232,6 +256,6 @@ def _position_of_lengths(model: nn.Module) -> int | None:
 def _refuse_channels_last(layer: str, shape: tuple[int, ...], *, frames: int, joints: int) -> None:
     """Refuse maps that look like (N * M, T, V, C) where a project could make any shape fit."""
     alike = shape[2] == joints and shape[3] != joints and frames % shape[1] == 0
-    expected = f"maps to say where the axes of layer {layer!r} lie, which could be (N*M, T, V={joints}, C),"
+    expected = f"maps to say where the axes of layer {layer!r} lie, which could be (N*M, T, V={joints}, C)"
     hint = f"pass maps='(N M) T V C', or {{{layer!r}: {MAPS!r}}} where channels do come first"
     require(not alike, "STFObjective", expected, shape, hint)

@@ -69,7 +69,7 @@ class SecondOrder(TorchFunctionMode):
     def __init__(self, *, fixed_statistics: bool = False) -> None:
         super().__init__()
         self._fixed_statistics = fixed_statistics
-        self._shifted: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._shifted: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._open = ExitStack()
 
     def __exit__(self, *error: Any) -> None:
@@ -87,19 +87,22 @@ class SecondOrder(TorchFunctionMode):
         features = x if axes is None else axes.to_map(x)
         shift = features.new_zeros(*features.shape[:2], 1, 1).requires_grad_()
         added = shift if axes is None else axes.from_map(shift.expand_as(features))
-        self._shifted.append((x + added, x, shift))
-        return self._shifted[-1][0], shift
+        shifted = x + added
+        # Only a map in our layout is followed by a layer that can carry the shift apart.
+        self._shifted.append((shifted, x, shift if axes is None else None))
+        return shifted, shift
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self._fixed_statistics and self._shifted and func in (F.batch_norm, torch.batch_norm):
+            return _with_fixed_statistics(func, args, kwargs)
         # Nothing before the shift is differentiated twice; compiled parts are refused when they are.
         if torch.compiler.is_compiling() or not self._shifted or _is_checkpointed():
             return func(*args, **kwargs)
-        if func is F.batch_norm and kwargs["training"] and self._fixed_statistics:
-            return _with_fixed_statistics(args[0], kwargs["weight"], kwargs["bias"], kwargs["eps"])
-        if func is F.batch_norm and kwargs["training"] and kwargs["weight"] is not None:
+        affine = func is F.batch_norm and kwargs["weight"] is not None and kwargs["bias"] is not None
+        if affine and kwargs["training"]:
             x, mean, var = args
             F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # one value a channel, as F.batch_norm says it
             return _BatchNorm.apply(  # type: ignore[no-untyped-call]
@@ -109,21 +112,32 @@ class SecondOrder(TorchFunctionMode):
             return _Join.apply(kwargs["dim"], *args[0])  # type: ignore[no-untyped-call]
         if not kwargs and (func is convolve_graph or (func is F.conv2d and _is_pointwise(*args))):
             for whole, x, shift in self._shifted:
-                if args[0] is whole and not whole.is_inference() and whole._version == 0:  # not written to since
+                if (
+                    shift is not None and args[0] is whole and not whole.is_inference() and whole._version == 0
+                ):  # not written to since
                     one_frame = shift.expand(-1, -1, 1, x.shape[3])
                     return func(x, *args[1:]) + func(one_frame, *_without_bias(func, args))
         return func(*args, **kwargs)
 
 
-def _with_fixed_statistics(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """BatchNorm in training whose gradient takes the batch's mean and variance as constants."""
-    F._verify_batch_size(x.size())  # type: ignore[attr-defined]
+def _with_fixed_statistics(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """BatchNorm whose gradient takes the batch's mean and variance as constants."""
+    names = ["x", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"]
+    if func is torch.batch_norm:
+        names = ["x", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps"]
+    given = dict(zip(names, args, strict=False)) | {"x" if name == "input" else name: v for name, v in kwargs.items()}
+    if not given.get("training", False):
+        result: Tensor = func(*args, **kwargs)
+        return result
+    x = given["x"]
+    weight = given.get("weight")
+    F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # one value a channel, as F.batch_norm says it
     rest = [axis for axis in range(x.dim()) if axis != 1]
     values = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     dtype = x.dtype if weight is None else weight.dtype  # under autocast x has less precision
     mean = values.mean(rest).to(dtype)
     variance = values.var(rest, correction=0).to(dtype)
-    return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
+    return F.batch_norm(x, mean, variance, weight, given.get("bias"), training=False, eps=given.get("eps", 1e-5))
 
 
 def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:

@@ -30,6 +30,7 @@ class FeatureTap:
         twice: those of ``layers`` whose :meth:`channel_gradient` will be asked for; the model then runs so that a loss
             on it is cheap to differentiate.
         axes: for layers that do not give (N * M, C, T, V), the way there and back; ``tap[layer]`` is then rearranged.
+        with_graph: those of ``layers`` whose output gets a graph also where all that leads to it is frozen.
         fixed_statistics: after a ``twice`` layer, take BatchNorm's batch statistics as constants in the gradient.
 
     Attributes:
@@ -55,6 +56,7 @@ class FeatureTap:
         *,
         twice: Collection[str] = (),
         axes: Mapping[str, MapsOfOneBatch] | None = None,
+        with_graph: Collection[str] = (),
         fixed_statistics: bool = False,
     ) -> None:
         _refuse_compiled(model, layers)
@@ -63,6 +65,8 @@ class FeatureTap:
         self.ran: list[str] = []
         self._twice = twice
         self._axes = axes or {}
+        self._with_graph = with_graph
+        self._handed_on: dict[str, tuple[Tensor, int]] = {}
         self._fixed_statistics = fixed_statistics
         self.shifts: dict[str, Tensor] = {}
         self._graph = True
@@ -130,24 +134,39 @@ class FeatureTap:
             raise
         except RuntimeError as error:
             expected = f"layers after {layer!r} that PyTorch differentiates twice"
-            hint = "keep torch.compile, FSDP, reentrant checkpoints and others' kernels off them, or take the term out"
+            hint = (
+                "keep torch.compile, FSDP, reentrant checkpoints and others' kernels off them, name layers above them, "
+            )
+            hint += "or leave out the term that needs this focus, such as coherence"
             raise ValueError(message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)) from error
         if shift is None:
             gradient = (self._axes[layer].to_map(gradient) if layer in self._axes else gradient).sum((2, 3))
         return gradient.flatten(1)
 
+    def written(self, layer: str) -> bool:
+        """Whether something after the layer wrote to its output in place."""
+        handed_on, version = self._handed_on[layer]
+        return handed_on._version != version
+
+    def _hand_on(self, layer: str, output: object) -> object:
+        if isinstance(output, Tensor) and not output.is_inference() and not torch.compiler.is_compiling():
+            self._handed_on[layer] = (output, output._version)
+        return output
+
     def _tapped(self, layer: str, forward: Callable[..., object], mode: SecondOrder | None) -> Callable[..., object]:
         def tapped(*inputs: object, **options: object) -> object:
             output = forward(*inputs, **options)
+            if layer in self._with_graph and isinstance(output, Tensor) and not output.requires_grad:
+                output = output.detach().requires_grad_(torch.is_grad_enabled())
             self._outputs[layer].append(output)
             self.ran.append(layer)
             if self._graph and not torch.is_grad_enabled():
                 self._without_gradient.add(layer)
             axes = self._axes.get(layer)
             if mode is None or not isinstance(output, Tensor) or (axes is None and output.dim() != 4):
-                return output
+                return self._hand_on(layer, output)
             shifted, self.shifts[layer] = mode.shift(output, axes)
-            return shifted
+            return self._hand_on(layer, shifted)
 
         return tapped
 
@@ -164,7 +183,7 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
     if layer not in modules or not layer:
         names = [name for name in modules if name]
         near = difflib.get_close_matches(layer, names, n=5) or [name for name, _ in model.named_children()]
-        listed = ", ".join(map(repr, near))
+        listed = ", ".join(map(repr, near)) or "no layers"
         hint = f"{type(model).__name__} has {listed}"
         raise ValueError(message("FeatureTap", "the name of a layer", repr(layer), hint))
     return modules[layer]

@@ -209,7 +209,8 @@ def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
     """Stretch each sample to [0, 1] over its last three axes (M, T, V).
 
     A map that is constant up to rounding holds no focus: it gives zeros and a zero gradient, never NaN. Persons that
-    are not ``present`` (N, M) have zeros and do not count for the smallest and the greatest value.
+    are not ``present``, (N, M) or, frame by frame, (N, M, T), have zeros and do not count for the smallest and the
+    greatest value.
 
     Shape:
         (N, M, T, V), of any number type; integers and booleans become float32 -> (N, M, T, V).
@@ -227,8 +228,12 @@ def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
     lowest = focus
     highest = focus
     if present is not None:
-        _check_present("min_max_normalize", present, *focus.shape[:2])
-        absent = ~present[..., None, None]
+        if present.dim() == 2:
+            _check_present("min_max_normalize", present, *focus.shape[:2])
+            present = present[..., None]
+        else:
+            check_shape("min_max_normalize", "present", present, "N={}, M={}, T={}".format(*focus.shape))
+        absent = ~present[..., None]
         lowest = focus.masked_fill(absent, float("inf"))
         highest = focus.masked_fill(absent, float("-inf"))
         focus = focus.masked_fill(absent, 0)

@@ -286,6 +286,7 @@ class STFLoss(nn.Module):
         if not isinstance(target, Tensor):
             hint = "torch.as_tensor(target) makes one"
             raise ValueError(message("STFLoss", f"target (N={clips}) to be a tensor", type(target).__name__, hint))
+        require(not target.is_meta, "STFLoss", "target on a device that holds values", "one on 'meta'")
         if target.dim() == 0 or len(target) != clips:
             raise ValueError(message("STFLoss", f"target (N={clips}, ...)", tuple(target.shape)))
         if not isinstance(self.classification, nn.CrossEntropyLoss):
@@ -319,6 +320,8 @@ class STFLoss(nn.Module):
         classes: Tensor | None = None,
     ) -> STFTerms:
         self.check_target(target, len(logits))
+        if isinstance(self.classification, nn.CrossEntropyLoss) and target.dim() > 1:
+            check_shape("STFLoss", "target", target, f"N={len(logits)}, classes={logits.shape[1]}")
         terms = {"classification": self.classification(logits, target)}
         if self.uses("exploration"):
             predicted = logits.argmax(1) if classes is None else classes

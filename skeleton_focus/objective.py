@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -9,9 +10,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from ._apart import apart, call_apart
 from ._axes import MAPS
 from ._checks import check_choice, check_shape, message, require
 from ._explained_model import ExplainedModel
+from ._sync_batch_norm import plain_sync_batch_norm
 from .feature_tap import FeatureTap, layer_name
 from .focus import mask_by_focus, top_two
 from .losses import STFLoss
@@ -173,6 +176,8 @@ class STFObjective(ExplainedModel):
         if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(explained)):
             return cast(STFOutput, self._uncompiled(x, target, inputs, present))
         self._check_inputs(inputs, differentiates=bool(explained))
+        for i in self.mask_inputs or ():
+            require(i < len(inputs), "STFObjective", f"mask_inputs within the {len(inputs)} inputs", i)
         present = self._find_present(x, inputs, present) if explained else None
         if not rehearsed:
             self._rehearse(x, target, inputs, present)
@@ -207,13 +212,13 @@ class STFObjective(ExplainedModel):
         name = self.layers[-1] if layer is None else layer_name(self.model, layer)
         check_choice("STFObjective", "layer", name, self.layers)
         present = self._find_present(x, inputs, present)
-        with torch.enable_grad():
-            logits, tap, _ = self._run(x, inputs, [name], without_trace=True)
+        with torch.enable_grad(), apart(self.model):
+            logits, tap, _ = self._run(x, inputs, [name])
             chosen = logits.argmax(1) if classes is None else classes
             check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
-            fits = bool(((chosen >= 0) & (chosen < logits.shape[1])).all())
-            got = f"{chosen.min():d} to {chosen.max():d}"
-            require(fits, "STFObjective", f"classes in 0..{logits.shape[1] - 1}", got)
+            if not bool(((chosen >= 0) & (chosen < logits.shape[1])).all()):
+                got = f"{chosen.min():d} to {chosen.max():d}"
+                raise ValueError(message("STFObjective", f"classes in 0..{logits.shape[1] - 1}", got))
             focus = self._focus(x, logits, tap, name, chosen, present, create_graph=False, rehearsal=True)
         return self._on_input(x, focus.detach(), present), logits.detach()
 
@@ -234,33 +239,36 @@ class STFObjective(ExplainedModel):
         graph = torch.is_grad_enabled()
         with torch.set_grad_enabled(graph or bool(explained)):
             also = self.generators if self.loss.uses("adjacency") else ()
-            logits, tap, output = self._run(
-                x, inputs, explained, also, without_trace=rehearsal, fixed_statistics=rehearsal
-            )
+            logits, tap, output = self._run(x, inputs, explained, also, fixed_statistics=rehearsal)
             if explained:
                 maps = self._maps(x, inputs, logits, tap, present, create_graph=graph, rehearsal=rehearsal)
                 loss, terms = self.loss(logits, target, **maps)
                 focus = self._on_input(x, cast(Tensor, maps["focus"]).detach(), present)
             else:
-                loss, focus = self.loss.classification(logits, target), None
+                focus = None
+                loss = self.loss.classification(logits, target)
                 terms = {"classification": loss}
         if not graph:
-            loss, logits, terms = loss.detach(), logits.detach(), {name: term.detach() for name, term in terms.items()}
-            output = _detached(output)
+            loss = loss.detach()
+            logits = logits.detach()
+            terms = {name: term.detach() for name, term in terms.items()}
+            output = _each_tensor(output, torch.detach)
         return STFOutput(loss, logits, terms, focus, output)
 
     def _rehearse(self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None) -> None:
-        """Try a mode's first batch with all terms, on copies, with dropout's numbers given back."""
-        copy = x.clone()
-        with torch.random.fork_rng([x.device] if x.is_cuda else []):
-            self._step(copy, target, inputs, self._explained(), present, rehearsal=True)
-        written = self.loss.uses("exploration") and not copy.is_inference() and copy._version > 0
+        """Try a mode's first batch with all terms, on copies; random numbers are restored."""
+        copies = _each_tensor((x, *inputs), torch.clone)
+        with torch.random.fork_rng([x.device] if x.is_cuda else []), apart(self.model):
+            self._step(copies[0], target, copies[1:], self._explained(), present, rehearsal=True)
+        masked = [copies[0], *(copies[1 + i] for i in self.mask_inputs or ())]
+        written = any(not clip.is_inference() and clip._version > 0 for clip in masked)
         hint = "let it work on a copy, since L_e masks the clip and runs it again"
-        require(not written, "STFObjective", "a model that leaves its input as it is", "one that writes to it", hint)
+        right = not (written and self.loss.uses("exploration"))
+        require(right, "STFObjective", "a model that leaves its input as it is", "one that writes to it", hint)
         self._rehearsed.add(self._tried(x))
 
     def _tried(self, x: Tensor) -> tuple[Any, ...]:
-        """What a rehearsal with this batch tells about: in one of one clip the order of persons does not show."""
+        """What a dry run with this batch covers; a batch of one clip does not show the order of persons."""
         return self._mode(), torch.is_grad_enabled(), len(x) > 1
 
     def _due(self) -> bool:
@@ -298,10 +306,11 @@ class STFObjective(ExplainedModel):
         """The logits with the focus taken out of the clip, wherever the model takes it."""
         masked = list(inputs)
         for i in self.mask_inputs or ():
-            require(i < len(inputs), "STFObjective", f"mask_inputs within the {len(inputs)} inputs", i)
-            self.axes.check(inputs[i])
+            self.axes.check(inputs[i], f"inputs[{i}]")
             masked[i] = self._masked(inputs[i], focus)
-        return self._logits(self._call(self._masked(x, focus), masked, without_trace=True), len(x))
+        with plain_sync_batch_norm(self.model):
+            output = call_apart(self.model, self._masked(x, focus), *masked)
+        return self._logits(output, len(x))
 
     def _masked(self, x: Tensor, focus: Tensor) -> Tensor:
         return self.axes.from_clip(mask_by_focus(self.axes.to_clip(x), focus))
@@ -313,7 +322,7 @@ class STFObjective(ExplainedModel):
         for i, value in enumerate(inputs):
             if isinstance(value, Tensor) and self.axes.are_alike(value, x):
                 hint = f"pass mask_inputs=({i},), or () where it does not hold the clip"
-                expected = f"mask_inputs to say whether L_e masks inputs[{i}], which has the shape of a clip,"
+                expected = f"mask_inputs to say whether L_e masks inputs[{i}], which has the shape of a clip"
                 raise ValueError(message("STFObjective", expected, tuple(value.shape), hint))
 
     def _maps(
@@ -329,24 +338,29 @@ class STFObjective(ExplainedModel):
         if self.loss.uses("exploration"):
             self._refuse_undecided(x, inputs)
             masking, maps["focus"] = self.loss.separate(focus)
-            maps["masked_logits"] = self._masked_logits(x, inputs, masking)
+            maps["masked_logits"] = self._masked_logits(x, inputs, self._on_input(x, masking, present))
         if self.loss.uses("divergence"):
             maps["rival_focus"] = find(self.layers[-1], second, present)
         if self.loss.uses("coherence"):
             maps["low_focus"] = find(self.layers[-2], first, present)
         if self.loss.uses("adjacency"):
-            maps["embeddings"] = [cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators]
+            embeddings = [cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators]
+            axes = self._bound_maps(x).get(self.layers[-1])
+            maps["embeddings"] = embeddings if axes is None else [axes.to_rows(rows) for rows in embeddings]
         return maps
 
 
-def _detached(output: Any) -> Any:
-    """What a model returned, without its graph."""
-    if isinstance(output, Tensor):
-        return output.detach()
-    if isinstance(output, Mapping):
-        return {name: _detached(value) for name, value in output.items()}
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return type(output)(*map(_detached, output))
-    if isinstance(output, tuple | list):
-        return type(output)(map(_detached, output))
-    return output
+def _each_tensor(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same tuples, lists and dictionaries with the function applied to each tensor in them."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        changed = copy.copy(value)
+        for name, entry in value.items():
+            changed[name] = _each_tensor(entry, function)
+        return changed
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_each_tensor(entry, function) for entry in value))
+    if isinstance(value, tuple | list):
+        return type(value)(_each_tensor(entry, function) for entry in value)
+    return value
