@@ -96,11 +96,11 @@ class SecondOrder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self._fixed_statistics and self._shifted and func in (F.batch_norm, torch.batch_norm):
-            return _with_fixed_statistics(func, args, kwargs)
         # Nothing before the shift is differentiated twice; compiled parts are refused when they are.
         if torch.compiler.is_compiling() or not self._shifted or _is_checkpointed():
             return func(*args, **kwargs)
+        if self._fixed_statistics and func in (F.batch_norm, torch.batch_norm):
+            return _with_fixed_statistics(func, args, kwargs)
         affine = func is F.batch_norm and kwargs["weight"] is not None and kwargs["bias"] is not None
         if affine and kwargs["training"]:
             x, mean, var = args

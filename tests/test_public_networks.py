@@ -15,6 +15,7 @@ from layer_tools import gradients
 from ms_g3d import MSG3D
 from stf_gcn import STFGCN
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from skeleton_focus import (
     NTU25,
@@ -393,6 +394,7 @@ class TwoInputs(Base):
     """BlockGCN takes the joints once more, beside x."""
 
     def forward(self, x: Tensor, joint: Tensor) -> Tensor:
+        joint = joint if joint.dim() == 5 else joint[..., None]
         return super().forward(x + joint[:, :C].tanh())
 
 
@@ -769,3 +771,362 @@ def test_a_layer_that_gives_a_tuple() -> None:
     text = "layer 'pair' to give a tensor, got tuple; name a module inside it that gives the feature map alone, such as"
     with pytest.raises(ValueError, match=text):
         STFObjective(draw(Pair), ["low", "pair"])(*clips())
+
+
+# --- what a review of the above found ---
+
+
+class Residual(Base):
+    """Persons folded as asked, blocks whose first operation is a 1x1 convolution, and a shortcut around each."""
+
+    def __init__(self, *, persons_first: bool) -> None:
+        super().__init__()
+        self.persons_first = persons_first
+        self.middle, self.top = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.give_low, self.give_high = nn.Identity(), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = (4, 0, 1, 2, 3) if self.persons_first else (0, 4, 1, 2, 3)
+        low = self.give_low(self.low(x.permute(order).flatten(0, 1)))
+        high = self.give_high(F.relu(self.norm(self.middle(low)) + low))
+        top = F.relu(self.top(high) + high).mean((2, 3))
+        if self.persons_first:
+            return self.fc(top.unflatten(0, (-1, len(x))).mean(0))
+        return self.fc(top.unflatten(0, (len(x), -1)).mean(1))
+
+
+@pytest.mark.parametrize("branch", [STFLoss.exploration_branch, STFLoss.focus_branch])
+def test_a_1x1_convolution_after_a_map_in_another_layout(branch: Callable[[], STFLoss]) -> None:
+    """The shift of a channels-first map is carried apart there; that of another layout must not be."""
+    first, last = draw(Residual, persons_first=True), draw(Residual, persons_first=False)
+    layers = ["give_low", "give_high"]
+    one = STFObjective(first, layers, loss=branch(), maps="(M N) C T V")
+    assert_same_steps(one, STFObjective(last, layers, loss=branch()))
+
+
+def test_maps_of_the_other_order_are_refused() -> None:
+    x, target = clips()
+    objective = STFObjective(draw(), ["low", "high"], head="fc", maps="(M N) C T V")
+    with pytest.raises(ValueError, match=r"features of a clip's persons in a row, got .*maps"):
+        objective(x, target)
+
+
+class Mixing(FoldedOtherwise):
+    """Mixes the clips of a batch before the head, in a way that is no plain BatchNorm layer."""
+
+    def __init__(self, way: str, *, folded: bool) -> None:
+        super().__init__()
+        self.way, self.folded = way, folded
+
+    def features(self, x: Tensor, f: Callable[[Tensor], Tensor] = F.relu) -> Tensor:
+        return Base.features(self, x, f) if self.folded else super().features(x, f)
+
+    def pool(self, features: Tensor, clips: int) -> Tensor:
+        if self.folded:
+            pooled = features.unflatten(0, (clips, -1)).mean((1, 3, 4))
+        else:
+            pooled = features.unflatten(0, (-1, clips)).mean((0, 3, 4))
+        if self.way == "checkpoint":
+            return checkpoint(self.last, pooled, use_reentrant=False)
+        if self.way == "function":
+            return torch.batch_norm(pooled, None, None, None, None, True, 0.1, 1e-5, False)
+        return (pooled - pooled.mean(0)) / pooled.std(0)
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "function", "by hand"])
+def test_persons_before_clips_under_any_mixing(way: str) -> None:
+    x, target = clips()
+    divergence = STFLoss(exploration=0, coherence=0)
+    with pytest.raises(ValueError, match="features of a clip's persons in a row"):
+        STFObjective(draw(Mixing, way=way, folded=False), ["high"], loss=divergence)(x, target)
+    out = STFObjective(draw(Mixing, way=way, folded=True), ["high"], loss=divergence)(x, target)
+    assert out.loss.isfinite()
+
+
+def test_the_order_of_persons_is_looked_at_when_there_are_several() -> None:
+    """A first batch of one person says nothing about the order of two."""
+    alone, target = clips(1)
+    for head in ("fc", None):
+        objective = STFObjective(draw(FoldedOtherwise), ["high"], head=head, loss=STFLoss(coherence=0))
+        objective(alone, target)
+        with pytest.raises(ValueError, match="features of a clip's persons in a row"):
+            objective(clips()[0], target)
+
+
+class WithGenerator(Base):
+    """An STF module between the layers, for L_G."""
+
+    def __init__(self, *, persons_first: bool) -> None:
+        super().__init__()
+        self.persons_first = persons_first
+        self.graph = STFGraphConv(8, 8, multi_scale_adjacency(NTU25, 3))
+        nn.init.normal_(self.graph.generator.emit.weight, std=0.05)
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = (4, 0, 1, 2, 3) if self.persons_first else (0, 4, 1, 2, 3)
+        y = self.high(self.graph(self.norm(self.low(x.permute(order).flatten(0, 1)))).relu()).mean((2, 3))
+        if self.persons_first:
+            return self.fc(y.unflatten(0, (-1, len(x))).mean(0))
+        return self.fc(y.unflatten(0, (len(x), -1)).mean(1))
+
+
+def test_embeddings_of_persons_before_clips() -> None:
+    first, last = draw(WithGenerator, persons_first=True), draw(WithGenerator, persons_first=False)
+    one = STFObjective(first, ["low", "high"], head="fc", maps="(M N) C T V")
+    other = STFObjective(last, ["low", "high"], head="fc")
+    assert "adjacency" in other(*clips()).terms
+    first.load_state_dict(last.state_dict())
+    assert_same_steps(one, other)
+
+
+@pytest.mark.parametrize("frozen", ["all", "body"])
+def test_a_closed_form_that_ends_above_frozen_parts(frozen: str) -> None:
+    (x, target), net = clips(), draw(Changing, way="late factor").eval()
+    net.requires_grad_(False)
+    net.fc.requires_grad_(frozen == "body")
+    objective = STFObjective(net, ["last"], head="fc", loss=STFLoss(coherence=0)).eval()
+    by_gradient = STFObjective(net, ["last"], loss=STFLoss(coherence=0)).eval()
+    objective.explain(x)
+    objective(x, target)
+    net.change()
+    for _ in range(2):
+        torch.testing.assert_close(objective.explain(x)[0], by_gradient.explain(x)[0])
+        torch.testing.assert_close(objective(x, target).loss, by_gradient(x, target).loss)
+
+
+class Odd(Base):
+    """One more oddity at a time between the last layer and the logits."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, CLASSES, bias=False)
+        nn.init.zeros_(self.up.weight)
+        self.factor = 1.0
+        self.scale = nn.Parameter(torch.ones(8))
+        self.last = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(self.features(x))
+        if self.way == "in place":
+            y += 0.5 * self.low.bias[:, None, None]
+        pooled = self.pool(y, len(x))
+        if self.way == "number":
+            return self.fc(pooled * self.factor)
+        if self.way == "function":
+            return self.fc(Mean.apply(pooled, self.scale))
+        return self.up(self.down(pooled)) + self.fc(pooled)  # the second way first
+
+
+class Mean(torch.autograd.Function):
+    """A channel scale under the name of one of PyTorch's own operations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(x, scale)
+        return x * scale
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        x, scale = ctx.saved_tensors
+        return g * scale, (g * x).sum(0)
+
+
+@pytest.mark.parametrize("way", ["in place", "number", "function", "second way first"])
+def test_odd_heads(way: str) -> None:
+    (x, target), net, plain = clips(), draw(Odd, way=way), draw(Odd, way=way)
+    objective = STFObjective(net, ["last"], head="fc", loss=STFLoss(coherence=0))
+    by_gradient = STFObjective(plain, ["last"], loss=STFLoss(coherence=0))
+    for step in range(3):
+        out, expected = objective(x, target), by_gradient(x, target)
+        torch.testing.assert_close(out.focus, expected.focus)
+        torch.testing.assert_close(out.loss, expected.loss)
+        for one in (net, plain) if step == 0 else ():
+            with torch.no_grad():
+                one.up.weight.copy_(torch.linspace(-1, 1, 10).view(CLASSES, 2))
+                one.scale.copy_(torch.linspace(-1, 1, 8))
+            one.factor = -1.0
+
+
+def test_a_head_that_is_replaced_is_none() -> None:
+    (x, target), net = clips(), draw()
+    objective = STFObjective(net, ["high"], head="fc", loss=STFLoss(coherence=0))
+    objective(x, target)
+    net.fc = nn.Sequential(net.fc, nn.Tanh())
+    by_gradient = STFObjective(net, ["high"], loss=STFLoss(coherence=0))
+    torch.testing.assert_close(objective.eval().explain(x)[0], by_gradient.eval().explain(x)[0])
+
+
+def test_one_person_taken_out_of_several() -> None:
+    """A select of the only person is nothing, of one of two it is not the mean."""
+
+    class First(Base):
+        def pool(self, features: Tensor, clips: int) -> Tensor:
+            return features.unflatten(0, (clips, -1)).mean((3, 4))[:, 0]
+
+    net = draw(First)
+    objective = STFObjective(net, ["high"], head="fc", loss=STFLoss(coherence=0)).eval()
+    by_gradient = STFObjective(net, ["high"], loss=STFLoss(coherence=0)).eval()
+    for persons in (1, 2):
+        x = clips(persons)[0]
+        torch.testing.assert_close(objective.explain(x)[0], by_gradient.explain(x)[0])
+        torch.testing.assert_close(objective.explain(x[:1])[0], by_gradient.explain(x[:1])[0])
+
+
+class WritesInputs(Base):
+    """Writes to its second input."""
+
+    def forward(self, x: Tensor, weight: dict[str, Tensor]) -> Tensor:
+        return super().forward(x * weight["w"].mul_(0.5).mean())
+
+
+def test_inputs_are_written_to_once_a_step() -> None:
+    (x, target), weight = clips(), {"w": torch.ones(3, dtype=torch.float64)}
+    objective = STFObjective(draw(WritesInputs), ["low", "high"])
+    for step in (1, 2):
+        objective(x, target, (weight,))
+        assert weight["w"].tolist() == [0.5**step] * 3
+    second = x.clone()
+
+    class WritesClip(TwoInputs):
+        def forward(self, x: Tensor, joint: Tensor) -> Tensor:
+            return super().forward(x, joint.mul_(0.5))
+
+    masked = STFObjective(draw(WritesClip), ["high"], loss=STFLoss.exploration_branch(), mask_inputs=(0,))
+    with pytest.raises(ValueError, match="a model that leaves its input as it is, got one that writes to it"):
+        masked(x, target, (second,))
+    assert torch.equal(second, x)
+
+
+def test_a_checkpointed_batch_norm_counts_as_without_the_dry_run() -> None:
+    """What runs again in a backward pass of the dry run works on copies, too."""
+
+    class Checkpointed(Base):
+        def features(self, x: Tensor, f: Callable[[Tensor], Tensor] = F.relu) -> Tensor:
+            folded = x.permute(0, 4, 1, 2, 3).flatten(0, 1)
+            y = checkpoint(lambda y: self.norm(y).relu(), self.low(folded), use_reentrant=False)
+            return self.high(y)
+
+    counts = []
+    for rehearsed in (False, True):
+        net = draw(Checkpointed)
+        objective = STFObjective(net, ["low", "high"])
+        if rehearsed:
+            objective(*clips())
+            net.norm.num_batches_tracked.zero_()
+        objective(*clips())
+        counts.append(net.norm.num_batches_tracked.item())
+    assert counts[0] == counts[1]
+
+
+def test_batch_norm_without_a_bias() -> None:
+    (x, target), nets = clips(), (draw(), draw())
+    for net in nets:
+        net.norm.bias = None
+    one, other = (STFObjective(net, ["low", "high"], loss=COHERENCE) for net in nets)
+    one(x, target).loss.backward()
+    plain = nets[1]
+    low = plain.low(x.permute(0, 4, 1, 2, 3).flatten(0, 1))
+    high = plain.high(plain.norm(low).relu())
+    logits = plain.fc(plain.pool(high, N))
+    maps = [plain_focus(logits, features, logits.argmax(1)) for features in (low, high)]
+    COHERENCE(logits, target, low_focus=maps[0], focus=maps[1]).loss.backward()
+    for name, expected in gradients(plain).items():
+        torch.testing.assert_close(gradients(one.model)[name], expected, rtol=1e-7, atol=1e-11, msg=name)
+    assert other.head is None
+
+
+def test_frames_that_are_absent_take_no_part() -> None:
+    """In the map, in its normalisation and in what L_e masks."""
+    (x, target), net = clips(), draw().eval()
+    present = torch.ones(N, M, T, dtype=torch.bool)
+    present[:, :, 3:] = False
+    objective = STFObjective(net, ["low", "high"], head="fc", loss=STFLoss.exploration_branch()).eval()
+    out = objective(x, target, present=present)
+    assert out.focus[:, :, 3:].max() == 0
+    assert (out.focus.amax((1, 2, 3)) == 1).all()
+    masked = net(mask_by_focus(x, out.focus))
+    torch.testing.assert_close(out.terms["exploration"], exploration_loss(masked, out.logits.argmax(1)))
+
+
+def test_nobody_there_has_no_focus() -> None:
+    (x, target), net = clips(), draw()
+    present = torch.ones(N, M, T, dtype=torch.bool)
+    present[2] = False
+    objective = STFObjective(net, ["low", "high"], head="fc", loss=STFLoss())
+    out = objective(x, target, present=present)
+    out.loss.backward()
+    assert out.focus[2].max() == 0 and out.focus[1].max() == 1
+    assert all(gradient.isfinite().all() for gradient in gradients(net).values())
+    x[2] = 0
+    assert objective.eval().explain(x)[0][2].max() == 0
+
+
+def test_relative_lengths_are_no_frame_counts() -> None:
+    class Relative(Base):
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            return super().forward(x) * lengths[:, None].to(x.dtype)
+
+    x, _ = clips()
+    objective = STFObjective(draw(Relative), ["low", "high"]).eval()
+    whole = objective.explain(x, inputs=(torch.ones(N),))[0]
+    assert (whole.amax((1, 3)) > 0).all()
+
+
+def test_the_smallest_value_is_that_of_a_present_person() -> None:
+    focus = torch.tensor([[[2.0, 4.0]], [[1.0, 9.0]]]).view(1, 2, 1, 2)
+    there = torch.tensor([[True, False]])
+    assert min_max_normalize(focus, there).flatten().tolist() == [0, 1, 0, 0]
+    assert min_max_normalize(focus, there[..., None]).flatten().tolist() == [0, 1, 0, 0]
+    assert min_max_normalize(focus, ~there).flatten().tolist() == [0, 0, 0, 1]
+    assert min_max_normalize(focus, there & ~there).abs().max() == 0
+
+
+def test_the_mean_over_persons_that_are_there_by_hand() -> None:
+    """Two persons, one channel, two frames: the gradient's sums are 6 and 2, so w is 3 with one and 2 with both."""
+    features = torch.tensor([1.0, 2.0, 4.0, 8.0]).view(2, 1, 2, 1)
+    sums = torch.tensor([[6.0], [2.0]])
+    both = weigh_channels(sums, features, num_persons=2, normalize=False)
+    one = weigh_channels(sums, features, num_persons=2, present=torch.tensor([[True, False]]), normalize=False)
+    assert both.flatten().tolist() == [2, 4, 8, 16] and one.flatten().tolist() == [3, 6, 0, 0]
+    x = features.clone().requires_grad_()
+    score = (x * torch.tensor([4.0, 2.0, 1.0, 1.0]).view(2, 1, 2, 1)).sum()[None]
+    found = grad_cam(score, x, num_persons=2, present=torch.tensor([[True, False]]), normalize=False)
+    assert found.flatten().tolist() == [3, 6, 0, 0]
+
+
+def test_channels_first_maps_of_parts_are_not_refused() -> None:
+    """As many frames as joints, but channels that do not divide the frames."""
+    (x, target), net = clips(), draw()
+    halves = torch.zeros(V, 2, dtype=torch.float64)
+    halves[:12, 0] = 1
+    halves[12:, 1] = 1
+
+    class Halves(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.give = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.give(self.features(x) @ halves).unflatten(0, (len(x), -1)).mean((1, 3, 4)))
+
+    project = lambda focus: focus @ halves.T  # noqa: E731
+    out = STFObjective(draw(Halves), ["give"], loss=STFLoss(coherence=0), project=project)(x, target)
+    assert out.focus.shape == (N, M, T, V) and net.training
+
+
+def test_targets_of_another_number_of_classes() -> None:
+    x, _ = clips()
+    with pytest.raises(ValueError, match=r"STFLoss: expected target \(N=4, classes=5\), got \(4, 6\)"):
+        STFObjective(draw(), ["low", "high"])(x, torch.ones(N, 6, dtype=torch.float64) / 6)
+    with pytest.raises(ValueError, match="a model on a device that holds values, got one on 'meta'"):
+        STFObjective(draw().to("meta"), ["low", "high"])(x, torch.zeros(N, dtype=torch.long))
+    with pytest.raises(ValueError, match="target on a device that holds values, got one on 'meta'"):
+        STFObjective(draw(), ["low", "high"])(x, torch.zeros(N, dtype=torch.long, device="meta"))
+    with pytest.raises(ValueError, match=r"a model that is an nn.Module, got function"):
+        STFObjective(lambda x: x, ["low", "high"])  # type: ignore[arg-type]
+    objective = STFObjective(draw(TwoInputs), ["high"], loss=STFLoss.exploration_branch(), mask_inputs=(0,))
+    with pytest.raises(ValueError, match=r"expected inputs\[0\] \(N, C, T, V, M\), got \(4, 3, 6, 25\)"):
+        objective(x, torch.zeros(N, dtype=torch.long), (x[..., 0],))
+    with pytest.raises(ValueError, match="mask_inputs within the 0 inputs, got 0"):
+        objective(x, torch.zeros(N, dtype=torch.long))
