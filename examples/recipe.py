@@ -298,7 +298,7 @@ def build_loss(recipe: Recipe) -> STFLoss:
     terms = BRANCHES.get(recipe.branch, tuple(recipe.branch.split("+")))
     if strange := [term for term in terms if term not in TERMS]:
         ways = f"{', '.join(BRANCHES)}, or of {', '.join(TERMS)} some joined by +"
-        raise ValueError(f"expected --branch to be {ways}, got {strange[0]!r}")
+        raise ValueError(f"expected --branch to be {ways}, got {strange[0]!r}; the names of branches stand alone")
     weights = {term: recipe.emphasis * weight if term in terms else 0.0 for term, weight in TERMS.items()}
     classification = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     ways = {"norm": recipe.norm, "focus_gradient": recipe.focus_gradient}

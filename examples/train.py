@@ -120,7 +120,7 @@ class Recogniser(L.LightningModule):
 
 
 def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) -> None:
-    """BatchNorm's statistics under averaged weights, over the training clips: averaged ones are of other weights.
+    """Recompute BatchNorm's statistics over the training clips: averaged weights need statistics of their own.
 
     A frozen network's weights are those of its statistics, which stay.
     """
@@ -143,13 +143,14 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     ours = module.recipe
     freeze = ours.freeze
     same = [
-        ("network", ours.model.replace("stf_ms", "ms"), theirs.model.replace("stf_ms", "ms")),
         ("layout", module.layout.name, layout.name),
         ("stream", ours.stream, theirs.stream),
         ("preparation", ours.preparation, theirs.preparation),
     ]
     if ours.model == theirs.model:
         same.append(("stf-arrangement", ours.stf_arrangement, theirs.stf_arrangement))
+    elif {ours.model, theirs.model} != {"ms_g3d", "stf_ms_g3d"}:  # STF starts from its backbone
+        same.insert(0, ("network", ours.model, theirs.model))
     if freeze:  # what no weight shows
         names = ("strides", *OF_ONE_NETWORK.get(ours.model, ()))
         same += [(name.replace("_", "-"), getattr(ours, name), getattr(theirs, name)) for name in names]
@@ -178,7 +179,7 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     strange += [name for name in kept.keys() - trained.keys() if not name.startswith(tuple(added))]
     if strange:
         sizes = {name: (given_as(getattr(theirs, name)), given_as(getattr(ours, name)))
-                 for name in ("widths", *OF_ONE_NETWORK.get(ours.model, ()))}  # fmt: skip
+                 for name in ("widths", *OF_ONE_NETWORK.get(theirs.model, ()))}  # fmt: skip
         unlike = [f"{name} {other} against {own}" for name, (other, own) in sizes.items() if own != other]
         hint = ", ".join(sorted(strange)[:5]) + (f" ({', '.join(unlike)})" if unlike else "")
         raise ValueError(f"expected --start-from with a run of the same network and sizes, got {folder}: {hint}")

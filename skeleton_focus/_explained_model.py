@@ -1,4 +1,4 @@
-"""Run any model and find its focus at named layers: whatever its input, its maps, its head and its outputs are."""
+"""Run a model of any interface and find the focus of a class at its named layers."""
 
 from __future__ import annotations
 
