@@ -108,7 +108,7 @@ class ExplainedModel(nn.Module):
             check_shape("STFObjective", "present", present, f"N={n}, M={m}, T={t}")
             require(present.dtype == torch.bool, "STFObjective", "present of torch.bool", present.dtype)
         elif m > 1:
-            present = (clip != 0).any(1).any(1).any(1)[..., None]  # (N, M, 1)
+            present = torch.count_nonzero(clip, (1, 2, 3))[..., None] > 0  # (N, M, 1)
         lengths = inputs[self._lengths] if self._lengths is not None and self._lengths < len(inputs) else None
         if isinstance(lengths, Tensor) and lengths.shape == (n,) and not lengths.is_floating_point():
             inside = (torch.arange(t, device=x.device) < lengths.to(x.device)[:, None])[:, None]  # (N, 1, T)
