@@ -149,7 +149,7 @@ class FeatureTap:
         return handed_on._version != version
 
     def _hand_on(self, layer: str, output: object) -> object:
-        if isinstance(output, Tensor) and not output.is_inference() and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and isinstance(output, Tensor) and not output.is_inference():
             self._handed_on[layer] = (output, output._version)
         return output
 
