@@ -145,7 +145,10 @@ def _name(node: Node) -> str:
 
 
 def _keeps_the_mean(node: Node, name: str, operand: int) -> bool:
-    """Whether what passes through stays the mean of the features, or a number times it, whatever the data are."""
+    """Whether what passes through stays the mean of the features, or a number times it, whatever the data are.
+
+    What an operation saved for its gradient, its ``_saved_...``, is the only place where autograd shows its operands.
+    """
     if name == "Select":  # of one entry
         return node._saved_self_sym_sizes[node._saved_dim] == 1  # type: ignore[attr-defined, no-any-return]
     if name in ("Mul", "Div"):

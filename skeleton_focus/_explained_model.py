@@ -64,9 +64,11 @@ class ExplainedModel(nn.Module):
         self.maps = {layer: MapAxes("STFObjective", pattern) for layer, pattern in patterns.items() if pattern != MAPS}
         self._maps_given = set(patterns) if isinstance(maps, Mapping) or maps != MAPS else set[str]()
         of_layers = list(project.values()) if isinstance(project, Mapping) else [project]
-        for name, given in (("select_logits", select_logits), *(("project", one) for one in of_layers)):
-            kind = type(given).__name__
-            require(given is None or callable(given), "STFObjective", f"{name} to be a function", kind)
+        for given in of_layers:
+            right = given is None or callable(given)
+            require(right, "STFObjective", "project to be a function", type(given).__name__)
+        right = select_logits is None or callable(select_logits)
+        require(right, "STFObjective", "select_logits to be a function", type(select_logits).__name__)
         if isinstance(project, Mapping):
             self._refuse_strange("project", project)
         self.project = project
@@ -123,7 +125,8 @@ class ExplainedModel(nn.Module):
     def _mode(self) -> tuple[Any, ...]:
         """What a verdict holds for: the training flag and dropout rate of every module, and one or several persons."""
         modules = self.model.modules()
-        parts = tuple((m.training, m.p if isinstance(m, nn.modules.dropout._DropoutNd) else None) for m in modules)
+        dropout = nn.modules.dropout._DropoutNd  # the one base of all dropout layers
+        parts = tuple((m.training, m.p if isinstance(m, dropout) else None) for m in modules)
         return (self._several_persons, *parts)
 
     def _by_gradient(self, layers: Sequence[str]) -> list[str]:
@@ -179,38 +182,48 @@ class ExplainedModel(nn.Module):
         create_graph: bool, rehearsal: bool = False,
     ) -> Tensor:  # fmt: skip
         """The focus of a class at a layer (N, M, T', V), normalised."""
-        features, (n, _, t, v, m) = tap[layer], self.axes.to_clip(x).shape
+        n, _, _, v, m = self.axes.to_clip(x).shape
         project = self.project.get(layer) if isinstance(self.project, Mapping) else self.project
-        fits = features.dim() == 4 and len(features) % n == 0
-        fits = fits and (project is not None or (len(features) == n * m and features.shape[3] == v))
-        expected = f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})"
-        hint = "of other joints or persons, pass project; of selected joints, take ScatterToJoints after the layer"
-        hint += "; of axes in another order, pass maps"
-        if features.dim() != 4:
-            hint = "name a layer before the pooling; of tokens, pass maps, such as maps='(N M) (T V) C'"
-        require(fits, "STFObjective", expected, tuple(features.shape), hint)
-        if project is not None and layer not in self._maps_given:
-            _refuse_channels_last(layer, tuple(features.shape), frames=t, joints=v)
+        features = self._features(x, tap, layer, any_joints=project is not None)
         persons = len(features) // n
-        of_features = None if present is None or persons != m else present.any(2).expand(n, m)  # (N, M)
+        there = None if present is None or persons != m else present.any(2).expand(n, m)  # (N, M)
         score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
         if rehearsal and layer in tap.shifts and persons > 1:
             gradients = [tap.channel_gradient(layer, score[i : i + 1], create_graph=False) for i in range(min(n, 4))]
             refuse_another_order(gradients, n)
         if layer == self.layers[-1] and self._has_closed_form(logits, tap, persons):
             weight = cast(nn.Linear, find_layer(self.model, cast(str, self.head))).weight
-            focus = linear_head_focus(features, weight, logits, classes, num_persons=persons, present=of_features,
+            focus = linear_head_focus(features, weight, logits, classes, num_persons=persons, present=there,
                                       score=self.score, normalize=False)  # fmt: skip
         else:
             gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=rehearsal and create_graph)
-            focus = weigh_channels(gradient, features, num_persons=persons, present=of_features, normalize=False)
+            focus = weigh_channels(gradient, features, num_persons=persons, present=there, normalize=False)
         if project is not None:
             focus = project(focus)
             check_shape("STFObjective", f"the focus that project gives of {tuple(features.shape)}", focus,
                         f"N={n}, M={m}, T', V={v}")  # fmt: skip
-            require(not rehearsal or bool((focus >= 0).all()), "STFObjective", "project to give numbers of at least 0",
-                    "others")  # fmt: skip
+            if rehearsal and not bool((focus >= 0).all()):
+                raise ValueError(message("STFObjective", "project to give numbers of at least 0", "others"))
         return min_max_normalize(focus, _at_frames(present, focus))
+
+    def _features(self, x: Tensor, tap: FeatureTap, layer: str, *, any_joints: bool) -> Tensor:
+        """What a layer gave, checked: (N * M, C, T', V), or of any joints and persons where a project follows."""
+        features = tap[layer]
+        shape = tuple(features.shape)
+        n, _, t, v, m = self.axes.to_clip(x).shape
+        expected = f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})"
+        if len(shape) != 4:
+            hint = "name a layer before the pooling; of tokens, pass maps, such as maps='(N M) (T V) C'"
+            raise ValueError(message("STFObjective", expected, shape, hint))
+        if shape[0] % n or not (any_joints or (shape[0] == n * m and shape[3] == v)):
+            hint = (
+                "of other joints or persons, pass project; of selected joints, take ScatterToJoints after the layer; "
+            )
+            hint += "of axes in another order, pass maps"
+            raise ValueError(message("STFObjective", expected, shape, hint))
+        if any_joints and layer not in self._maps_given:
+            _refuse_channels_last(layer, shape, frames=t, joints=v)
+        return features
 
     def _has_closed_form(self, logits: Tensor, tap: FeatureTap, persons: int) -> bool:
         """Whether head(mean of the features) is the logits; found on the first batch of each mode, checked on all."""
