@@ -879,9 +879,10 @@ def test_embeddings_of_persons_before_clips() -> None:
     assert_same_steps(one, other)
 
 
+@pytest.mark.parametrize("way", ["late factor", "masked weight"])
 @pytest.mark.parametrize("frozen", ["all", "body"])
-def test_a_closed_form_that_ends_above_frozen_parts(frozen: str) -> None:
-    (x, target), net = clips(), draw(Changing, way="late factor").eval()
+def test_a_closed_form_that_ends_above_frozen_parts(frozen: str, way: str) -> None:
+    (x, target), net = clips(), draw(Changing, way=way).eval()
     net.requires_grad_(False)
     net.fc.requires_grad_(frozen == "body")
     objective = STFObjective(net, ["last"], head="fc", loss=STFLoss(coherence=0)).eval()
@@ -909,7 +910,7 @@ class Odd(Base):
     def forward(self, x: Tensor) -> Tensor:
         y = self.last(self.features(x))
         if self.way == "in place":
-            y += 0.5 * self.low.bias[:, None, None]
+            y += (self.scale - 1)[:, None, None]  # nothing at first
         pooled = self.pool(y, len(x))
         if self.way == "number":
             return self.fc(pooled * self.factor)
@@ -1045,6 +1046,26 @@ def test_frames_that_are_absent_take_no_part() -> None:
     out = objective(x, target, present=present)
     assert out.focus[:, :, 3:].max() == 0
     assert (out.focus.amax((1, 2, 3)) == 1).all()
+    masked = net(mask_by_focus(x, out.focus))
+    torch.testing.assert_close(out.terms["exploration"], exploration_loss(masked, out.logits.argmax(1)))
+
+
+def test_what_is_masked_is_the_focus_that_is_returned() -> None:
+    """Also where a layer has fewer frames than the clip, and one of them covers present and absent frames."""
+
+    class Strided(Base):
+        def features(self, x: Tensor, f: Callable[[Tensor], Tensor] = F.relu) -> Tensor:
+            return super().features(F.avg_pool3d(x, (3, 1, 1)), f)
+
+        def pool(self, features: Tensor, clips: int) -> Tensor:
+            return features.unflatten(0, (clips, -1)).mean((1, 3, 4))
+
+    (x, target), net = clips(), draw(Strided).eval()
+    present = torch.ones(N, M, T, dtype=torch.bool)
+    present[:, :, 4:] = False
+    objective = STFObjective(net, ["low", "high"], head="fc", loss=STFLoss.exploration_branch()).eval()
+    out = objective(x, target, present=present)
+    assert out.focus[:, :, 4:].max() == 0 and out.focus[:, :, 3].max() > 0
     masked = net(mask_by_focus(x, out.focus))
     torch.testing.assert_close(out.terms["exploration"], exploration_loss(masked, out.logits.argmax(1)))
 
