@@ -912,7 +912,7 @@ class Odd(Base):
         if self.way == "in place":
             y += (self.scale - 1)[:, None, None]  # nothing at first
         pooled = self.pool(y, len(x))
-        if self.way == "number":
+        if self.way in ("number", "in place"):
             return self.fc(pooled * self.factor)
         if self.way == "function":
             return self.fc(Mean.apply(pooled, self.scale))
@@ -946,7 +946,7 @@ def test_odd_heads(way: str) -> None:
             with torch.no_grad():
                 one.up.weight.copy_(torch.linspace(-1, 1, 10).view(CLASSES, 2))
                 one.scale.copy_(torch.linspace(-1, 1, 8))
-            one.factor = -1.0
+            one.factor = -1.0 if way == "number" else 1.0
 
 
 def test_a_head_that_is_replaced_is_none() -> None:
