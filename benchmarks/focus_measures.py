@@ -101,7 +101,8 @@ def measure_batch(objective: STFObjective, batch: Batch, layout: SkeletonLayout,
     if objective.head is not None:  # of the logits themselves, not of their difference from the others
         weight, m = model.get_submodule(objective.head).weight.detach(), x.shape[-1]
         rows = (weight[classes].repeat_interleave(m, 0) for classes in (first, second))  # (N * M, C)
-        maps = (weigh_channels(row, tap[last], num_persons=m) for row in rows)
+        there = present.flatten(2).any(2)  # (N, M)
+        maps = (weigh_channels(row, tap[last], num_persons=m, present=there) for row in rows)
         found["logit_overlap"] = class_overlap(*maps)
     embeddings = [rearrange(tap.output(name)[1], "(n m) t v -> n m t v", n=len(x)) for name in modules]
     if embeddings:
