@@ -112,9 +112,8 @@ class SecondOrder(TorchFunctionMode):
             return _Join.apply(kwargs["dim"], *args[0])  # type: ignore[no-untyped-call]
         if not kwargs and (func is convolve_graph or (func is F.conv2d and _is_pointwise(*args))):
             for whole, x, shift in self._shifted:
-                if (
-                    shift is not None and args[0] is whole and not whole.is_inference() and whole._version == 0
-                ):  # not written to since
+                unchanged = args[0] is whole and not whole.is_inference() and whole._version == 0
+                if unchanged and shift is not None:
                     one_frame = shift.expand(-1, -1, 1, x.shape[3])
                     return func(x, *args[1:]) + func(one_frame, *_without_bias(func, args))
         return func(*args, **kwargs)

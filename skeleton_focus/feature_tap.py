@@ -135,9 +135,9 @@ class FeatureTap:
         except RuntimeError as error:
             expected = f"layers after {layer!r} that PyTorch differentiates twice"
             hint = (
-                "keep torch.compile, FSDP, reentrant checkpoints and others' kernels off them, name layers above them, "
+                "keep torch.compile, FSDP, reentrant checkpoints and others' kernels off them, name layers above them"
             )
-            hint += "or leave out the term that needs this focus, such as coherence"
+            hint += ", or leave out the term that needs this focus, such as coherence"
             raise ValueError(message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)) from error
         if shift is None:
             gradient = (self._axes[layer].to_map(gradient) if layer in self._axes else gradient).sum((2, 3))
@@ -145,6 +145,8 @@ class FeatureTap:
 
     def written(self, layer: str) -> bool:
         """Whether something after the layer wrote to its output in place."""
+        if layer not in self._handed_on:
+            return False
         handed_on, version = self._handed_on[layer]
         return handed_on._version != version
 
