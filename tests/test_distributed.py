@@ -8,11 +8,15 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from test_public_networks import FoldedOtherwise
+from test_public_networks import clips as plain_clips
+from test_public_networks import draw as draw_plain
 from test_training import BRANCHES, clips, network, objective
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from skeleton_focus import STFObjective
+from skeleton_focus._sync_batch_norm import plain_sync_batch_norm
 
 # Without SyncBatchNorm each process would norm by its own half; in evaluation mode BatchNorm ties no clips together.
 CASES = [(branch, synced) for branch in BRANCHES for synced in (True, False)]
@@ -50,6 +54,19 @@ def in_one_of_two(rank: int, folder: str) -> None:
         trained = build(branch, synced)
         found[f"{branch} {synced}"] = steps(DistributedDataParallel(trained), x[mine], target[mine], trained)
         assert all("forward" not in vars(module) for module in trained.modules())
+    net = nn.SyncBatchNorm.convert_sync_batchnorm(draw_plain(FoldedOtherwise))
+    x, target = plain_clips()
+    try:
+        STFObjective(net, ["low", "high"], head="fc")(x[mine], target[mine])
+    except ValueError as error:
+        Path(folder, f"{rank}.txt").write_text(str(error))
+    layer, rows = nn.SyncBatchNorm(3), torch.randn(4, 3, generator=torch.Generator().manual_seed(rank)).requires_grad_()
+    found["fixed statistics"] = {}
+    for fixed in (False, True):
+        with plain_sync_batch_norm(layer, fixed_statistics=fixed):
+            y = layer(rows)
+        gradient = torch.autograd.grad(y[0].square().sum(), rows)[0]
+        found["fixed statistics"] |= {f"values {fixed}": y.detach(), f"reached {fixed}": (gradient != 0).any(1)}
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -59,7 +76,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
     """What each of two processes found in each case."""
     folder: Path = tmp_path_factory.mktemp("processes")
     mp.spawn(in_one_of_two, (str(folder),), nprocs=2)
+    for rank in range(2):  # persons before clips, under a SyncBatchNorm that mixes all rows before the head
+        assert "expected features of a clip's persons in a row" in (folder / f"{rank}.txt").read_text()
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_fixed_statistics_keep_the_values_and_part_the_rows(shared: list[dict[str, dict[str, Tensor]]]) -> None:
+    for process in shared:
+        found = process["fixed statistics"]
+        torch.testing.assert_close(found["values True"], found["values False"])
+        assert found["reached False"].tolist() == [True] * 4
+        assert found["reached True"].tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize(("branch", "synced"), CASES)
