@@ -23,6 +23,9 @@ from recipe import (
     watched,
 )
 
+from skeleton_focus.focus import SCORES
+from skeleton_focus.losses import FORMS, NORMS
+
 
 def given_as(value: Any) -> str:
     """A value as the command line takes it."""
@@ -59,8 +62,8 @@ def options(says: str | None) -> argparse.ArgumentParser:
     watching = "epochs between two looks at the clips held out (default 1) or, without, at the test clips (10)"
     parser.add_argument("--validate-every", type=int, help=watching)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    choices = {"model": LAYERS, "norm": ["rms", "l2"], "preparation": PREPARATIONS}
-    choices |= {"focus_gradient": ["sum", "detach", "project"], "shared_map": ["one", "per_head"]}
+    choices = {"model": LAYERS, "norm": NORMS, "preparation": PREPARATIONS, "score": SCORES, "separation": FORMS}
+    choices |= {"shared_map": ["one", "per_head"]}
     choices |= {"stf_arrangement": ["modules", "scales"]}
     choices |= {"focusing": ["attention", "mean", "max", "none"], "context": ["bidirectional", "forward", "none"]}
     for option in fields(Recipe):
@@ -143,7 +146,7 @@ def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
         ("shear", 0, 1),
         ("flip", 0, 1),
         ("share", 1e-9, 1),
-        ("emphasis", 1e-9, 1e9),
+        ("shortcut", 0, 1),
         ("joint_dropout", 0, 0.99),
         ("cycle", 0.1, 1),
         ("lr", 1e-9, 99),
@@ -168,9 +171,11 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         hint = f"leave the term out, or take --model {' or '.join(WITH_STF_ADJACENCY)}"
         raise ValueError(f"expected --branch without adjacency with --model {recipe.model}, which has no STFAdjacency "
                          f"for L_G to act on, got {recipe.branch}; {hint}")  # fmt: skip
-    normed = weights["divergence"] or weights["coherence"] or weights["adjacency"]
-    meet = weights["exploration"] and (weights["divergence"] or weights["coherence"])
-    detached = weights["exploration"] and recipe.focus_gradient == "detach"
+    by_distance = weights["divergence"] and recipe.separation == "distance"
+    normed = by_distance or weights["coherence"] or weights["adjacency"]
+    if weights["guidance"] and not recipe.guide:
+        raise ValueError(f"expected --guide with --branch {recipe.branch}, got none; name a JSON file such as "
+                         '{"drink": ["right hand", "head"]}')  # fmt: skip
     own = OF_ONE_NETWORK.get(recipe.model, ())
     of_others = [name for names in OF_ONE_NETWORK.values() for name in names if name not in own]
     idle = dict.fromkeys(of_others, f"with --model {recipe.model}")
@@ -182,10 +187,11 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         (["cycle"], "with --decay", recipe.decay != (0,)),
         (["context"], "with --focusing none", recipe.focusing == "none"),
         (["crop", "speed"], f"with --preparation {recipe.preparation}", PREPARATIONS[recipe.preparation].repeats),
-        (["focus_gradient"], f"with --branch {recipe.branch}", not (meet or detached)),
-        (["stf_after", "emphasis"], "with --branch plain", recipe.branch == "plain"),
+        (["stf_after"], "with --branch plain", recipe.branch == "plain"),
         (["norm"], f"with --branch {recipe.branch}", not normed),
-        (["clips"], "with --data", given.data is not None),
+        (["separation"], f"with --branch {recipe.branch}", not weights["divergence"]),
+        (["guide"], f"with --branch {recipe.branch}", not weights["guidance"]),
+        (["clips", "shortcut"], "with --data", given.data is not None),
         (["split", "skip_bad_clips"], "without --data", given.data is None),
     ):
         idle |= dict.fromkeys(names, hint) if holds else {}

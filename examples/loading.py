@@ -49,17 +49,20 @@ def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
     if path is not None:
         split = open_dataset(path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options)
     else:
-        actions = SyntheticActions(frames=recipe.frames)
-        split = Split(
-            *(
-                SkeletonDataset.from_batch(actions.generate(n, seed=seed), actions.layout, classes=actions.classes)
-                for n, seed in ((recipe.clips, 1), (recipe.clips // 4, 2))
-            )
-        )
+        split = generated(recipe)
     if recipe.share == 1:
         return split
     order = np.random.default_rng(recipe.draw).permutation(len(split.train))  # a larger share holds the smaller ones
     return split._replace(train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist())))
+
+
+def generated(recipe: Recipe) -> Split:
+    """Generated actions; where they have shortcuts, a test clip shows that of another class."""
+    actions = SyntheticActions(frames=recipe.frames, shortcut=recipe.shortcut)
+    train = actions.generate(recipe.clips, seed=1)
+    test = actions.generate(recipe.clips // 4, seed=2, shuffle_shortcuts=True)
+    return Split(*(SkeletonDataset.from_batch(batch, actions.layout, classes=actions.classes)
+                   for batch in (train, test)))  # fmt: skip
 
 
 def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:

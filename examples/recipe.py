@@ -38,7 +38,9 @@ class Recipe:
 
     model: str = setting("stf_gcn", "network")
     branch: str = setting(
-        "focus", "plain, focus, exploration, all; or of exploration, divergence, coherence, adjacency some joined by +"
+        "focus",
+        "plain, focus, exploration, all; or terms of STFLoss joined by +, each with its weight where it is not the "
+        "default, such as exploration=0.3+coherence",
     )
     stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
     preparation: str = setting(
@@ -68,11 +70,10 @@ class Recipe:
     dropout: float = setting(0.0, "share of the pooled features dropped before the last layer")
     clip_gradient: float = setting(5.0, "largest norm of the gradient")
     stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
-    emphasis: float = setting(1.0, "factor on the paper's weights of the STF terms")
+    score: str = setting("log_odds", "whose gradient makes the focus: logit, log_odds or probability of the class")
     norm: str = setting("rms", "of L_d, L_c and L_G: rms, or l2 as printed, which grows with the map")
-    focus_gradient: str = setting(
-        "sum", "how L_e's gradient at the focus joins that of L_d and L_c: sum, detach, project"
-    )
+    separation: str = setting("distance", "L_d as the distance of two maps, as printed, or as their overlap")
+    guide: str = setting("", "JSON file of the joints or parts where the guidance term lets each class look")
     start_from: str = setting("", "folder of a finished run whose weights to start from")
     freeze: bool = setting(
         False, "with --start-from and --branch plain: train a new last layer, of any classes, on that network as it is"
@@ -93,6 +94,9 @@ class Recipe:
         "modules", "stf_ms_g3d: modules, six of three scales each, or scales, G_k at all 13 scales of three layers"
     )
     clips: int = setting(1200, "generated training clips, where no data are given")
+    shortcut: float = setting(
+        0.0, "share of the generated clips with a motion that betrays the class; in test clips, another class's"
+    )
     share: float = setting(1.0, "of the training clips, drawn at random; the rest is not seen")
     draw: int = setting(1, "which clips --share takes")
     hold_out: tuple[str, ...] = setting(
@@ -110,7 +114,8 @@ class Recipe:
 def kept_recipe(values: dict[str, Any]) -> Recipe:
     """The recipe that a run kept; STF on MS-G3D had G_k at all scales before there was a choice."""
     earlier = {"stf_arrangement": "scales"} if values.get("model") == "stf_ms_g3d" else {}
-    return Recipe(**{**earlier, **values})
+    gone = ("emphasis", "focus_gradient")  # of how an earlier version trained; the network is the same
+    return Recipe(**{**earlier, **{name: value for name, value in values.items() if name not in gone}})
 
 
 class Preparation(NamedTuple):
@@ -284,25 +289,35 @@ def build_network(
     )  # fmt: skip
 
 
-TERMS = STFLoss().weights  # the paper's
+TERMS = STFLoss().weights  # the paper's, where it has the term
 BRANCHES = {
     "plain": (),
     "exploration": ("exploration",),
     "focus": ("divergence", "coherence", "adjacency"),
-    "all": tuple(TERMS),
+    "all": ("exploration", "divergence", "coherence", "adjacency"),
 }
+
+
+def term_weights(branch: str) -> dict[str, float]:
+    """The weight of every term of STFLoss in a branch: ``"exploration=0.3+coherence"`` sets one and keeps one."""
+    weights = dict.fromkeys(TERMS, 0.0)
+    for given in BRANCHES.get(branch, tuple(branch.split("+"))):
+        term, _, weight = given.partition("=")
+        if term not in TERMS:
+            ways = f"{', '.join(BRANCHES)}, or of {', '.join(TERMS)} some joined by +"
+            raise ValueError(f"expected --branch to be {ways}, got {term!r}; the names of branches stand alone")
+        try:
+            weights[term] = float(weight) if weight else TERMS[term]
+        except ValueError:
+            raise ValueError(f"expected --branch with a weight such as {term}=0.3, got {given!r}") from None
+    return weights
 
 
 def build_loss(recipe: Recipe) -> STFLoss:
     """Cross-entropy and the terms of the recipe's branch."""
-    terms = BRANCHES.get(recipe.branch, tuple(recipe.branch.split("+")))
-    if strange := [term for term in terms if term not in TERMS]:
-        ways = f"{', '.join(BRANCHES)}, or of {', '.join(TERMS)} some joined by +"
-        raise ValueError(f"expected --branch to be {ways}, got {strange[0]!r}; the names of branches stand alone")
-    weights = {term: recipe.emphasis * weight if term in terms else 0.0 for term, weight in TERMS.items()}
     classification = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    ways = {"norm": recipe.norm, "focus_gradient": recipe.focus_gradient}
-    return STFLoss(**weights, **ways, classification=classification)
+    ways = {"norm": recipe.norm, "separation": recipe.separation}
+    return STFLoss(**term_weights(recipe.branch), **ways, classification=classification)
 
 
 def build_objective(
@@ -311,7 +326,7 @@ def build_objective(
     """The network under the losses of the recipe's branch."""
     network = build_network(recipe, num_classes, num_persons, layout, channels=channels)
     layers, head = explained(recipe)
-    return STFObjective(network, layers=layers, head=head, loss=build_loss(recipe))
+    return STFObjective(network, layers=layers, head=head, loss=build_loss(recipe), score=recipe.score)
 
 
 def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:

@@ -51,7 +51,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torchmetrics.classification import MulticlassAccuracy
 
-from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, Split, STFAdjacency
+from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, Split, STFAdjacency, allowed_joints
 
 
 class Recogniser(L.LightningModule):
@@ -219,10 +219,23 @@ def build_module(given: argparse.Namespace, recipe: Recipe, train: SkeletonDatas
     """The network at its start; a mistake shows before a file is written."""
     channels, _, _, persons = train[0].x.shape
     module = Recogniser(recipe, train.layout, len(train.classes), persons, channels=channels)
+    if recipe.guide:
+        module.objective.loss.allowed = read_guide(recipe.guide, train)
     if recipe.start_from and not given.resume:
         start_from(module, list(train.classes), recipe.start_from)
     prepare(SkeletonDataset.collate([train[0]]), recipe, train.layout)
     return module
+
+
+def read_guide(path: str, clips: SkeletonDataset) -> Tensor:
+    """Where the focus of each class may lie (classes, V), from a JSON file of joints or parts."""
+    try:
+        table = json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"expected --guide with a JSON file of classes and their joints, got {path}: {error}") from None
+    if not isinstance(table, dict):
+        raise ValueError(f"expected --guide with a JSON object of classes and their joints, got {path}")
+    return allowed_joints(table, clips.classes, clips.layout)
 
 
 def announce(given: argparse.Namespace, recipe: Recipe, data: Split, left_out: list[Exception]) -> dict[str, Any]:

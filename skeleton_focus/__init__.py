@@ -48,6 +48,7 @@ from .format_ntu import read_ntu
 from .format_nw_ucla import read_nw_ucla
 from .formats import ClipFile, FormatError, UnreadableFileError
 from .graph_conv import GraphConv, MultiScaleG3D, MultiScaleGraphConv, convolve_graph, convolve_windows
+from .guidance import allowed_joints, guidance_loss
 from .layouts import COCO17, KINECT20, LAYOUTS, NTU25, NTU25_PYSKL, OPENPOSE18, SkeletonLayout
 from .losses import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
 from .objective import STFObjective, STFOutput
@@ -113,6 +114,7 @@ __all__ = [
     "add_visibility",
     "adjacency_focus_loss",
     "align_body",
+    "allowed_joints",
     "area_under_curve",
     "body_height",
     "center",
@@ -132,6 +134,7 @@ __all__ = [
     "focus_iou",
     "fuse",
     "grad_cam",
+    "guidance_loss",
     "hop_distance",
     "insertion_curve",
     "layer_coherence",

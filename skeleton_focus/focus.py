@@ -18,14 +18,15 @@ from torch import Tensor
 from ._checks import check_choice, check_shape, require
 from ._second_order import score_gradient
 
-SCORES = ("log_odds", "probability")
+SCORES = ("logit", "log_odds", "probability")
 
 
 def class_score(logits: Tensor, classes: Tensor, score: str = "log_odds") -> Tensor:
     r"""The score of one class for each sample.
 
-    ``"log_odds"``: :math:`z_y - \log \sum_{k \ne y} e^{z_k}`; ``"probability"``: :math:`\mathrm{softmax}(z)_y`. Where
-    all other logits are minus infinity, the log-odds are infinite and only :math:`z_y` has a gradient.
+    ``"logit"``: :math:`z_y`; ``"log_odds"``: :math:`z_y - \log \sum_{k \ne y} e^{z_k}`; ``"probability"``:
+    :math:`\mathrm{softmax}(z)_y`. Where all other logits are minus infinity, the log-odds are infinite and only
+    :math:`z_y` has a gradient.
 
     Shape:
         logits (N, classes), classes (N,) int64 -> (N,).
@@ -42,10 +43,13 @@ def class_score(logits: Tensor, classes: Tensor, score: str = "log_odds") -> Ten
     _check_logits("class_score", logits)
     if score == "probability":
         return logits.softmax(1).gather(1, classes[:, None]).squeeze(1)
+    own = logits.gather(1, classes[:, None]).squeeze(1)
+    if score == "logit":
+        return own
     rivals = _without(logits, classes)
     alone = rivals.isneginf().all(1)
     of_rivals = rivals.masked_fill(alone[:, None], 0).logsumexp(1)  # of minus infinities alone its gradient is NaN
-    return logits.gather(1, classes[:, None]).squeeze(1) - of_rivals.masked_fill(alone, float("-inf"))
+    return own - of_rivals.masked_fill(alone, float("-inf"))
 
 
 def top_two(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,9 +160,13 @@ def linear_head_focus(
 
     There :func:`grad_cam` has a closed form, which needs no gradient at all: with :math:`W` the head's weight,
 
+    .. math:: w_c = \frac{1}{Z} W_{yc}
+
+    for the logit of class y, which makes the focus its class activation map (CAM);
+
     .. math:: w_c = \frac{1}{Z} \sum_{k \ne y} \mathrm{softmax}_{k \ne y}(z)_k \, (W_{yc} - W_{kc})
 
-    for the log-odds of class y, and p (1 - p) times that for its probability. Z is the number of pooled entries.
+    for its log-odds, and p (1 - p) times that for its probability. Z is the number of pooled entries.
 
     Shape:
         features (N * M, C, T, V), weight (classes, C), logits (N, classes), classes (N,) -> (N, M, T, V).
@@ -170,7 +178,7 @@ def linear_head_focus(
         classes: y, the class to explain for each sample.
         num_persons: M.
         present: (N, M) bool, which persons are there; the others have no focus. By default all are.
-        score: ``"log_odds"`` or ``"probability"``.
+        score: ``"logit"``, ``"log_odds"`` or ``"probability"``.
         normalize: min-max to [0, 1] for each sample.
 
     Raises:
@@ -184,7 +192,7 @@ def linear_head_focus(
                 [0.6667, 1.0000]])
 
     Reference:
-        STF (Ke et al., AAAI 2022), equation 2, worked out for this head.
+        STF (Ke et al., AAAI 2022), equation 2, worked out for this head; CAM (Zhou et al., CVPR 2016).
     """
     check_choice("linear_head_focus", "score", score, SCORES)
     _check_logits("linear_head_focus", logits)
@@ -193,10 +201,13 @@ def linear_head_focus(
     check_shape("linear_head_focus", "weight", weight, f"classes={logits.shape[1]}, C={features.shape[1]}")
     with torch.autocast(features.device.type, enabled=False):
         weight, logits = at_least_float32(weight), at_least_float32(logits)
-        rivals = _without(logits, classes)
-        alone = rivals.isneginf().all(1, keepdim=True)
-        rivals = rivals.masked_fill(alone, 0).softmax(1).masked_fill(alone, 0)  # zero at y
-        channel = (weight[classes] - rivals @ weight) / (num_persons * features[0, 0].numel())
+        channel = weight[classes]
+        if score != "logit":
+            rivals = _without(logits, classes)
+            alone = rivals.isneginf().all(1, keepdim=True)
+            rivals = rivals.masked_fill(alone, 0).softmax(1).masked_fill(alone, 0)  # zero at y
+            channel = channel - rivals @ weight
+        channel = channel / (num_persons * features[0, 0].numel())
         if score == "probability":
             own = class_score(logits, classes, "probability")
             channel = (own * (1 - own))[:, None] * channel

@@ -1,10 +1,10 @@
-"""The STF losses (STF, equations 3 to 6): functions of logits and focus maps, and their weighted sum."""
+"""The losses on the focus: STF's (equations 3 to 6), functions of logits and maps, and the weighted sum of all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, message, require
 from .focus import resize_focus
+from .guidance import REDUCTIONS, guidance_loss
 
-REDUCTIONS = ("none", "mean", "sum")
 NORMS = ("l2", "rms")
-FOCUS_GRADIENTS = ("sum", "detach", "project")
+FOCUS_GRADIENTS = ("sum", "detach")
+FORMS = ("distance", "overlap")
 
 
 def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -46,34 +47,50 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
     return _reduce("exploration_loss", masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1), reduction)
 
 
-def divergence_loss(focus: Tensor, rival_focus: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
-    r"""Minus the distance between the focus of the two most probable classes, so that they look at different parts.
+def divergence_loss(
+    focus: Tensor, rival_focus: Tensor, *, form: str = "distance", norm: str = "l2", reduction: str = "mean"
+) -> Tensor:
+    r"""Separation of the focus of the two most probable classes, so that each class has joints and frames of its own.
 
-    .. math:: L_d = -\lVert Q^{y_i} - Q^{y_j} \rVert_2
+    ``form="distance"``, as printed, is minus the distance of the two maps; ``form="overlap"`` is what they share:
 
-    The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their number, and does not
-    grow with the map. Where the two agree everywhere its gradient is taken as zero.
+    .. math:: L_d = -\lVert Q^{y_i} - Q^{y_j} \rVert_2, \qquad
+        L_d = \frac{2 \sum_{m,t,v} \min(Q^{y_i}, Q^{y_j})}{\sum_{m,t,v} (Q^{y_i} + Q^{y_j})}
+
+    The distance also grows where a map grows, since a map of ones and a map of zeros are the farthest apart; the overlap
+    does not. The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their number.
+    Where two maps agree everywhere the gradient of their distance is taken as zero; two empty maps overlap by 0.
 
     Shape:
-        two maps (N, M, T, V) -> () or (N,), never above 0.
+        two maps (N, M, T, V) -> () or (N,), never above 0 for a distance, in [0, 1] for an overlap.
 
     Args:
         focus: Q of the most probable class.
         rival_focus: Q of the second.
-        norm: ``"l2"``, as printed, or ``"rms"``.
+        form: ``"distance"`` or ``"overlap"``.
+        norm: of the distance, ``"l2"``, as printed, or ``"rms"``.
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
     Raises:
-        ValueError: maps of different shapes, or an unknown reduction.
+        ValueError: maps of different shapes, or an unknown form, norm or reduction.
 
     Example:
         >>> divergence_loss(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
         tensor(-2.)
+        >>> divergence_loss(torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5), form="overlap")
+        tensor(0.6667)
 
     Reference:
-        STF (Ke et al., AAAI 2022), equation 4.
+        STF (Ke et al., AAAI 2022), equation 4; the overlap is the attention separability of Wang et al., Sharpen Focus,
+        ICCV 2019.
     """
-    return -_distance("divergence_loss", focus, rival_focus, norm, reduction)
+    check_choice("divergence_loss", "form", form, FORMS)
+    if form == "distance":
+        return -_distance("divergence_loss", focus, rival_focus, norm, reduction)
+    focus, rival_focus = _pair("divergence_loss", focus, rival_focus)
+    both = (focus + rival_focus).sum((1, 2, 3))
+    shared = 2 * torch.minimum(focus, rival_focus).sum((1, 2, 3))
+    return _reduce("divergence_loss", torch.where(both > 0, shared / both.where(both > 0, 1.0), 0.0), reduction)
 
 
 def coherence_loss(low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
@@ -139,41 +156,6 @@ def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", 
     return _distance("adjacency_focus_loss", target, embedded, norm, reduction)
 
 
-class _Separate(torch.autograd.Function):
-    """See :func:`_separate_gradients`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x.clone(), x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        a, b = (gradient.flatten(1) for gradient in gradients)
-        against = (a * b).sum(1, keepdim=True).clamp(max=0)
-        long = [(g * g).sum(1, keepdim=True) for g in (a, b)]
-        of_a, of_b = (torch.where(length > 0, against / length.where(length > 0, 1.0), 0.0) for length in long)
-        return (a - of_b * b + b - of_a * a).view_as(gradients[0])
-
-
-def _separate_gradients(x: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The same tensor twice, for two losses that pull against each other: neither gradient undoes the other.
-
-    With a and b the gradients of one sample that arrive at the two, and a . b < 0, what x receives is
-
-    .. math:: a - \frac{a \cdot b}{b \cdot b} b + b - \frac{a \cdot b}{a \cdot a} a,
-
-    each without its component along the other; where they agree, a + b.
-
-    Shape:
-        (N, ...) -> twice (N, ...).
-
-    Reference:
-        PCGrad (Yu et al., Gradient Surgery for Multi-Task Learning, NeurIPS 2020), here at a map, clip by clip.
-    """
-    one, other = _Separate.apply(x)  # type: ignore[no-untyped-call]
-    return one, other
-
-
 class STFTerms(NamedTuple):
     """What :class:`STFLoss` gives: the sum to minimise and, for the log, each term before its weight."""
 
@@ -182,12 +164,18 @@ class STFTerms(NamedTuple):
 
 
 class STFLoss(nn.Module):
-    r"""The weighted sum of classification loss and STF terms.
+    r"""The weighted sum of the classification loss and the terms that act on the focus.
 
     .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G
+        + \lambda_r L_{ce}(g(X - \bar Q \odot X)) + \lambda_g L_g
 
-    A term of weight 0 costs nothing and its maps need not be given. The paper trains L_e apart from the others, which
-    pull against it, and averages the two networks' probabilities: :meth:`exploration_branch`, :meth:`focus_branch`.
+    The first four terms are STF's. The paper trains L_e apart from the others and averages the two networks'
+    probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. The last two are ours. Erasing is the classification
+    loss of the clip without its focus, in which no gradient reaches the focus: the network learns to know the class
+    without its favourite evidence, where L_e asks that nothing is left outside the focus. Guidance is
+    :func:`~skeleton_focus.guidance_loss` of the labelled class's focus.
+
+    A term of weight 0 costs nothing, and its maps need not be given.
 
     Shape:
         logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V), classes (N,), the predicted ones
@@ -199,18 +187,21 @@ class STFLoss(nn.Module):
         divergence: lambda_d, >= 0; the paper's 0.1.
         coherence: lambda_c, >= 0; the paper's 0.1.
         adjacency: lambda_G, >= 0; the paper's 0.01.
+        erasing: lambda_r, >= 0.
+        guidance: lambda_g, >= 0.
+        allowed: (classes, V), where the focus of each class may lie, from :func:`~skeleton_focus.allowed_joints`; for
+            guidance where :meth:`forward` is not given masks of each clip.
         norm: of L_d, L_c and L_G. ``"l2"``, as printed, grows with the root of the map's size; ``"rms"`` divides that
             out, so that the paper's weights give "comparable absolute ranges" on maps of any size.
+        separation: L_d as ``"distance"``, as printed, or as ``"overlap"``; see :func:`divergence_loss`.
         classification: L_ce; any module of (logits, target), by default ``nn.CrossEntropyLoss()``.
-        focus_gradient: what the gradients of L_e and of {L_d, L_c}, which pull against each other, do where they meet,
-            at Q. ``"sum"``: they add up, as equation 6 says. ``"detach"``: L_e's stops there and flows through the
-            masked pass alone. ``"project"``: where a clip's two oppose each other, each loses its part along the other
-            (PCGrad, Yu et al., NeurIPS 2020), so that neither undoes what the other does. Without L_e all are the same.
+        focus_gradient: ``"sum"``: the gradients of all terms add up at Q, as equation 6 says. ``"detach"``: L_e's stops
+            there and flows through the masked pass alone.
         detach_high: stop L_c's gradient at the later layer's focus; equation 5 as printed does not.
 
     Raises:
-        ValueError: a negative weight, an unknown norm or focus_gradient, or a term in use whose maps are missing (but
-            L_G of a network without embeddings is left out).
+        ValueError: a negative weight, an unknown norm, separation or focus_gradient, or a term in use whose maps are
+            missing (but L_G of a network without embeddings is left out).
 
     Example:
         >>> criterion = STFLoss.focus_branch()
@@ -221,8 +212,10 @@ class STFLoss(nn.Module):
         {'classification': 0.693, 'divergence': -1.0, 'coherence': 0.0, 'adjacency': 0.0}
 
     Reference:
-        STF (Ke et al., AAAI 2022), equation 6 and "Training scheme".
+        STF (Ke et al., AAAI 2022), equation 6 and "Training scheme"; adversarial erasing (Wei et al., CVPR 2017).
     """
+
+    allowed: Tensor | None
 
     def __init__(
         self,
@@ -231,7 +224,11 @@ class STFLoss(nn.Module):
         divergence: float = 0.1,
         coherence: float = 0.1,
         adjacency: float = 0.01,
+        erasing: float = 0.0,
+        guidance: float = 0.0,
+        allowed: Tensor | None = None,
         norm: str = "rms",
+        separation: str = "distance",
         classification: nn.Module | None = None,
         focus_gradient: str = "sum",
         detach_high: bool = False,
@@ -242,12 +239,19 @@ class STFLoss(nn.Module):
             "divergence": divergence,
             "coherence": coherence,
             "adjacency": adjacency,
+            "erasing": erasing,
+            "guidance": guidance,
         }
         for name, weight in self.weights.items():
             require(weight >= 0, "STFLoss", f"a weight {name} of at least 0", weight)
         check_choice("STFLoss", "norm", norm, NORMS)
+        check_choice("STFLoss", "separation", separation, FORMS)
         check_choice("STFLoss", "focus_gradient", focus_gradient, FOCUS_GRADIENTS)
+        if allowed is not None:
+            check_shape("STFLoss", "allowed", allowed, "classes, V")
+        self.register_buffer("allowed", allowed, persistent=False)  # a choice of the user, not something learned
         self.norm = norm
+        self.separation = separation
         self.classification = classification if classification is not None else nn.CrossEntropyLoss()
         self.focus_gradient = focus_gradient
         self.detach_high = detach_high
@@ -301,11 +305,9 @@ class STFLoss(nn.Module):
             hint = "class numbers (N,) are int64; for one-hot rows, target.float()"
             raise ValueError(message("STFLoss", "target (N, classes) of probabilities", target.dtype, hint))
 
-    def separate(self, focus: Tensor) -> tuple[Tensor, Tensor]:
-        """Q twice, equal in value: for L_e to mask the clip with, and for the other terms; see ``focus_gradient``."""
-        if self.focus_gradient == "project":
-            return _separate_gradients(focus)
-        return (focus.detach() if self.focus_gradient == "detach" else focus), focus
+    def label_of(self, target: Tensor) -> Tensor:
+        """The labelled class of each clip, (N,): the greatest entry of a row of probabilities."""
+        return target.argmax(1) if target.dim() == 2 else target
 
     def forward(
         self,
@@ -313,9 +315,12 @@ class STFLoss(nn.Module):
         target: Tensor,
         *,
         masked_logits: Tensor | None = None,
+        erased_logits: Tensor | None = None,
         focus: Tensor | None = None,
         rival_focus: Tensor | None = None,
         low_focus: Tensor | None = None,
+        label_focus: Tensor | None = None,
+        allowed: Tensor | None = None,
         embeddings: Sequence[Tensor] = (),
         classes: Tensor | None = None,
     ) -> STFTerms:
@@ -328,7 +333,7 @@ class STFLoss(nn.Module):
             terms["exploration"] = exploration_loss(_given("masked_logits", masked_logits), predicted)
         if self.uses("divergence"):
             terms["divergence"] = divergence_loss(
-                _given("focus", focus), _given("rival_focus", rival_focus), norm=self.norm
+                _given("focus", focus), _given("rival_focus", rival_focus), form=self.separation, norm=self.norm
             )
         if self.uses("coherence"):
             high = _given("focus", focus)
@@ -339,6 +344,14 @@ class STFLoss(nn.Module):
             target_map = _given("focus", focus)
             losses = [adjacency_focus_loss(target_map, embedding, norm=self.norm) for embedding in embeddings]
             terms["adjacency"] = torch.stack(losses).mean()
+        if self.uses("erasing"):
+            terms["erasing"] = self.classification(_given("erased_logits", erased_logits), target)
+        if self.uses("guidance"):
+            if allowed is None:
+                table = _given("allowed", self.allowed)
+                check_shape("STFLoss", "allowed", table, f"classes={logits.shape[1]}, V")
+                allowed = table[self.label_of(target)]
+            terms["guidance"] = guidance_loss(_given("label_focus", label_focus), allowed)
         loss = terms["classification"]
         for name, weight in self.weights.items():
             if name in terms:
@@ -346,7 +359,7 @@ class STFLoss(nn.Module):
         return STFTerms(loss, terms)
 
     def extra_repr(self) -> str:
-        options = {"norm": self.norm, "focus_gradient": self.focus_gradient, "detach_high": self.detach_high}
+        options = {"norm": self.norm, "separation": self.separation, "focus_gradient": self.focus_gradient, "detach_high": self.detach_high}
         return ", ".join(f"{name}={value}" for name, value in {**self.weights, **options}.items())
 
 
@@ -359,13 +372,17 @@ def _given(name: str, value: Tensor | None) -> Tensor:
 def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tensor:
     """Distance of two (N, M, T, V) maps, a number for each sample."""
     check_choice(who, "norm", norm, NORMS)
-    check_shape(who, "focus", a, "N, M, T, V")
-    check_shape(
-        who, "the other focus", b, ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True))
-    )
-    a = a if a.is_floating_point() else a.float()
+    a, b = _pair(who, a, b)
     distance = torch.linalg.vector_norm(a - b, dim=(1, 2, 3))
     return _reduce(who, distance if norm == "l2" else distance / math.sqrt(a[0].numel()), reduction)
+
+
+def _pair(who: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps of the same shape (N, M, T, V), of floating type."""
+    check_shape(who, "focus", a, "N, M, T, V")
+    sizes = ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True))
+    check_shape(who, "the other focus", b, sizes)
+    return a if a.is_floating_point() else a.float(), b
 
 
 def _reduce(who: str, values: Tensor, reduction: str) -> Tensor:

@@ -158,7 +158,13 @@ class STFObjective(ExplainedModel):
         self._rehearsed: set[tuple[Any, ...]] = set()
 
     def forward(
-        self, x: Tensor, target: Tensor, inputs: Sequence[Any] = (), *, present: Tensor | None = None
+        self,
+        x: Tensor,
+        target: Tensor,
+        inputs: Sequence[Any] = (),
+        *,
+        present: Tensor | None = None,
+        allowed: Tensor | None = None,
     ) -> STFOutput:
         """The loss of a batch.
 
@@ -168,20 +174,21 @@ class STFObjective(ExplainedModel):
             inputs: what the model takes besides x, such as lengths.
             present: (N, M, T) bool, in which frames each person is there; by default, persons with all values zero are
                 absent, and so are frames beyond ``lengths``.
+            allowed: (N, M, T, V), where the guidance term lets the focus lie in each clip; by default the loss's table.
         """
         self._check_clips(x)
         self.loss.check_target(target, len(x))
         explained = self._explained()
         rehearsed = not explained or self._tried(x) in self._rehearsed
         if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(explained)):
-            return cast(STFOutput, self._uncompiled(x, target, inputs, present))
+            return cast(STFOutput, self._uncompiled(x, target, inputs, present, allowed))
         self._check_inputs(inputs, differentiates=bool(explained))
         for i in self.mask_inputs or ():
             require(i < len(inputs), "STFObjective", f"mask_inputs within the {len(inputs)} inputs", i)
         present = self._find_present(x, inputs, present) if explained else None
         if not rehearsed:
-            self._rehearse(x, target, inputs, present)
-        return self._step(x, target, inputs, explained if self._due() else [], present)
+            self._rehearse(x, target, inputs, present, allowed)
+        return self._step(x, target, inputs, explained if self._due() else [], present, allowed)
 
     def explain(
         self,
@@ -232,6 +239,7 @@ class STFObjective(ExplainedModel):
         inputs: Sequence[Any],
         explained: Sequence[str],
         present: Tensor | None,
+        allowed: Tensor | None,
         *,
         rehearsal: bool = False,
     ) -> STFOutput:
@@ -241,8 +249,9 @@ class STFObjective(ExplainedModel):
             also = self.generators if self.loss.uses("adjacency") else ()
             logits, tap, output = self._run(x, inputs, explained, also, fixed_statistics=rehearsal)
             if explained:
-                maps = self._maps(x, inputs, logits, tap, present, create_graph=graph, rehearsal=rehearsal)
-                loss, terms = self.loss(logits, target, **maps)
+                label = self.loss.label_of(target)
+                maps = self._maps(x, label, inputs, logits, tap, present, create_graph=graph, rehearsal=rehearsal)
+                loss, terms = self.loss(logits, target, allowed=allowed, **maps)
                 focus = self._on_input(x, cast(Tensor, maps["focus"]).detach(), present)
             else:
                 focus = None
@@ -255,15 +264,17 @@ class STFObjective(ExplainedModel):
             output = _each_tensor(output, torch.detach)
         return STFOutput(loss, logits, terms, focus, output)
 
-    def _rehearse(self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None) -> None:
+    def _rehearse(
+        self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None, allowed: Tensor | None
+    ) -> None:
         """Try a mode's first batch with all terms, on copies; random numbers are restored."""
         copies = _each_tensor((x, *inputs), torch.clone)
         with torch.random.fork_rng([x.device] if x.is_cuda else []), apart(self.model):
-            self._step(copies[0], target, copies[1:], self._explained(), present, rehearsal=True)
+            self._step(copies[0], target, copies[1:], self._explained(), present, allowed, rehearsal=True)
         masked = [copies[0], *(copies[1 + i] for i in self.mask_inputs or ())]
         written = any(not clip.is_inference() and clip._version > 0 for clip in masked)
-        hint = "let it work on a copy, since L_e masks the clip and runs it again"
-        right = not (written and self.loss.uses("exploration"))
+        hint = "let it work on a copy, since L_e and erasing mask the clip and run it again"
+        right = not (written and self.loss.uses("exploration", "erasing"))
         require(right, "STFObjective", "a model that leaves its input as it is", "one that writes to it", hint)
         self._rehearsed.add(self._tried(x))
 
@@ -294,13 +305,15 @@ class STFObjective(ExplainedModel):
     @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
         reason="STFObjective runs its first batch, and focus by gradients, outside torch.compile"
     )
-    def _uncompiled(self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None) -> STFOutput:
+    def _uncompiled(
+        self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None, allowed: Tensor | None
+    ) -> STFOutput:
         known = self.head is None or self._mode() in self._closed_form
         layers = self._by_gradient(self._explained()) if known else self._explained()[:-1]
         hint = f"compile the blocks below {layers[0]!r} instead, or take the term out" if layers else ""
         got = f"layers {layers}, whose focus needs a gradient of a gradient"
         require(not layers, "STFObjective", "focus in closed form under torch.compile", got, hint)
-        return self(x, target, inputs, present=present)  # type: ignore[no-any-return]
+        return self(x, target, inputs, present=present, allowed=allowed)  # type: ignore[no-any-return]
 
     def _masked_logits(self, x: Tensor, inputs: Sequence[Any], focus: Tensor) -> Tensor:
         """The logits with the focus taken out of the clip, wherever the model takes it."""
@@ -326,8 +339,8 @@ class STFObjective(ExplainedModel):
                 raise ValueError(message("STFObjective", expected, tuple(value.shape), hint))
 
     def _maps(
-        self, x: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap, present: Tensor | None, *,
-        create_graph: bool, rehearsal: bool,
+        self, x: Tensor, label: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap,
+        present: Tensor | None, *, create_graph: bool, rehearsal: bool,
     ) -> dict[str, Tensor | list[Tensor]]:  # fmt: skip
         """What the loss terms in use need, by their names in :class:`STFLoss`."""
         maps: dict[str, Tensor | list[Tensor]] = {}
@@ -335,14 +348,19 @@ class STFObjective(ExplainedModel):
         first, second = top_two(logits.detach())
         maps["classes"] = first
         focus = maps["focus"] = find(self.layers[-1], first, present)
-        if self.loss.uses("exploration"):
+        if self.loss.uses("exploration", "erasing"):
             self._refuse_undecided(x, inputs)
-            masking, maps["focus"] = self.loss.separate(focus)
+        if self.loss.uses("exploration"):
+            masking = focus.detach() if self.loss.focus_gradient == "detach" else focus
             maps["masked_logits"] = self._masked_logits(x, inputs, self._on_input(x, masking, present))
+        if self.loss.uses("erasing"):
+            maps["erased_logits"] = self._masked_logits(x, inputs, self._on_input(x, focus.detach(), present))
         if self.loss.uses("divergence"):
             maps["rival_focus"] = find(self.layers[-1], second, present)
         if self.loss.uses("coherence"):
             maps["low_focus"] = find(self.layers[-2], first, present)
+        if self.loss.uses("guidance"):
+            maps["label_focus"] = find(self.layers[-1], label, present)
         if self.loss.uses("adjacency"):
             embeddings = [cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators]
             axes = self._bound_maps(x).get(self.layers[-1])

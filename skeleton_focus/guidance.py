@@ -1,0 +1,108 @@
+"""Where a user says the focus of a class may lie: a table of joints for each class, and the loss that keeps to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ._checks import check_choice, check_shape, message, require
+from .focus import resize_focus
+from .layouts import SkeletonLayout
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") -> Tensor:
+    r"""Share of the focus that lies outside what is allowed.
+
+    .. math:: L_g = \frac{\sum_{m,t,v} Q_{mtv} (1 - A_{mtv})}{\sum_{m,t,v} Q_{mtv}}
+
+    0 where the whole focus is inside, 1 where all of it is outside. An empty focus gives 0 and a zero gradient.
+
+    Shape:
+        focus (N, M, T', V), resized to T; allowed (N, M, T, V), or (N, V) for joints at all times -> () or (N,), in
+        [0, 1].
+
+    Args:
+        focus: Q of the class that the clip shows.
+        allowed: A, 1 or True where the focus may lie and 0 or False where it may not.
+        reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
+
+    Raises:
+        ValueError: shapes that do not fit each other, or an unknown reduction.
+
+    Example:
+        >>> focus = torch.tensor([1.0, 0.5, 0.5, 0.0]).view(1, 1, 1, 4)
+        >>> guidance_loss(focus, torch.tensor([[True, True, False, False]]))
+        tensor(0.2500)
+
+    Reference:
+        Right for the Right Reasons (Ross et al., IJCAI 2017), there for the gradient at the input; GAIN (Li et al.,
+        CVPR 2018), which guides Grad-CAM by masks.
+    """
+    check_choice("guidance_loss", "reduction", reduction, REDUCTIONS)
+    check_shape("guidance_loss", "focus", focus, "N, M, T', V")
+    n, m, _, v = focus.shape
+    if allowed.dim() == 2:
+        check_shape("guidance_loss", "allowed", allowed, f"N={n}, V={v}")
+        inside = allowed[:, None, None]
+    else:
+        check_shape("guidance_loss", "allowed", allowed, f"N={n}, M={m}, T, V={v}")
+        inside = allowed
+        focus = resize_focus(focus, allowed.shape[2])
+    whole = focus.sum((1, 2, 3))
+    outside = (focus * (1 - inside.to(focus.dtype))).sum((1, 2, 3))
+    share = torch.where(whole > 0, outside / whole.where(whole > 0, 1.0), 0.0)
+    if reduction == "none":
+        return share
+    return share.sum() if reduction == "sum" else share.mean()
+
+
+def allowed_joints(
+    table: Mapping[str, Sequence[str]], classes: Sequence[str], layout: SkeletonLayout
+) -> Tensor:
+    """The joints where the focus of each class may lie, from a table written by hand.
+
+    Names are parts or joints of the layout; a space and an underscore are the same, and a name of both, such as
+    ``"right_hand"``, stands for the part. A class that the table does not name may look at every joint.
+
+    Shape:
+        -> (classes, V) of torch.bool, for ``STFLoss(guidance=..., allowed=...)``.
+
+    Args:
+        table: class name to names of joints or parts.
+        classes: the names of the classes, in the order of their labels.
+        layout: the skeleton.
+
+    Raises:
+        ValueError: a class that is not among ``classes``, a name that the layout does not have, or a class without any.
+
+    Example:
+        >>> from skeleton_focus import NTU25
+        >>> allowed = allowed_joints({"drink": ["right hand", "head"]}, ["drink", "walk"], NTU25)
+        >>> [NTU25.joints[joint] for joint in allowed[0].nonzero().flatten()], int(allowed[1].sum())
+        (['neck', 'head', 'right_wrist', 'right_hand', 'right_hand_tip', 'right_thumb'], 25)
+    """
+    who = "allowed_joints"
+    strange = [name for name in table if name not in classes]
+    require(not strange, who, f"a table of classes among {list(classes)}", strange)
+    known = {joint: (index,) for index, joint in enumerate(layout.joints)}
+    known |= {part: tuple(joints) for part, joints in layout.parts.items()}
+    allowed = torch.ones(len(classes), layout.num_joints, dtype=torch.bool)
+    for label, name in enumerate(classes):
+        if name not in table:
+            continue
+        given = table[name]
+        listed = not isinstance(given, str) and len(given) > 0
+        require(listed, who, f"a list of joints or parts for {name!r}", repr(given))
+        chosen = [one.replace(" ", "_") for one in given]
+        unknown = [one for one, key in zip(given, chosen, strict=True) if key not in known]
+        if unknown:
+            hint = f"joints: {', '.join(layout.joints)}; parts: {', '.join(layout.parts)}"
+            raise ValueError(message(who, f"joints or parts of layout {layout.name!r} for {name!r}", unknown, hint))
+        allowed[label] = False
+        for key in chosen:
+            allowed[label, list(known[key])] = True
+    return allowed
