@@ -52,6 +52,15 @@ from .guidance import allowed_joints, guidance_loss
 from .layouts import COCO17, KINECT20, LAYOUTS, NTU25, NTU25_PYSKL, OPENPOSE18, SkeletonLayout
 from .losses import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
 from .objective import STFObjective, STFOutput
+from .occlusion import (
+    body_parts,
+    drop_frames,
+    hide_frames,
+    hide_joints,
+    hide_random_joints,
+    jitter_joints,
+    keep_beginning,
+)
 from .stf import STFAdjacency, STFGraphConv
 from .streams import (
     add_visibility,
@@ -117,6 +126,7 @@ __all__ = [
     "allowed_joints",
     "area_under_curve",
     "body_height",
+    "body_parts",
     "center",
     "class_overlap",
     "class_score",
@@ -126,6 +136,7 @@ __all__ = [
     "deletion_curve",
     "directed_adjacency",
     "divergence_loss",
+    "drop_frames",
     "drop_joints",
     "exploration_loss",
     "flip",
@@ -135,8 +146,13 @@ __all__ = [
     "fuse",
     "grad_cam",
     "guidance_loss",
+    "hide_frames",
+    "hide_joints",
+    "hide_random_joints",
     "hop_distance",
     "insertion_curve",
+    "jitter_joints",
+    "keep_beginning",
     "layer_coherence",
     "linear_head_focus",
     "make_stream",

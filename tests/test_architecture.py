@@ -70,6 +70,7 @@ ARROWS: dict[str, set[str]] = {
     "layouts": set(),
     "losses": {"focus"},
     "objective": {"_apart", "_axes", "_explained_model", "_sync_batch_norm", "feature_tap", "focus", "losses", "stf"},
+    "occlusion": {"clips", "layouts", "streams"},
     "plot": {"_figure", "layouts"},
     "plot_adjacency": {"_figure", "layouts", "plot"},
     "plot_attention": {"_figure", "layouts", "plot"},

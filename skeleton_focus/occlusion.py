@@ -1,0 +1,321 @@
+"""What a camera misses, to test how robust a trained network is: hidden joints and frames, jitter, short clips.
+
+All functions take a :class:`~skeleton_focus.clips.Batch` of positions as they were read, before
+:func:`~skeleton_focus.streams.center` and the streams, run on its device and leave it as it was. Where a joint is
+hidden, position, visibility and truth are 0, as for a joint that was never seen. The protocols follow RA-GCN. Random
+numbers are drawn on the CPU from the generator that is passed, so that every device sees the same clips. From one state
+of the generator, a larger p hides all joints, or drops all frames, that a smaller one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ._checks import check_lengths, check_shape, require
+from .clips import Batch
+from .layouts import SkeletonLayout
+from .streams import body_height
+
+_LIMBS = tuple(f"{side}_{limb}" for side in ("left", "right") for limb in ("upper_arm", "hand", "thigh", "foot"))
+
+
+def body_parts(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
+    """The five body parts whose joints RA-GCN hides, from the layout's own parts.
+
+    An arm is ``upper_arm`` and ``hand`` of a side, ``two_hands`` the two ``hand``, ``two_legs`` the two ``thigh`` and
+    ``foot``; ``trunk`` is what belongs to no limb. The trunk of ``NTU25`` is spine, neck and head; that of ``COCO17``,
+    which has no joint in between, is the head.
+
+    Args:
+        layout: a skeleton whose parts name left and right ``upper_arm``, ``hand``, ``thigh`` and ``foot``, as those of
+            the five named layouts do.
+
+    Returns:
+        ``left_arm``, ``right_arm``, ``two_hands``, ``two_legs`` and ``trunk``, each with its joints in ascending order.
+
+    Raises:
+        ValueError: a layout without these parts, or without a joint outside them.
+
+    Example:
+        >>> from skeleton_focus import NTU25
+        >>> parts = body_parts(NTU25)
+        >>> parts["left_arm"], parts["trunk"]
+        ((4, 5, 6, 7, 21, 22), (0, 1, 2, 3, 20))
+
+    Reference:
+        RA-GCN (Song et al., ICIP 2019).
+    """
+    missing = [name for name in _LIMBS if not layout.parts.get(name)]
+    hint = "SkeletonLayout.from_bones takes them as parts"
+    require(not missing, "body_parts", f"a layout with the parts {', '.join(_LIMBS)}",
+            f"{layout.name!r} without {', '.join(missing)}", hint)  # fmt: skip
+    of_limbs = {joint for name in _LIMBS for joint in layout.parts[name]}
+    trunk = tuple(joint for joint in range(layout.num_joints) if joint not in of_limbs)
+    require(bool(trunk), "body_parts", "a layout with joints outside its limbs", f"{layout.name!r} without")
+
+    def joints(*names: str) -> tuple[int, ...]:
+        return tuple(sorted({joint for name in names for joint in layout.parts[name]}))
+
+    return {
+        "left_arm": joints("left_upper_arm", "left_hand"),
+        "right_arm": joints("right_upper_arm", "right_hand"),
+        "two_hands": joints("left_hand", "right_hand"),
+        "two_legs": joints("left_thigh", "left_foot", "right_thigh", "right_foot"),
+        "trunk": trunk,
+    }
+
+
+def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
+    """Hide joints of all persons in all frames.
+
+    Shape:
+        a batch with x (N, C, T, V, M) -> the same.
+
+    Args:
+        batch: clips.
+        joints: their indices, 0..V-1, for example one of :func:`body_parts`.
+
+    Raises:
+        ValueError: a batch whose tensors do not fit each other, or a joint that it does not have.
+
+    Example:
+        >>> from skeleton_focus import NTU25, SyntheticActions
+        >>> batch = SyntheticActions(frames=16, missing=0.0).generate(2, seed=0)
+        >>> hidden = hide_joints(batch, body_parts(NTU25)["two_legs"])
+        >>> round((hidden.visibility.sum() / batch.visibility.sum()).item(), 2)
+        0.68
+
+    Reference:
+        RA-GCN (Song et al., ICIP 2019).
+    """
+    _check("hide_joints", batch)
+    n, _, t, v, m = batch.x.shape
+    chosen = [int(joint) for joint in joints]
+    require(all(0 <= joint < v for joint in chosen), "hide_joints", f"joints in 0..{v - 1}", chosen)
+    which = torch.zeros(v, dtype=torch.bool, device=batch.x.device)
+    which[chosen] = True
+    return _hide(batch, which[:, None].expand(n, t, v, m))
+
+
+def hide_frames(batch: Batch, share: float) -> Batch:
+    r"""Hide all joints in a block of frames around the middle of each clip.
+
+    Of a clip of length L, :math:`n = \lfloor share \cdot L + 1/2 \rfloor` frames are hidden, the first being frame
+    :math:`\lfloor (L - n) / 2 \rfloor`. Lengths stay: the camera ran and saw nobody.
+
+    Shape:
+        a batch with x (N, C, T, V, M) -> the same.
+
+    Args:
+        batch: clips.
+        share: of each clip's own length, 0 to 1, for example 0.1 to 0.5.
+
+    Raises:
+        ValueError: a batch whose tensors do not fit each other, or a share out of its range.
+
+    Example:
+        >>> from skeleton_focus import SyntheticActions
+        >>> batch = hide_frames(SyntheticActions(frames=16).generate(1, seed=0), 0.25)
+        >>> batch.visibility.flatten(2).any(2).int().tolist()
+        [[1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]]
+
+    Reference:
+        RA-GCN (Song et al., ICIP 2019).
+    """
+    _check("hide_frames", batch)
+    require(0 <= share <= 1, "hide_frames", "a share in 0..1", share)
+    n, _, t, v, m = batch.x.shape
+    count = _share_of(batch.lengths, share)
+    first = ((batch.lengths - count) // 2)[:, None]
+    frames = torch.arange(t, device=batch.x.device)
+    inside = (frames >= first) & (frames < first + count[:, None])  # (N, T)
+    return _hide(batch, inside[:, :, None, None].expand(n, t, v, m))
+
+
+def hide_random_joints(batch: Batch, p: float, generator: torch.Generator) -> Batch:
+    """Hide each joint of each person in each frame with probability p.
+
+    :class:`~skeleton_focus.augment.Augment` loses a joint for the whole clip (``joint_dropout``); here it comes and
+    goes.
+
+    Shape:
+        a batch with x (N, C, T, V, M) -> the same.
+
+    Args:
+        batch: clips.
+        p: 0 to 1, for example 0.1 to 0.5.
+        generator: on the CPU.
+
+    Raises:
+        ValueError: a batch whose tensors do not fit each other, a probability out of its range, no CPU generator.
+
+    Example:
+        >>> from skeleton_focus import SyntheticActions
+        >>> batch = SyntheticActions(frames=64, missing=0.0).generate(8, seed=0)
+        >>> hidden = hide_random_joints(batch, 0.5, torch.Generator().manual_seed(0))
+        >>> round((hidden.visibility.sum() / batch.visibility.sum()).item(), 2)
+        0.5
+
+    Reference:
+        RA-GCN (Song et al., IEEE TCSVT 2020).
+    """
+    _check("hide_random_joints", batch)
+    _check_random("hide_random_joints", p, generator)
+    n, _, t, v, m = batch.x.shape
+    return _hide(batch, _draw(batch, n, t, v, m, generator=generator) < p)
+
+
+def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: float, generator: torch.Generator) -> Batch:
+    r"""Move each joint of each person in each frame, with probability p, by Gaussian noise.
+
+    :math:`x' = x + \sigma h \epsilon`, with the clip's :func:`~skeleton_focus.streams.body_height` h and a standard
+    normal number :math:`\epsilon` for each coordinate. Only joints that were seen are moved. Their visibility stays: a
+    pose estimator was wrong and did not notice.
+
+    Shape:
+        a batch with x (N, C, T, V, M) -> the same.
+
+    Args:
+        batch: clips.
+        layout: the skeleton.
+        p: 0 to 1; the paper's 0.02 to 0.1.
+        sigma: standard deviation in body heights, at least 0, for example 0.05 or 0.1.
+        generator: on the CPU.
+
+    Raises:
+        ValueError: a batch whose tensors do not fit each other or the layout, an option out of its range, no CPU
+            generator.
+
+    Example:
+        >>> from skeleton_focus import NTU25, SyntheticActions
+        >>> batch = SyntheticActions(frames=64, missing=0.0).generate(8, seed=0)
+        >>> random = torch.Generator().manual_seed(0)
+        >>> moved = (jitter_joints(batch, NTU25, p=0.1, sigma=0.05, generator=random).x != batch.x).any(1)
+        >>> round((moved.sum() / (batch.visibility > 0).sum()).item(), 2)
+        0.1
+
+    Reference:
+        RA-GCN (Song et al., IEEE TCSVT 2020).
+    """
+    who = "jitter_joints"
+    _check(who, batch)
+    check_shape(who, "x", batch.x, f"N, C, T, V={layout.num_joints}, M")
+    _check_random(who, p, generator)
+    require(0 <= sigma < float("inf"), who, "sigma of at least 0", sigma)
+    n, c, t, v, m = batch.x.shape
+    chosen = (_draw(batch, n, t, v, m, generator=generator) < p) & (batch.visibility > 0)
+    noise = torch.randn(n, c, t, v, m, generator=generator, device="cpu", dtype=torch.float32).to(batch.x)
+    height = body_height(batch.x, layout, visibility=batch.visibility)[:, None, None, None, None]
+    return batch._replace(x=torch.where(chosen[:, None], batch.x + sigma * height * noise, batch.x))
+
+
+def keep_beginning(batch: Batch, share: float) -> Batch:
+    r"""Cut each clip after the first share of its frames.
+
+    Of a clip of length L, :math:`\lfloor share \cdot L + 1/2 \rfloor` frames stay, and one at least.
+
+    Shape:
+        a batch with x (N, C, T, V, M) -> (N, C, T', V, M), T' being the longest clip's new length.
+
+    Args:
+        batch: clips.
+        share: of each clip's own length, above 0 and at most 1.
+
+    Raises:
+        ValueError: a batch whose tensors do not fit each other, or a share out of its range.
+
+    Example:
+        >>> from skeleton_focus import SyntheticActions
+        >>> batch = keep_beginning(SyntheticActions(frames=16).generate(2, seed=0), 0.5)
+        >>> batch.x.shape, batch.lengths
+        (torch.Size([2, 3, 8, 25, 2]), tensor([8, 8]))
+    """
+    _check("keep_beginning", batch)
+    require(0 < share <= 1, "keep_beginning", "a share above 0 and at most 1", share)
+    lengths = _share_of(batch.lengths, share).clamp(min=1)
+    return _keep_frames(batch, torch.arange(batch.x.shape[2], device=batch.x.device) < lengths[:, None])
+
+
+def drop_frames(batch: Batch, p: float, generator: torch.Generator) -> Batch:
+    """Remove each frame with probability p and close the clip up; one frame at least stays.
+
+    Shape:
+        a batch with x (N, C, T, V, M) -> (N, C, T', V, M), T' being the longest clip's new length.
+
+    Args:
+        batch: clips.
+        p: 0 to 1.
+        generator: on the CPU.
+
+    Raises:
+        ValueError: a batch whose tensors do not fit each other, a probability out of its range, no CPU generator.
+
+    Example:
+        >>> from skeleton_focus import SyntheticActions
+        >>> batch = SyntheticActions(frames=64).generate(2, seed=0)
+        >>> drop_frames(batch, 0.5, torch.Generator().manual_seed(0)).lengths
+        tensor([29, 33])
+    """
+    _check("drop_frames", batch)
+    _check_random("drop_frames", p, generator)
+    n, _, t, _, _ = batch.x.shape
+    inside = torch.arange(t, device=batch.x.device) < batch.lengths[:, None]  # (N, T)
+    drawn = _draw(batch, n, t, generator=generator).masked_fill(~inside, -1)
+    last = drawn == drawn.amax(1, keepdim=True)  # what stays where all others are dropped
+    return _keep_frames(batch, ((drawn >= p) | (last & (last.cumsum(1) == 1))) & inside)
+
+
+def _share_of(lengths: Tensor, share: float) -> Tensor:
+    """So many of each clip's frames, rounded."""
+    return (share * lengths.double() + 0.5).floor().to(lengths.dtype)
+
+
+def _hide(batch: Batch, hidden: Tensor) -> Batch:
+    """Zeros where ``hidden`` (N, T, V, M) is true."""
+    return batch._replace(
+        x=batch.x.masked_fill(hidden[:, None], 0),
+        visibility=batch.visibility.masked_fill(hidden, 0),
+        critical=batch.critical.masked_fill(hidden.permute(0, 3, 1, 2), 0),  # (N, T, V, M) -> (N, M, T, V)
+    )
+
+
+def _keep_frames(batch: Batch, kept: Tensor) -> Batch:
+    """The frames where ``kept`` (N, T) is true, in their order, padded with zeros to the longest clip."""
+    lengths = kept.sum(1)
+    longest = max(lengths.tolist(), default=0)
+    order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]  # (N, T')
+    rows = torch.arange(len(kept), device=kept.device)[:, None]
+    shorter = Batch(
+        x=batch.x.transpose(1, 2)[rows, order].transpose(1, 2),  # (N, C, T', V, M)
+        lengths=lengths.to(batch.lengths.dtype),
+        label=batch.label,
+        visibility=batch.visibility[rows, order],  # (N, T', V, M)
+        critical=batch.critical.transpose(1, 2)[rows, order].transpose(1, 2),  # (N, M, T', V)
+    )
+    padding = torch.arange(longest, device=kept.device) >= lengths[:, None]
+    return _hide(shorter, padding[:, :, None, None].expand_as(shorter.visibility))
+
+
+def _draw(batch: Batch, *sizes: int, generator: torch.Generator) -> Tensor:
+    """Numbers in [0, 1), on the batch's device."""
+    return torch.rand(*sizes, generator=generator, device="cpu", dtype=torch.float32).to(batch.x.device)
+
+
+def _check(who: str, batch: Batch) -> None:
+    require(isinstance(batch, Batch), who, "a Batch, as SkeletonDataset.collate makes it", type(batch).__name__)
+    check_shape(who, "x", batch.x, "N, C, T, V, M")
+    n, _, t, v, m = batch.x.shape
+    check_lengths(who, batch.lengths, batch.x)
+    check_shape(who, "visibility", batch.visibility, f"N={n}, T={t}, V={v}, M={m}")
+    check_shape(who, "critical", batch.critical, f"N={n}, M={m}, T={t}, V={v}")
+
+
+def _check_random(who: str, p: float, generator: torch.Generator) -> None:
+    require(0 <= p <= 1, who, "a probability p in 0..1", p)
+    known = isinstance(generator, torch.Generator)
+    require(known, who, "a torch.Generator, such as seeded_generator makes", type(generator).__name__)
+    place = generator.device.type
+    require(place == "cpu", who, "a generator on the CPU, so that every device draws the same", place)
