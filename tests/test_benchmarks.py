@@ -16,12 +16,16 @@ import latency
 import measure
 import numpy as np
 import pytest
+import robustness
+import robustness_measures
 import scarce_data
 import speed
 import torch
 import train
 import trained
 from recipe import Recipe
+
+from skeleton_focus import NTU25, SyntheticActions, body_parts
 
 
 def test_a_finished_run_is_read_and_what_cannot_be_trained_says_why(tmp_path: Path) -> None:
@@ -193,6 +197,57 @@ def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.Mon
         assert base["top1"] == pytest.approx(100 * (file["probabilities"].argmax(1) == file["label"]).mean())
     assert table[2][1] == f"{base['top1']:.2f}"
     assert all(0 <= base[name] <= 1 for name in ("coverage", "empty", "masked", "precision"))
+
+
+@own_warnings
+def test_robustness(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = ("plain", "joint dropout 0.3")
+    monkeypatch.setattr(robustness, "ROWS", {row: robustness.ROWS[row] for row in few})
+    monkeypatch.setattr(robustness, "ProcessPoolExecutor", ThreadPoolExecutor)
+    table = [line.strip("| ").split(" | ") for line in printed(robustness, ["--seeds", "4", *TINY, "--epochs", "1"])]
+    assert [row[0] for row in table[2:5]] == ["base", *few]
+    assert table[0] == list(robustness_measures.COLUMNS)
+    assert [row[0] for row in table[-2:]] == ["base", "joint dropout 0.3"]
+    recipes = recipes_in(tmp_path)
+    dropouts = {name: recipe["joint_dropout"] for name, recipe in recipes.items()}
+    assert dropouts == {"base-4": 0, "plain-4": 0, "joint-dropout-0.3-4": 0.3}
+    assert [name for name, recipe in recipes.items() if not recipe["start_from"]] == ["base-4"]
+
+    values = robustness_measures.robustness(tmp_path / "base-4")  # as kept
+    assert values["clean"] == pytest.approx(trained.averaged([tmp_path / "base-4"]))
+    means = robustness_measures.columns(values)
+    assert table[2][1:] == [f"{value:.2f}" for value in means.values()]
+    assert means["parts, mean"] == pytest.approx(sum(values[part] for part in body_parts(NTU25)) / 5)
+    (tmp_path / "base-4" / "robustness.json").unlink()
+    assert robustness_measures.robustness(tmp_path / "base-4") == values, "the same random numbers"
+
+
+def test_robustness_settings_are_what_they_are_called() -> None:
+    batch = SyntheticActions(frames=20, num_persons=1, missing=0.0).generate(40, seed=0)
+    changed = {
+        name: change(batch, torch.Generator().manual_seed(1))
+        for name, change in robustness_measures.changes(NTU25).items()
+    }
+    assert list(changed) == list(robustness_measures.SETTINGS)
+    assert {name for settings in robustness_measures.COLUMNS.values() for name in settings} == set(changed)
+    assert changed["clean"] is batch
+    seen = {name: one.visibility.mean().item() for name, one in changed.items()}
+    assert seen["left_arm"] == pytest.approx(19 / 25) and seen["trunk"] == pytest.approx(20 / 25)
+    assert seen["frames 30%"] == pytest.approx(0.7) and seen["joints 40%"] == pytest.approx(0.6, abs=0.02)
+    assert changed["first 70%"].lengths.unique().tolist() == [14]
+    assert changed["dropped 20%"].lengths.double().mean().item() == pytest.approx(16, abs=0.8)
+    moved = {name: changed[name].x - batch.x for name in changed if name.startswith("jitter")}
+    assert (moved["jitter 8%, 0.1"] != 0).double().mean().item() == pytest.approx(0.08, abs=0.01)
+    torch.testing.assert_close(moved["jitter 8%, 0.1"], 2 * moved["jitter 8%, 0.05"], rtol=0, atol=1e-5)
+
+
+def test_robustness_differences_are_from_the_plain_row_of_the_same_seed() -> None:
+    plain, other = (
+        [dict.fromkeys(robustness_measures.COLUMNS, value) for value in two] for two in ((50, 60), (51, 63))
+    )
+    lines = robustness.tables({"plain": plain, "other": other}, [1, 2]).splitlines()
+    assert lines[2].startswith("| plain | 55.00 ± 7.07 | ") and len(lines[2].split(" | ")) == len(lines[0].split(" | "))
+    assert lines[-2:] == ["|---|---|---|", "| other | +1.00, +3.00 | 2.00 ± 1.41 |"]
 
 
 @own_warnings
