@@ -14,19 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ._actions import ACTIONS, FEET, JOINT, LIMBS, PARTS, POINT, RIG, SIDES, TURNS, Action, Reach, Turn, Vector
+from ._actions import ACTIONS, FEET, JOINT, LIMBS, PARTS, POINT, RIG, SIDES, TURNS, Action, Reach, Turn
 from ._checks import require
+from ._kinematics import Array, arm_turns, forward, rest_points, rotation
 from .clips import Batch
 from .layouts import NTU25, SkeletonLayout
-
-Array: TypeAlias = NDArray[Any]
 
 _MIRROR = np.array([-1, 1, 1], np.float32)  # a position in the mirror; a rotation vector changes the other two signs
 _BLOCK = 256  # clips animated together: they stay in the cache, and memory does not grow with the data set
@@ -144,7 +142,7 @@ class SyntheticActions:
                     points[..., 2] -= cast.meet[rows, number, 2][:, None, None]
                     points *= np.array([[1, 1, 1], [-1, 1, -1]], np.float32)[number]
                     turn = np.array([[0, np.pi / 2, 0]], np.float32) * (2 * flip[rows, None] - 1)
-                    view, slot = view @ _rotation(turn), (number + first[rows]) % 2
+                    view, slot = view @ rotation(turn), (number + first[rows]) % 2
                 points = (points.reshape(len(rows), -1, 3) @ view.mT).reshape(points.shape)
                 x[rows, slot] = points + cast.place[rows, None, None]
                 visible[rows, slot] = True
@@ -183,7 +181,7 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
     time, joints = np.linspace(0, 1, frames, dtype=np.float32), len(JOINT)
     scale = uniform(0.85, 1.12, 2, 1) * uniform(0.93, 1.07, 2, 3)  # the whole body, then trunk, arms and legs
     offset = np.array([o for _, o, _ in RIG.values()], np.float32) * scale[..., [s for *_, s in RIG.values()], None]
-    rest = _rest(offset)
+    rest = rest_points(offset)
     shoulder, hand = rest[:, :, POINT["right_shoulder"]], rest[:, :, POINT["right_hand"]]
     floor = rest[:, :, FEET].min(2)
     meet = np.zeros_like(floor)  # both the height and half the gap are shared, so that two hands meet
@@ -210,7 +208,7 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
         since=since * uniform(0.88, 1.12, 1),
         phase=uniform(0, 1, 1),
         amplitude=uniform(0.85, 1.15, 1, 1),
-        view=_rotation(pitch) @ _rotation(yaw),
+        view=rotation(pitch) @ rotation(yaw),
         place=uniform(-1, 1, 3) * np.array([0.7, 0.1, 0.7], np.float32),
         base=base,
         idle=swing[..., None] * reach.astype(np.float32),
@@ -264,7 +262,7 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
     """The points (k, P, T, 3) of one role: resting pose, idle motion of the limbs that do not act, and the moves."""
     moves, offset, idle = action.roles[number].moves, cast.offset[rows, number], cast.idle[rows, number]
     act = 1 - cast.act[rows] if action.backwards else cast.act[rows]
-    cycle, rest = action.cadence * cast.since[rows] + cast.phase[rows], _rest(offset)
+    cycle, rest = action.cadence * cast.since[rows] + cast.phase[rows], rest_points(offset)
     names = {name for move in moves for name in _pair(move.joint.partition(" ")[0])}
     idle[:, :, [JOINT[name] for limb in LIMBS if limb & names for name in limb]] = 0
     pose = cast.base[rows, number] + np.float32(distraction) * idle
@@ -275,63 +273,8 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
                 pose[:, :, joint] += move.amount * degree * cast.amplitude[rows] * share
             continue
         start = cast.meet[rows, number] if move.target == "partner" else rest[:, POINT[move.target]]
-        for name, turn in _reach(rest, start + np.array(move.offset), move.elbow).items():
+        for name, turn in arm_turns(rest, start + np.array(move.offset), move.elbow).items():
             for side in SIDES if move.both else SIDES[:1]:
                 goal = turn if side == "right" else -turn * _MIRROR
                 pose[:, :, JOINT[f"{side}_{name}"]] += share * (goal[:, None] - pose[:, :, JOINT[f"{side}_{name}"]])
-    return _forward(pose, offset, [POINT[f"{side}_ankle"] for side in action.planted])
-
-
-def _reach(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
-    """Turns (k, 3) of the right shoulder and elbow that bring the hand to ``goal`` (k, 3), by the law of cosines."""
-    shoulder, elbow, hand = (rest[:, POINT[f"right_{name}"]] for name in ("shoulder", "elbow", "hand"))
-    upper, lower = (np.linalg.norm(bone, axis=-1, keepdims=True) for bone in (elbow - shoulder, hand - elbow))
-    far = np.linalg.norm(goal - shoulder, axis=-1, keepdims=True)
-    way = (goal - shoulder) / far
-    far = np.clip(far, 1.1 * np.abs(upper - lower) + 0.02, 0.99 * (upper + lower))
-    along = (upper**2 + far**2 - lower**2) / (2 * far)
-    aside = hint - (way @ np.array(hint))[:, None] * way
-    aside /= np.linalg.norm(aside, axis=-1, keepdims=True)
-    arm = (along * way + np.sqrt(upper**2 - along**2) * aside) / upper  # the upper arm's direction
-    fore = (far * way - upper * arm) / lower  # the forearm's
-    cos = (arm * fore).sum(-1, keepdims=True)
-    bend = (fore - cos * arm) / np.sqrt(1 - cos**2)  # where the elbow bends to: the upper arm's z, as its y is -arm
-    frame = np.stack([np.cross(-arm, bend), -arm, bend], -1)
-    # The rotation vector of that frame, by the inverse of Rodrigues' formula.
-    angle = np.arccos(np.clip((np.trace(frame, axis1=1, axis2=2) - 1) / 2, -1, 1))[:, None]
-    skew = np.stack([frame[:, i, j] - frame[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1)
-    return {"shoulder": skew * angle / (2 * np.sin(angle) + 1e-6), "elbow": np.arccos(cos) * np.array([-1, 0, 0])}
-
-
-def _rotation(turn: Array) -> Array:
-    """Rodrigues' formula: rotation vectors (..., 3) to matrices (..., 3, 3)."""
-    x, y, z = np.moveaxis(turn, -1, 0)
-    angle = np.sqrt(x * x + y * y + z * z) + np.float32(1e-9)
-    a, b, c = np.sin(angle) / angle, 2 * (np.sin(angle / 2) / angle) ** 2, np.cos(angle)
-    row_x = c + b * x * x, b * x * y - a * z, b * x * z + a * y
-    row_y = b * x * y + a * z, c + b * y * y, b * y * z - a * x
-    row_z = b * x * z - a * y, b * y * z + a * x, c + b * z * z
-    return np.stack([*row_x, *row_y, *row_z], -1).reshape(*turn.shape, 3)
-
-
-def _rest(offset: Array) -> Array:
-    """The points (..., P, 3) of the body at rest, measured from its root."""
-    points = np.zeros_like(offset)
-    for name, (parent, _, _) in list(RIG.items())[1:]:
-        points[..., POINT[name], :] = points[..., POINT[parent], :] + offset[..., POINT[name], :]
-    return points
-
-
-def _forward(pose: Array, offset: Array, planted: list[int]) -> Array:
-    """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a body on the floor."""
-    turns, frames = _rotation(pose), {"root": np.eye(3, dtype=np.float32)}
-    points = np.zeros((len(pose), len(RIG), pose.shape[1], 3), np.float32)
-    for name, (parent, _, _) in list(RIG.items())[1:]:
-        bone = (frames[parent] @ offset[:, None, POINT[name], :, None])[..., 0]
-        points[:, POINT[name]] = points[:, POINT[parent]] + bone
-        frames[name] = frames[parent] @ turns[:, :, JOINT[name]] if name in JOINT else frames[parent]
-    if planted:
-        slip = points[:, planted].mean(1) - _rest(offset)[:, planted].mean(1)[:, None]
-        points[..., ::2] -= slip[:, None, :, ::2]
-    points[..., 1] += (pose[:, :, JOINT["root"], 1] - points[:, FEET][..., 1].min(1))[:, None]
-    return points
+    return forward(pose, offset, [POINT[f"{side}_ankle"] for side in action.planted])

@@ -1,0 +1,71 @@
+"""The body of the generated actions in motion: points at rest, forward kinematics, an arm that reaches.
+
+k counts clips, P the rig's points, J those of them that turn. Positions are in metres, turns are rotation vectors in
+radians.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._actions import FEET, JOINT, POINT, RIG, Vector
+
+Array: TypeAlias = NDArray[Any]
+
+
+def arm_turns(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
+    """Turns (k, 3) of the right shoulder and elbow that bring the hand to ``goal`` (k, 3), by the law of cosines."""
+    shoulder, elbow, hand = (rest[:, POINT[f"right_{name}"]] for name in ("shoulder", "elbow", "hand"))
+    upper, lower = (np.linalg.norm(bone, axis=-1, keepdims=True) for bone in (elbow - shoulder, hand - elbow))
+    far = np.linalg.norm(goal - shoulder, axis=-1, keepdims=True)
+    way = (goal - shoulder) / far
+    far = np.clip(far, 1.1 * np.abs(upper - lower) + 0.02, 0.99 * (upper + lower))
+    along = (upper**2 + far**2 - lower**2) / (2 * far)
+    aside = hint - (way @ np.array(hint))[:, None] * way
+    aside /= np.linalg.norm(aside, axis=-1, keepdims=True)
+    arm = (along * way + np.sqrt(upper**2 - along**2) * aside) / upper  # the upper arm's direction
+    fore = (far * way - upper * arm) / lower  # the forearm's
+    cos = (arm * fore).sum(-1, keepdims=True)
+    bend = (fore - cos * arm) / np.sqrt(1 - cos**2)  # where the elbow bends to: the upper arm's z, as its y is -arm
+    frame = np.stack([np.cross(-arm, bend), -arm, bend], -1)
+    # The rotation vector of that frame, by the inverse of Rodrigues' formula.
+    angle = np.arccos(np.clip((np.trace(frame, axis1=1, axis2=2) - 1) / 2, -1, 1))[:, None]
+    skew = np.stack([frame[:, i, j] - frame[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1)
+    return {"shoulder": skew * angle / (2 * np.sin(angle) + 1e-6), "elbow": np.arccos(cos) * np.array([-1, 0, 0])}
+
+
+def rotation(turn: Array) -> Array:
+    """Rodrigues' formula: rotation vectors (..., 3) to matrices (..., 3, 3)."""
+    x, y, z = np.moveaxis(turn, -1, 0)
+    angle = np.sqrt(x * x + y * y + z * z) + np.float32(1e-9)
+    a, b, c = np.sin(angle) / angle, 2 * (np.sin(angle / 2) / angle) ** 2, np.cos(angle)
+    row_x = c + b * x * x, b * x * y - a * z, b * x * z + a * y
+    row_y = b * x * y + a * z, c + b * y * y, b * y * z - a * x
+    row_z = b * x * z - a * y, b * y * z + a * x, c + b * z * z
+    return np.stack([*row_x, *row_y, *row_z], -1).reshape(*turn.shape, 3)
+
+
+def rest_points(offset: Array) -> Array:
+    """The points (..., P, 3) of the body at rest, measured from its root."""
+    points = np.zeros_like(offset)
+    for name, (parent, _, _) in list(RIG.items())[1:]:
+        points[..., POINT[name], :] = points[..., POINT[parent], :] + offset[..., POINT[name], :]
+    return points
+
+
+def forward(pose: Array, offset: Array, planted: list[int]) -> Array:
+    """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a body on the floor."""
+    turns, frames = rotation(pose), {"root": np.eye(3, dtype=np.float32)}
+    points = np.zeros((len(pose), len(RIG), pose.shape[1], 3), np.float32)
+    for name, (parent, _, _) in list(RIG.items())[1:]:
+        bone = (frames[parent] @ offset[:, None, POINT[name], :, None])[..., 0]
+        points[:, POINT[name]] = points[:, POINT[parent]] + bone
+        frames[name] = frames[parent] @ turns[:, :, JOINT[name]] if name in JOINT else frames[parent]
+    if planted:
+        slip = points[:, planted].mean(1) - rest_points(offset)[:, planted].mean(1)[:, None]
+        points[..., ::2] -= slip[:, None, :, ::2]
+    points[..., 1] += (pose[:, :, JOINT["root"], 1] - points[:, FEET][..., 1].min(1))[:, None]
+    return points
