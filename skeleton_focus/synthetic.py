@@ -95,6 +95,25 @@ class SyntheticActions:
         """The number of classes: 18, or 15 for one person."""
         return len(self._actions)
 
+    @property
+    def critical_joints(self) -> dict[str, tuple[str, ...]]:
+        """The names of the joints that can be critical in each class, in the layout's order.
+
+        The union over roles and hands: in a clip of ``"touch head"`` the joints of one arm are critical, here those of
+        both arms.
+
+        >>> joints = SyntheticActions().critical_joints
+        >>> joints["sit down"]
+        ('spine_base', 'left_hip', 'left_knee', 'right_hip', 'right_knee')
+        """
+        table = {}
+        for action in self._actions:
+            picks = self._pick if action.side == "either" else self._pick[[SIDES.index(action.side)]]
+            roles = np.stack([_named(role.critical) for role in action.roles])  # (roles, P)
+            found = np.flatnonzero(roles[:, picks].any((0, 1)))  # (roles, hands, V) -> (V,)
+            table[action.name] = tuple(self.layout.joints[joint] for joint in found)
+        return table
+
     def generate(self, num_clips: int, *, seed: int, labels: Sequence[int] | Tensor | None = None) -> Batch:
         """Generate clips; the same arguments give the same bits, and no global random state is read or written.
 

@@ -295,6 +295,25 @@ def test_layouts_agree() -> None:
     assert torch.equal(ntu.x[:, :, :, :20], kinect.x) and torch.equal(ntu.critical[..., :20], kinect.critical)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("persons", [1, 2])
+def test_critical_joints_are_those_of_the_clips(layout: SkeletonLayout, persons: int) -> None:
+    data = SyntheticActions(layout, frames=16, num_persons=persons, missing=0.0)
+    assert tuple(data.critical_joints) == data.classes
+    for label, joints in enumerate(data.critical_joints.values()):
+        batch = data.generate(24, seed=0, labels=[label] * 24)
+        found = batch.critical.any(2).any(1).any(0)  # (V,)
+        assert joints == tuple(layout.joints[joint] for joint in found.nonzero().flatten().tolist())
+
+
+def test_critical_joints_of_one_hand_and_of_either() -> None:
+    joints = SyntheticActions(KINECT20).critical_joints
+    left, right = (tuple(f"{side}_{name}" for name in ("elbow", "wrist", "hand")) for side in ("left", "right"))
+    assert joints["raise left hand"] == left and joints["raise right hand"] == right
+    assert joints["touch head"] == left + right
+    assert set(joints["push"]) == {*left, *right, "neck", "head", "left_shoulder", "right_shoulder"}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
