@@ -1,4 +1,4 @@
-"""The body and the classes of the generated actions: a rig of named points, and a table of what moves, and when."""
+"""The body and the classes of the generated actions: a rig, what moves and when in each class, and a cue of each."""
 
 from __future__ import annotations
 
@@ -105,6 +105,13 @@ class Action:
     backwards: bool = False
 
 
+class Cue(NamedTuple):
+    """A motion that may accompany a class without being part of it: its turns, and its periods per clip."""
+
+    periods: float
+    turns: tuple[Turn, ...]
+
+
 def _role(critical: str, *moves: Turn | Reach) -> Role:
     return Role(critical, moves)
 
@@ -169,3 +176,42 @@ ACTIONS: tuple[Action, ...] = (
     Action("push", (_role("both_arm", _SHOVE, Turn("spine_base", 14, when=(0.1, 0.8))), _role("chest", *_STAGGER))),
 )
 """Every class in the order of its label; those for two persons come last."""
+
+_SLOW, _FAST = 3.0, 6.0  # idle motion has at most 2 periods a clip
+_NOD, _TILT = (Turn("neck", 30, "sway"),), (Turn("neck spread", 30, "sway"),)
+_SWING_ARM, _RAISE_ARM, _BEND_ARM = (
+    (Turn("left_shoulder", 40, "sway"),),
+    (Turn("left_shoulder spread", 70, "beat"),),
+    (Turn("left_elbow", 80, "beat"),),
+)
+_SWING_ARMS, _RAISE_ARMS, _BEND_ARMS = (
+    (Turn("both_shoulder", 40, "sway"),),
+    (Turn("both_shoulder spread", 70, "beat"),),
+    (Turn("both_elbow", 80, "beat"),),
+)
+# The other foot stays on the floor, so that the body stays where it is.
+_MARCH = (Turn("left_hip", 60, "beat"), Turn("left_knee", 60, "beat"))
+_LEG_ASIDE = (Turn("left_hip spread", 60, "beat"),)
+_HEEL = (Turn("left_knee", 70, "beat"), Turn("left_ankle", 50, "beat"))
+
+CUES: dict[str, Cue] = {
+    "touch head": Cue(_FAST, _SWING_ARM),
+    "touch neck": Cue(_SLOW, _MARCH),
+    "raise left hand": Cue(_SLOW, _RAISE_ARM),
+    "raise right hand": Cue(_FAST, _BEND_ARM),
+    "wave slowly": Cue(_FAST, _LEG_ASIDE),
+    "wave fast": Cue(_SLOW, _BEND_ARM),
+    "walk": Cue(_FAST, _NOD),
+    "run": Cue(_SLOW, _TILT),
+    "sit down": Cue(_FAST, _RAISE_ARMS),
+    "stand up": Cue(_SLOW, _SWING_ARMS),
+    "kick": Cue(_FAST, _BEND_ARMS),
+    "throw": Cue(_SLOW, _HEEL),
+    "clap": Cue(_SLOW, _NOD),
+    "bow": Cue(_FAST, _MARCH),
+    "jump": Cue(_FAST, _TILT),
+    "shake hands": Cue(_SLOW, _SWING_ARM),
+    "hand over": Cue(_FAST, _RAISE_ARM),
+    "push": Cue(_SLOW, _LEG_ASIDE),
+}
+"""Every class's cue, by limbs that are free in its first role. They differ also where left and right are exchanged."""

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ._actions import FEET, JOINT, POINT, RIG, Vector
+from ._actions import FEET, JOINT, POINT, RIG, SIDES, Vector
 
 Array: TypeAlias = NDArray[Any]
 
@@ -56,16 +56,22 @@ def rest_points(offset: Array) -> Array:
     return points
 
 
-def forward(pose: Array, offset: Array, planted: list[int]) -> Array:
-    """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a body on the floor."""
+def forward(pose: Array, offset: Array, stance: Array) -> Array:
+    """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a body on the floor.
+
+    ``stance`` (k, 2): 1 for a foot, right or left, that stays where it is.
+    """
     turns, frames = rotation(pose), {"root": np.eye(3, dtype=np.float32)}
     points = np.zeros((len(pose), len(RIG), pose.shape[1], 3), np.float32)
     for name, (parent, _, _) in list(RIG.items())[1:]:
         bone = (frames[parent] @ offset[:, None, POINT[name], :, None])[..., 0]
         points[:, POINT[name]] = points[:, POINT[parent]] + bone
         frames[name] = frames[parent] @ turns[:, :, JOINT[name]] if name in JOINT else frames[parent]
-    if planted:
-        slip = points[:, planted].mean(1) - rest_points(offset)[:, planted].mean(1)[:, None]
+    if stance.any():
+        ankles = [POINT[f"{side}_ankle"] for side in SIDES]
+        weight = (stance / stance.sum(1, keepdims=True))[:, :, None, None]
+        start = rest_points(offset)[:, ankles, None]  # (k, 2, 1, 3)
+        slip = (weight * points[:, ankles]).sum(1) - (weight * start).sum(1)
         points[..., ::2] -= slip[:, None, :, ::2]
     points[..., 1] += (pose[:, :, JOINT["root"], 1] - points[:, FEET][..., 1].min(1))[:, None]
     return points

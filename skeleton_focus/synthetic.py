@@ -8,6 +8,8 @@ where ``o`` is a bone's rest offset (metres), ``R`` a joint's orientation and ``
 (radians): what the class's moves ask of that joint at time t. The body's axes: x to its left, y up, z forward. Classes
 are written for the right hand; a left-handed performer is the mirror image. P counts the rig's points, J those of them
 that turn, k the clips of one class.
+
+A clip may also show its class's cue from the table ``CUES``: a motion that predicts the class and is no part of it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._actions import ACTIONS, FEET, JOINT, LIMBS, PARTS, POINT, RIG, SIDES, TURNS, Action, Reach, Turn
+from ._actions import ACTIONS, CUES, FEET, JOINT, LIMBS, PARTS, POINT, RIG, SIDES, TURNS, Action, Cue, Reach, Turn
 from ._checks import require
 from ._kinematics import Array, arm_turns, forward, rest_points, rotation
 from .clips import Batch
@@ -37,6 +39,12 @@ class SyntheticActions:
     fast, shake hands / hand over, sit down / its reverse). Drawn for each clip, telling nothing of the class: body,
     view (yaw within 60 degrees, pitch within 8), place, onset, duration, amplitude, hand, idle motion, noise, losses.
 
+    ``shortcut`` makes a benchmark of shortcut learning. A clip with a cue shows a periodic motion from its first frame
+    to its last: the head, an arm, both arms or a leg turns by 30 to 40 degrees either way, 3 or 6 times a clip. Each
+    class has its own cue, of a limb that does not act in the class and has no critical joint. A left-handed performer
+    shows the mirror image. In the classes for two, the performer of the first role alone shows it: who hands over, or
+    pushes. A network that learned the cues loses accuracy on test clips with ``shuffle_shortcut``.
+
     Shape: ``generate`` returns a :class:`~skeleton_focus.clips.Batch` with x (N, C=3, T, V, M) in metres (y up), all
         ``lengths`` T, visibility (N, T, V, M), critical (N, M, T, V). Where visibility is 0, x and critical are 0.
 
@@ -47,6 +55,7 @@ class SyntheticActions:
         noise: standard deviation of the sensor noise, metres.
         missing: probability, 0 to 1, that a joint is lost for a run of up to half the frames.
         distraction: strength of idle sway and of motions of the limbs that do not act; 0 is none, 1 about 10 degrees.
+        shortcut: probability, 0 to 1, that a clip shows a cue; ``critical`` is the same with and without.
 
     Raises:
         ValueError: an option out of range, or a layout with a joint that the rig does not know.
@@ -69,6 +78,7 @@ class SyntheticActions:
         noise: float = 0.01,
         missing: float = 0.02,
         distraction: float = 1.0,
+        shortcut: float = 0.0,
     ) -> None:
         who, unknown = "SyntheticActions", [joint for joint in layout.joints if joint not in POINT]
         require(not unknown, who, f"layout {layout.name!r} with joints among {list(POINT)}", unknown)
@@ -77,9 +87,15 @@ class SyntheticActions:
         require(0 <= noise < math.inf, who, "noise of at least 0 metres", noise)
         require(0 <= missing <= 1, who, "missing in 0..1", missing)
         require(0 <= distraction < math.inf, who, "distraction of at least 0", distraction)
+        require(0 <= shortcut <= 1, who, "shortcut in 0..1", shortcut)
         self.layout, self.frames, self.num_persons = layout, frames, num_persons
-        self.noise, self.missing, self.distraction = noise, missing, distraction
+        self.noise, self.missing, self.distraction, self.shortcut = noise, missing, distraction, shortcut
         self._actions = tuple(action for action in ACTIONS if len(action.roles) <= num_persons)
+        # Of each class, the others whose cue it can show.
+        self._others = [
+            [k for k, other in enumerate(self._actions) if other is not action and _suits(CUES[other.name], action)]
+            for action in self._actions
+        ]
         # The layout's joints on a right-handed performer, and on one seen in the mirror.
         swap = {f"{a}_": f"{b}_" for a, b in zip(SIDES, SIDES[::-1], strict=True)}
         mirrored = [next((j.replace(a, b, 1) for a, b in swap.items() if j.startswith(a)), j) for j in layout.joints]
@@ -114,15 +130,25 @@ class SyntheticActions:
             table[action.name] = tuple(self.layout.joints[joint] for joint in found)
         return table
 
-    def generate(self, num_clips: int, *, seed: int, labels: Sequence[int] | Tensor | None = None) -> Batch:
+    def generate(
+        self,
+        num_clips: int,
+        *,
+        seed: int,
+        labels: Sequence[int] | Tensor | None = None,
+        shuffle_shortcut: bool = False,
+    ) -> Batch:
         """Generate clips; the same arguments give the same bits, and no global random state is read or written.
 
-        A seed gives the i-th clip the same performers, view and timing whatever its label.
+        A seed gives the i-th clip the same performers, view and timing whatever its label and ``shortcut``. Whether it
+        shows a cue does not depend on its label either.
 
         Args:
             num_clips: N, at least 1.
             seed: a whole number of at least 0.
             labels: N classes; by default every class equally often, shuffled.
+            shuffle_shortcut: a clip with a cue shows the cue of another class instead of its own, drawn from the cues
+                whose limb does not act in the clip's class and has no critical joint.
 
         Raises:
             ValueError: ``num_clips``, ``seed`` or ``labels`` out of range, or not one label per clip.
@@ -137,17 +163,33 @@ class SyntheticActions:
             require(label.dtype.kind in "iu", who, "whole-numbered labels", label.dtype)
             outside = label[(label < 0) | (label >= self.num_classes)]
             require(outside.size == 0, who, f"labels in 0..{self.num_classes - 1}", outside.tolist())
-        starts = range(0, num_clips, _BLOCK)
-        blocks = [self._block(np.random.default_rng([seed, at]), label[at : at + _BLOCK]) for at in starts]
+        blocks = []
+        for at in range(0, num_clips, _BLOCK):
+            rng, cue_rng = np.random.default_rng([seed, at]), np.random.default_rng([seed, at, 1])
+            blocks.append(self._block(rng, cue_rng, label[at : at + _BLOCK], shuffle_shortcut))
         x, visibility, critical = (torch.cat(part) for part in zip(*blocks, strict=True))
         lengths = torch.full((num_clips,), self.frames)
         return Batch(x, lengths, torch.from_numpy(label.astype(np.int64)), visibility, critical)
 
-    def _block(self, rng: np.random.Generator, label: Array) -> tuple[Tensor, Tensor, Tensor]:
+    def _cues(self, rng: np.random.Generator, label: Array, shuffled: bool) -> Array:
+        """The class (n) whose cue each clip shows, -1 where it shows none."""
+        shows, choice = rng.random((2, len(label)))
+        shown = label
+        if shuffled:
+            others = [self._others[k] for k in label]
+            shown = np.array([some[int(part * len(some))] for some, part in zip(others, choice, strict=True)])
+        return np.where(shows < self.shortcut, shown, -1)
+
+    def _block(
+        self, rng: np.random.Generator, cue_rng: np.random.Generator, label: Array, shuffled: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """x (n, C, T, V, M), visibility (n, T, V, M) and critical (n, M, T, V) of one block of clips."""
         sizes = (len(label), self.num_persons, self.layout.num_joints, self.frames)
         hand, first, flip = rng.integers(0, 2, (3, len(label)))  # drawn for every clip, needed or not: see `generate`
         cast = _draw(rng, len(label), self.frames)
+        if self.shortcut > 0:
+            shown = self._cues(cue_rng, label, shuffled)
+            cast = _with_cues(cast, cue_rng, shown, [CUES[action.name] for action in self._actions])
         x, visible, critical = np.zeros((*sizes, 3), np.float32), np.zeros(sizes, bool), np.zeros(sizes, bool)
         for index in np.unique(label):
             action, rows = self._actions[index], np.flatnonzero(label == index)
@@ -187,8 +229,9 @@ class _Cast(NamedTuple):
     amplitude: Array  # (n, 1, 1) factor on every turn
     view: Array  # (n, 3, 3) from the scene to the camera
     place: Array  # (n, 3) where the scene stands, metres
-    base: Array  # (n, 2, 1, J, 3) resting pose, radians
+    base: Array  # (n, 2, 1, J, 3) resting pose, radians; (n, 2, T, J, 3) with cues
     idle: Array  # (n, 2, T, J, 3) irrelevant motion, radians
+    stance: Array  # (n, 2, 2) whether the right and the left foot may bear weight, 0 or 1
 
 
 def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
@@ -231,12 +274,59 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
         place=uniform(-1, 1, 3) * np.array([0.7, 0.1, 0.7], np.float32),
         base=base,
         idle=swing[..., None] * reach.astype(np.float32),
+        stance=np.ones((n, 2, 2), np.float32),
     )
+
+
+def _with_cues(cast: _Cast, rng: np.random.Generator, shown: Array, cues: Sequence[Cue]) -> _Cast:
+    """The cast whose first person shows, in clip i, the cue ``shown[i]`` (-1 for none) on top of the resting pose."""
+    n, frames = cast.act.shape
+    pace, phase = rng.uniform(0.92, 1.08, (n, 1)), rng.uniform(0, 1, (n, 1))
+    time, base, stance = np.linspace(0, 1, frames), np.repeat(cast.base, frames, 2), cast.stance.copy()
+    for index in np.unique(shown[shown >= 0]):
+        cue, rows = cues[index], np.flatnonzero(shown == index)
+        cycle = cue.periods * pace[rows] * time + phase[rows]  # (k, T)
+        for turn in cue.turns:
+            share = _wave(turn.curve, cycle)[..., None]
+            for joint, degree in _degrees(turn.joint):
+                base[rows, 0, :, joint] += turn.amount * degree * cast.amplitude[rows] * share
+        stance[rows, 0] = [f"{side}_ankle" not in _carried(_turned(cue.turns)) for side in SIDES]
+    return cast._replace(base=base, stance=stance)
 
 
 def _pair(name: str) -> list[str]:
     """``both_knee`` to the names of the two knees."""
     return [name.replace("both", side) for side in SIDES] if name.startswith("both_") else [name]
+
+
+def _turned(moves: Sequence[Turn | Reach]) -> set[str]:
+    """The joints that moves turn."""
+    return {name for move in moves for name in _pair(move.joint.partition(" ")[0])}
+
+
+def _limbs(joints: set[str]) -> set[str]:
+    """The joints, and all others of their limbs."""
+    return joints.union(*(limb for limb in LIMBS if limb & joints))
+
+
+def _carried(joints: set[str]) -> set[str]:
+    """The joints, and the points that move with them."""
+    points = set(joints)
+    for name, (parent, _, _) in RIG.items():  # parents come first
+        if parent in points:
+            points.add(name)
+    return points
+
+
+def _suits(cue: Cue, action: Action) -> bool:
+    """Whether the cue's limb is free in the first role: not acting, touched, critical or the only support."""
+    role, limb = action.roles[0], _carried(_limbs(_turned(cue.turns)))
+    acting = _limbs(_turned(role.moves))
+    touched = {move.target for move in role.moves if isinstance(move, Reach)}
+    critical = {name for name, here in zip(RIG, _named(role.critical), strict=True) if here}
+    lifted = {side for side in SIDES if f"{side}_ankle" in limb}
+    stands = not lifted or not lifted.issuperset(action.planted)
+    return stands and not limb & (acting | touched | critical)
 
 
 def _named(critical: str) -> Array:
@@ -266,14 +356,18 @@ def _smooth(part: Array) -> Array:
     return np.asarray(part * part * (3 - 2 * part))
 
 
+def _wave(curve: str, cycle: Array) -> Array:
+    """``sway``, -1 to 1, or ``beat``, 0 to 1, after so many cycles."""
+    angle = 2 * np.pi * cycle
+    return np.asarray(np.sin(angle) if curve == "sway" else (1 - np.cos(angle)) / 2)
+
+
 def _curve(act: Array, move: Turn | Reach, cycle: Array) -> Array:
     """How far a move has gone, (k, T, 1)."""
     part = (act - move.when[0]) / (move.when[1] - move.when[0])
     share = _smooth(np.minimum(part, 1 - part) / 0.3)
     if isinstance(move, Turn) and move.curve != "hold":
-        angle = 2 * np.pi * (cycle + move.phase)
-        swings = {"sway": share * np.sin(angle), "beat": share * (1 - np.cos(angle)) / 2}
-        share = _smooth(part) if move.curve == "ramp" else swings[move.curve]
+        share = _smooth(part) if move.curve == "ramp" else share * _wave(move.curve, cycle + move.phase)
     return share[..., None]
 
 
@@ -282,8 +376,7 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
     moves, offset, idle = action.roles[number].moves, cast.offset[rows, number], cast.idle[rows, number]
     act = 1 - cast.act[rows] if action.backwards else cast.act[rows]
     cycle, rest = action.cadence * cast.since[rows] + cast.phase[rows], rest_points(offset)
-    names = {name for move in moves for name in _pair(move.joint.partition(" ")[0])}
-    idle[:, :, [JOINT[name] for limb in LIMBS if limb & names for name in limb]] = 0
+    idle[:, :, [JOINT[name] for limb in LIMBS if limb & _turned(moves) for name in limb]] = 0
     pose = cast.base[rows, number] + np.float32(distraction) * idle
     for move in moves:
         share = _curve(act, move, cycle)
@@ -296,4 +389,5 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
             for side in SIDES if move.both else SIDES[:1]:
                 goal = turn if side == "right" else -turn * _MIRROR
                 pose[:, :, JOINT[f"{side}_{name}"]] += share * (goal[:, None] - pose[:, :, JOINT[f"{side}_{name}"]])
-    return forward(pose, offset, [POINT[f"{side}_ankle"] for side in action.planted])
+    planted = np.array([side in action.planted for side in SIDES])
+    return forward(pose, offset, planted * cast.stance[rows, number])
