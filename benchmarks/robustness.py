@@ -13,8 +13,8 @@ trained again, an unfinished one is resumed. Each of these happens to all test c
 - the first 50 to 90 % of the frames are left;
 - each frame is dropped with probability 10 to 50 %.
 
-All networks see the same random numbers. Clips are centred and divided by the body's height afterwards: without the
-trunk they have no origin, without trunk or legs no height. Prints Markdown tables: top-1, mean and standard deviation
+All networks see the same random numbers. Clips are centred and divided by the body's height first, so that a hidden
+joint is missing evidence and nothing else. Prints Markdown tables: top-1, mean and standard deviation
 over the seeds; and the mean over the body parts as a difference from the plain row, seed by seed. Each run's folder
 keeps all settings in robustness.json.
 """

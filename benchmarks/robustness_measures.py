@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Protocol
 
 import torch
 
@@ -29,7 +31,12 @@ from loading import clips_of
 from recipe import prepare
 from results import load_run
 
-Change = Callable[[Batch, torch.Generator], Batch]
+
+class Change(Protocol):
+    """What a setting does to clips."""
+
+    def __call__(self, batch: Batch, random: torch.Generator) -> Batch: ...
+
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 PARTS = ("left_arm", "right_arm", "two_hands", "two_legs", "trunk")
@@ -58,10 +65,10 @@ def changes(layout: SkeletonLayout) -> dict[str, Change]:
     parts = body_parts(layout)
 
     def part(name: str) -> Change:
-        return lambda batch, _: hide_joints(batch, parts[name])
+        return lambda batch, random: hide_joints(batch, parts[name])
 
     def frames(share: float) -> Change:
-        return lambda batch, _: hide_frames(batch, share)
+        return lambda batch, random: hide_frames(batch, share)
 
     def joints(p: float) -> Change:
         return lambda batch, random: hide_random_joints(batch, p, random)
@@ -70,13 +77,13 @@ def changes(layout: SkeletonLayout) -> dict[str, Change]:
         return lambda batch, random: jitter_joints(batch, layout, p=p, sigma=sigma, generator=random)
 
     def beginning(share: float) -> Change:
-        return lambda batch, _: keep_beginning(batch, share)
+        return lambda batch, random: keep_beginning(batch, share)
 
     def dropped(p: float) -> Change:
         return lambda batch, random: drop_frames(batch, p, random)
 
     return {
-        "clean": lambda batch, _: batch,
+        "clean": lambda batch, random: batch,
         **{name: part(name) for name in PARTS},
         **{name: frames(share) for name, share in HIDDEN.items()},
         **{name: joints(p) for name, p in LOST.items()},
@@ -99,9 +106,9 @@ def robustness(folder: Path) -> dict[str, float]:
     for start in range(0, len(data), 32):  # batches of their own, so that every network sees the same random numbers
         batch = SkeletonDataset.collate([data[i] for i in range(start, min(start + 32, len(data)))])
         for name, change in changes(layout).items():
-            changed = change(batch, seeded_generator(1, epoch=0, step=start))
+            occlude = partial(change, random=seeded_generator(1, epoch=0, step=start))
             with torch.no_grad():
-                predicted = objective.model(prepare(changed, recipe, layout)).argmax(1)
+                predicted = objective.model(prepare(batch, recipe, layout, occlude=occlude)).argmax(1)
             hits[name] += int((predicted == batch.label).sum())
     values = {name: 100 * count / len(data) for name, count in hits.items()}
     kept.write_text(json.dumps({"settings": list(SETTINGS), "values": values}, indent=2) + "\n")

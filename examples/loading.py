@@ -60,7 +60,7 @@ def generated(recipe: Recipe) -> Split:
     """Generated actions; where they have shortcuts, a test clip shows that of another class."""
     actions = SyntheticActions(frames=recipe.frames, shortcut=recipe.shortcut)
     train = actions.generate(recipe.clips, seed=1)
-    test = actions.generate(recipe.clips // 4, seed=2, shuffle_shortcuts=True)
+    test = actions.generate(recipe.clips // 4, seed=2, shuffle_shortcut=True)
     return Split(*(SkeletonDataset.from_batch(batch, actions.layout, classes=actions.classes)
                    for batch in (train, test)))  # fmt: skip
 

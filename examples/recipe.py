@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -340,12 +341,18 @@ def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:
 
 
 def prepare(
-    batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None = None, *, mirror: bool = False
+    batch: Batch,
+    recipe: Recipe,
+    layout: SkeletonLayout,
+    random: torch.Generator | None = None,
+    *,
+    mirror: bool = False,
+    occlude: Callable[[Batch], Batch] | None = None,
 ) -> Tensor:
     """(N, C, T, V, M) as the network takes it: as the recipe's preparation has it, as streams with visibility.
 
     With ``random``, for training: as :func:`augmentation` shows it. With ``mirror`` the clips' mirror images, of the
-    clips' own height, as training sees them.
+    clips' own height, as training sees them. ``occlude`` changes the clips once they are centred and scaled.
     """
     how, seen = PREPARATIONS[recipe.preparation], batch.visibility
     if how.origin is not None and how.origin not in layout.joints:
@@ -358,6 +365,9 @@ def prepare(
     if how.heights:
         x = x / body_height(x, layout, visibility=seen)[:, None, None, None, None]
     batch = batch._replace(x=x)
+    if occlude is not None:
+        batch = occlude(batch)
+        seen = batch.visibility
     if mirror:
         batch = Augment(layout, flip=1.0)(batch, torch.Generator())
     x, lengths, _, seen, _ = augmentation(recipe, layout)(batch, random)

@@ -232,7 +232,9 @@ def read_guide(path: str, clips: SkeletonDataset) -> Tensor:
     try:
         table = json.loads(Path(path).read_text())
     except ValueError as error:
-        raise ValueError(f"expected --guide with a JSON file of classes and their joints, got {path}: {error}") from None
+        raise ValueError(
+            f"expected --guide with a JSON file of classes and their joints, got {path}: {error}"
+        ) from None
     if not isinstance(table, dict):
         raise ValueError(f"expected --guide with a JSON object of classes and their joints, got {path}")
     return allowed_joints(table, clips.classes, clips.layout)

@@ -60,9 +60,7 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
     return share.sum() if reduction == "sum" else share.mean()
 
 
-def allowed_joints(
-    table: Mapping[str, Sequence[str]], classes: Sequence[str], layout: SkeletonLayout
-) -> Tensor:
+def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], layout: SkeletonLayout) -> Tensor:
     """The joints where the focus of each class may lie, from a table written by hand.
 
     Names are parts or joints of the layout; a space and an underscore are the same, and a name of both, such as
