@@ -208,10 +208,14 @@ def linear_head_logits(features, weight, bias, num_persons):
 def score_derivative(logits, y, score="log_odds"):
     """d score[n] / d logits[n, k] for eq. 2, (N, classes).
 
-    log-odds: 1 for k = y, else -softmax over the other classes; probability: p_y (1 - p_y), else -p_y p_k.
+    logit: 1 for k = y, else 0; log-odds: 1 for k = y, else -softmax over the other classes; probability:
+    p_y (1 - p_y), else -p_y p_k.
     """
     out = np.zeros(logits.shape)
     for n, row in enumerate(logits):
+        if score == "logit":
+            out[n, y[n]] = 1.0
+            continue
         others = [k for k in range(len(row)) if k != y[n]]
         if score == "log_odds":
             rest = _log_sum_exp([float(row[k]) for k in others])
@@ -220,7 +224,7 @@ def score_derivative(logits, y, score="log_odds"):
             rest = _log_sum_exp([float(z) for z in row])
             factor = math.exp(float(row[y[n]]) - rest)
         else:
-            raise ValueError(f"score_derivative: expected score 'log_odds' or 'probability', got {score!r}")
+            raise ValueError(f"score_derivative: expected score 'logit', 'log_odds' or 'probability', got {score!r}")
         for k in others:
             out[n, k] = -factor * math.exp(float(row[k]) - rest)
             out[n, y[n]] -= out[n, k]  # the score does not change when every logit moves alike

@@ -19,7 +19,7 @@ from skeleton_focus import (
     min_max_normalize,
     resize_focus,
 )
-from skeleton_focus.focus import weigh_channels
+from skeleton_focus.focus import SCORES, weigh_channels
 
 SIZES = [(1, 2, 3, 4, 5), (3, 4, 5, 6, 2), (2, 3, 1, 2, 1)]  # N, C, T, V, M
 
@@ -37,7 +37,7 @@ def head(features: Tensor, weight: Tensor, persons: int) -> Tensor:
     return features.view(rows // persons, persons, c, t, v).mean((1, 3, 4)) @ weight.T
 
 
-@pytest.mark.parametrize("score", ["log_odds", "probability"])
+@pytest.mark.parametrize("score", ["logit", "log_odds", "probability"])
 @pytest.mark.parametrize("size", SIZES)
 def test_closed_form_is_autograd_is_the_reference(size: tuple[int, ...], score: str) -> None:
     features, weight, classes = draw(*size)
@@ -90,6 +90,16 @@ def test_a_linear_head_by_hand(score: str, factor: float) -> None:
     torch.testing.assert_close(focus, expected, rtol=0, atol=1e-13)
 
 
+def test_the_focus_of_a_logit_by_hand() -> None:
+    """w = W_y / Z = (8, 1) / 4, whatever the rivals are: the sum of both channels so weighted."""
+    weight = torch.tensor([[8.0, 1.0], [-4.0, 5.0], [-12.0, 13.0]], dtype=torch.float64)
+    for logits in ([2.0, 1.0, 1.0], [-1.0, 5.0, 3.0]):
+        z = torch.tensor([logits], dtype=torch.float64)
+        focus = linear_head_focus(BY_HAND, weight, z, torch.tensor([0]), num_persons=2, score="logit", normalize=False)
+        expected = (8 * BY_HAND[:, 0] + BY_HAND[:, 1]).view(1, 2, 1, 2) / 4
+        torch.testing.assert_close(focus, expected, rtol=0, atol=1e-13)
+
+
 def test_an_earlier_layer_against_central_differences() -> None:
     random = torch.Generator().manual_seed(3)
     features = torch.randn(2, 3, 2, 3, generator=random, dtype=torch.float64, requires_grad=True)
@@ -108,29 +118,34 @@ def test_an_earlier_layer_against_central_differences() -> None:
     assert focus.max() == 1
 
 
-def test_captum_agrees() -> None:
+class Convolutions(nn.Module):
+    """Two convolutions, pooled, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 7, 1))
+        self.fc = nn.Linear(7, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_captum_agrees(score: str) -> None:
     torch.manual_seed(0)
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 7, 1))
-            self.fc = nn.Linear(7, 5)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.fc(self.body(x).mean((2, 3)))
-
-    net, x, classes = Net().double(), torch.randn(4, 3, 6, 7, dtype=torch.float64), torch.tensor([0, 1, 2, 4])
-
-    def score(z: Tensor) -> Tensor:
-        return class_score(z, classes)[:, None]
-
-    oracle = LayerGradCam(lambda x: score(net(x)), net.body).attribute(x, target=0, relu_attributions=True)
+    net = Convolutions().double()
+    x, classes = torch.randn(4, 3, 6, 7, dtype=torch.float64), torch.tensor([0, 1, 2, 4])
+    if score == "logit":  # Grad-CAM as published: captum's own choice of an output
+        found = LayerGradCam(net, net.body).attribute(x, target=classes, relu_attributions=True)
+    else:
+        cam = LayerGradCam(lambda x: class_score(net(x), classes, score)[:, None], net.body)
+        found = cam.attribute(x, target=0, relu_attributions=True)
     with FeatureTap(net, ["body"]) as tap:
         logits = net(x)
-    mine = linear_head_focus(tap["body"], net.fc.weight, logits, classes)
-    torch.testing.assert_close(mine, min_max_normalize(oracle), rtol=0, atol=1e-12)
-    torch.testing.assert_close(grad_cam(class_score(logits, classes), tap["body"]), mine.detach(), rtol=0, atol=1e-12)
+    mine = linear_head_focus(tap["body"], net.fc.weight, logits, classes, score=score)
+    torch.testing.assert_close(mine, min_max_normalize(found), rtol=0, atol=1e-12)
+    by_autograd = grad_cam(class_score(logits, classes, score), tap["body"])
+    torch.testing.assert_close(by_autograd, mine.detach(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("how", ["closed", "autograd"])
@@ -149,9 +164,10 @@ def test_a_confident_prediction_keeps_its_focus(how: str) -> None:
             return linear_head_focus(x, weight.to(dtype), z, classes, score=score).detach()
         return grad_cam(class_score(z, classes, score), x)
 
-    exact, single = focus(torch.float64, "log_odds"), focus(torch.float32, "log_odds")
-    assert exact.amax((1, 2, 3)).eq(1).all()
-    assert (single.double() - exact).abs().max() < 1e-4
+    for score in ("logit", "log_odds"):
+        exact, single = focus(torch.float64, score), focus(torch.float32, score)
+        assert exact.amax((1, 2, 3)).eq(1).all()
+        assert (single.double() - exact).abs().max() < 1e-4
     vanished = focus(torch.float32, "probability")
     assert vanished.isfinite().all()
     assert (vanished.double() - exact).abs().max() > 1e-2  # what the log-odds are for
@@ -256,8 +272,8 @@ ERRORS = [
     (lambda f, w, y: class_score(torch.zeros(2, 3), y[:1]), r"class_score: expected classes \(N=2\), got \(1,\)"),
     (lambda f, w, y: class_score(torch.zeros(2, 1), y), "class_score: expected logits of at least 2 classes, got 1"),
     (
-        lambda f, w, y: class_score(torch.zeros(2, 3), y, "logit"),
-        "expected score to be one of 'log_odds', 'probability'",
+        lambda f, w, y: class_score(torch.zeros(2, 3), y, "margin"),
+        "expected score to be one of 'logit', 'log_odds', 'probability', got 'margin'",
     ),
     (
         lambda f, w, y: linear_head_focus(f, w[:, :1], head(f, w, 1), y),
