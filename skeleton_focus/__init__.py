@@ -42,6 +42,7 @@ from .focus_metrics import (
     focus_iou,
     layer_coherence,
     pointing_game,
+    relevance_mass,
 )
 from .format_kinetics import read_kinetics
 from .format_ntu import read_ntu
@@ -168,6 +169,7 @@ __all__ = [
     "read_kinetics",
     "read_ntu",
     "read_nw_ucla",
+    "relevance_mass",
     "repeat_frames",
     "resample_frames",
     "resize_focus",

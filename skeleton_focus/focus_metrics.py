@@ -113,6 +113,42 @@ def pointing_game(focus: Tensor, critical: Tensor) -> Tensor:
     return torch.where(truth.any(1), share, torch.nan)
 
 
+def relevance_mass(focus: Tensor, critical: Tensor) -> Tensor:
+    r"""The share of the focus that lies on critical entries, for each clip.
+
+    .. math:: \frac{\sum_{(m,t,v) \in C} Q_{mtv}}{\sum_{m,t,v} Q_{mtv}}, \qquad C = \{critical > 0\}
+
+    1 for a focus that is zero outside the truth. A constant focus reaches the share of critical entries. In contrast to
+    :func:`focus_iou` and :func:`pointing_game`, a faint focus over many entries counts by its sum.
+
+    Shape:
+        focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip without critical entries
+        or with a focus that is zero everywhere.
+
+    Args:
+        focus: Q, at least 0; its scale does not matter.
+        critical: the truth.
+
+    Raises:
+        ValueError: shapes that differ, or no entries.
+
+    Example:
+        >>> truth = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
+        >>> relevance_mass(torch.tensor([0.9, 0.1, 0.8, 0.2]).view(1, 1, 2, 2), truth)
+        tensor([0.8500])
+        >>> relevance_mass(torch.zeros(1, 1, 2, 2), truth)
+        tensor([nan])
+
+    Reference:
+        Relevance mass accuracy in Arras et al., CLEVR-XAI, Information Fusion 2022; the energy-based pointing game of
+        Wang et al., Score-CAM, CVPR Workshops 2020.
+    """
+    _check_pair("relevance_mass", focus, "critical", critical)
+    score, truth = _full(focus).flatten(1), critical.flatten(1) > 0  # (N, M * T * V)
+    share = torch.where(truth, score, 0.0).sum(1) / score.sum(1)
+    return torch.where(truth.any(1), share, torch.nan)
+
+
 def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
     r"""How much the focus of two classes has in common, for each clip: low where each class has entries of its own.
 

@@ -61,6 +61,15 @@ def coverage(focus, within, threshold):
     return sum(counted) / len(counted) if counted else None
 
 
+def mass(focus, critical):
+    """The sum of the focus over the critical entries through its whole sum; None where either has nothing."""
+    inside = outside = truths = 0.0
+    for i in np.ndindex(focus.shape):
+        true = float(critical[i]) > 0
+        inside, outside, truths = inside + true * focus[i], outside + (not true) * focus[i], truths + true
+    return inside / (inside + outside) if truths and inside + outside else None
+
+
 def units_in_order(x, focus, by):
     """The units present, the highest focus first, each as the list of its entries (m, t, v) that are present."""
     persons, frames, joints = focus.shape

@@ -23,6 +23,7 @@ from skeleton_focus import (
     layer_coherence,
     min_max_normalize,
     pointing_game,
+    relevance_mass,
     resize_focus,
 )
 
@@ -144,6 +145,7 @@ MEASURES: dict[str, tuple[Measure, str]] = {
     "focus_average_precision": (focus_average_precision, "critical"),
     "focus_iou": (focus_iou, "critical"),
     "pointing_game": (pointing_game, "critical"),
+    "relevance_mass": (relevance_mass, "critical"),
     "focus_coverage": (focus_coverage, "within"),
     "class_overlap": (class_overlap, "rival_focus"),
     "layer_coherence": (lambda focus, low: layer_coherence(low, focus), "low_focus"),
@@ -184,6 +186,7 @@ def test_measures_against_the_truth_equal_the_plain_loops(maps: tuple[Tensor, Te
     clips = list(zip(focus.numpy(), truth.numpy(), strict=True))
     agree(focus_iou(focus, truth, threshold=threshold), [reference_metrics.iou(*clip, threshold) for clip in clips])
     agree(pointing_game(focus, truth), [reference_metrics.pointing(*clip) for clip in clips])
+    agree(relevance_mass(focus, truth), [reference_metrics.mass(*clip) for clip in clips])
     covered = focus_coverage(focus, truth, threshold=threshold)
     agree(covered, [reference_metrics.coverage(*clip, threshold) for clip in clips])
     everywhere = [reference_metrics.coverage(q, np.ones_like(q), threshold) for q, _ in clips]
@@ -253,6 +256,17 @@ def test_only_the_ranks_matter_to_the_pointing_game(maps: tuple[Tensor, Tensor])
     torch.testing.assert_close(pointing_game(focus.exp() * 7 - 2, truth), pointing_game(focus, truth), equal_nan=True)
 
 
+@given(two_maps(truth=True), st.sampled_from([1e-3, 7.0]))
+def test_the_mass_on_and_off_the_truth_is_all_of_it(maps: tuple[Tensor, Tensor], factor: float) -> None:
+    focus, truth = maps
+    inside, outside = relevance_mass(focus, truth), relevance_mass(focus, 1 - truth)
+    known = ~inside.isnan() & ~outside.isnan()
+    torch.testing.assert_close((inside + outside)[known], torch.ones(len(focus)).double()[known])
+    torch.testing.assert_close(relevance_mass(factor * focus, truth), inside, equal_nan=True)
+    share = truth.flatten(1).mean(1).where(truth.flatten(1).any(1), math.nan)
+    torch.testing.assert_close(relevance_mass(torch.full_like(focus, 0.3), truth), share, equal_nan=True)
+
+
 @given(two_maps(truth=True))
 def test_the_overlap_is_symmetric_and_of_sets_it_is_the_iou(maps: tuple[Tensor, Tensor]) -> None:
     focus, truth = maps
@@ -302,6 +316,21 @@ def test_against_the_truth_by_hand(
 def test_two_maps_by_hand(one: Tensor, other: Tensor, overlap: float, coherence: float) -> None:
     assert class_overlap(one, other).item() == pytest.approx(overlap, abs=1e-6, nan_ok=True)
     assert layer_coherence(one, other).item() == pytest.approx(coherence, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("focus", "critical", "mass"),
+    [
+        (quad(0.9, 0.1, 0.8, 0.2), quad(1, 0, 1, 0), 0.85),
+        (quad(0.5, 0, 0, 0), quad(1, 0, 1, 0), 1),
+        (quad(0, 0.5, 0, 0), quad(1, 0, 1, 0), 0),
+        (quad(0.3, 0.3, 0.3, 0.3), quad(1, 0, 0, 0), 1 / 4),
+        (quad(0, 0, 0, 0), quad(1, 0, 0, 0), math.nan),
+        (quad(1, 1, 0, 0), quad(0, 0, 0, 0), math.nan),
+    ],
+)
+def test_the_mass_by_hand(focus: Tensor, critical: Tensor, mass: float) -> None:
+    assert relevance_mass(focus, critical).item() == pytest.approx(mass, abs=1e-6, nan_ok=True)
 
 
 def test_coverage_of_all_by_default() -> None:
