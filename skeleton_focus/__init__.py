@@ -44,6 +44,7 @@ from .focus_metrics import (
     pointing_game,
     relevance_mass,
 )
+from .focus_sanity import cascading_randomization, max_sensitivity
 from .format_kinetics import read_kinetics
 from .format_ntu import read_ntu
 from .format_nw_ucla import read_nw_ucla
@@ -128,6 +129,7 @@ __all__ = [
     "area_under_curve",
     "body_height",
     "body_parts",
+    "cascading_randomization",
     "center",
     "class_overlap",
     "class_score",
@@ -159,6 +161,7 @@ __all__ = [
     "make_stream",
     "mask_by_focus",
     "mask_padding",
+    "max_sensitivity",
     "min_max_normalize",
     "multi_scale_adjacency",
     "normalize_adjacency",

@@ -70,6 +70,38 @@ def mass(focus, critical):
     return inside / (inside + outside) if truths and inside + outside else None
 
 
+def average_ranks(values):
+    """From 1; equal values share the mean of the places that they take."""
+    places = {}
+    for place, value in enumerate(sorted(values), 1):
+        places.setdefault(value, []).append(place)
+    return [sum(places[value]) / len(places[value]) for value in values]
+
+
+def spearman(one, other, x):
+    """Pearson's correlation of the ranks, over the entries with a channel that is not zero; None if a map is constant.
+
+    The maps are (M, T, V), the clip is (C, T, V, M).
+    """
+    there = [(m, t, v) for m, t, v in np.ndindex(one.shape) if any(x[c, t, v, m] != 0 for c in range(x.shape[0]))]
+    a, b = [float(one[i]) for i in there], [float(other[i]) for i in there]
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return None
+    return pearson(np.array(average_ranks(a)), np.array(average_ranks(b)))
+
+
+def sensitivity(focus, moved):
+    """The largest distance of the moved clips' focus from the focus, through the length of that; None if it is zero."""
+    length = math.sqrt(math.fsum(float(q) ** 2 for q in focus.ravel()))
+    if length == 0:
+        return None
+    distances = []
+    for other in moved:
+        squares = [(float(other[i]) - float(focus[i])) ** 2 for i in np.ndindex(focus.shape)]
+        distances.append(math.sqrt(math.fsum(squares)))
+    return max(distances) / length
+
+
 def units_in_order(x, focus, by):
     """The units present, the highest focus first, each as the list of its entries (m, t, v) that are present."""
     persons, frames, joints = focus.shape

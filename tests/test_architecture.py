@@ -61,6 +61,7 @@ ARROWS: dict[str, set[str]] = {
     "focus_curves": {"focus"},
     "focus_diffusion": {"graph_conv", "temporal_context"},
     "focus_metrics": {"focus"},
+    "focus_sanity": {"_apart", "focus"},
     "format_arrays": {"_npy", "_packed", "_pickled", "_unpickle", "formats", "layouts"},
     "format_kinetics": {"formats", "layouts"},
     "format_ntu": {"_bodies", "_ntu_actions", "_numbers", "formats", "layouts"},
