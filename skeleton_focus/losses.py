@@ -57,8 +57,8 @@ def divergence_loss(
     .. math:: L_d = -\lVert Q^{y_i} - Q^{y_j} \rVert_2, \qquad
         L_d = \frac{2 \sum_{m,t,v} \min(Q^{y_i}, Q^{y_j})}{\sum_{m,t,v} (Q^{y_i} + Q^{y_j})}
 
-    The distance also grows where a map grows, since a map of ones and a map of zeros are the farthest apart; the overlap
-    does not. The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their number.
+    A map of ones and a map of zeros are the farthest apart, so a distance also grows where one map inflates and the other
+    vanishes. The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their number.
     Where two maps agree everywhere the gradient of their distance is taken as zero; two empty maps overlap by 0.
 
     Shape:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import reference
 import torch
@@ -30,6 +31,42 @@ def test_exploration() -> None:
 def test_divergence() -> None:
     a, b = maps(6, 6)
     assert divergence_loss(a, b).item() == pytest.approx(reference.divergence_loss(a.numpy(), b.numpy()), abs=1e-12)
+
+
+def test_the_overlap_is_what_two_maps_share() -> None:
+    a, b = maps(6, 6)
+    expected = []
+    for one, other in zip(a.numpy(), b.numpy(), strict=True):
+        shared = both = 0.0
+        for entry in np.ndindex(*one.shape):
+            shared += min(one[entry], other[entry])
+            both += one[entry] + other[entry]
+        expected.append(2 * shared / both)
+    found = divergence_loss(a, b, form="overlap", reduction="none")
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
+    assert divergence_loss(a, a, form="overlap").item() == pytest.approx(1)
+    apart = torch.zeros(1, 1, 1, 4)
+    apart[..., :2] = 1
+    assert divergence_loss(apart, 1 - apart, form="overlap").item() == 0
+
+
+def test_an_overlap_of_empty_maps_has_no_gradient() -> None:
+    one = torch.zeros(2, M, 3, V, dtype=torch.float64)
+    one[1] = torch.rand(M, 3, V)
+    one.requires_grad_()
+    divergence_loss(one, torch.zeros_like(one), form="overlap").backward()
+    assert one.grad is not None
+    assert one.grad.eq(0).all()
+
+
+def test_a_lower_overlap_parts_two_maps() -> None:
+    """Down its gradient, the smaller of two entries shrinks and the greater one grows."""
+    a, b = maps(4, 4)
+    a.requires_grad_()
+    divergence_loss(a, b, form="overlap").backward()
+    assert a.grad is not None
+    assert (a.grad[a < b] > 0).all()
+    assert (a.grad[a > b] < 0).all()
 
 
 @pytest.mark.parametrize("frames", [(6, 6), (6, 3), (3, 6), (1, 5)])
@@ -96,37 +133,6 @@ def test_equal_maps_have_a_zero_gradient_and_a_target_none() -> None:
     assert embedding.grad.abs().sum() > 0
 
 
-@given(st.integers(0, 2**16), st.sampled_from([(1,), (3,), (2, 3, 2)]))
-def test_separated_gradients_never_undo_each_other(seed: int, shape: tuple[int, ...]) -> None:
-    random = torch.Generator().manual_seed(seed)
-    a, b = (torch.randn(5, *shape, generator=random, dtype=torch.float64) for _ in range(2))
-    a[0], b[1] = 0, 0
-    x = torch.zeros_like(a, requires_grad=True)
-    one, other = STFLoss(focus_gradient="project").separate(x)
-    ((one * a).sum() + (other * b).sum()).backward()
-    assert x.grad is not None
-    for got, of_one, of_other in zip(x.grad.flatten(1), a.flatten(1), b.flatten(1), strict=True):
-        assert got @ of_one >= -1e-12
-        assert got @ of_other >= -1e-12
-        if of_one @ of_other >= 0:
-            torch.testing.assert_close(got, of_one + of_other)
-        else:  # each less what it has along the other
-            expected = of_one + of_other
-            for there, direction in ((of_one, of_other), (of_other, of_one)):
-                unit = direction / direction.norm()
-                expected = expected - (there @ unit) * unit
-            torch.testing.assert_close(got, expected)
-
-
-def test_separated_values_are_the_same_and_each_clip_is_its_own() -> None:
-    x = torch.randn(2, 3, requires_grad=True)
-    one, other = STFLoss(focus_gradient="project").separate(x)
-    assert torch.equal(one, x)
-    assert torch.equal(other, x)
-    (one[0, 0] - other[0, 0] + one[1, 1] + other[1, 1]).backward()
-    torch.testing.assert_close(x.grad, torch.tensor([[0.0, 0, 0], [0, 2, 0]]))
-
-
 def everything() -> dict[str, Tensor | list[Tensor]]:
     focus, rival, low = maps(4, 4, 8)
     random = torch.Generator().manual_seed(1)
@@ -166,9 +172,12 @@ def test_presets() -> None:
         "divergence": 0,
         "coherence": 0,
         "adjacency": 0,
+        "erasing": 0,
+        "guidance": 0,
     }
-    assert STFLoss.focus_branch().weights == {"exploration": 0, "divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
-    assert not STFLoss.plain().uses("exploration", "divergence", "coherence", "adjacency")
+    focus = {name: weight for name, weight in STFLoss.focus_branch().weights.items() if weight}
+    assert focus == {"divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
+    assert not STFLoss.plain().uses(*STFLoss().weights)
     assert "divergence=0.1" in repr(STFLoss.focus_branch())
 
 
@@ -206,8 +215,8 @@ def test_errors() -> None:
     (a, b), logits, target = maps(4, 5), torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
     with pytest.raises(ValueError, match=r"STFLoss: expected a weight divergence of at least 0, got -1"):
         STFLoss(divergence=-1)
-    with pytest.raises(ValueError, match=r"STFLoss: expected focus_gradient .*'detach', 'project'.*got 'pcgrad'"):
-        STFLoss(focus_gradient="pcgrad")
+    with pytest.raises(ValueError, match=r"STFLoss: expected separation .*'distance', 'overlap', got 'cosine'"):
+        STFLoss(separation="cosine")
     with pytest.raises(ValueError, match="STFLoss: expected focus, got None; a term with a weight needs it"):
         STFLoss.focus_branch()(logits, target)
     with pytest.raises(ValueError, match="STFLoss: expected masked_logits, got None"):
