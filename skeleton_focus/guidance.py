@@ -86,7 +86,7 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
     who = "allowed_joints"
     strange = [name for name in table if name not in classes]
     require(not strange, who, f"a table of classes among {list(classes)}", strange)
-    known = {joint: (index,) for index, joint in enumerate(layout.joints)}
+    known: dict[str, tuple[int, ...]] = {joint: (index,) for index, joint in enumerate(layout.joints)}
     known |= {part: tuple(joints) for part, joints in layout.parts.items()}
     allowed = torch.ones(len(classes), layout.num_joints, dtype=torch.bool)
     for label, name in enumerate(classes):
