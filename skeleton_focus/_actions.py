@@ -179,11 +179,8 @@ ACTIONS: tuple[Action, ...] = (
 
 _SLOW, _FAST = 3.0, 6.0  # idle motion has at most 2 periods a clip
 _NOD, _TILT = (Turn("neck", 30, "sway"),), (Turn("neck spread", 30, "sway"),)
-_SWING_ARM, _RAISE_ARM, _BEND_ARM = (
-    (Turn("left_shoulder", 40, "sway"),),
-    (Turn("left_shoulder spread", 70, "beat"),),
-    (Turn("left_elbow", 80, "beat"),),
-)
+_CIRCLE = (*_NOD, Turn("neck spread", 30, "sway", phase=0.25))
+_RAISE_ARM, _BEND_ARM = (Turn("left_shoulder spread", 70, "beat"),), (Turn("left_elbow", 80, "beat"),)
 _SWING_ARMS, _RAISE_ARMS, _BEND_ARMS = (
     (Turn("both_shoulder", 40, "sway"),),
     (Turn("both_shoulder spread", 70, "beat"),),
@@ -192,15 +189,16 @@ _SWING_ARMS, _RAISE_ARMS, _BEND_ARMS = (
 # The other foot stays on the floor, so that the body stays where it is.
 _MARCH = (Turn("left_hip", 60, "beat"), Turn("left_knee", 60, "beat"))
 _LEG_ASIDE = (Turn("left_hip spread", 60, "beat"),)
+_SWING_LEG = (Turn("left_hip", 60, "beat"),)
 _HEEL = (Turn("left_knee", 70, "beat"), Turn("left_ankle", 50, "beat"))
 
 CUES: dict[str, Cue] = {
-    "touch head": Cue(_FAST, _SWING_ARM),
+    "touch head": Cue(_FAST, _HEEL),
     "touch neck": Cue(_SLOW, _MARCH),
     "raise left hand": Cue(_SLOW, _RAISE_ARM),
     "raise right hand": Cue(_FAST, _BEND_ARM),
     "wave slowly": Cue(_FAST, _LEG_ASIDE),
-    "wave fast": Cue(_SLOW, _BEND_ARM),
+    "wave fast": Cue(_SLOW, _SWING_LEG),
     "walk": Cue(_FAST, _NOD),
     "run": Cue(_SLOW, _TILT),
     "sit down": Cue(_FAST, _RAISE_ARMS),
@@ -210,8 +208,11 @@ CUES: dict[str, Cue] = {
     "clap": Cue(_SLOW, _NOD),
     "bow": Cue(_FAST, _MARCH),
     "jump": Cue(_FAST, _TILT),
-    "shake hands": Cue(_SLOW, _SWING_ARM),
-    "hand over": Cue(_FAST, _RAISE_ARM),
+    "shake hands": Cue(_FAST, _CIRCLE),
+    "hand over": Cue(_FAST, _SWING_LEG),
     "push": Cue(_SLOW, _LEG_ASIDE),
 }
-"""Every class's cue, by limbs that are free in its first role. They differ also where left and right are exchanged."""
+"""Every class's cue, by limbs that are never critical for it, with either hand, and are free in its first role.
+
+They differ also where left and right are exchanged.
+"""

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 

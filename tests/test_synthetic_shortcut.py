@@ -23,11 +23,11 @@ ARM, LOWER_ARM = ("elbow", "wrist", "hand", "hand_tip", "thumb"), ("wrist", "han
 LEG, LOWER_LEG = ("knee", "ankle", "foot"), ("ankle", "foot")
 # Of each class in the order of its label: what its cue moves, on how many sides (0 for the head), and how often.
 CUES = [
-    (ARM, 1, 6), (LEG, 1, 3), (ARM, 1, 3), (LOWER_ARM, 1, 6), (LEG, 1, 6), (LOWER_ARM, 1, 3), (HEAD, 0, 6),
+    (LOWER_LEG, 1, 6), (LEG, 1, 3), (ARM, 1, 3), (LOWER_ARM, 1, 6), (LEG, 1, 6), (LEG, 1, 3), (HEAD, 0, 6),
     (HEAD, 0, 3), (ARM, 2, 6), (ARM, 2, 3), (LOWER_ARM, 2, 6), (LOWER_LEG, 1, 3), (HEAD, 0, 3), (LEG, 1, 6),
-    (HEAD, 0, 6), (ARM, 1, 3), (ARM, 1, 6), (LEG, 1, 3),
+    (HEAD, 0, 6), (HEAD, 0, 6), (LEG, 1, 6), (LEG, 1, 3),
 ]  # fmt: skip
-TOUCH_NECK, WALK, RUN, CLAP, BOW, JUMP, PUSH = 1, 6, 7, 12, 13, 14, 17
+TOUCH_NECK, WALK, RUN, CLAP, BOW, JUMP, SHAKE, PUSH = 1, 6, 7, 12, 13, 14, 15, 17
 # Joints whose motion tells the cues apart, one a pair.
 TOLD = ("head", *(f"{side}_{name}" for name in ("elbow", "wrist", "knee", "ankle") for side in ("left", "right")))
 
@@ -119,6 +119,15 @@ def test_the_cue_moves_a_limb_that_is_never_critical(label: int) -> None:
         assert travel[clip, rest].max() < 0.003
 
 
+def test_the_cue_moves_a_limb_that_is_critical_with_neither_hand() -> None:
+    """So that a table of joints for each class can tell the two apart."""
+    critical = SyntheticActions().critical_joints
+    for label, name in enumerate(SyntheticActions().classes):
+        _, motion = added([label] * 12)
+        moved = names((motion.norm(dim=1).amax(1) > 0.01).any(2).any(0))
+        assert moved and not moved & set(critical[name]), name
+
+
 def course(motion: Tensor) -> NDArray[np.float64]:
     """(T,) how a joint's displacement (C, T) runs along the direction in which it varies most."""
     centred = (motion - motion.mean(1, keepdim=True)).double().numpy()
@@ -180,7 +189,7 @@ def test_every_class_has_a_cue_of_its_own_and_shuffled_ones_are_of_other_classes
     assert (shown == labels).float().mean() < 0.02
     assert len(shown.unique()) == 18
     seen = {label: set(shown[labels == label].tolist()) for label in range(18)}
-    assert seen[WALK] == {RUN, CLAP, JUMP}
+    assert seen[WALK] == {RUN, CLAP, JUMP, SHAKE}
     assert min(len(others) for others in seen.values()) >= 3
 
 
@@ -250,7 +259,7 @@ def test_a_linear_probe_of_the_limbs_that_do_not_act_learns_the_cues() -> None:
     assert accuracy(fit(0.0), 0.0) == pytest.approx(chance, abs=0.1)  # without cues nothing is to be learned there
     assert accuracy(cued, 1.0) > 0.85
     assert accuracy(cued, 0.0) == pytest.approx(chance, abs=0.1)
-    assert accuracy(cued, 1.0, shuffled=True) < chance
+    assert accuracy(cued, 1.0, shuffled=True) < chance + 0.1
 
 
 @pytest.mark.parametrize("shortcut", [-0.1, 1.1, float("nan")])
