@@ -24,6 +24,7 @@ from results import load_run, predict
 from trained import OURS, command_line, finish_all, keep_options, mean_and_spread, place, run
 
 ARMS = ["left upper arm", "left hand", "right upper arm", "right hand"]
+LIMBS = [*ARMS, "left thigh", "left foot", "right thigh", "right foot"]
 LEGS = ["left thigh", "left foot", "right thigh", "right foot"]
 HIPS = ["spine_base", "left thigh", "right thigh"]
 TABLE = {  # where each class may be looked for, by the parts and joints of NTU25
@@ -31,7 +32,7 @@ TABLE = {  # where each class may be looked for, by the parts and joints of NTU2
     **dict.fromkeys(("shake hands", "hand over"), ARMS),
     "raise left hand": ["left upper arm", "left hand"],
     "raise right hand": ["right upper arm", "right hand"],
-    **dict.fromkeys(("walk", "run"), [*ARMS, *LEGS]),
+    **dict.fromkeys(("walk", "run"), LIMBS),
     **dict.fromkeys(("sit down", "stand up"), HIPS),
     **dict.fromkeys(("kick", "jump"), LEGS),
     "bow": ["head", "upper_spine", "left_shoulder", "right_shoulder"],

@@ -57,9 +57,10 @@ def divergence_loss(
     .. math:: L_d = -\lVert Q^{y_i} - Q^{y_j} \rVert_2, \qquad
         L_d = \frac{2 \sum_{m,t,v} \min(Q^{y_i}, Q^{y_j})}{\sum_{m,t,v} (Q^{y_i} + Q^{y_j})}
 
-    A map of ones and a map of zeros are the farthest apart, so a distance also grows where one map inflates and the other
-    vanishes. The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their number.
-    Where two maps agree everywhere the gradient of their distance is taken as zero; two empty maps overlap by 0.
+    A map of ones and a map of zeros are the farthest apart, so a distance also grows where one map inflates and the
+    other vanishes. The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their
+    number. Where two maps agree everywhere the gradient of their distance is taken as zero; two empty maps overlap by
+    0.
 
     Shape:
         two maps (N, M, T, V) -> () or (N,), never above 0 for a distance, in [0, 1] for an overlap.
@@ -170,9 +171,9 @@ class STFLoss(nn.Module):
         + \lambda_r L_{ce}(g(X - \bar Q \odot X)) + \lambda_g L_g
 
     The first four terms are STF's. The paper trains L_e apart from the others and averages the two networks'
-    probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. The last two are ours. Erasing is the classification
-    loss of the clip without its focus, in which no gradient reaches the focus: the network learns to know the class
-    without its favourite evidence, where L_e asks that nothing is left outside the focus. Guidance is
+    probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. The last two are ours. Erasing is the
+    classification loss of the clip without its focus, in which no gradient reaches the focus: the network learns to
+    know the class without its favourite evidence, where L_e asks that nothing is left outside the focus. Guidance is
     :func:`~skeleton_focus.guidance_loss` of the labelled class's focus.
 
     A term of weight 0 costs nothing, and its maps need not be given.

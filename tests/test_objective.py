@@ -360,7 +360,7 @@ def test_errors() -> None:
         STFObjective(net, layers="block6")
     with pytest.raises(ValueError, match=r"two layers for the coherence term, got \['block6'\]; name the layer before"):
         STFObjective(net, layers=["block6"])
-    with pytest.raises(ValueError, match="expected score to be one of 'logit', 'log_odds', .*, got 'margin'"):
+    with pytest.raises(ValueError, match=r"expected score to be one of 'logit', 'log_odds', .*, got 'margin'"):
         STFObjective(net, layers=["block5", "block6"], score="margin")
     with pytest.raises(
         ValueError, match=r"^STFObjective: expected loss to be an STFLoss, got str; STFLoss.focus_branch"
