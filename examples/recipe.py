@@ -73,6 +73,7 @@ class Recipe:
     stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
     score: str = setting("log_odds", "whose gradient makes the focus: logit, log_odds or probability of the class")
     norm: str = setting("rms", "of L_d, L_c and L_G: rms, or l2 as printed, which grows with the map")
+    erasing: float = setting(0.0, "probability that a training clip loses joints, those of high focus most often")
     separation: str = setting("distance", "L_d as the distance of two maps, as printed, or as their overlap")
     guide: str = setting("", "JSON file of the joints or parts where the guidance term lets each class look")
     start_from: str = setting("", "folder of a finished run whose weights to start from")
@@ -327,7 +328,9 @@ def build_objective(
     """The network under the losses of the recipe's branch."""
     network = build_network(recipe, num_classes, num_persons, layout, channels=channels)
     layers, head = explained(recipe)
-    return STFObjective(network, layers=layers, head=head, loss=build_loss(recipe), score=recipe.score)
+    return STFObjective(
+        network, layers=layers, head=head, loss=build_loss(recipe), score=recipe.score, erasing=recipe.erasing
+    )
 
 
 def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,3 +62,19 @@ def call_apart(model: nn.Module, *inputs: object) -> object:
             copied = copies.setdefault(id(buffer), buffer.clone())
             buffers[f"{prefix}.{name}" if prefix else name] = copied
     return torch.func.functional_call(model, buffers, inputs, tie_weights=False)
+
+
+def each_tensor(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same tuples, lists and dictionaries with the function applied to each tensor in them."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        changed = copy.copy(value)
+        for name, entry in value.items():
+            changed[name] = each_tensor(entry, function)
+        return changed
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(each_tensor(entry, function) for entry in value))
+    if isinstance(value, tuple | list):
+        return type(value)(each_tensor(entry, function) for entry in value)
+    return value

@@ -300,6 +300,22 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
     return masked.to(x.dtype) if x.is_floating_point() else masked
 
 
+def draw_erased(focus: Tensor, probability: float) -> Tensor:
+    r"""Joints to take out of each clip, those of high focus most often: 1 for those, to pass to :func:`mask_by_focus`.
+
+    A clip is chosen with ``probability``. A chosen one loses joint v of person m, in all frames, with the probability
+    :math:`u \bar Q_{mv} / \max \bar Q`, with the mean focus of the joint and one :math:`u \sim U(0, 1)` a clip.
+
+    Shape:
+        (N, M, T, V) -> (N, M, 1, V).
+    """
+    mean = focus.mean(2, keepdim=True)
+    highest = mean.amax((1, 2, 3), keepdim=True)
+    chosen = torch.rand_like(highest) < probability
+    chance = torch.rand_like(highest) * chosen * mean / highest.clamp(min=torch.finfo(mean.dtype).tiny)
+    return (torch.rand_like(mean) < chance).to(mean.dtype)
+
+
 def _focus(channel: Tensor, features: Tensor, num_persons: int, present: Tensor | None, normalize: bool) -> Tensor:
     """ReLU of the channels weighted by (N, C), in at least float32, and its normalisation."""
     rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)

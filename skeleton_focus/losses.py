@@ -167,14 +167,11 @@ class STFTerms(NamedTuple):
 class STFLoss(nn.Module):
     r"""The weighted sum of the classification loss and the terms that act on the focus.
 
-    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G
-        + \lambda_r L_{ce}(g(X - \bar Q \odot X)) + \lambda_g L_g
+    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G + \lambda_g L_g
 
     The first four terms are STF's. The paper trains L_e apart from the others and averages the two networks'
-    probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. The last two are ours. Erasing is the
-    classification loss of the clip without its focus, in which no gradient reaches the focus: the network learns to
-    know the class without its favourite evidence, where L_e asks that nothing is left outside the focus. Guidance is
-    :func:`~skeleton_focus.guidance_loss` of the labelled class's focus.
+    probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. L_g is the guidance of the labelled class's focus
+    by the user, :func:`~skeleton_focus.guidance_loss`.
 
     A term of weight 0 costs nothing, and its maps need not be given.
 
@@ -188,7 +185,6 @@ class STFLoss(nn.Module):
         divergence: lambda_d, >= 0; the paper's 0.1.
         coherence: lambda_c, >= 0; the paper's 0.1.
         adjacency: lambda_G, >= 0; the paper's 0.01.
-        erasing: lambda_r, >= 0.
         guidance: lambda_g, >= 0.
         allowed: (classes, V), where the focus of each class may lie, from :func:`~skeleton_focus.allowed_joints`; for
             guidance where :meth:`forward` is not given masks of each clip.
@@ -213,7 +209,7 @@ class STFLoss(nn.Module):
         {'classification': 0.693, 'divergence': -1.0, 'coherence': 0.0, 'adjacency': 0.0}
 
     Reference:
-        STF (Ke et al., AAAI 2022), equation 6 and "Training scheme"; adversarial erasing (Wei et al., CVPR 2017).
+        STF (Ke et al., AAAI 2022), equation 6 and "Training scheme".
     """
 
     allowed: Tensor | None
@@ -225,7 +221,6 @@ class STFLoss(nn.Module):
         divergence: float = 0.1,
         coherence: float = 0.1,
         adjacency: float = 0.01,
-        erasing: float = 0.0,
         guidance: float = 0.0,
         allowed: Tensor | None = None,
         norm: str = "rms",
@@ -240,7 +235,6 @@ class STFLoss(nn.Module):
             "divergence": divergence,
             "coherence": coherence,
             "adjacency": adjacency,
-            "erasing": erasing,
             "guidance": guidance,
         }
         for name, weight in self.weights.items():
@@ -316,7 +310,6 @@ class STFLoss(nn.Module):
         target: Tensor,
         *,
         masked_logits: Tensor | None = None,
-        erased_logits: Tensor | None = None,
         focus: Tensor | None = None,
         rival_focus: Tensor | None = None,
         low_focus: Tensor | None = None,
@@ -345,8 +338,6 @@ class STFLoss(nn.Module):
             target_map = _given("focus", focus)
             losses = [adjacency_focus_loss(target_map, embedding, norm=self.norm) for embedding in embeddings]
             terms["adjacency"] = torch.stack(losses).mean()
-        if self.uses("erasing"):
-            terms["erasing"] = self.classification(_given("erased_logits", erased_logits), target)
         if self.uses("guidance"):
             if allowed is None:
                 table = _given("allowed", self.allowed)

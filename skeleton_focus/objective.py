@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -10,13 +9,13 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ._apart import apart, call_apart
+from ._apart import apart, call_apart, each_tensor
 from ._axes import MAPS
 from ._checks import check_choice, check_shape, message, require
 from ._explained_model import ExplainedModel
 from ._sync_batch_norm import plain_sync_batch_norm
 from .feature_tap import FeatureTap, layer_name
-from .focus import mask_by_focus, top_two
+from .focus import draw_erased, mask_by_focus, top_two
 from .losses import STFLoss
 from .stf import STFAdjacency
 
@@ -57,6 +56,16 @@ class STFObjective(ExplainedModel):
     Where the model's ``forward`` has an argument ``lengths`` and ``inputs`` holds it, frames beyond a clip's length
     have no focus either.
 
+    With ``erasing``, a training step begins with the focus of the labelled classes, found without training anything.
+    Each clip is chosen with that probability, and a chosen clip loses joint v of person m in all its frames with the
+    probability
+
+    .. math:: u \, \bar Q_{mv} / \max_{m'v'} \bar Q_{m'v'}, \qquad \bar Q_{mv} = \frac{1}{T} \sum_t Q_{mtv}, \quad
+        u \sim U(0, 1),
+
+    so that the network learns to recognise the class without its favourite evidence. The loss is that of the batch with
+    these clips in it: BatchNorm sees whole clips and erased ones together, as in a test.
+
     Shape:
         x (N, C, T, V, M), or as ``axes`` says, target (N,) -> :class:`STFOutput`.
 
@@ -80,6 +89,8 @@ class STFObjective(ExplainedModel):
         select_logits: takes the logits out of a model's several outputs, such as ``operator.itemgetter(0)``.
         mask_inputs: positions in ``inputs`` of further tensors that hold the clip, in the layout of ``axes``; L_e masks
             them like x. Required where an input has the clip's shape; ``()`` masks none.
+        erasing: probability, 0 to 1, that a training clip loses joints before the step, those of high focus most often;
+            see below.
         every: apply the STF terms every ``every`` training steps. Their weights stay as they are.
         warmup: training steps, before the first with STF terms, on the classification loss alone. A training step is a
             call with the model in training mode and gradients on.
@@ -107,7 +118,7 @@ class STFObjective(ExplainedModel):
         (torch.Size([4, 5]), torch.Size([4, 2, 6, 25]), ['classification', 'coherence', 'divergence'])
 
     Reference:
-        STF (Ke et al., AAAI 2022), equations 2 to 6.
+        STF (Ke et al., AAAI 2022), equations 2 to 6; erasing after Wei et al. (CVPR 2017), who erase image regions.
     """
 
     steps: Tensor
@@ -126,6 +137,7 @@ class STFObjective(ExplainedModel):
         project: Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]] | None = None,
         select_logits: Callable[[Any], Tensor] | None = None,
         mask_inputs: Sequence[int] | None = None,
+        erasing: float = 0.0,
         every: int = 1,
         warmup: int = 0,
     ) -> None:
@@ -143,12 +155,14 @@ class STFObjective(ExplainedModel):
         hint = "STFLoss.focus_branch() is one"
         right = loss is None or isinstance(loss, STFLoss)
         require(right, "STFObjective", "loss to be an STFLoss", type(loss).__name__, hint)
+        require(0 <= erasing <= 1, "STFObjective", "erasing in 0..1", erasing)
         require(isinstance(every, int) and every >= 1, "STFObjective", "a whole every of at least 1", every)
         require(isinstance(warmup, int) and warmup >= 0, "STFObjective", "whole warmup steps of at least 0", warmup)
         listed = mask_inputs is None or isinstance(mask_inputs, list | tuple)
         listed = listed and all(isinstance(i, int) and i >= 0 for i in mask_inputs or ())
         require(listed, "STFObjective", "mask_inputs of positions in inputs, from 0", mask_inputs)
         self.loss = loss if loss is not None else STFLoss.focus_branch()
+        self.erasing = erasing
         self._explained()  # refuses a loss that needs more layers
         self.mask_inputs = None if mask_inputs is None else tuple(mask_inputs)
         self.every = every
@@ -188,7 +202,11 @@ class STFObjective(ExplainedModel):
         present = self._find_present(x, inputs, present) if explained else None
         if not rehearsed:
             self._rehearse(x, target, inputs, present, allowed)
-        return self._step(x, target, inputs, explained if self._due() else [], present, allowed)
+        due = self._due()
+        if due and self.erasing and self.model.training and torch.is_grad_enabled():
+            x, inputs = self._erase(x, self.loss.label_of(target), inputs, present)
+        wanted = explained if due and self.loss.uses(*self.loss.weights) else []
+        return self._step(x, target, inputs, wanted, present, allowed)
 
     def explain(
         self,
@@ -261,20 +279,20 @@ class STFObjective(ExplainedModel):
             loss = loss.detach()
             logits = logits.detach()
             terms = {name: term.detach() for name, term in terms.items()}
-            output = _each_tensor(output, torch.detach)
+            output = each_tensor(output, torch.detach)
         return STFOutput(loss, logits, terms, focus, output)
 
     def _rehearse(
         self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None, allowed: Tensor | None
     ) -> None:
         """Try a mode's first batch with all terms, on copies; random numbers are restored."""
-        copies = _each_tensor((x, *inputs), torch.clone)
+        copies = each_tensor((x, *inputs), torch.clone)
         with torch.random.fork_rng([x.device] if x.is_cuda else []), apart(self.model):
             self._step(copies[0], target, copies[1:], self._explained(), present, allowed, rehearsal=True)
         masked = [copies[0], *(copies[1 + i] for i in self.mask_inputs or ())]
         written = any(not clip.is_inference() and clip._version > 0 for clip in masked)
-        hint = "let it work on a copy, since L_e and erasing mask the clip and run it again"
-        right = not (written and self.loss.uses("exploration", "erasing"))
+        hint = "let it work on a copy, since L_e masks the clip and runs it again"
+        right = not (written and self.loss.uses("exploration"))
         require(right, "STFObjective", "a model that leaves its input as it is", "one that writes to it", hint)
         self._rehearsed.add(self._tried(x))
 
@@ -294,7 +312,7 @@ class STFObjective(ExplainedModel):
 
     def _explained(self) -> list[str]:
         """The layers whose focus the loss needs."""
-        if not self.loss.uses(*self.loss.weights):
+        if not (self.erasing or self.loss.uses(*self.loss.weights)):
             return []
         if not self.loss.uses("coherence"):
             return [self.layers[-1]]
@@ -328,6 +346,24 @@ class STFObjective(ExplainedModel):
     def _masked(self, x: Tensor, focus: Tensor) -> Tensor:
         return self.axes.from_clip(mask_by_focus(self.axes.to_clip(x), focus))
 
+    @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
+        reason="STFObjective finds the focus that it erases outside torch.compile"
+    )
+    def _erase(
+        self, x: Tensor, label: Tensor, inputs: Sequence[Any], present: Tensor | None
+    ) -> tuple[Tensor, Sequence[Any]]:
+        """The clips, of which some have lost joints, each with a probability that grows with its focus."""
+        self._refuse_undecided(x, inputs)
+        everywhere = None
+        if present is not None:
+            n, _, t, _, m = self.axes.to_clip(x).shape
+            everywhere = present.expand(n, m, t)
+        lost = draw_erased(self.explain(x, label, inputs=inputs, present=everywhere)[0], self.erasing)
+        erased = list(inputs)
+        for i in self.mask_inputs or ():
+            erased[i] = self._masked(inputs[i], lost)
+        return self._masked(x, lost), erased
+
     def _refuse_undecided(self, x: Tensor, inputs: Sequence[Any]) -> None:
         """Refuse an input that looks like the clip where nobody said whether L_e masks it."""
         if self.mask_inputs is not None:
@@ -348,13 +384,10 @@ class STFObjective(ExplainedModel):
         first, second = top_two(logits.detach())
         maps["classes"] = first
         focus = maps["focus"] = find(self.layers[-1], first, present)
-        if self.loss.uses("exploration", "erasing"):
-            self._refuse_undecided(x, inputs)
         if self.loss.uses("exploration"):
+            self._refuse_undecided(x, inputs)
             masking = focus.detach() if self.loss.focus_gradient == "detach" else focus
             maps["masked_logits"] = self._masked_logits(x, inputs, self._on_input(x, masking, present))
-        if self.loss.uses("erasing"):
-            maps["erased_logits"] = self._masked_logits(x, inputs, self._on_input(x, focus.detach(), present))
         if self.loss.uses("divergence"):
             maps["rival_focus"] = find(self.layers[-1], second, present)
         if self.loss.uses("coherence"):
@@ -366,19 +399,3 @@ class STFObjective(ExplainedModel):
             axes = self._bound_maps(x).get(self.layers[-1])
             maps["embeddings"] = embeddings if axes is None else [axes.to_rows(rows) for rows in embeddings]
         return maps
-
-
-def _each_tensor(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same tuples, lists and dictionaries with the function applied to each tensor in them."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        changed = copy.copy(value)
-        for name, entry in value.items():
-            changed[name] = _each_tensor(entry, function)
-        return changed
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_each_tensor(entry, function) for entry in value))
-    if isinstance(value, tuple | list):
-        return type(value)(_each_tensor(entry, function) for entry in value)
-    return value

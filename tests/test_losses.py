@@ -170,7 +170,6 @@ def test_presets() -> None:
         "divergence": 0,
         "coherence": 0,
         "adjacency": 0,
-        "erasing": 0,
         "guidance": 0,
     }
     focus = {name: weight for name, weight in STFLoss.focus_branch().weights.items() if weight}
