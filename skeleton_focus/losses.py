@@ -15,7 +15,6 @@ from .focus import resize_focus
 from .guidance import REDUCTIONS, guidance_loss
 
 NORMS = ("l2", "rms")
-FOCUS_GRADIENTS = ("sum", "detach")
 FORMS = ("distance", "overlap")
 
 
@@ -192,12 +191,9 @@ class STFLoss(nn.Module):
             out, so that the paper's weights give "comparable absolute ranges" on maps of any size.
         separation: L_d as ``"distance"``, as printed, or as ``"overlap"``; see :func:`divergence_loss`.
         classification: L_ce; any module of (logits, target), by default ``nn.CrossEntropyLoss()``.
-        focus_gradient: ``"sum"``: the gradients of all terms add up at Q, as equation 6 says. ``"detach"``: L_e's stops
-            there and flows through the masked pass alone.
-        detach_high: stop L_c's gradient at the later layer's focus; equation 5 as printed does not.
 
     Raises:
-        ValueError: a negative weight, an unknown norm, separation or focus_gradient, or a term in use whose maps are
+        ValueError: a negative weight, an unknown norm or separation, or a term in use whose maps are
             missing (but L_G of a network without embeddings is left out).
 
     Example:
@@ -226,8 +222,6 @@ class STFLoss(nn.Module):
         norm: str = "rms",
         separation: str = "distance",
         classification: nn.Module | None = None,
-        focus_gradient: str = "sum",
-        detach_high: bool = False,
     ) -> None:
         super().__init__()
         self.weights = {
@@ -241,15 +235,12 @@ class STFLoss(nn.Module):
             require(weight >= 0, "STFLoss", f"a weight {name} of at least 0", weight)
         check_choice("STFLoss", "norm", norm, NORMS)
         check_choice("STFLoss", "separation", separation, FORMS)
-        check_choice("STFLoss", "focus_gradient", focus_gradient, FOCUS_GRADIENTS)
         if allowed is not None:
             check_shape("STFLoss", "allowed", allowed, "classes, V")
         self.register_buffer("allowed", allowed, persistent=False)  # a choice of the user, not something learned
         self.norm = norm
         self.separation = separation
         self.classification = classification if classification is not None else nn.CrossEntropyLoss()
-        self.focus_gradient = focus_gradient
-        self.detach_high = detach_high
 
     @classmethod
     def exploration_branch(cls, *, classification: nn.Module | None = None) -> STFLoss:
@@ -330,10 +321,8 @@ class STFLoss(nn.Module):
                 _given("focus", focus), _given("rival_focus", rival_focus), form=self.separation, norm=self.norm
             )
         if self.uses("coherence"):
-            high = _given("focus", focus)
-            terms["coherence"] = coherence_loss(
-                _given("low_focus", low_focus), high.detach() if self.detach_high else high, norm=self.norm
-            )
+            low = _given("low_focus", low_focus)
+            terms["coherence"] = coherence_loss(low, _given("focus", focus), norm=self.norm)
         if self.uses("adjacency") and embeddings:
             target_map = _given("focus", focus)
             losses = [adjacency_focus_loss(target_map, embedding, norm=self.norm) for embedding in embeddings]

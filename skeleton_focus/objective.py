@@ -199,14 +199,14 @@ class STFObjective(ExplainedModel):
         self._check_inputs(inputs, differentiates=bool(explained))
         for i in self.mask_inputs or ():
             require(i < len(inputs), "STFObjective", f"mask_inputs within the {len(inputs)} inputs", i)
-        present = self._find_present(x, inputs, present) if explained else None
+        there = self._find_present(x, inputs, present) if explained else None
         if not rehearsed:
-            self._rehearse(x, target, inputs, present, allowed)
+            self._rehearse(x, target, inputs, there, allowed)
         due = self._due()
         if due and self.erasing and self.model.training and torch.is_grad_enabled():
             x, inputs = self._erase(x, self.loss.label_of(target), inputs, present)
         wanted = explained if due and self.loss.uses(*self.loss.weights) else []
-        return self._step(x, target, inputs, wanted, present, allowed)
+        return self._step(x, target, inputs, wanted, there, allowed)
 
     def explain(
         self,
@@ -354,11 +354,7 @@ class STFObjective(ExplainedModel):
     ) -> tuple[Tensor, Sequence[Any]]:
         """The clips, of which some have lost joints, each with a probability that grows with its focus."""
         self._refuse_undecided(x, inputs)
-        everywhere = None
-        if present is not None:
-            n, _, t, _, m = self.axes.to_clip(x).shape
-            everywhere = present.expand(n, m, t)
-        lost = draw_erased(self.explain(x, label, inputs=inputs, present=everywhere)[0], self.erasing)
+        lost = draw_erased(self.explain(x, label, inputs=inputs, present=present)[0], self.erasing)
         erased = list(inputs)
         for i in self.mask_inputs or ():
             erased[i] = self._masked(inputs[i], lost)
@@ -386,8 +382,7 @@ class STFObjective(ExplainedModel):
         focus = maps["focus"] = find(self.layers[-1], first, present)
         if self.loss.uses("exploration"):
             self._refuse_undecided(x, inputs)
-            masking = focus.detach() if self.loss.focus_gradient == "detach" else focus
-            maps["masked_logits"] = self._masked_logits(x, inputs, self._on_input(x, masking, present))
+            maps["masked_logits"] = self._masked_logits(x, inputs, self._on_input(x, focus, present))
         if self.loss.uses("divergence"):
             maps["rival_focus"] = find(self.layers[-1], second, present)
         if self.loss.uses("coherence"):

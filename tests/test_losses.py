@@ -199,15 +199,6 @@ def test_rms_does_not_grow_with_the_map() -> None:
         divergence_loss(a, b, norm="l1")
 
 
-def test_options_stop_gradients() -> None:
-    given = everything()
-    given["focus"].requires_grad_()  # type: ignore[union-attr]
-    logits, target = torch.zeros(N, CLASSES, dtype=torch.float64), torch.tensor([4, 0, 1])
-    only = {"exploration": 0.0, "divergence": 0.0, "adjacency": 0.0}
-    assert STFLoss(**only)(logits, target, **given).loss.requires_grad
-    assert not STFLoss(**only, detach_high=True)(logits, target, **given).loss.requires_grad
-
-
 def test_errors() -> None:
     (a, b), logits, target = maps(4, 5), torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
     with pytest.raises(ValueError, match=r"STFLoss: expected a weight divergence of at least 0, got -1"):

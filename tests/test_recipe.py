@@ -257,8 +257,8 @@ def test_a_branch_is_its_terms() -> None:
     assert weights(branch="plain") == {}
     assert weights(branch="focus") == {"divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
     assert weights(branch="exploration") == {"exploration": 0.01}
-    assert weights(branch="all") == STFLoss().weights
-    assert weights(branch="coherence+divergence", emphasis=2.0) == {"coherence": 0.2, "divergence": 0.2}
+    assert weights(branch="all") == {name: weight for name, weight in STFLoss().weights.items() if weight}
+    assert weights(branch="coherence+divergence=0.3") == {"coherence": 0.1, "divergence": 0.3}
     assert build_loss(Recipe(norm="l2")).norm == "l2"
 
 
@@ -456,7 +456,7 @@ SHARED = {
     "batch": 32, "weight_decay": 5e-4, "scales": 13, "window_scales": 6,
     "stages": (6, 2), "focal_joints": 15, "widths": (0,), "strides": (0,),
     "turn": (0.0, 0.0, 0.0), "stretch": 0.0, "crop": 1.0, "speed": 0.0, "shear": 0.0, "flip": 0.0,
-    "joint_dropout": 0.0, "dropout": 0.0, "label_smoothing": 0.0, "ema": 0.0, "stf_after": 0.0, "emphasis": 1.0,
+    "joint_dropout": 0.0, "dropout": 0.0, "label_smoothing": 0.0, "ema": 0.0, "stf_after": 0.0, "erasing": 0.0,
     "warmup": 0, "stream": "joint", "focusing": "attention", "context": "bidirectional",
 }  # fmt: skip
 
