@@ -340,13 +340,8 @@ class STFLoss(nn.Module):
         return STFTerms(loss, terms)
 
     def extra_repr(self) -> str:
-        options = {
-            "norm": self.norm,
-            "separation": self.separation,
-            "focus_gradient": self.focus_gradient,
-            "detach_high": self.detach_high,
-        }
-        return ", ".join(f"{name}={value}" for name, value in {**self.weights, **options}.items())
+        options = {**self.weights, "norm": self.norm, "separation": self.separation}
+        return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 def _given(name: str, value: Tensor | None) -> Tensor:
