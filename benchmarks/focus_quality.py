@@ -1,12 +1,14 @@
-"""What the STF losses do to the focus: the rows of the paper's table 5, and all terms in one run, each measured.
+"""What the STF losses and erasing do to the focus: a sweep of weights, and the settings that survive it on all seeds.
 
     python benchmarks/focus_quality.py --out runs/generated                         # generated actions, with the truth
-    python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --plot q.png  # options of examples/train.py
+    python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --no-sweep    # options of examples/train.py
 
-Of every seed one network is trained plainly; all rows go on from it for a few epochs (the paper's training scheme). A
-finished run is read and not trained again, an unfinished one is resumed: an interrupted benchmark goes on where it
-stopped. Prints Markdown tables: accuracy and every measure, mean and standard deviation over the seeds (what they mean
-stands in docs/focus_quality.md), and the paper's claims as differences seed by seed.
+Of every seed one network is trained plainly (``base``). Each row goes on from it for ``--more`` epochs, a third of the
+whole, at a rate that still moves the weights; rows named "from scratch" have their terms from the first third on
+instead. ROWS are trained on every seed, SWEEP on the first one alone. Each row's focus is that of the score it was
+trained with; the plain row is shown under each score. Prints Markdown tables: accuracy and every measure, mean and
+standard deviation over the seeds (docs/focus_quality.md says what they mean), and the paper's claims as differences
+seed by seed. A finished run is read and not trained again, an unfinished one is resumed.
 """
 
 from __future__ import annotations
@@ -17,149 +19,142 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from focus_measures import MEASURES, measure
-from focus_quality_plot import draw
-from trained import OURS, averaged, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
+from trained import OURS, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
-PRINTED, TOGETHER = ["--norm", "l2"], ["--branch", "all"]
-# A rate that stays high, so that the weights move about, and their running average in place of two networks'.
-AVERAGED = ["--cycle", "0.5", "--ema", "0.99"]
-BASE = ["--branch", "plain"]
-# Each goes on from the plain run of its seed, or from another row.
-ROWS: dict[str, list[str]] = {
-    "M1: plain": ["--branch", "plain"],
-    "M1 again": ["--branch", "plain"],  # another order of the clips: what averaging alone is worth
-    "L_e": ["--branch", "exploration"],
-    "M2: L_c": ["--branch", "coherence"],
-    "M3: L_c, L_d": ["--branch", "coherence+divergence"],
-    "M4: L_c, L_d, L_G": ["--branch", "focus"],
-    "all": TOGETHER,
-    "L_e again": ["--branch", "exploration"],
-    "M4 again": ["--branch", "focus"],
-    "all again": TOGETHER,
-    "all, averaged weights": [*TOGETHER, *AVERAGED],
-    "all, averaged weights, again": [*TOGETHER, *AVERAGED],
-    "M1, averaged weights": ["--branch", "plain", *AVERAGED],
-    "M2, printed norm": ["--branch", "coherence", *PRINTED],
-    "M3, printed norm": ["--branch", "coherence+divergence", *PRINTED],
-    "M4, printed norm": ["--branch", "focus", *PRINTED],
-    "all, printed norm": [*TOGETHER, *PRINTED],
-    "all, printed norm, project": [*TOGETHER, *PRINTED, "--focus-gradient", "project"],
+PLAIN = ["--branch", "plain"]
+OVERLAP, PRINTED, LOG_ODDS = ["--separation", "overlap"], ["--norm", "l2"], ["--score", "log_odds"]
+
+
+def terms(branch: str, *options: str) -> list[str]:
+    return ["--branch", branch, *options]
+
+
+ROWS: dict[str, list[str]] = {  # on every seed
+    "plain": PLAIN,
+    "joint dropout 0.3": [*PLAIN, "--joint-dropout", "0.3"],
+    "L_e 1": terms("exploration=1"),
+    "L_c 1": terms("coherence=1"),
+    "L_d 0.1": terms("divergence=0.1"),
+    "L_d 1, overlap": terms("divergence=1", *OVERLAP),
+    "L_G 1": terms("adjacency=1"),
+    "L_e 1, L_c 1": terms("exploration=1+coherence=1"),
+    "erasing 0.5": [*PLAIN, "--erasing", "0.5"],
+    "L_e 1, L_c 1, erasing 0.5": terms("exploration=1+coherence=1", "--erasing", "0.5"),
 }
-# Trained on another order of the clips: an average of two runs, of whichever rows, then has as much to average.
-OTHER_ORDER = ("M1 again", "L_e", "M4 again", "all again", "all, averaged weights, again")
-# Two halves of a row's epochs: the first goes on from the plain run, the second from the first.
-STAGES = {"L_e, then M4, printed norm": (["--branch", "exploration"], ["--branch", "focus", *PRINTED])}
-AVERAGES = {
-    "M1 and M1 again": ("M1: plain", "M1 again"),
-    "M5: M4 and L_e": ("M4: L_c, L_d, L_G", "L_e"),
-    "M5 again": ("M4 again", "L_e again"),
-    "M5, printed norm": ("M4, printed norm", "L_e"),
+SWEEP: dict[str, list[str]] = {  # on the first seed
+    "the paper's weights": terms("all"),
+    "L_e 0.01": terms("exploration=0.01"),
+    "L_e 0.1": terms("exploration=0.1"),
+    "L_e 0.3": terms("exploration=0.3"),
+    "L_e 3": terms("exploration=3"),
+    "L_c 0.1": terms("coherence=0.1"),
+    "L_c 0.1, printed norm": terms("coherence=0.1", *PRINTED),
+    "L_d 0.01": terms("divergence=0.01"),
+    "L_d 1": terms("divergence=1"),
+    "L_d 0.1, printed norm": terms("divergence=0.1", *PRINTED),
+    "L_d 0.1, overlap": terms("divergence=0.1", *OVERLAP),
+    "L_G 0.01": terms("adjacency=0.01"),
+    "L_G 0.1": terms("adjacency=0.1"),
+    "L_e 1, L_d 0.3, overlap": terms("exploration=1+divergence=0.3", *OVERLAP),
+    "L_e 0.3, log-odds": terms("exploration=0.3", *LOG_ODDS),
+    "L_e 1, log-odds": terms("exploration=1", *LOG_ODDS),
+    "L_c 1, log-odds": terms("coherence=1", *LOG_ODDS),
+    "L_d 0.1, log-odds": terms("divergence=0.1", *LOG_ODDS),
+    "L_e 1, L_c 1, log-odds": terms("exploration=1+coherence=1", *LOG_ODDS),
 }
-PLAIN = ("base", "M1: plain", "M1 again", "M1, averaged weights", "M1 and M1 again")
-JOINT = (*(row for row in ROWS if row.startswith("all")), *STAGES)
-CLAIMS = (  # what, measure, row, against, what its difference should be
-    ("L_e widens the focus", "coverage", "L_e", "M1 again", ">"),
-    ("L_e leaves less to see once Q is masked", "masked", "L_e", "M1 again", "<"),
-    ("L_c joins the layers", "coherence", "M2: L_c", "M1: plain", ">"),
-    ("L_c joins the layers, printed norm", "coherence", "M2, printed norm", "M1: plain", ">"),
-    ("L_d makes the top two differ", "distance", "M3: L_c, L_d", "M2: L_c", ">"),
-    ("L_d makes the top two differ, printed norm", "distance", "M3, printed norm", "M2, printed norm", ">"),
-    ("L_d lowers their overlap", "overlap", "M3: L_c, L_d", "M2: L_c", "<"),
-    ("L_d lowers their overlap, printed norm", "overlap", "M3, printed norm", "M2, printed norm", "<"),
-    ("L_d lowers the overlap of the logits' maps, printed norm", "logit_overlap", "M3, printed norm",
-     "M2, printed norm", "<"),
-    ("L_d shrinks the focus", "coverage", "M3: L_c, L_d", "M2: L_c", "<"),
-    ("L_d shrinks the focus, printed norm", "coverage", "M3, printed norm", "M2, printed norm", "<"),
-    ("L_G makes the embedding follow Q", "embedding", "M4: L_c, L_d, L_G", "M3: L_c, L_d", ">"),
-    ("L_G makes it follow, printed norm", "embedding", "M4, printed norm", "M3, printed norm", ">"),
-    ("M4 beats M1", "top1", "M4: L_c, L_d, L_G", "M1: plain", ">"),
-    ("M4 beats M1, printed norm", "top1", "M4, printed norm", "M1: plain", ">"),
-    ("M5 beats two plain networks", "top1", "M5: M4 and L_e", "M1 and M1 again", ">"),
-    ("the same, the orders exchanged", "top1", "M5 again", "M1 and M1 again", ">"),
-    ("M5 beats two plain networks, printed norm", "top1", "M5, printed norm", "M1 and M1 again", ">"),
-    ("all in one run is no worse than M5", "top1", "all", "M5: M4 and L_e", ">="),
-    ("the same, the orders exchanged", "top1", "all again", "M5 again", ">="),
-    ("averaged weights of one run are no worse than M5", "top1", "all, averaged weights", "M5: M4 and L_e", ">="),
-    ("the same, the orders exchanged", "top1", "all, averaged weights, again", "M5 again", ">="),
-    ("all in one run is no worse than M5, printed norm", "top1", "all, printed norm", "M5, printed norm", ">="),
-    ("the same, project", "top1", "all, printed norm, project", "M5, printed norm", ">="),
-    ("the same, L_e first", "top1", "L_e, then M4, printed norm", "M5, printed norm", ">="),
-)  # fmt: skip
+SCRATCH: dict[str, list[str]] = {  # on the first seed, as the base network is trained
+    "L_e 1, from scratch": terms("exploration=1", "--stf-after", "0.33"),
+    "L_e 1, L_c 1, from scratch": terms("exploration=1+coherence=1", "--stf-after", "0.33"),
+}
+CLAIMS = (  # what the paper says, measure, row, its sign
+    ("L_e widens the focus", "coverage", "L_e 1", ">"),
+    ("L_e leaves less to see once Q is masked", "masked", "L_e 1", "<"),
+    ("L_d makes the focus of the top two differ", "distance", "L_d 0.1", ">"),
+    ("L_d lowers their overlap", "overlap", "L_d 0.1", "<"),
+    ("L_d shrinks the focus", "coverage", "L_d 0.1", "<"),
+    ("L_d as overlap makes them differ", "distance", "L_d 1, overlap", ">"),
+    ("L_d as overlap lowers their overlap", "overlap", "L_d 1, overlap", "<"),
+    ("L_d as overlap shrinks the focus", "coverage", "L_d 1, overlap", "<"),
+    ("L_c joins the layers", "coherence", "L_c 1", ">"),
+    ("L_G makes the embedding follow Q", "embedding", "L_G 1", ">"),
+)
 SET_HERE = (
-    *OURS, "--branch", "--stf-after", "--validate-every", "--norm", "--focus-gradient", "--emphasis",
-    "--ema", "--cycle",
+    *OURS, "--branch", "--stf-after", "--validate-every", "--norm", "--separation", "--score", "--erasing",
+    "--joint-dropout", "--ema", "--cycle",
 )  # fmt: skip
 
 
-def train(given: argparse.Namespace, passed: list[str]) -> None:
-    """Every run of every row and seed."""
-    base = {place(given.out, "base", seed): [*passed, *BASE, "--seed", str(seed)] for seed in given.seeds}
-    finish_all(base, given.jobs)
-    after: dict[Path, list[str]] = {}
-    wanted: dict[Path, list[str]] = {}
+def wanted_runs(given: argparse.Namespace, passed: list[str]) -> dict[Path, list[str]]:
+    """Options of every run that goes on from a base run or starts anew."""
+    found: dict[Path, list[str]] = {}
     for seed in given.seeds:
-        half, start = given.more // 2, place(given.out, "base", seed)
-        for row, terms in ROWS.items():
-            apart = seed + 100 if row in OTHER_ORDER else seed
-            wanted[place(given.out, row, seed)] = [*passed, *go_on(start, terms, apart, given.more, given.rate)]
-        for row, (first, second) in STAGES.items():
-            middle = place(given.out, f"{row}, first half", seed)
-            wanted[middle] = [*passed, *go_on(start, first, seed, half, given.rate)]
-            after[place(given.out, row, seed)] = [*passed, *go_on(middle, second, seed, given.more - half, given.rate)]
-    finish_all(wanted, given.jobs)
-    finish_all(after, given.jobs)
+        rows = ROWS | SWEEP if given.sweep and seed == given.seeds[0] else ROWS
+        start = place(given.out, "base", seed)
+        for row, options in rows.items():
+            found[place(given.out, row, seed)] = [*passed, *go_on(start, options, seed, given.more, given.rate)]
+    if given.sweep:
+        seed = given.seeds[0]
+        for row, options in SCRATCH.items():
+            found[place(given.out, row, seed)] = [*passed, *options, "--seed", str(seed)]
+    return found
+
+
+def score_of(options: Sequence[str]) -> str:
+    """The score that a row is trained and measured with."""
+    return options[options.index("--score") + 1] if "--score" in options else "logit"
 
 
 def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str:
     """Every measure of every row, and every claim, as Markdown."""
-    shown = {name: told for name, told in MEASURES.items() if name in found["base"][0]}
+    shown = {name: told for name, told in MEASURES.items() if name in found["plain"][0]}
     lines = ["| | " + " | ".join(title for title, _ in shown.values()) + " |", "|---" * (len(shown) + 1) + "|"]
     for row, of_seeds in found.items():
         cells = [mean_and_spread([one[name] for one in of_seeds], digits) if name in of_seeds[0] else ""
                  for name, (_, digits) in shown.items()]  # fmt: skip
         lines.append(f"| {row} | {' | '.join(cells)} |")
     listed = ", ".join(map(str, seeds))
-    lines += ["", f"| claim | measure | difference of | by seed {listed} | on all seeds |", "|---|---|---|---|---|"]
-    for claim, name, row, against, relation in CLAIMS:
-        if name in shown:
+    lines += ["", f"| claim | measure | row minus plain, by seed {listed} | on all seeds |", "|---|---|---|---|"]
+    for claim, name, row, relation in CLAIMS:
+        if name in shown and row in found:
             title, digits = MEASURES[name]
-            pairs = zip(found[row], found[against], strict=True)
+            pairs = zip(found[row], found["plain"], strict=True)
             moved = [round(one[name] - other[name], digits) for one, other in pairs]
             told = ", ".join(f"{difference:+.{digits}f}" for difference in moved)
-            lines.append(f"| {claim} | {title} | {row} - {against} | {told} | {verdict(moved, relation)} |")
+            lines.append(f"| {claim} | {title} | {told} | {verdict(moved, relation)} |")
     return "\n".join(lines)
 
 
 def verdict(differences: Sequence[float], relation: str) -> str:
-    """Whether every seed says the same: of ``">"``, ``"<"`` or ``">="`` that it holds, or its opposite."""
+    """Whether every seed says the same: of ``">"`` or ``"<"`` that it holds, or its opposite."""
     signs = {(difference > 0) - (difference < 0) for difference in differences}
-    if signs == {0} and relation != ">=":
+    if signs == {0}:
         return "no difference"
-    right = {">": {1}, "<": {-1}, ">=": {0, 1}}[relation]
-    return "holds" if signs <= right else "the opposite" if signs == {1 if relation == "<" else -1} else "seeds differ"
+    right = 1 if relation == ">" else -1
+    return "holds" if signs == {right} else "the opposite" if signs == {-right} else "seeds differ"
 
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("--more", type=int, default=4, help="epochs that each row goes on, default 4")
-    parser.add_argument("--rate", type=float, default=0.01, help="highest learning rate in them, default 0.01")
-    parser.add_argument("--plot", type=Path, help="also draw the measures into this file")
+    parser.add_argument("--more", type=int, default=5, help="epochs that each row goes on, default 5")
+    parser.add_argument("--rate", type=float, default=0.02, help="highest learning rate in them, default 0.02")
+    parser.add_argument("--sweep", action=argparse.BooleanOptionalAction, default=True, help="also the sweep")
     given, passed = parser.parse_known_args()
-    if given.more < 2:
-        raise ValueError(f"expected --more of at least 2 epochs, half of them for each stage, got {given.more}")
     keep_options(given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], SET_HERE)
-    train(given, passed)
-    wanted = [(row, seed) for row in ["base", *ROWS, *STAGES] for seed in given.seeds]
+    base = {place(given.out, "base", seed): [*passed, *PLAIN, "--seed", str(seed)] for seed in given.seeds}
+    finish_all(base, given.jobs)
+    finish_all(wanted_runs(given, passed), given.jobs)
+    rows: dict[str, tuple[Path, str, list[int]]] = {}  # title: run, score, seeds
+    for row, options in {**ROWS, **(SWEEP | SCRATCH if given.sweep else {})}.items():
+        rows[row] = (Path(row), score_of(options), given.seeds if row in ROWS else given.seeds[:1])
+    rows["plain, log-odds"] = (Path("plain"), "log_odds", given.seeds)
+    one_by_one = [(row, place(given.out, str(of), seed), score) for row, (of, score, seeds) in rows.items()
+                  for seed in seeds]  # fmt: skip
     with ProcessPoolExecutor(given.jobs) as pool:
-        measured = dict(zip(wanted, pool.map(measure, [place(given.out, *run) for run in wanted]), strict=True))
-    found = {row: [measured[row, seed] for seed in given.seeds] for row in ["base", *ROWS, *STAGES]}
-    found |= {
-        row: [{"top1": averaged([place(given.out, one, seed) for one in both])} for seed in given.seeds]
-        for row, both in AVERAGES.items()
-    }
+        values = pool.map(measure, [folder for _, folder, _ in one_by_one], [score for *_, score in one_by_one])
+    found: dict[str, list[dict[str, float]]] = {}
+    for (row, *_), value in zip(one_by_one, values, strict=True):
+        found.setdefault(row, []).append(value)
     print(tables(found, given.seeds))
-    if given.plot:
-        draw(found, PLAIN, JOINT).savefig(given.plot)
 
 
 if __name__ == "__main__":

@@ -69,9 +69,9 @@ def finish_all(wanted: Mapping[Path, Sequence[str]], jobs: int) -> list[dict[str
 
 
 def go_on(start: Path, terms: Sequence[str], seed: int, epochs: int, rate: float) -> list[str]:
-    """Options of a run that goes on from another, with the STF terms, where it has any, from its first step on."""
+    """Options of a run that goes on from another, with STF terms and erasing, where it has any, from its first step."""
     schedule = ["--epochs", str(epochs), "--lr", str(rate), *DOWN_TO_ZERO]
-    schedule += [] if "plain" in terms else ["--stf-after", "0"]
+    schedule += [] if "plain" in terms and "--erasing" not in terms else ["--stf-after", "0"]
     return [*schedule, "--start-from", str(start), "--seed", str(seed), *terms]  # which may change the schedule
 
 

@@ -71,7 +71,7 @@ class Recipe:
     dropout: float = setting(0.0, "share of the pooled features dropped before the last layer")
     clip_gradient: float = setting(5.0, "largest norm of the gradient")
     stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
-    score: str = setting("log_odds", "whose gradient makes the focus: logit, log_odds or probability of the class")
+    score: str = setting("logit", "whose gradient makes the focus: logit, log_odds or probability of the class")
     norm: str = setting("rms", "of L_d, L_c and L_G: rms, or l2 as printed, which grows with the map")
     erasing: float = setting(0.0, "probability that a training clip loses joints, those of high focus most often")
     separation: str = setting("distance", "L_d as the distance of two maps, as printed, or as their overlap")

@@ -4,8 +4,9 @@ The focus of class y at a feature map X is
 
     Q = ReLU( sum_c w_c X_c ),   w_c = mean over (person, frame, joint) of  d score_y / d X_c,
 
-min-max normalised to [0, 1] for each sample. ``score_y`` is the log-odds of y unless said otherwise: its gradient is
-the probability's divided by p (1 - p) > 0, a factor that the normalisation removes, and it does not vanish as p -> 1.
+min-max normalised to [0, 1] for each sample. ``score_y`` is the logit of y unless said otherwise, as in Grad-CAM. The
+gradient of the log-odds is the probability's divided by p (1 - p) > 0, a factor that the normalisation removes, and it
+does not vanish as p -> 1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ._second_order import score_gradient
 SCORES = ("logit", "log_odds", "probability")
 
 
-def class_score(logits: Tensor, classes: Tensor, score: str = "log_odds") -> Tensor:
+def class_score(logits: Tensor, classes: Tensor, score: str = "logit") -> Tensor:
     r"""The score of one class for each sample.
 
     ``"logit"``: :math:`z_y`; ``"log_odds"``: :math:`z_y - \log \sum_{k \ne y} e^{z_k}`; ``"probability"``:
@@ -153,7 +154,7 @@ def linear_head_focus(
     *,
     num_persons: int = 1,
     present: Tensor | None = None,
-    score: str = "log_odds",
+    score: str = "logit",
     normalize: bool = True,
 ) -> Tensor:
     r"""Focus at the last feature map of a network whose head is global average pooling and a linear layer.

@@ -76,7 +76,7 @@ class STFObjective(ExplainedModel):
             what ``maps`` says.
         head: the linear layer after global average pooling, by name or as a module; None where there is no such layer.
         loss: terms and weights; by default the paper's focus branch.
-        score: ``"log_odds"`` or ``"probability"`` of the class, see :func:`~skeleton_focus.class_score`.
+        score: ``"logit"``, ``"log_odds"`` or ``"probability"`` of the class, see :func:`~skeleton_focus.class_score`.
         axes: where the axes of x lie: ``"N C T V M"`` (default), ``"N M T V C"``, ``"N C T V"``, ``"N T (V C)"``, ...
             Required where x has as many channels as persons, two or more, because then its layout is ambiguous.
         num_joints: V; needed where ``axes`` joins it with another axis.
@@ -130,7 +130,7 @@ class STFObjective(ExplainedModel):
         *,
         head: str | nn.Module | None = None,
         loss: STFLoss | None = None,
-        score: str = "log_odds",
+        score: str = "logit",
         axes: str | None = None,
         num_joints: int | None = None,
         maps: str | Mapping[str, str] = MAPS,
