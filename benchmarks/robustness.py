@@ -1,10 +1,11 @@
 """How much accuracy a network loses where the camera misses something: RA-GCN's protocols, on test clips alone.
 
-    python benchmarks/robustness.py --out runs/robust                            # generated actions
-    python benchmarks/robustness.py --out runs/robust_nw_ucla --data PATH        # options of examples/train.py
+    python benchmarks/robustness.py --out runs/generated                         # generated actions
+    python benchmarks/robustness.py --out runs/nw_ucla --data PATH               # options of examples/train.py
 
-Of every seed one network is trained plainly; all rows go on from it for a few epochs. A finished run is read and not
-trained again, an unfinished one is resumed. Each of these happens to all test clips, one at a time:
+The runs are those of focus_quality.py, in the same folder: of every seed one network is trained plainly, and all rows
+go on from it. A finished run is read and not trained again, an unfinished one is resumed. Each of these happens to all
+test clips, one at a time:
 
 - a body part is hidden: left arm, right arm, two hands, two legs or trunk;
 - the middle 10 to 50 % of the frames are hidden;
@@ -23,25 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
+import focus_quality
 from robustness_measures import COLUMNS, columns, robustness
-from trained import OURS, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
+from trained import command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
-BASE = ["--branch", "plain"]
-# Each goes on from the plain run of its seed.
-ROWS: dict[str, list[str]] = {
-    "plain": ["--branch", "plain"],
-    "joint dropout 0.1": ["--branch", "plain", "--joint-dropout", "0.1"],
-    "joint dropout 0.3": ["--branch", "plain", "--joint-dropout", "0.3"],
-    "L_e": ["--branch", "exploration"],
-    "L_c": ["--branch", "coherence"],
-    "L_c, L_d": ["--branch", "coherence+divergence"],
-    "L_c, L_d, L_G": ["--branch", "focus"],
-    "all": ["--branch", "all"],
-}
+# The rows of focus_quality.py, whose runs these are, trained by whichever of the two comes first.
+ROWS = {row: options for row, options in focus_quality.ROWS.items() if row != "L_G 1"}
 AGAINST, COMPARED = "plain", "parts, mean"
-SET_HERE = (*OURS, "--branch", "--stf-after", "--validate-every", "--joint-dropout", "--ema", "--cycle")
 
 
 def tables(found: Mapping[str, Sequence[Mapping[str, float]]], seeds: Sequence[int]) -> str:
@@ -63,23 +53,28 @@ def tables(found: Mapping[str, Sequence[Mapping[str, float]]], seeds: Sequence[i
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("--more", type=int, default=4, help="epochs that each row goes on, default 4")
-    parser.add_argument("--rate", type=float, default=0.01, help="highest learning rate in them, default 0.01")
+    parser.add_argument("--more", type=int, default=5, help="epochs that each row goes on, default 5")
+    parser.add_argument("--rate", type=float, default=0.02, help="highest learning rate in them, default 0.02")
     given, passed = parser.parse_known_args()
-    keep_options(given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], SET_HERE)
-    base = {place(given.out, "base", seed): [*passed, *BASE, "--seed", str(seed)] for seed in given.seeds}
+    options = [*passed, "--more", str(given.more), "--rate", str(given.rate)]
+    keep_options(given.out, options, focus_quality.SET_HERE)
+    base = {
+        place(given.out, "base", seed): [*passed, *focus_quality.PLAIN, "--seed", str(seed)] for seed in given.seeds
+    }
     finish_all(base, given.jobs)
-    wanted: dict[Path, list[str]] = {}
-    for seed in given.seeds:
-        start = place(given.out, "base", seed)
-        for row, terms in ROWS.items():
-            wanted[place(given.out, row, seed)] = [*passed, *go_on(start, terms, seed, given.more, given.rate)]
+    wanted = {
+        place(given.out, row, seed): [
+            *passed,
+            *go_on(place(given.out, "base", seed), options, seed, given.more, given.rate),
+        ]
+        for seed in given.seeds
+        for row, options in ROWS.items()
+    }
     finish_all(wanted, given.jobs)
-    runs = [(row, seed) for row in ["base", *ROWS] for seed in given.seeds]
+    runs = [(row, seed) for row in ROWS for seed in given.seeds]
     with ProcessPoolExecutor(given.jobs) as pool:
         measured = dict(zip(runs, pool.map(robustness, [place(given.out, *one) for one in runs]), strict=True))
-    found = {row: [columns(measured[row, seed]) for seed in given.seeds] for row in ["base", *ROWS]}
-    print(tables(found, given.seeds))
+    print(tables({row: [columns(measured[row, seed]) for seed in given.seeds] for row in ROWS}, given.seeds))
 
 
 if __name__ == "__main__":
