@@ -204,6 +204,7 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         raise ValueError(f"expected --freeze with --branch plain, got {recipe.branch}; {hint}")
     if watched(recipe) == "validation" and given.validate_every > recipe.epochs:
         raise ValueError(f"expected --validate-every within the {recipe.epochs} epochs, got {given.validate_every}")
-    if PRESETS[given.preset].get("model") == "stf_ms_g3d" and not recipe.start_from:
+    goes_on = PRESETS[given.preset].get("model") == "stf_ms_g3d" or given.preset.endswith("_focus")
+    if goes_on and not recipe.start_from:
         hint = "name the folder of a finished run, or another --preset to train from scratch"
         raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")

@@ -201,6 +201,14 @@ PRESETS["paper_stf_kinetics"] = {**PRESETS["paper_kinetics"], **FROM_TRAINED, "l
 PRESETS["nw_ucla_stf_ms_g3d"] = {**PRESETS["nw_ucla_ms_g3d"], **FROM_TRAINED, "epochs": 10}
 PRESETS["synthetic_stf_ms_g3d"] = {**PRESETS["synthetic_ms_g3d"], **FROM_TRAINED, "epochs": 3}
 
+# From a trained network: terms that act, and erasing; docs/focus_quality.md says what each does. Needs start_from.
+FOCUS: dict[str, Any] = {
+    "branch": "exploration=1+coherence=1", "erasing": 0.5, "epochs": 5, "lr": 0.02, "cycle": 1.0, "ema": 0.0,
+    "stf_after": 0.0,
+}  # fmt: skip
+PRESETS["nw_ucla_focus"] = {**PRESETS["nw_ucla"], **FOCUS}
+PRESETS["synthetic_focus"] = {**PRESETS["synthetic"], **FOCUS}
+
 # For networks that learn more slowly: milder views, and a longer schedule whose rate falls to 0.
 SLOW: dict[str, Any] = {
     "turn": (15.0, 60.0, 0.0), "crop": 0.7, "dropout": 0.0, "lr": 0.1, "cycle": 1.0, "epochs": 60,
