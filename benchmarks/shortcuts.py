@@ -39,16 +39,17 @@ TABLE = {  # where each class may be looked for, by the parts and joints of NTU2
     "push": [*ARMS, "head", "upper_spine"],
 }
 PLAIN, WITHOUT = "plain", "no shortcut"
+FROM_THE_START, FROM_A_THIRD = ["--stf-after", "0"], ["--stf-after", "0.33"]
 ROWS: dict[str, list[str]] = {
     WITHOUT: ["--branch", "plain"],
     PLAIN: ["--branch", "plain"],
-    "joint dropout 0.3": ["--branch", "plain", "--joint-dropout", "0.3"],
-    "L_e 1": ["--branch", "exploration=1"],
-    "guidance 1": ["--branch", "guidance=1"],
-    "guidance 1, L_e 1": ["--branch", "guidance=1+exploration=1"],
+    "L_e 1": ["--branch", "exploration=1", *FROM_A_THIRD],
+    "erasing 0.5": ["--branch", "plain", "--erasing", "0.5", *FROM_A_THIRD],
+    "guidance 0.3": ["--branch", "guidance=0.3", *FROM_THE_START],
+    "guidance 1": ["--branch", "guidance=1", *FROM_THE_START],
 }
 SHOWN = ("precision", "mass", "pointing")
-SET_HERE = (*OURS, "--branch", "--shortcut", "--guide", "--joint-dropout", "--data")
+SET_HERE = (*OURS, "--branch", "--stf-after", "--shortcut", "--guide", "--erasing", "--data")
 
 
 def tested(folder: Path, share: float) -> dict[str, float]:
