@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 
 from focus_measures import MEASURES, measure
@@ -48,23 +49,15 @@ SWEEP: dict[str, list[str]] = {  # on the first seed
     "L_e 0.3": terms("exploration=0.3"),
     "L_e 3": terms("exploration=3"),
     "L_c 0.1": terms("coherence=0.1"),
-    "L_c 0.1, printed norm": terms("coherence=0.1", *PRINTED),
-    "L_d 0.01": terms("divergence=0.01"),
     "L_d 1": terms("divergence=1"),
     "L_d 0.1, printed norm": terms("divergence=0.1", *PRINTED),
-    "L_d 0.1, overlap": terms("divergence=0.1", *OVERLAP),
-    "L_G 0.01": terms("adjacency=0.01"),
     "L_G 0.1": terms("adjacency=0.1"),
-    "L_e 1, L_d 0.3, overlap": terms("exploration=1+divergence=0.3", *OVERLAP),
-    "L_e 0.3, log-odds": terms("exploration=0.3", *LOG_ODDS),
     "L_e 1, log-odds": terms("exploration=1", *LOG_ODDS),
-    "L_c 1, log-odds": terms("coherence=1", *LOG_ODDS),
     "L_d 0.1, log-odds": terms("divergence=0.1", *LOG_ODDS),
     "L_e 1, L_c 1, log-odds": terms("exploration=1+coherence=1", *LOG_ODDS),
 }
 SCRATCH: dict[str, list[str]] = {  # on the first seed, as the base network is trained
     "L_e 1, from scratch": terms("exploration=1", "--stf-after", "0.33"),
-    "L_e 1, L_c 1, from scratch": terms("exploration=1+coherence=1", "--stf-after", "0.33"),
 }
 CLAIMS = (  # what the paper says, measure, row, its sign
     ("L_e widens the focus", "coverage", "L_e 1", ">"),
@@ -87,15 +80,13 @@ SET_HERE = (
 def wanted_runs(given: argparse.Namespace, passed: list[str]) -> dict[Path, list[str]]:
     """Options of every run that goes on from a base run or starts anew."""
     found: dict[Path, list[str]] = {}
-    for seed in given.seeds:
-        rows = ROWS | SWEEP if given.sweep and seed == given.seeds[0] else ROWS
-        start = place(given.out, "base", seed)
-        for row, options in rows.items():
+    first = given.seeds[:1] if given.sweep else []
+    for rows, seeds in ((ROWS, given.seeds), (SWEEP, first)):
+        for seed, (row, options) in product(seeds, rows.items()):
+            start = place(given.out, "base", seed)
             found[place(given.out, row, seed)] = [*passed, *go_on(start, options, seed, given.more, given.rate)]
-    if given.sweep:
-        seed = given.seeds[0]
-        for row, options in SCRATCH.items():
-            found[place(given.out, row, seed)] = [*passed, *options, "--seed", str(seed)]
+    for seed, (row, options) in product(first, SCRATCH.items()):
+        found[place(given.out, row, seed)] = [*passed, *options, "--seed", str(seed)]
     return found
 
 
