@@ -8,11 +8,11 @@ go on from it. A finished run is read and not trained again, an unfinished one i
 test clips, one at a time:
 
 - a body part is hidden: left arm, right arm, two hands, two legs or trunk;
-- the middle 10 to 50 % of the frames are hidden;
-- each joint of each frame is hidden with probability 10 to 50 %;
-- each is moved with probability 2 to 10 %, by Gaussian noise of 0.05 or 0.1 body heights;
-- the first 50 to 90 % of the frames are left;
-- each frame is dropped with probability 10 to 50 %.
+- the middle 10, 30 or 50 % of the frames are hidden;
+- each joint of each frame is hidden with probability 10, 30 or 50 %;
+- each is moved with probability 2 or 10 %, by Gaussian noise of 0.05 or 0.1 body heights;
+- the first 50, 70 or 90 % of the frames are left;
+- each frame is dropped with probability 10, 30 or 50 %.
 
 All networks see the same random numbers. Clips are centred and divided by the body's height first, so that a hidden
 joint is missing evidence and nothing else. Prints Markdown tables: top-1, mean and standard deviation

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -43,10 +44,11 @@ FROM_THE_START, FROM_A_THIRD = ["--stf-after", "0"], ["--stf-after", "0.33"]
 ROWS: dict[str, list[str]] = {
     WITHOUT: ["--branch", "plain"],
     PLAIN: ["--branch", "plain"],
-    "L_e 1": ["--branch", "exploration=1", *FROM_A_THIRD],
-    "erasing 0.5": ["--branch", "plain", "--erasing", "0.5", *FROM_A_THIRD],
-    "guidance 0.3": ["--branch", "guidance=0.3", *FROM_THE_START],
     "guidance 1": ["--branch", "guidance=1", *FROM_THE_START],
+    "L_e 1": ["--branch", "exploration=1", *FROM_A_THIRD],
+    "L_c 1": ["--branch", "coherence=1", *FROM_A_THIRD],
+    "L_d 0.1": ["--branch", "divergence=0.1", *FROM_A_THIRD],
+    "erasing 0.5": ["--branch", "plain", "--erasing", "0.5", *FROM_A_THIRD],
 }
 SHOWN = ("precision", "mass", "pointing")
 SET_HERE = (*OURS, "--branch", "--stf-after", "--shortcut", "--guide", "--erasing", "--data")
@@ -90,11 +92,10 @@ def main() -> None:
     guide = given.out / "guide.json"
     guide.write_text(json.dumps(TABLE, indent=2) + "\n")
     wanted: dict[Path, list[str]] = {}
-    for seed in given.seeds:
-        for row, terms in ROWS.items():
-            of_row = [] if row == WITHOUT else ["--shortcut", str(given.share)]
-            of_row += ["--guide", str(guide)] if "guidance" in row else []
-            wanted[place(given.out, row, seed)] = [*passed, *terms, *of_row, "--seed", str(seed)]
+    for (row, terms), seed in product(ROWS.items(), given.seeds):
+        of_row = [] if row == WITHOUT else ["--shortcut", str(given.share)]
+        of_row += ["--guide", str(guide)] if "guidance" in row else []
+        wanted[place(given.out, row, seed)] = [*passed, *terms, *of_row, "--seed", str(seed)]
     finish_all(wanted, given.jobs)
     runs = [(row, seed) for row in ROWS for seed in given.seeds]
     with ProcessPoolExecutor(given.jobs) as pool:
