@@ -43,6 +43,7 @@ from skeleton_focus import (
     repeat_frames,
     resize_focus,
 )
+from skeleton_focus.focus import SCORES
 from skeleton_focus.plot import (
     animate_focus,
     plot_film_strip,
@@ -177,6 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--class", dest="label", metavar="NAME", help="what to explain; by default the predicted class")
     parser.add_argument("--out", help="folder for the pictures; by default the run's")
     parser.add_argument("--compare", metavar="RUN", help="one more row: the focus of another run")
+    parser.add_argument("--score", choices=SCORES, help="whose gradient makes the focus; by default the run's")
     parser.add_argument("--frames", type=int, default=8, help="frames in a film strip, default 8")
     parser.add_argument(
         "--curves", type=int, default=0, metavar="N", help="also deletion and insertion on N test clips"
@@ -184,6 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
 
     objective, recipe, layout, classes = load_run(given.run)
+    objective.score = given.score or objective.score
     if given.label is not None and given.label not in classes:
         raise ValueError(f"expected --class to be one of {', '.join(map(repr, classes))}, got {given.label!r}")
     if not 1 <= given.frames <= recipe.frames:
@@ -211,6 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = {names[chosen]: focus, names[rival]: explain(rival)}
     if given.compare is not None:
         other, others, same_layout, same_classes = load_run(given.compare)
+        other.score = given.score or other.score
         if same_layout != layout or same_classes != classes:
             raise ValueError(f"expected --compare with a run on the same skeleton and classes, got {given.compare}")
         theirs, logits = other.explain(prepare(batch, others, layout), torch.tensor([chosen]))

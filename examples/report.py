@@ -22,7 +22,7 @@ from tqdm import tqdm
 from train import run
 
 from skeleton_focus import Batch, SkeletonDataset
-from skeleton_focus.focus import top_two
+from skeleton_focus.focus import SCORES, top_two
 from skeleton_focus.report import ReportClip, write_report
 
 
@@ -49,9 +49,12 @@ def spread(numbers: list[int], labels: list[int], count: int) -> list[int]:
     return sorted(chosen, key=lambda i: (labels[i], i))
 
 
-def build_report(folder: str | Path, path: str | Path, *, clips: int = 24, **clips_asked: Any) -> str:
+def build_report(
+    folder: str | Path, path: str | Path, *, clips: int = 24, score: str | None = None, **clips_asked: Any
+) -> str:
     """Write the page of a run; returns what it holds, in words."""
     objective, recipe, layout, classes = load_run(folder)
+    objective.score = score or objective.score
     test, source = clips_of(folder, recipe, layout, classes, **clips_asked)
 
     parts = [range(start, min(start + 256, len(test))) for start in range(0, len(test), 256)]
@@ -80,6 +83,7 @@ def build_report(folder: str | Path, path: str | Path, *, clips: int = 24, **cli
         "accuracy": f"{100 * hits / len(test):.1f} % of {len(test)} test clips",
         "network": recipe.model,
         "loss terms": recipe.branch,
+        "focus of": f"the {objective.score.replace('_', '-')}",
         "stream": recipe.stream,
         "clips": "generated" if source is None else f"{test.origin}, {Path(source).name}",
         "skeleton": layout.name,
@@ -102,6 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("run", help="folder of a run of train.py")
     clip_options(parser)
     parser.add_argument("--clips", type=int, default=24, help="how many test clips to show, default 24")
+    parser.add_argument("--score", choices=SCORES, help="whose gradient makes the focus; by default the run's")
     parser.add_argument("--out", help="the page, by default report.html in the run's folder")
     given = parser.parse_args(arguments)
     if given.clips < 1:
@@ -109,7 +114,9 @@ def main(arguments: list[str] | None = None) -> None:
     path = Path(given.out if given.out is not None else Path(given.run) / "report.html")
     if path.suffix.lower() != ".html" or not path.parent.is_dir():  # before anything is computed
         raise ValueError(f"expected --out to end in .html, in a folder that exists, got {path}")
-    print(f"written: {path}, {build_report(given.run, path, clips=given.clips, **chosen_clips(given))}")
+    print(
+        f"written: {path}, {build_report(given.run, path, clips=given.clips, score=given.score, **chosen_clips(given))}"
+    )
 
 
 if __name__ == "__main__":

@@ -327,8 +327,14 @@ def test_the_demo_trains_measures_and_draws(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
-    assert {*report} == {"plain", "focus", "chance"} and 0 < report["focus"]["average_precision"] < 1
-    assert (tmp_path / "demo" / "focus.png").stat().st_size > 1000 and "with the STF losses" in done.stdout
+    assert {*report} == {"base", "plain", "focus", "chance"}
+    assert all(0 <= value <= 1 for name, value in report["focus"].items() if name != "seconds")
+    assert {"top1", "top1_part_hidden", "average_precision", "pointing"} < {*report["plain"]}
+    recipes = {run: json.loads((tmp_path / "demo" / run / "recipe.json").read_text())["recipe"] for run in demo.RUNS}
+    assert [recipes[run]["start_from"] for run in demo.RUNS] == ["", "demo/base", "demo/base"]
+    assert [recipes[run]["erasing"] for run in demo.RUNS] == [0, 0, 0.5]
+    assert recipes["plain"]["lr"] == recipes["focus"]["lr"] and recipes["plain"]["stf_after"] == 0.7
+    assert (tmp_path / "demo" / "focus.png").stat().st_size > 1000 and "with the losses and erasing" in done.stdout
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count('"name":') == 20 and "Where stf_gcn looks" in page and "demo/report.html to open" in done.stdout
 
@@ -364,7 +370,7 @@ def test_a_demo_of_another_version_names_the_way_out(
     left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that was interrupted, and one whose first run was finished."""
-    run, recipe = tmp_path / "demo" / "plain", {"momentum": 0.9}
+    run, recipe = tmp_path / "demo" / "base", {"momentum": 0.9}
     run.mkdir(parents=True)
     (run / "last.ckpt").touch()
     if left == "recipe.json":
