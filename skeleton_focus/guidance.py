@@ -52,6 +52,7 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
         check_shape("guidance_loss", "allowed", allowed, f"N={n}, M={m}, T, V={v}")
         inside = allowed
         focus = resize_focus(focus, allowed.shape[2])
+    focus = focus if focus.is_floating_point() else focus.float()
     whole = focus.sum((1, 2, 3))
     outside = (focus * (1 - inside.to(focus.dtype))).sum((1, 2, 3))
     share = torch.where(whole > 0, outside / whole.where(whole > 0, 1.0), 0.0)
@@ -86,16 +87,16 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
     who = "allowed_joints"
     strange = [name for name in table if name not in classes]
     require(not strange, who, f"a table of classes among {list(classes)}", strange)
-    known: dict[str, tuple[int, ...]] = {joint: (index,) for index, joint in enumerate(layout.joints)}
-    known |= {part: tuple(joints) for part, joints in layout.parts.items()}
+    known: dict[str, tuple[int, ...]] = {_key(joint): (index,) for index, joint in enumerate(layout.joints)}
+    known |= {_key(part): tuple(joints) for part, joints in layout.parts.items()}
     allowed = torch.ones(len(classes), layout.num_joints, dtype=torch.bool)
     for label, name in enumerate(classes):
         if name not in table:
             continue
         given = table[name]
-        listed = not isinstance(given, str) and len(given) > 0
+        listed = isinstance(given, list | tuple) and len(given) > 0 and all(isinstance(one, str) for one in given)
         require(listed, who, f"a list of joints or parts for {name!r}", repr(given))
-        chosen = [one.replace(" ", "_") for one in given]
+        chosen = [_key(one) for one in given]
         unknown = [one for one, key in zip(given, chosen, strict=True) if key not in known]
         if unknown:
             hint = f"joints: {', '.join(layout.joints)}; parts: {', '.join(layout.parts)}"
@@ -104,3 +105,7 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
         for key in chosen:
             allowed[label, list(known[key])] = True
     return allowed
+
+
+def _key(name: str) -> str:
+    return name.replace(" ", "_")
