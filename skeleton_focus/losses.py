@@ -292,8 +292,8 @@ class STFLoss(nn.Module):
             raise ValueError(message("STFLoss", "target (N, classes) of probabilities", target.dtype, hint))
 
     def label_of(self, target: Tensor) -> Tensor:
-        """The labelled class of each clip, (N,): the greatest entry of a row of probabilities."""
-        return target.argmax(1) if target.dim() == 2 else target
+        """The labelled class of each clip, (N,) int64: the greatest entry of a row of probabilities."""
+        return target.argmax(1) if target.dim() == 2 else target.long()
 
     def forward(
         self,
