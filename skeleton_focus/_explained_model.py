@@ -102,6 +102,13 @@ class ExplainedModel(nn.Module):
         hint = "the focus is a gradient; torch.no_grad() will do"
         require(not refused, "STFObjective", "a call not under torch.inference_mode()", "one under it", hint)
 
+    def _check_allowed(self, x: Tensor, allowed: Tensor | None) -> None:
+        if allowed is not None:
+            n, _, t, v, m = self.axes.to_clip(x).shape
+            at_all_times = isinstance(allowed, Tensor) and allowed.dim() == 2
+            axes = f"N={n}, V={v}" if at_all_times else f"N={n}, M={m}, T={t}, V={v}"
+            check_shape("STFObjective", "allowed", allowed, axes)
+
     def _find_present(self, x: Tensor, inputs: Sequence[Any], present: Tensor | None) -> Tensor | None:
         """In which frames each person is there: (N, M, T), with M or T 1 where all are alike; None for everywhere."""
         clip = self.axes.to_clip(x)

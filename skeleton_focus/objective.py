@@ -25,7 +25,7 @@ class STFOutput(NamedTuple):
 
     Attributes:
         loss: () to call ``backward()`` on.
-        logits: (N, classes) of the whole input.
+        logits: (N, classes) of the whole input, or, with erasing, of what is left of it.
         terms: one () for each loss term in use, before its weight.
         focus: (N, M, T, V) of the predicted class, detached, at the input's frames; None where no term needed it.
         output: what the model returned for the whole input, before ``select_logits``; for losses of the model's own.
@@ -87,10 +87,10 @@ class STFObjective(ExplainedModel):
             (N, M, T', V), values of at least 0; for example ``lambda focus: focus @ membership`` of parts (V', V). A
             mapping from names of layers to such functions where it is not for all of them.
         select_logits: takes the logits out of a model's several outputs, such as ``operator.itemgetter(0)``.
-        mask_inputs: positions in ``inputs`` of further tensors that hold the clip, in the layout of ``axes``; L_e masks
-            them like x. Required where an input has the clip's shape; ``()`` masks none.
+        mask_inputs: positions in ``inputs`` of further tensors that hold the clip, in the layout of ``axes``; L_e
+            and erasing mask them like x. Required where an input has the clip's shape; ``()`` masks none.
         erasing: probability, 0 to 1, that a training clip loses joints before the step, those of high focus most often;
-            see below.
+            see above.
         every: apply the STF terms every ``every`` training steps. Their weights stay as they are.
         warmup: training steps, before the first with STF terms, on the classification loss alone. A training step is a
             call with the model in training mode and gradients on.
@@ -188,25 +188,27 @@ class STFObjective(ExplainedModel):
             inputs: what the model takes besides x, such as lengths.
             present: (N, M, T) bool, in which frames each person is there; by default, persons with all values zero are
                 absent, and so are frames beyond ``lengths``.
-            allowed: (N, M, T, V), where the guidance term lets the focus lie in each clip; by default the loss's table.
+            allowed: (N, M, T, V), or (N, V) for joints at all times, where the guidance term lets the focus lie in each
+                clip; by default the loss's table.
         """
         self._check_clips(x)
         self.loss.check_target(target, len(x))
         explained = self._explained()
         rehearsed = not explained or self._tried(x) in self._rehearsed
-        if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(explained)):
+        if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(self._in_terms())):
             return cast(STFOutput, self._uncompiled(x, target, inputs, present, allowed))
         self._check_inputs(inputs, differentiates=bool(explained))
         for i in self.mask_inputs or ():
             require(i < len(inputs), "STFObjective", f"mask_inputs within the {len(inputs)} inputs", i)
+        self._refuse_undecided(x, inputs)
+        self._check_allowed(x, allowed)
         there = self._find_present(x, inputs, present) if explained else None
         if not rehearsed:
             self._rehearse(x, target, inputs, there, allowed)
         due = self._due()
         if due and self.erasing and self.model.training and torch.is_grad_enabled():
             x, inputs = self._erase(x, self.loss.label_of(target), inputs, present)
-        wanted = explained if due and self.loss.uses(*self.loss.weights) else []
-        return self._step(x, target, inputs, wanted, there, allowed)
+        return self._step(x, target, inputs, self._in_terms() if due else [], there, allowed)
 
     def explain(
         self,
@@ -291,8 +293,8 @@ class STFObjective(ExplainedModel):
             self._step(copies[0], target, copies[1:], self._explained(), present, allowed, rehearsal=True)
         masked = [copies[0], *(copies[1 + i] for i in self.mask_inputs or ())]
         written = any(not clip.is_inference() and clip._version > 0 for clip in masked)
-        hint = "let it work on a copy, since L_e masks the clip and runs it again"
-        right = not (written and self.loss.uses("exploration"))
+        hint = "let it work on a copy, since L_e masks the clip, or erasing does, and runs it again"
+        right = not (written and (self.erasing or self.loss.uses("exploration")))
         require(right, "STFObjective", "a model that leaves its input as it is", "one that writes to it", hint)
         self._rehearsed.add(self._tried(x))
 
@@ -311,7 +313,7 @@ class STFObjective(ExplainedModel):
         return late >= 0 and late % self.every == 0
 
     def _explained(self) -> list[str]:
-        """The layers whose focus the loss needs."""
+        """The layers whose focus the loss needs, or erasing."""
         if not (self.erasing or self.loss.uses(*self.loss.weights)):
             return []
         if not self.loss.uses("coherence"):
@@ -320,6 +322,10 @@ class STFObjective(ExplainedModel):
         require(len(self.layers) >= 2, "STFObjective", "two layers for the coherence term", list(self.layers), hint)
         return list(self.layers[-2:])
 
+    def _in_terms(self) -> list[str]:
+        """Those of which a loss is made: what is erased needs no gradient of a gradient."""
+        return self._explained() if self.loss.uses(*self.loss.weights) else []
+
     @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
         reason="STFObjective runs its first batch, and focus by gradients, outside torch.compile"
     )
@@ -327,24 +333,26 @@ class STFObjective(ExplainedModel):
         self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None, allowed: Tensor | None
     ) -> STFOutput:
         known = self.head is None or self._mode() in self._closed_form
-        layers = self._by_gradient(self._explained()) if known else self._explained()[:-1]
+        layers = self._by_gradient(self._in_terms()) if known else self._in_terms()[:-1]
         hint = f"compile the blocks below {layers[0]!r} instead, or take the term out" if layers else ""
         got = f"layers {layers}, whose focus needs a gradient of a gradient"
         require(not layers, "STFObjective", "focus in closed form under torch.compile", got, hint)
         return self(x, target, inputs, present=present, allowed=allowed)  # type: ignore[no-any-return]
 
     def _masked_logits(self, x: Tensor, inputs: Sequence[Any], focus: Tensor) -> Tensor:
-        """The logits with the focus taken out of the clip, wherever the model takes it."""
-        masked = list(inputs)
-        for i in self.mask_inputs or ():
-            self.axes.check(inputs[i], f"inputs[{i}]")
-            masked[i] = self._masked(inputs[i], focus)
+        """The logits with the focus taken out of the clip."""
+        clip, masked = self._masked(x, inputs, focus)
         with plain_sync_batch_norm(self.model):
-            output = call_apart(self.model, self._masked(x, focus), *masked)
+            output = call_apart(self.model, clip, *masked)
         return self._logits(output, len(x))
 
-    def _masked(self, x: Tensor, focus: Tensor) -> Tensor:
-        return self.axes.from_clip(mask_by_focus(self.axes.to_clip(x), focus))
+    def _masked(self, x: Tensor, inputs: Sequence[Any], focus: Tensor) -> tuple[Tensor, list[Any]]:
+        """The clip with the focus taken out, and the inputs, of which some hold the clip, too."""
+        masked = [x, *inputs]
+        for i in (0, *(1 + i for i in self.mask_inputs or ())):
+            self.axes.check(masked[i], f"inputs[{i - 1}]" if i else "x")
+            masked[i] = self.axes.from_clip(mask_by_focus(self.axes.to_clip(masked[i]), focus))
+        return masked[0], masked[1:]
 
     @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
         reason="STFObjective finds the focus that it erases outside torch.compile"
@@ -353,21 +361,17 @@ class STFObjective(ExplainedModel):
         self, x: Tensor, label: Tensor, inputs: Sequence[Any], present: Tensor | None
     ) -> tuple[Tensor, Sequence[Any]]:
         """The clips, of which some have lost joints, each with a probability that grows with its focus."""
-        self._refuse_undecided(x, inputs)
-        lost = draw_erased(self.explain(x, label, inputs=inputs, present=present)[0], self.erasing)
-        erased = list(inputs)
-        for i in self.mask_inputs or ():
-            erased[i] = self._masked(inputs[i], lost)
-        return self._masked(x, lost), erased
+        focus, _ = self.explain(x, label, inputs=inputs, present=present)
+        return self._masked(x, inputs, draw_erased(focus, self.erasing))
 
     def _refuse_undecided(self, x: Tensor, inputs: Sequence[Any]) -> None:
-        """Refuse an input that looks like the clip where nobody said whether L_e masks it."""
-        if self.mask_inputs is not None:
+        """Refuse an input that looks like the clip where nobody said whether it is masked, too."""
+        if self.mask_inputs is not None or not (self.erasing or self.loss.uses("exploration")):
             return
         for i, value in enumerate(inputs):
             if isinstance(value, Tensor) and self.axes.are_alike(value, x):
                 hint = f"pass mask_inputs=({i},), or () where it does not hold the clip"
-                expected = f"mask_inputs to say whether L_e masks inputs[{i}], which has the shape of a clip"
+                expected = f"mask_inputs to say whether to mask inputs[{i}], which has the shape of a clip"
                 raise ValueError(message("STFObjective", expected, tuple(value.shape), hint))
 
     def _maps(
@@ -381,7 +385,6 @@ class STFObjective(ExplainedModel):
         maps["classes"] = first
         focus = maps["focus"] = find(self.layers[-1], first, present)
         if self.loss.uses("exploration"):
-            self._refuse_undecided(x, inputs)
             maps["masked_logits"] = self._masked_logits(x, inputs, self._on_input(x, focus, present))
         if self.loss.uses("divergence"):
             maps["rival_focus"] = find(self.layers[-1], second, present)

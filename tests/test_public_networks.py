@@ -408,7 +408,7 @@ def test_a_second_clip_needs_a_decision() -> None:
         return STFObjective(draw(TwoInputs), ["high"], head="fc", loss=branch, mask_inputs=mask_inputs).eval()
 
     for second in (other, wider):
-        with pytest.raises(ValueError, match=r"mask_inputs to say whether L_e masks inputs\[0\], which has the shape"):
+        with pytest.raises(ValueError, match=r"mask_inputs to say whether to mask inputs\[0\], which has the shape"):
             objective(None)(x, target, (second,))
         for mask_inputs in ((), (0,)):
             out = objective(mask_inputs)(x, target, (second,))
