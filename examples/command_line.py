@@ -95,6 +95,7 @@ def parse(arguments: list[str] | None = None, *, says: str | None = None) -> tup
     model = chosen.get("model", "stf_gcn")
     given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
+    recipe.guide = recipe.guide and str(Path(recipe.guide).resolve())  # a resumed run may start in another folder
     given.validate_every = given.validate_every or (1 if watched(recipe) == "validation" else 10)
     check_effects(given, recipe, chosen)
     if given.out is None:
@@ -182,7 +183,7 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     idle = dict.fromkeys(of_others, f"with --model {recipe.model}")
     for names, hint, holds in (
         (["freeze"], "without --start-from", not recipe.start_from),
-        (["dropout"], "with --freeze", recipe.freeze),
+        (["dropout", "erasing"], "with --freeze", recipe.freeze),
         (["draw"], "without --share", recipe.share == 1),
         (["warmup"], "without --decay", recipe.decay == (0,)),
         (["cycle"], "with --decay", recipe.decay != (0,)),

@@ -316,6 +316,8 @@ def term_weights(branch: str) -> dict[str, float]:
         if term not in TERMS:
             ways = f"{', '.join(BRANCHES)}, or of {', '.join(TERMS)} some joined by +"
             raise ValueError(f"expected --branch to be {ways}, got {term!r}; the names of branches stand alone")
+        if not (weight or TERMS[term]):
+            raise ValueError(f"expected --branch with a weight of {term}, such as {term}=0.3, got {given!r}")
         try:
             weights[term] = float(weight) if weight else TERMS[term]
         except ValueError:
@@ -378,7 +380,6 @@ def prepare(
     batch = batch._replace(x=x)
     if occlude is not None:
         batch = occlude(batch)
-        seen = batch.visibility
     if mirror:
         batch = Augment(layout, flip=1.0)(batch, torch.Generator())
     x, lengths, _, seen, _ = augmentation(recipe, layout)(batch, random)
