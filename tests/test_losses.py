@@ -1,6 +1,8 @@
 """STF equations 3 to 6 against the slow reference, and what a weighted sum must keep."""
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -197,6 +199,111 @@ def test_rms_does_not_grow_with_the_map() -> None:
         assert adjacency_focus_loss(big_a, big_b[:, 0], norm="rms").item() == pytest.approx(0.5)
     with pytest.raises(ValueError, match="divergence_loss: expected norm to be one of 'l2', 'rms', got 'l1'"):
         divergence_loss(a, b, norm="l1")
+
+
+# ------------------------------------------------------------------------------------------ guidance, separation
+
+TABLE = torch.rand(CLASSES, V, generator=torch.Generator().manual_seed(3)) > 0.5
+
+
+def guided(**options: object) -> STFLoss:
+    options = {"allowed": TABLE, "guidance": 0.7, **options}
+    return STFLoss(exploration=0, divergence=0, coherence=0, adjacency=0, **options)
+
+
+def share_outside(focus: np.ndarray, inside: np.ndarray) -> float:
+    """The mean over clips of the focus outside, by plain sums; inside (N, M, T, V)."""
+    shares = []
+    for one, mask in zip(focus, inside, strict=True):
+        entries = list(np.ndindex(*one.shape))
+        shares.append(sum(one[e] * (1 - mask[e]) for e in entries) / sum(one[e] for e in entries))
+    return sum(shares) / len(shares)
+
+
+def test_guidance_by_the_table_of_the_labels() -> None:
+    (focus,), logits = maps(4), torch.randn(N, CLASSES, dtype=torch.float64)
+    target = torch.tensor([4, 0, 4])
+    loss, terms = guided()(logits, target, label_focus=focus)
+    inside = np.stack([np.broadcast_to(TABLE[label].numpy(), (M, 4, V)) for label in target.tolist()])
+    expected = share_outside(focus.numpy(), inside)
+    assert list(terms) == ["classification", "guidance"]
+    assert terms["guidance"].item() == pytest.approx(expected, abs=1e-12)
+    ce = reference.cross_entropy(logits.numpy(), target.tolist())
+    assert loss.item() == pytest.approx(ce + 0.7 * expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("table", [TABLE, None])
+@pytest.mark.parametrize("at_all_times", [True, False])
+def test_masks_of_each_clip_come_before_the_table(table: Tensor | None, at_all_times: bool) -> None:
+    (focus,), target = maps(4), torch.tensor([4, 0, 1])
+    masks = torch.rand(N, M, 4, V, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    given = masks[:, 0, 0] if at_all_times else masks
+    inside = masks[:, :1, :1].expand(N, M, 4, V) if at_all_times else masks
+    _, terms = guided(allowed=table)(torch.zeros(N, CLASSES), target, label_focus=focus, allowed=given)
+    assert terms["guidance"].item() == pytest.approx(share_outside(focus.numpy(), inside.numpy()), abs=1e-12)
+
+
+def test_labels_of_probabilities_and_of_bytes() -> None:
+    """Of a row of probabilities the greatest entry; indexing with bytes as they are would mean a mask."""
+    (focus,), logits, target = maps(4), torch.randn(N, CLASSES), torch.tensor([4, 0, 1])
+    rows = nn.functional.one_hot(target, CLASSES) * 0.6 + 0.4 / CLASSES
+    expected = guided()(logits, target, label_focus=focus).terms["guidance"]
+    for labels in (rows, target.to(torch.uint8)):
+        assert guided().label_of(labels).equal(target)
+        assert guided()(logits, labels, label_focus=focus).terms["guidance"].equal(expected)
+
+
+def test_a_table_that_is_missing_or_of_other_classes() -> None:
+    (focus,), logits, target = maps(4), torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
+    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed, got None; a term with a weight needs it"):
+        guided(allowed=None)(logits, target, label_focus=focus)
+    with pytest.raises(ValueError, match=r"^STFLoss: expected label_focus, got None; a term with a weight needs it"):
+        guided()(logits, target)
+    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes=5, V\), got \(4, 4\)"):
+        guided(allowed=TABLE[:4])(logits, target, label_focus=focus)
+    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes, V\), got \(5,\)"):
+        guided(allowed=TABLE[:, 0])
+    with pytest.raises(ValueError, match=r"^guidance_loss: expected allowed \(N=3, V=4\), got \(3, 3\)"):
+        guided(allowed=TABLE[:, :3])(logits, target, label_focus=focus)
+    with pytest.raises(ValueError, match=r"^STFLoss: expected a weight guidance of at least 0, got -0.1"):
+        guided(guidance=-0.1)
+
+
+def test_guidance_without_a_weight_needs_nothing() -> None:
+    logits, target = torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
+    for table in (None, TABLE):
+        assert list(guided(guidance=0, allowed=table)(logits, target).terms) == ["classification"]
+        assert not guided(guidance=0, allowed=table).uses("guidance")
+
+
+def test_the_table_is_copied_and_moved_but_is_no_weight() -> None:
+    criterion = guided()
+    assert list(criterion.state_dict()) == []
+    assert list(criterion.parameters()) == []
+    criterion.load_state_dict(STFLoss().state_dict())
+    for copied in (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion))):
+        assert torch.equal(copied.allowed, TABLE)
+    assert copy.deepcopy(criterion).to("meta").allowed.is_meta
+    assert criterion.double().allowed.dtype == torch.bool
+    later = guided(allowed=None)
+    later.allowed = TABLE
+    assert later.to("meta").allowed.is_meta
+    assert list(later.state_dict()) == []
+
+
+def test_the_separation_in_the_sum() -> None:
+    logits, target, given = torch.zeros(N, CLASSES), torch.tensor([0, 1, 2]), everything()
+    overlap = divergence_loss(given["focus"], given["rival_focus"], form="overlap")
+    terms = STFLoss(separation="overlap", norm="l2")(logits, target, **given).terms
+    assert torch.equal(terms["divergence"], overlap)
+    for norm in ("l2", "rms"):
+        distance = divergence_loss(given["focus"], given["rival_focus"], norm=norm)
+        assert torch.equal(STFLoss(norm=norm)(logits, target, **given).terms["divergence"], distance)
+
+
+def test_what_it_shows() -> None:
+    shown = "exploration=0, divergence=0, coherence=0, adjacency=0, guidance=0.7, norm=rms, separation=overlap"
+    assert shown in repr(guided(separation="overlap"))
 
 
 def test_errors() -> None:
