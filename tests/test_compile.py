@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -111,6 +111,49 @@ def test_a_gradient_of_a_gradient_is_refused(options: dict[str, object], layer: 
         torch.compile(objective, backend="aot_eager")(x, target)
     out = objective(x, target)
     assert out.loss.isfinite()
+
+
+GUIDED = {"guidance": 1.0, "allowed": torch.eye(7, 5) > 0}
+
+
+@pytest.mark.parametrize(
+    ("head", "loss"),
+    [
+        ("fc", lambda: STFLoss(divergence=0, coherence=0, adjacency=0, **GUIDED)),
+        (None, STFLoss.plain),  # erasing itself takes a gradient, not a gradient of a gradient
+    ],
+    ids=["exploration and guidance", "cross-entropy"],
+)
+def test_erasing_stays_outside(head: str | None, loss: Callable[[], STFLoss], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lost is found outside, and the step on what is left is the same as in eager mode."""
+    x, target = small_clips()
+    eager = STFObjective(bare(), ["high"], head=head, loss=loss(), erasing=1.0)
+    compiled = torch.compile(copy.deepcopy(eager), backend="aot_eager")
+    losses = []
+    for seed in range(3):
+        results = []
+        for trained in (eager, compiled):
+            trained.zero_grad()
+            torch.manual_seed(seed)
+            results.append(trained(x, target))
+            results[-1].loss.backward()
+        one, other = results
+        torch.testing.assert_close(other.loss, one.loss, rtol=1e-9, atol=0)
+        found = {name.removeprefix("_orig_mod."): g for name, g in gradients(compiled).items()}
+        assert_same_gradients(found, gradients(eager), rtol=1e-9)
+        losses.append(one.loss.item())
+        monkeypatch.setattr(STFObjective, "_uncompiled", None)  # which runs the first batch alone
+    assert len(set(losses)) == 3  # each seed takes other joints
+    for (name, buffer), again in zip(eager.named_buffers(), compiled.buffers(), strict=True):
+        torch.testing.assert_close(again, buffer, msg=name)
+
+
+def test_erasing_is_refused_in_a_whole_graph() -> None:
+    x, target = small_clips()
+    objective = STFObjective(bare(), ["high"], head="fc", loss=STFLoss.plain(), erasing=0.5)
+    objective(x, target)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="STFObjective finds the focus that it erases outside"):
+        torch.compile(objective, fullgraph=True, backend="aot_eager")(x, target)
 
 
 class Blocks(nn.Module):

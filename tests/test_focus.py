@@ -19,7 +19,7 @@ from skeleton_focus import (
     min_max_normalize,
     resize_focus,
 )
-from skeleton_focus.focus import SCORES, weigh_channels
+from skeleton_focus.focus import SCORES, draw_erased, weigh_channels
 
 SIZES = [(1, 2, 3, 4, 5), (3, 4, 5, 6, 2), (2, 3, 1, 2, 1)]  # N, C, T, V, M
 
@@ -349,3 +349,50 @@ class TestFeatureTap:
             FeatureTap(self.net, ["use"])
         with pytest.raises(ValueError, match="got 'zzz'; ModuleDict has 'used', 'unused', 'pair'"):
             FeatureTap(self.net, ["zzz"])
+
+
+@pytest.mark.parametrize("probability", [1.0, 0.3])
+def test_a_joint_is_lost_as_often_as_its_focus_says(probability: float) -> None:
+    """By its mean over time, relative to the greatest: erasing * q / max / 2, as u is uniform in 0..1."""
+    clip = torch.tensor([[[0.8, 0.2, 0.0, 0.4], [0.4, 0.2, 0.0, 0.8]], [[0.0, 0.3, 0.6, 0.6], [0.0, 0.3, 0.0, 0.6]]])
+    count = 40_000
+    torch.manual_seed(0)
+    lost = draw_erased(clip.expand(count, 2, 2, 4), probability)
+    assert lost.shape == (count, 2, 1, 4)
+    assert set(lost.unique().tolist()) == {0, 1}
+    share = lost.double().mean(0)[:, 0]
+    wanted = probability * torch.tensor([[1, 1 / 3, 0, 1], [0, 1 / 2, 1 / 2, 1]]) / 2
+    spread = (wanted * (1 - wanted) / count).sqrt()
+    assert ((share - wanted).abs() <= 4 * spread).all(), share
+
+
+def test_one_u_for_all_joints_of_a_clip() -> None:
+    """Two joints of full focus go together with E[u^2] = 1/3, not 1/4, and with a chosen clip's probability."""
+    count = 40_000
+    torch.manual_seed(1)
+    for probability in (1.0, 0.5):
+        lost = draw_erased(torch.ones(count, 1, 1, 2), probability)[:, 0, 0]
+        both = lost.prod(1).double().mean().item()
+        assert both == pytest.approx(probability / 3, abs=4 * (2 / 9 / count) ** 0.5)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    probability=st.floats(0, 1),
+    frames=st.integers(1, 4),
+    dtype=st.sampled_from([torch.float16, torch.float32, torch.float64]),
+)
+def test_never_a_joint_without_focus(seed: int, probability: float, frames: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(seed)
+    focus = torch.rand(8, 2, frames, 5).to(dtype)
+    focus[torch.rand(8, 2, 1, 5).expand_as(focus) > 0.5] = 0
+    focus[0] = 0
+    lost = draw_erased(focus, probability)
+    assert lost.shape == (8, 2, 1, 5)
+    assert lost.dtype == dtype
+    assert not lost[focus.sum(2, keepdim=True) == 0].any()
+    assert not draw_erased(focus, 0.0).any()
+    torch.manual_seed(seed)
+    one = draw_erased(focus.double(), probability)
+    torch.manual_seed(seed)
+    assert torch.equal(draw_erased(4 * focus.double(), probability), one)
