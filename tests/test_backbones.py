@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from skeleton_focus import STFLoss, STFObjective, class_score, grad_cam, mask_by_focus
+from skeleton_focus.focus import SCORES
 
 N, C, T, V, M, CLASSES = 3, 4, 6, 5, 2, 7
 BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch}
@@ -660,8 +661,9 @@ def test_any_small_network(data: st.DataObject) -> None:
     weights = {name: data.draw(st.sampled_from([0.0, 0.1, 10.0])) for name in STFLoss().weights}
     objective = STFObjective(
         net, ["network.low", "network.high"], head=data.draw(st.sampled_from(["network.fc", None])),
-        loss=STFLoss(**weights, norm=data.draw(st.sampled_from(["l2", "rms"]))), axes=axes, num_joints=v,
-        score=data.draw(st.sampled_from(["log_odds", "probability"])),
+        loss=STFLoss(**weights, norm=data.draw(st.sampled_from(["l2", "rms"])), allowed=torch.rand(classes, v) > 0.5,
+                     separation=data.draw(st.sampled_from(["distance", "overlap"]))), axes=axes, num_joints=v,
+        score=data.draw(st.sampled_from(SCORES)), erasing=data.draw(st.sampled_from([0.0, 0.5, 1.0])),
     ).train(training)  # fmt: skip
     shape = {"N C T V M": (n, c, t, v, m), "N M T V C": (n, m, t, v, c), "N C T V": (n, c, t, v),
              "N T (V C)": (n, t, v * c), "N C T (M V)": (n, c, t, m * v)}[axes]  # fmt: skip
