@@ -114,8 +114,10 @@ class Recipe:
 
 
 def kept_recipe(values: dict[str, Any]) -> Recipe:
-    """The recipe that a run kept; STF on MS-G3D had G_k at all scales before there was a choice."""
-    earlier = {"stf_arrangement": "scales"} if values.get("model") == "stf_ms_g3d" else {}
+    """The recipe that a run kept; before there was a choice, the focus was that of the log-odds, for example."""
+    earlier = {} if values.get("branch") == "plain" else {"score": "log_odds"}
+    if values.get("model") == "stf_ms_g3d":
+        earlier["stf_arrangement"] = "scales"
     gone = ("emphasis", "focus_gradient")  # of how an earlier version trained; the network is the same
     return Recipe(**{**earlier, **{name: value for name, value in values.items() if name not in gone}})
 
