@@ -105,8 +105,9 @@ def test_erasing_alone_starts_late_too(tmp_path: Path) -> None:
 
 
 def test_runs_of_an_earlier_version_load(tmp_path: Path) -> None:
-    """Of the one that had more ways to train, and of one that knew no score, erasing, separation and guide."""
-    recipe = Recipe(**TINY)
+    """Of the one that had more ways to train, and of one whose focus was that of the log-odds without a choice."""
+    recipe = Recipe(**{**TINY, "score": "log_odds"})
+    assert recipe.branch != "plain"
     gone = {"emphasis": "focus", "focus_gradient": True}
     new = ("score", "erasing", "separation", "guide", "shortcut")
     before = {name: value for name, value in vars(recipe).items() if name not in new}
@@ -122,6 +123,7 @@ def test_runs_of_an_earlier_version_load(tmp_path: Path) -> None:
         (tmp_path / "recipe.json").write_text(json.dumps(kept))
         (tmp_path / "last.ckpt").touch()
         assert command_line.parse(["--resume", "--out", str(tmp_path)])[1] == recipe
+    assert kept_recipe({"branch": "plain"}).score == "logit"  # it was trained with none
 
 
 # ------------------------------------------------------------------------------------------------------ guidance
