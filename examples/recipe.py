@@ -40,7 +40,7 @@ class Recipe:
     model: str = setting("stf_gcn", "network")
     branch: str = setting(
         "focus",
-        "plain, focus, exploration, all; or terms of STFLoss joined by +, each with its weight where it is not the "
+        "plain, focus, exploration, all, recommended; or terms of STFLoss joined by +, each with its weight where it is not the "
         "default, such as exploration=0.3+coherence",
     )
     stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
@@ -205,7 +205,7 @@ PRESETS["synthetic_stf_ms_g3d"] = {**PRESETS["synthetic_ms_g3d"], **FROM_TRAINED
 
 # From a trained network: terms that act, and erasing; docs/focus_quality.md says what each does. Needs start_from.
 FOCUS: dict[str, Any] = {
-    "branch": "exploration=1+coherence=1", "erasing": 0.5, "epochs": 5, "lr": 0.02, "cycle": 1.0, "ema": 0.0,
+    "branch": "recommended", "erasing": 0.5, "epochs": 5, "lr": 0.02, "cycle": 1.0, "ema": 0.0,
     "stf_after": 0.0,
 }  # fmt: skip
 PRESETS["nw_ucla_focus"] = {**PRESETS["nw_ucla"], **FOCUS}
@@ -307,6 +307,7 @@ BRANCHES = {
     "exploration": ("exploration",),
     "focus": ("divergence", "coherence", "adjacency"),
     "all": ("exploration", "divergence", "coherence", "adjacency"),
+    "recommended": tuple(f"{term}={weight}" for term, weight in STFLoss.recommended().weights.items() if weight),
 }
 
 

@@ -253,6 +253,11 @@ class STFLoss(nn.Module):
         return cls(exploration=0, norm=norm, classification=classification)
 
     @classmethod
+    def recommended(cls, *, classification: nn.Module | None = None) -> STFLoss:
+        """L_ce, L_e and L_c, with weights that act, for a network that is trained already."""
+        return cls(exploration=1, divergence=0, coherence=1, adjacency=0, classification=classification)
+
+    @classmethod
     def plain(cls, *, classification: nn.Module | None = None) -> STFLoss:
         """L_ce alone: the same training without STF, to compare with."""
         return cls(exploration=0, divergence=0, coherence=0, adjacency=0, classification=classification)
