@@ -40,8 +40,8 @@ class Recipe:
     model: str = setting("stf_gcn", "network")
     branch: str = setting(
         "focus",
-        "plain, focus, exploration, all, recommended; or terms of STFLoss joined by +, each with its weight where it is not the "
-        "default, such as exploration=0.3+coherence",
+        "plain, focus, exploration, all, recommended; or terms of STFLoss joined by +, each with its weight where it "
+        "is not the default, such as exploration=0.3+coherence",
     )
     stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
     preparation: str = setting(
