@@ -48,12 +48,9 @@ SWEEP: dict[str, list[str]] = {  # on the first seed
     "L_e 0.1": terms("exploration=0.1"),
     "L_e 0.3": terms("exploration=0.3"),
     "L_e 3": terms("exploration=3"),
-    "L_c 0.1": terms("coherence=0.1"),
     "L_d 1": terms("divergence=1"),
     "L_d 0.1, printed norm": terms("divergence=0.1", *PRINTED),
-    "L_G 0.1": terms("adjacency=0.1"),
     "L_e 1, log-odds": terms("exploration=1", *LOG_ODDS),
-    "L_d 0.1, log-odds": terms("divergence=0.1", *LOG_ODDS),
     "L_e 1, L_c 1, log-odds": terms("exploration=1+coherence=1", *LOG_ODDS),
 }
 SCRATCH: dict[str, list[str]] = {  # on the first seed, as the base network is trained

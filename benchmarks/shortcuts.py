@@ -46,9 +46,7 @@ ROWS: dict[str, list[str]] = {
     PLAIN: ["--branch", "plain"],
     "guidance 1": ["--branch", "guidance=1", *FROM_THE_START],
     "L_e 1": ["--branch", "exploration=1", *FROM_A_THIRD],
-    "L_c 1": ["--branch", "coherence=1", *FROM_A_THIRD],
-    "L_d 0.1": ["--branch", "divergence=0.1", *FROM_A_THIRD],
-    "erasing 0.5": ["--branch", "plain", "--erasing", "0.5", *FROM_A_THIRD],
+    "L_e 1, L_c 1, erasing 0.5": ["--branch", "recommended", "--erasing", "0.5", *FROM_A_THIRD],
 }
 SHOWN = ("precision", "mass", "pointing")
 SET_HERE = (*OURS, "--branch", "--stf-after", "--shortcut", "--guide", "--erasing", "--data")

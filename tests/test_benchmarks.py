@@ -169,18 +169,18 @@ def recipes_in(folder: Path) -> dict[str, dict[str, object]]:
 @own_warnings
 def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(focus_quality, "ROWS", few(focus_quality.ROWS, "plain", "L_e 1", "erasing 0.5"))
-    monkeypatch.setattr(focus_quality, "SWEEP", few(focus_quality.SWEEP, "L_d 0.1, log-odds"))
+    monkeypatch.setattr(focus_quality, "SWEEP", few(focus_quality.SWEEP, "L_e 1, log-odds"))
     monkeypatch.setattr(focus_quality, "ProcessPoolExecutor", ThreadPoolExecutor)
     start = ["--seeds", "4", "--more", "1", *TINY, "--epochs", "1"]
     table = [line.split(" | ") for line in printed(focus_quality, start)]
-    titles = ["plain", "L_e 1", "erasing 0.5", "L_d 0.1, log-odds", "L_e 1, from scratch", "plain, log-odds"]
+    titles = ["plain", "L_e 1", "erasing 0.5", "L_e 1, log-odds", "L_e 1, from scratch", "plain, log-odds"]
     assert [row[0] for row in table[2:8]] == [f"| {title}" for title in titles]
     assert [row[0] for row in table[-2:]] == [f"| {claim[0]}" for claim in focus_quality.CLAIMS[:2]]
     recipes = recipes_in(tmp_path)
     assert {name for name, recipe in recipes.items() if not recipe["start_from"]} == {"base-4", "L_e-1-from-scratch-4"}
     assert recipes["L_e-1-4"]["branch"] == "exploration=1" and recipes["L_e-1-4"]["stf_after"] == 0
     assert recipes["erasing-0.5-4"]["erasing"] == 0.5 and recipes["erasing-0.5-4"]["stf_after"] == 0
-    assert recipes["L_d-0.1-log-odds-4"]["score"] == "log_odds"
+    assert recipes["L_e-1-log-odds-4"]["score"] == "log_odds"
 
     plain = tmp_path / "plain-4"
     by_score = {score: focus_measures.measure(plain, score) for score in ("logit", "log_odds")}  # as kept
