@@ -25,6 +25,7 @@ from skeleton_focus import SkeletonDataset, STFObjective
 
 def differences(objective: STFObjective, batches: list[Tensor], layer: str) -> tuple[float, float]:
     """Of the worst clip: the mean difference over its map, and the greatest."""
+    objective.score = "log_odds"
     probability = STFObjective(objective.model, objective.layers, head=objective.head, score="probability")
     mean = greatest = 0.0
     for x in batches:
