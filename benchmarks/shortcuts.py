@@ -24,20 +24,19 @@ from loading import generated
 from results import load_run, predict
 from trained import OURS, command_line, finish_all, keep_options, mean_and_spread, place, run
 
-ARMS = ["left upper arm", "left hand", "right upper arm", "right hand"]
-LIMBS = [*ARMS, "left thigh", "left foot", "right thigh", "right foot"]
-LEGS = ["left thigh", "left foot", "right thigh", "right foot"]
-HIPS = ["spine_base", "left thigh", "right thigh"]
+ARMS = ["left_elbow", "left hand", "right_elbow", "right hand"]
+LEGS = ["left_knee", "left foot", "right_knee", "right foot"]
+LIMBS, HIPS = [*ARMS, *LEGS], ["spine_base", "left thigh", "right thigh"]
 TABLE = {  # where each class may be looked for, by the parts and joints of NTU25
     **dict.fromkeys(("touch head", "touch neck", "wave slowly", "wave fast", "throw", "clap"), ARMS),
     **dict.fromkeys(("shake hands", "hand over"), ARMS),
-    "raise left hand": ["left upper arm", "left hand"],
-    "raise right hand": ["right upper arm", "right hand"],
+    "raise left hand": ["left_elbow", "left hand"],
+    "raise right hand": ["right_elbow", "right hand"],
     **dict.fromkeys(("walk", "run"), LIMBS),
     **dict.fromkeys(("sit down", "stand up"), HIPS),
     **dict.fromkeys(("kick", "jump"), LEGS),
     "bow": ["head", "upper_spine", "left_shoulder", "right_shoulder"],
-    "push": [*ARMS, "head", "upper_spine"],
+    "push": [*ARMS, "head", "upper_spine", "left_shoulder", "right_shoulder"],
 }
 PLAIN, WITHOUT = "plain", "no shortcut"
 FROM_THE_START, FROM_A_THIRD = ["--stf-after", "0"], ["--stf-after", "0.33"]
