@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from trained import averaged
 
 from skeleton_focus import (
-    Augment,
     Batch,
     FeatureTap,
     SkeletonDataset,
@@ -36,7 +35,7 @@ from skeleton_focus.focus import top_two
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from loading import clips_of
-from recipe import Recipe, prepare
+from recipe import Recipe, augmentation, prepare
 from results import load_run
 
 MEASURES = {  # name: title, digits; docs/focus_quality.md says what each is
@@ -56,15 +55,19 @@ MEASURES = {  # name: title, digits; docs/focus_quality.md says what each is
 }
 
 
-def measure(folder: Path, score: str) -> dict[str, float]:
-    """Every measure that the run allows, of the focus of one score; kept beside the run."""
-    kept = folder / f"focus_{score}.json"
+def measure(folder: Path, score: str, shortcut: float | None = None) -> dict[str, float]:
+    """Every measure that the run allows, of the focus of one score; kept beside the run.
+
+    ``shortcut`` replaces the run's own share of generated test clips with a shortcut; top-1 stays that of the run.
+    """
+    kept = folder / (f"focus_{score}.json" if shortcut is None else f"focus_{score}_shortcut_{shortcut}.json")
     if kept.exists() and (found := json.loads(kept.read_text()))["measures"] == list(MEASURES):
         values: dict[str, float] = found["values"]
         return values
     torch.set_num_threads(1)
     objective, recipe, layout, classes = load_run(folder)
     objective.score = score
+    recipe.shortcut = recipe.shortcut if shortcut is None else shortcut
     data, _ = clips_of(str(folder), recipe, layout, classes)
     parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(data), 32):
@@ -99,7 +102,7 @@ def measure_batch(objective: STFObjective, batch: Batch, layout: SkeletonLayout,
     if embeddings:
         found["embedding"] = torch.stack([layer_coherence(embedding, focus) for embedding in embeddings]).mean(0)
     found |= against_chance(model, x, first, focus)
-    critical = Augment(layout, frames=recipe.frames)(batch, None).critical
+    critical = augmentation(recipe, layout)(batch, None).critical  # cut and stretched as the clip is
     if critical.any():
         found |= {"precision": focus_average_precision(focus, critical), "iou": focus_iou(focus, critical)}
         found |= {"pointing": pointing_game(focus, critical), "mass": relevance_mass(focus, critical)}

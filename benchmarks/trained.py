@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def place(out: Path, run: str, seed: int) -> Path:
 
 
 def mean_and_spread(values: Sequence[float], digits: int) -> str:
-    """Mean and standard deviation."""
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    """Mean and standard deviation; nan where a value is."""
+    known = len(values) > 1 and all(math.isfinite(value) for value in values)
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if known else ""
     return f"{statistics.mean(values):.{digits}f}{spread}"

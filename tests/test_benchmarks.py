@@ -216,6 +216,10 @@ def test_shortcuts(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyP
         "no-shortcut-4": 0, "plain-4": 0.9, "guidance-1-4": 0.9,
     }  # fmt: skip
     assert json.loads(Path(str(recipes["guidance-1-4"]["guide"])).read_text()) == shortcuts.TABLE
+    # The focus of all rows is that on the same clips, with shortcuts of other classes.
+    without = focus_measures.measure(tmp_path / "no-shortcut-4", "logit", 0.9)
+    assert table[2][4] == f"{without['precision']:.3f}"
+    assert without["masked"] != focus_measures.measure(tmp_path / "no-shortcut-4", "logit")["masked"]
 
 
 def test_what_guidance_recovers_is_a_share_of_what_the_shortcut_costs() -> None:
@@ -224,6 +228,8 @@ def test_what_guidance_recovers_is_a_share_of_what_the_shortcut_costs() -> None:
 
     lines = shortcuts.table({"no shortcut": row(80), "plain": row(60), "guidance 1": row(75)}).splitlines()
     assert [line.split(" | ")[2] for line in lines[2:]] == ["100 %", "0 %", "75 %"]
+    without_cost = {"no shortcut": row(60) + row(80), "plain": row(60) + row(60)}
+    assert [line.split(" | ")[2] for line in shortcuts.table(without_cost).splitlines()[2:]] == ["nan %", "nan %"]
 
 
 def test_the_table_of_guidance_allows_what_is_critical_and_no_cue() -> None:
