@@ -3,12 +3,12 @@
     python benchmarks/focus_quality.py --out runs/generated                         # generated actions, with the truth
     python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --no-sweep    # options of examples/train.py
 
-Of every seed one network is trained plainly (``base``). Each row goes on from it for ``--more`` epochs, a third of the
-whole, at a rate that still moves the weights; rows named "from scratch" have their terms from the first third on
-instead. ROWS are trained on every seed, SWEEP on the first one alone. Each row's focus is that of the score it was
-trained with; the plain row is shown under each score. Prints Markdown tables: accuracy and every measure, mean and
-standard deviation over the seeds (docs/focus_quality.md says what they mean), and the paper's claims as differences
-seed by seed. A finished run is read and not trained again, an unfinished one is resumed.
+For each seed, one network is trained plainly (``base``). Each row goes on from it for ``--more`` epochs, at a rate that
+still moves the weights. Rows named "from scratch" are trained as the base is, without those epochs, and have their
+terms from the first third on. ROWS are trained on every seed, SWEEP on the first one alone. Each row's focus is that of
+the score it was trained with; the plain row is shown under each score. Prints Markdown tables: accuracy and every
+measure, mean and standard deviation over the seeds (docs/focus_quality.md says what they mean), and the paper's claims
+as differences seed by seed. A finished run is read and not trained again, an unfinished one is resumed.
 """
 
 from __future__ import annotations
@@ -74,14 +74,36 @@ SET_HERE = (
 )  # fmt: skip
 
 
+def options_of_base(about: str | None) -> argparse.ArgumentParser:
+    """The command line of a benchmark whose rows go on from a base run of each seed."""
+    parser = command_line(about)
+    parser.add_argument("--more", type=int, default=5, help="epochs that each row goes on, default 5")
+    parser.add_argument("--rate", type=float, default=0.02, help="highest learning rate in them, default 0.02")
+    return parser
+
+
+def finish_base(given: argparse.Namespace, passed: list[str]) -> None:
+    """Train the base run of each seed, where it is not there."""
+    keep_options(given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], SET_HERE)
+    base = {place(given.out, "base", seed): [*passed, *PLAIN, "--seed", str(seed)] for seed in given.seeds}
+    finish_all(base, given.jobs)
+
+
+def from_base(
+    given: argparse.Namespace, passed: list[str], rows: Mapping[str, list[str]], seeds: Sequence[int]
+) -> dict[Path, list[str]]:
+    """Options of the runs of some rows, which go on from the base run of their seed."""
+    found: dict[Path, list[str]] = {}
+    for seed, (row, options) in product(seeds, rows.items()):
+        start = place(given.out, "base", seed)
+        found[place(given.out, row, seed)] = [*passed, *go_on(start, options, seed, given.more, given.rate)]
+    return found
+
+
 def wanted_runs(given: argparse.Namespace, passed: list[str]) -> dict[Path, list[str]]:
     """Options of every run that goes on from a base run or starts anew."""
-    found: dict[Path, list[str]] = {}
     first = given.seeds[:1] if given.sweep else []
-    for rows, seeds in ((ROWS, given.seeds), (SWEEP, first)):
-        for seed, (row, options) in product(seeds, rows.items()):
-            start = place(given.out, "base", seed)
-            found[place(given.out, row, seed)] = [*passed, *go_on(start, options, seed, given.more, given.rate)]
+    found = from_base(given, passed, ROWS, given.seeds) | from_base(given, passed, SWEEP, first)
     for seed, (row, options) in product(first, SCRATCH.items()):
         found[place(given.out, row, seed)] = [*passed, *options, "--seed", str(seed)]
     return found
@@ -122,14 +144,10 @@ def verdict(differences: Sequence[float], relation: str) -> str:
 
 
 def main() -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("--more", type=int, default=5, help="epochs that each row goes on, default 5")
-    parser.add_argument("--rate", type=float, default=0.02, help="highest learning rate in them, default 0.02")
+    parser = options_of_base(__doc__)
     parser.add_argument("--sweep", action=argparse.BooleanOptionalAction, default=True, help="also the sweep")
     given, passed = parser.parse_known_args()
-    keep_options(given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], SET_HERE)
-    base = {place(given.out, "base", seed): [*passed, *PLAIN, "--seed", str(seed)] for seed in given.seeds}
-    finish_all(base, given.jobs)
+    finish_base(given, passed)
     finish_all(wanted_runs(given, passed), given.jobs)
     rows: dict[str, tuple[Path, str, list[int]]] = {}  # title: run, score, seeds
     for row, options in {**ROWS, **(SWEEP | SCRATCH if given.sweep else {})}.items():

@@ -4,10 +4,11 @@
     python benchmarks/focus_scores.py --out runs/scores_nw_ucla --data PATH       # options of examples/train.py
 
 The same trained networks are explained under each score; nothing but the score differs between the rows of a network.
-Besides the measures of focus_quality.py: "stable", the largest relative change of the focus while every coordinate
-moves by up to 0.02 body heights (smaller is better), and "random weights", the rank correlation with the focus of the
-network whose weights have all been drawn anew (near 0 is good: the focus then depends on what was learned). Mean and
-standard deviation over the seeds. A finished run is read and not trained again, an unfinished one is resumed.
+Besides the measures of focus_quality.py: "stable", the largest relative change of the focus while every input channel
+but visibility moves by up to 0.02 body heights, those of motion as much as positions (smaller is better), and "random
+weights", the rank correlation with the focus of the network whose weights have all been drawn anew (near 0 is good: the
+focus then depends on what was learned). Mean and standard deviation over the seeds. A finished run is read and not
+trained again, an unfinished one is resumed.
 """
 
 from __future__ import annotations

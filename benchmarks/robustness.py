@@ -15,9 +15,9 @@ test clips, one at a time:
 - each frame is dropped with probability 10, 30 or 50 %.
 
 All networks see the same random numbers. Clips are centred and divided by the body's height first, so that a hidden
-joint is missing evidence and nothing else. Prints Markdown tables: top-1, mean and standard deviation
-over the seeds; and the mean over the body parts as a difference from the plain row, seed by seed. Each run's folder
-keeps all settings in robustness.json.
+joint is missing evidence and nothing else. Prints Markdown tables: top-1, mean and standard deviation over the seeds;
+and the mean over the body parts as a difference from the plain row, seed by seed. Each run's folder keeps all settings
+in robustness.json.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import focus_quality
 from robustness_measures import COLUMNS, columns, robustness
-from trained import command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
+from trained import finish_all, mean_and_spread, place, run
 
 # The rows of focus_quality.py, whose runs these are, trained by whichever of the two comes first.
 ROWS = {row: options for row, options in focus_quality.ROWS.items() if row != "L_G 1"}
@@ -52,25 +52,9 @@ def tables(found: Mapping[str, Sequence[Mapping[str, float]]], seeds: Sequence[i
 
 
 def main() -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("--more", type=int, default=5, help="epochs that each row goes on, default 5")
-    parser.add_argument("--rate", type=float, default=0.02, help="highest learning rate in them, default 0.02")
-    given, passed = parser.parse_known_args()
-    options = [*passed, "--more", str(given.more), "--rate", str(given.rate)]
-    keep_options(given.out, options, focus_quality.SET_HERE)
-    base = {
-        place(given.out, "base", seed): [*passed, *focus_quality.PLAIN, "--seed", str(seed)] for seed in given.seeds
-    }
-    finish_all(base, given.jobs)
-    wanted = {
-        place(given.out, row, seed): [
-            *passed,
-            *go_on(place(given.out, "base", seed), options, seed, given.more, given.rate),
-        ]
-        for seed in given.seeds
-        for row, options in ROWS.items()
-    }
-    finish_all(wanted, given.jobs)
+    given, passed = focus_quality.options_of_base(__doc__).parse_known_args()
+    focus_quality.finish_base(given, passed)
+    finish_all(focus_quality.from_base(given, passed, ROWS, given.seeds), given.jobs)
     runs = [(row, seed) for row in ROWS for seed in given.seeds]
     with ProcessPoolExecutor(given.jobs) as pool:
         measured = dict(zip(runs, pool.map(robustness, [place(given.out, *one) for one in runs]), strict=True))
