@@ -302,7 +302,7 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
 
 
 def draw_erased(focus: Tensor, probability: float) -> Tensor:
-    r"""Joints to take out of each clip, those of high focus most often: 1 for those, to pass to :func:`mask_by_focus`.
+    r"""Draw the joints to take out of each clip: 1 for those, 0 for the others, to pass to :func:`mask_by_focus`.
 
     A clip is chosen with ``probability``. A chosen one loses joint v of person m, in all frames, with the probability
     :math:`u \bar Q_{mv} / \max \bar Q`, with the mean focus of the joint and one :math:`u \sim U(0, 1)` a clip.

@@ -82,7 +82,7 @@ def divergence_loss(
 
     Reference:
         STF (Ke et al., AAAI 2022), equation 4; the overlap is the attention separability of Wang et al., Sharpen Focus,
-        ICCV 2019.
+        ICCV 2019, without its mask of the object's region.
     """
     check_choice("divergence_loss", "form", form, FORMS)
     if form == "distance":
@@ -177,7 +177,8 @@ class STFLoss(nn.Module):
     Shape:
         logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V), classes (N,), the predicted ones
         that the maps explain, by default ``logits.argmax(1)`` -> ``STFTerms``: ``loss`` () and ``terms``, one () for
-        each term in use. All are means over the N samples; L_G is also the mean over modules.
+        each term in use. All are means over the N samples; L_G is also the mean over modules. Guidance takes
+        ``label_focus``, the map of the labelled class, and ``allowed`` (N, M, T, V) or (N, V) in place of the table.
 
     Args:
         exploration: lambda_e, >= 0; the paper's 0.01.

@@ -41,7 +41,7 @@ class STFOutput(NamedTuple):
 class STFObjective(ExplainedModel):
     r"""Train any network with the STF losses.
 
-    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G, \qquad
+    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G + \lambda_g L_g, \qquad
         Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big)
 
     The network runs as it is; its layers are tapped while it runs, and there only. The last layer's focus Q has a
@@ -91,9 +91,9 @@ class STFObjective(ExplainedModel):
             and erasing mask them like x. Required where an input has the clip's shape; ``()`` masks none.
         erasing: probability, 0 to 1, that a training clip loses joints before the step, those of high focus most often;
             see above.
-        every: apply the STF terms every ``every`` training steps. Their weights stay as they are.
-        warmup: training steps, before the first with STF terms, on the classification loss alone. A training step is a
-            call with the model in training mode and gradients on.
+        every: apply the STF terms, and erasing, every ``every`` training steps. The terms' weights stay as they are.
+        warmup: training steps, before the first with STF terms or erasing, on the classification loss alone. A training
+            step is a call with the model in training mode and gradients on.
 
     Raises:
         ValueError: a layer the model does not have, did not run once, or ran under ``torch.no_grad()``; layers named

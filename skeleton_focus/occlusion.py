@@ -1,10 +1,11 @@
 """What a camera misses, to test how robust a trained network is: hidden joints and frames, jitter, short clips.
 
-All functions take a :class:`~skeleton_focus.clips.Batch` of positions as they were read, before
-:func:`~skeleton_focus.streams.center` and the streams, run on its device and leave it as it was. Where a joint is
-hidden, position, visibility and truth are 0, as for a joint that was never seen. The protocols follow RA-GCN. Random
-numbers are drawn on the CPU from the generator that is passed, so that every device sees the same clips. From one state
-of the generator, a larger p hides all joints, or drops all frames, that a smaller one does.
+All functions take a :class:`~skeleton_focus.clips.Batch` of positions, before the streams are made of them, run on its
+device and leave it as it was. Centre and scale the clips first where a joint that hides should not move the others:
+both are measured from the joints that are seen. Where a joint is hidden, position, visibility and truth are 0, as for a
+joint that was never seen. The protocols follow RA-GCN. Random numbers are drawn on the CPU from the generator that is
+passed, so that every device sees the same clips. From one state of the generator, a larger p hides all joints, or drops
+all frames, that a smaller one does.
 """
 
 from __future__ import annotations
