@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from explain import pick, to_draw
 from loading import load_data
-from recipe import Recipe, prepare
+from recipe import FOCUS, Recipe, prepare
 from report import build_report
 from results import load_run
 from torch.utils.data import DataLoader
@@ -41,7 +41,8 @@ from skeleton_focus import (
 )
 from skeleton_focus.plot import plot_focus_comparison
 
-MORE = ["--branch", "plain", "--epochs", "5", "--lr", "0.02"]  # what the recommended preset does, without its losses
+# What the recommended preset does, without its losses.
+MORE = ["--branch", "plain", "--epochs", str(FOCUS["epochs"]), "--lr", str(FOCUS["lr"])]
 RUNS = {  # in this order; the others go on from the first
     "base": ("plainly", ["--branch", "plain"]),
     "plain": ("on from there, plainly", MORE),
