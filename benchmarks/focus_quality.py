@@ -38,12 +38,13 @@ ROWS: dict[str, list[str]] = {  # on every seed
     "L_d 0.1": terms("divergence=0.1"),
     "L_d 1, overlap": terms("divergence=1", *OVERLAP),
     "L_G 1": terms("adjacency=1"),
-    "L_e 1, L_c 1": terms("exploration=1+coherence=1"),
     "erasing 0.5": [*PLAIN, "--erasing", "0.5"],
-    "L_e 1, L_c 1, erasing 0.5": terms("exploration=1+coherence=1", "--erasing", "0.5"),
+    "L_e 0.3, L_c 1, erasing 0.5": terms("recommended", "--erasing", "0.5"),
 }
 SWEEP: dict[str, list[str]] = {  # on the first seed
     "the paper's weights": terms("all"),
+    "L_e 1, L_c 1": terms("exploration=1+coherence=1"),
+    "L_e 1, L_c 1, erasing 0.5": terms("exploration=1+coherence=1", "--erasing", "0.5"),
     "L_e 0.01": terms("exploration=0.01"),
     "L_e 0.1": terms("exploration=0.1"),
     "L_e 0.3": terms("exploration=0.3"),

@@ -256,7 +256,7 @@ class STFLoss(nn.Module):
     @classmethod
     def recommended(cls, *, classification: nn.Module | None = None) -> STFLoss:
         """L_ce, L_e and L_c, with weights that act, for a network that is trained already."""
-        return cls(exploration=1, divergence=0, coherence=1, adjacency=0, classification=classification)
+        return cls(exploration=0.3, divergence=0, coherence=1, adjacency=0, classification=classification)
 
     @classmethod
     def plain(cls, *, classification: nn.Module | None = None) -> STFLoss:

@@ -177,7 +177,7 @@ def test_presets() -> None:
     focus = {name: weight for name, weight in STFLoss.focus_branch().weights.items() if weight}
     assert focus == {"divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
     recommended = {name: weight for name, weight in STFLoss.recommended().weights.items() if weight}
-    assert recommended == {"exploration": 1, "coherence": 1}
+    assert recommended == {"exploration": 0.3, "coherence": 1}
     assert not STFLoss.plain().uses(*STFLoss().weights)
     assert "divergence=0.1" in repr(STFLoss.focus_branch())
 
