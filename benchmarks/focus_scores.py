@@ -35,7 +35,7 @@ CHECKED = {"stable": ("stable", 3), "random weights": ("random weights", 3)}
 
 
 def check(folder: Path, score: str) -> dict[str, float]:
-    """Max-sensitivity and the rank correlation with random weights, on 32 test clips; kept beside the run."""
+    """Max-sensitivity and the rank correlation with random weights, on 16 test clips; kept beside the run."""
     kept = folder / f"checks_{score}.json"
     if kept.exists():
         values: dict[str, float] = json.loads(kept.read_text())
@@ -44,8 +44,8 @@ def check(folder: Path, score: str) -> dict[str, float]:
     objective, recipe, layout, classes = load_run(folder)
     objective.score = score
     data, _ = clips_of(str(folder), recipe, layout, classes)
-    chosen = range(0, len(data), max(len(data) // 32, 1))
-    x = prepare(SkeletonDataset.collate([data[i] for i in chosen][:32]), recipe, layout)
+    chosen = range(0, len(data), max(len(data) // 16, 1))
+    x = prepare(SkeletonDataset.collate([data[i] for i in chosen][:16]), recipe, layout)
     label = objective.explain(x)[1].argmax(1)
 
     def explain(clips: torch.Tensor) -> torch.Tensor:
