@@ -46,9 +46,8 @@ FROM_THE_START, FROM_A_THIRD = ["--stf-after", "0"], ["--stf-after", "0.33"]
 ROWS: dict[str, list[str]] = {
     WITHOUT: ["--branch", "plain"],
     PLAIN: ["--branch", "plain"],
-    "guidance 1": ["--branch", "guidance=1", *FROM_THE_START],
+    "guidance 0.3": ["--branch", "guidance=0.3", *FROM_THE_START],
     "L_e 1": ["--branch", "exploration=1", *FROM_A_THIRD],
-    "L_e 0.3, L_c 1, erasing 0.5": ["--branch", "recommended", "--erasing", "0.5", *FROM_A_THIRD],
 }
 SHOWN = ("precision", "mass", "pointing")
 SET_HERE = (*OURS, "--branch", "--stf-after", "--shortcut", "--guide", "--erasing", "--data")

@@ -206,16 +206,16 @@ def test_focus_scores(tmp_path: Path, printed: Printed, monkeypatch: pytest.Monk
 
 @own_warnings
 def test_shortcuts(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = few(shortcuts.ROWS, "no shortcut", "plain", "guidance 1")
+    wanted = few(shortcuts.ROWS, "no shortcut", "plain", "guidance 0.3")
     monkeypatch.setattr(shortcuts, "ROWS", wanted)
     monkeypatch.setattr(shortcuts, "ProcessPoolExecutor", ThreadPoolExecutor)
     table = [line.strip("| ").split(" | ") for line in printed(shortcuts, ["--seeds", "4", *TINY, "--epochs", "1"])]
     assert [row[0] for row in table[2:]] == list(wanted)
     recipes = recipes_in(tmp_path)
     assert {name: recipe["shortcut"] for name, recipe in recipes.items()} == {
-        "no-shortcut-4": 0, "plain-4": 0.9, "guidance-1-4": 0.9,
+        "no-shortcut-4": 0, "plain-4": 0.9, "guidance-0.3-4": 0.9,
     }  # fmt: skip
-    assert json.loads(Path(str(recipes["guidance-1-4"]["guide"])).read_text()) == shortcuts.TABLE
+    assert json.loads(Path(str(recipes["guidance-0.3-4"]["guide"])).read_text()) == shortcuts.TABLE
     # The focus of all rows is that on the same clips, with shortcuts of other classes.
     without = focus_measures.measure(tmp_path / "no-shortcut-4", "logit", 0.9)
     assert table[2][4] == f"{without['precision']:.3f}"
@@ -226,7 +226,7 @@ def test_what_guidance_recovers_is_a_share_of_what_the_shortcut_costs() -> None:
     def row(shuffled: float) -> list[dict[str, float]]:
         return [{"shuffled": shuffled, "none": 90.0, "precision": 0.5, "mass": 0.5, "pointing": 0.5}]
 
-    lines = shortcuts.table({"no shortcut": row(80), "plain": row(60), "guidance 1": row(75)}).splitlines()
+    lines = shortcuts.table({"no shortcut": row(80), "plain": row(60), "guidance 0.3": row(75)}).splitlines()
     assert [line.split(" | ")[2] for line in lines[2:]] == ["100 %", "0 %", "75 %"]
     without_cost = {"no shortcut": row(60) + row(80), "plain": row(60) + row(60)}
     assert [line.split(" | ")[2] for line in shortcuts.table(without_cost).splitlines()[2:]] == ["nan %", "nan %"]
