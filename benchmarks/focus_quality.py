@@ -23,7 +23,7 @@ from focus_measures import MEASURES, measure
 from trained import OURS, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
 PLAIN = ["--branch", "plain"]
-OVERLAP, PRINTED, LOG_ODDS = ["--separation", "overlap"], ["--norm", "l2"], ["--score", "log_odds"]
+OVERLAP, LOG_ODDS = ["--separation", "overlap"], ["--score", "log_odds"]
 
 
 def terms(branch: str, *options: str) -> list[str]:
@@ -45,12 +45,10 @@ SWEEP: dict[str, list[str]] = {  # on the first seed
     "the paper's weights": terms("all"),
     "L_e 1, L_c 1": terms("exploration=1+coherence=1"),
     "L_e 1, L_c 1, erasing 0.5": terms("exploration=1+coherence=1", "--erasing", "0.5"),
-    "L_e 0.01": terms("exploration=0.01"),
     "L_e 0.1": terms("exploration=0.1"),
     "L_e 0.3": terms("exploration=0.3"),
     "L_e 3": terms("exploration=3"),
     "L_d 1": terms("divergence=1"),
-    "L_d 0.1, printed norm": terms("divergence=0.1", *PRINTED),
     "L_e 1, log-odds": terms("exploration=1", *LOG_ODDS),
     "L_e 1, L_c 1, log-odds": terms("exploration=1+coherence=1", *LOG_ODDS),
 }
