@@ -46,9 +46,7 @@ SWEEP: dict[str, list[str]] = {  # on the first seed
     "L_e 1, L_c 1": terms("exploration=1+coherence=1"),
     "L_e 1, L_c 1, erasing 0.5": terms("exploration=1+coherence=1", "--erasing", "0.5"),
     "L_e 0.1": terms("exploration=0.1"),
-    "L_e 0.3": terms("exploration=0.3"),
     "L_e 3": terms("exploration=3"),
-    "L_d 1": terms("divergence=1"),
     "L_e 1, log-odds": terms("exploration=1", *LOG_ODDS),
     "L_e 1, L_c 1, log-odds": terms("exploration=1+coherence=1", *LOG_ODDS),
 }
