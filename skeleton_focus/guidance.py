@@ -1,4 +1,4 @@
-"""Where a user says the focus of a class may lie: a table of joints for each class, and the loss that keeps to it."""
+"""Guidance of the focus by the user: a table of the joints allowed for each class, and a loss on focus outside them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
         layout: the skeleton.
 
     Raises:
-        ValueError: a class that is not among ``classes``, a name that the layout does not have, or a class without any.
+        ValueError: a class that is not among ``classes``, a name that the layout does not have, a class without any,
+            ``classes`` that are no list of names, or no layout.
 
     Example:
         >>> from skeleton_focus import NTU25
@@ -85,6 +86,9 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
         (['neck', 'head', 'right_wrist', 'right_hand', 'right_hand_tip', 'right_thumb'], 25)
     """
     who = "allowed_joints"
+    require(isinstance(layout, SkeletonLayout), who, "a SkeletonLayout, such as NTU25", type(layout).__name__)
+    named = isinstance(classes, list | tuple)
+    require(named, who, "classes as a list of names, in the order of the labels", type(classes).__name__)
     strange = [name for name in table if name not in classes]
     require(not strange, who, f"a table of classes among {list(classes)}", strange)
     known: dict[str, tuple[int, ...]] = {_key(joint): (index,) for index, joint in enumerate(layout.joints)}
@@ -105,6 +109,23 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
         for key in chosen:
             allowed[label, list(known[key])] = True
     return allowed
+
+
+def check_allowed(who: str, allowed: Tensor) -> None:
+    """Refuse what is no table (classes, V) of shares in [0, 1].
+
+    >>> check_allowed("STFLoss", {"drink": ["head"]})
+    Traceback (most recent call last):
+        ...
+    ValueError: STFLoss: expected allowed (classes, V) to be a tensor, got dict; allowed_joints makes one of a table
+    """
+    if not isinstance(allowed, Tensor):
+        hint = "allowed_joints makes one of a table"
+        raise ValueError(message(who, "allowed (classes, V) to be a tensor", type(allowed).__name__, hint))
+    check_shape(who, "allowed", allowed, "classes, V")
+    if not allowed.is_meta and allowed.numel() > 0:
+        low, high = float(allowed.min()), float(allowed.max())
+        require(low >= 0 and high <= 1, who, "allowed in [0, 1], 1 where the focus may lie", f"{low} to {high}")
 
 
 def _key(name: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, message, require
 from .focus import resize_focus
-from .guidance import REDUCTIONS, guidance_loss
+from .guidance import REDUCTIONS, check_allowed, guidance_loss
 
 NORMS = ("l2", "rms")
 FORMS = ("distance", "overlap")
@@ -186,16 +186,17 @@ class STFLoss(nn.Module):
         coherence: lambda_c, >= 0; the paper's 0.1.
         adjacency: lambda_G, >= 0; the paper's 0.01.
         guidance: lambda_g, >= 0.
-        allowed: (classes, V), where the focus of each class may lie, from :func:`~skeleton_focus.allowed_joints`; for
-            guidance where :meth:`forward` is not given masks of each clip.
+        allowed: (classes, V) in [0, 1], where the focus of each class may lie, from
+            :func:`~skeleton_focus.allowed_joints`. Used only with a weight ``guidance`` above 0, for batches whose
+            :meth:`forward` gets no masks of its own.
         norm: of L_d, L_c and L_G. ``"l2"``, as printed, grows with the root of the map's size; ``"rms"`` divides that
             out, so that the paper's weights give "comparable absolute ranges" on maps of any size.
         separation: L_d as ``"distance"``, as printed, or as ``"overlap"``; see :func:`divergence_loss`.
         classification: L_ce; any module of (logits, target), by default ``nn.CrossEntropyLoss()``.
 
     Raises:
-        ValueError: a negative weight, an unknown norm or separation, or a term in use whose maps are
-            missing (but L_G of a network without embeddings is left out).
+        ValueError: a negative weight, an unknown norm or separation, ``allowed`` of another shape or outside [0, 1], or
+            a term in use whose maps are missing (but L_G of a network without embeddings is left out).
 
     Example:
         >>> criterion = STFLoss.focus_branch()
@@ -237,7 +238,7 @@ class STFLoss(nn.Module):
         check_choice("STFLoss", "norm", norm, NORMS)
         check_choice("STFLoss", "separation", separation, FORMS)
         if allowed is not None:
-            check_shape("STFLoss", "allowed", allowed, "classes, V")
+            check_allowed("STFLoss", allowed)
         self.register_buffer("allowed", allowed, persistent=False)  # a choice of the user, not something learned
         self.norm = norm
         self.separation = separation
@@ -335,8 +336,9 @@ class STFLoss(nn.Module):
             terms["adjacency"] = torch.stack(losses).mean()
         if self.uses("guidance"):
             if allowed is None:
-                table = _given("allowed", self.allowed)
-                check_shape("STFLoss", "allowed", table, f"classes={logits.shape[1]}, V")
+                table = _given("allowed", self.allowed, ": a table from allowed_joints, or masks of each clip")
+                v = _given("label_focus", label_focus).shape[-1]
+                check_shape("STFLoss", "allowed", table, f"classes={logits.shape[1]}, V={v}")
                 allowed = table[self.label_of(target)]
             terms["guidance"] = guidance_loss(_given("label_focus", label_focus), allowed)
         loss = terms["classification"]
@@ -350,9 +352,9 @@ class STFLoss(nn.Module):
         return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
-def _given(name: str, value: Tensor | None) -> Tensor:
+def _given(name: str, value: Tensor | None, hint: str = "") -> Tensor:
     if value is None:
-        raise ValueError(message("STFLoss", name, None, "a term with a weight needs it"))
+        raise ValueError(message("STFLoss", name, None, f"a term with a weight needs it{hint}"))
     return value
 
 

@@ -261,11 +261,11 @@ def test_a_table_that_is_missing_or_of_other_classes() -> None:
         guided(allowed=None)(logits, target, label_focus=focus)
     with pytest.raises(ValueError, match=r"^STFLoss: expected label_focus, got None; a term with a weight needs it"):
         guided()(logits, target)
-    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes=5, V\), got \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes=5, V=4\), got \(4, 4\)"):
         guided(allowed=TABLE[:4])(logits, target, label_focus=focus)
     with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes, V\), got \(5,\)"):
         guided(allowed=TABLE[:, 0])
-    with pytest.raises(ValueError, match=r"^guidance_loss: expected allowed \(N=3, V=4\), got \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes=5, V=4\), got \(5, 3\)"):
         guided(allowed=TABLE[:, :3])(logits, target, label_focus=focus)
     with pytest.raises(ValueError, match=r"^STFLoss: expected a weight guidance of at least 0, got -0.1"):
         guided(guidance=-0.1)
