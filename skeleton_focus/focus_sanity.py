@@ -238,7 +238,8 @@ def _steps(who: str, model: nn.Module, layers: Sequence[str] | None) -> list[tup
     require(isinstance(layers, list | tuple), who, "layers as a list of names", type(layers).__name__)
     modules = dict(model.named_modules(remove_duplicate=False))
     strange = [name for name in layers if name not in modules]
-    require(not strange, who, f"names of layers in {type(model).__name__}", strange)
+    hint = "model.named_modules() lists them"
+    require(not strange, who, f"names of layers in {type(model).__name__}", strange, hint)
     right = len(layers) > 0 and len(set(layers)) == len(layers)
     require(right, who, "at least one layer, and none twice", list(layers))
     steps = [(name, list(modules[name].modules())[::-1]) for name in layers]

@@ -10,7 +10,7 @@ all frames, that a smaller one does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -80,7 +80,8 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
         joints: their indices, 0..V-1, for example one of :func:`body_parts`.
 
     Raises:
-        ValueError: a batch whose tensors do not fit each other, or a joint that it does not have.
+        ValueError: a batch whose tensors do not fit each other, names in place of indices, or a joint that it does not
+            have.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -94,6 +95,10 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
     """
     _check("hide_joints", batch)
     n, _, t, v, m = batch.x.shape
+    numbers = not isinstance(joints, str | Mapping) and isinstance(joints, Iterable)
+    numbers = numbers and not any(isinstance(joint, str) for joint in joints)
+    hint = 'body_parts(layout)["left_arm"] is one'
+    require(numbers, "hide_joints", "joints as a sequence of indices", repr(joints), hint)
     chosen = [int(joint) for joint in joints]
     require(all(0 <= joint < v for joint in chosen), "hide_joints", f"joints in 0..{v - 1}", chosen)
     which = torch.zeros(v, dtype=torch.bool, device=batch.x.device)

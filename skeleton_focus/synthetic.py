@@ -42,8 +42,8 @@ class SyntheticActions:
     ``shortcut`` makes a benchmark of shortcut learning. A clip with a cue shows a periodic motion from its first frame
     to its last: the head, an arm, both arms or a leg turns by 30 to 40 degrees either way, 3 or 6 times a clip. Each
     class has its own cue, of a limb that does not act in the class and has no critical joint. A left-handed performer
-    shows the mirror image. In the classes for two, the performer of the first role alone shows it: who hands over, or
-    pushes. A network that learned the cues loses accuracy on test clips with ``shuffle_shortcut``.
+    shows the mirror image. In a class for two, only the performer of the first role shows it: the one who hands over
+    or pushes. A network that learned the cues loses accuracy on test clips with ``shuffle_shortcut``.
 
     Shape: ``generate`` returns a :class:`~skeleton_focus.clips.Batch` with x (N, C=3, T, V, M) in metres (y up), all
         ``lengths`` T, visibility (N, T, V, M), critical (N, M, T, V). Where visibility is 0, x and critical are 0.

@@ -320,6 +320,15 @@ GOOD = some_batch()
             lambda: hide_joints(GOOD.x, (0,)),
             "hide_joints: expected a Batch, as SkeletonDataset.collate makes it, got T",
         ),
+        (
+            lambda: hide_joints(GOOD, "left_arm"),
+            "hide_joints: expected joints as a sequence of indices, got 'left_arm'",
+        ),
+        (
+            lambda: hide_joints(GOOD, ["left_arm"]),
+            r"hide_joints: expected joints as a sequence of indices, got \['left_arm'\]; body",
+        ),
+        (lambda: hide_joints(GOOD, 3), "hide_joints: expected joints as a sequence of indices, got 3"),
         (lambda: hide_joints(GOOD, (0, 5)), r"hide_joints: expected joints in 0..4, got \[0, 5\]"),
         (lambda: hide_joints(GOOD, (-1,)), r"hide_joints: expected joints in 0..4, got \[-1\]"),
         (lambda: hide_frames(GOOD, 1.1), "hide_frames: expected a share in 0..1, got 1.1"),
