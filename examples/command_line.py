@@ -192,7 +192,7 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         (["stf_after"], "with --branch plain", recipe.branch == "plain" and not recipe.erasing),
         (["norm"], f"with --branch {recipe.branch}", not normed),
         (["separation"], f"with --branch {recipe.branch}", not weights["divergence"]),
-        (["guide"], f"with --branch {recipe.branch}", not weights["guidance"]),
+        (["guide"], f"with --branch {recipe.branch}; guidance=0.3 in --branch uses it", not weights["guidance"]),
         (["clips", "shortcut"], "with --data", given.data is not None),
         (["split", "skip_bad_clips"], "without --data", given.data is None),
     ):

@@ -178,7 +178,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--class", dest="label", metavar="NAME", help="what to explain; by default the predicted class")
     parser.add_argument("--out", help="folder for the pictures; by default the run's")
     parser.add_argument("--compare", metavar="RUN", help="one more row: the focus of another run")
-    parser.add_argument("--score", choices=SCORES, help="whose gradient makes the focus; by default the run's")
+    parser.add_argument(
+        "--score", choices=SCORES, help="the class score whose gradient gives the focus; by default the run's"
+    )
     parser.add_argument("--frames", type=int, default=8, help="frames in a film strip, default 8")
     parser.add_argument(
         "--curves", type=int, default=0, metavar="N", help="also deletion and insertion on N test clips"

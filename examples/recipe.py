@@ -70,12 +70,16 @@ class Recipe:
     joint_dropout: float = setting(0.0, "probability that training loses a joint of a clip")
     dropout: float = setting(0.0, "share of the pooled features dropped before the last layer")
     clip_gradient: float = setting(5.0, "largest norm of the gradient")
-    stf_after: float = setting(0.0, "share of the epochs that cross-entropy trains alone before the STF terms join")
-    score: str = setting("logit", "whose gradient makes the focus: logit, log_odds or probability of the class")
+    stf_after: float = setting(
+        0.0, "share of the epochs that cross-entropy trains alone before STF terms, guidance and erasing join"
+    )
+    score: str = setting("logit", "the class score whose gradient gives the focus")
     norm: str = setting("rms", "of L_d, L_c and L_G: rms, or l2 as printed, which grows with the map")
     erasing: float = setting(0.0, "probability that a training clip loses joints, those of high focus most often")
     separation: str = setting("distance", "L_d as the distance of two maps, as printed, or as their overlap")
-    guide: str = setting("", "JSON file of the joints or parts where the guidance term lets each class look")
+    guide: str = setting(
+        "", "with a weight of guidance in --branch: JSON file of the joints or parts allowed for each class"
+    )
     start_from: str = setting("", "folder of a finished run whose weights to start from")
     freeze: bool = setting(
         False, "with --start-from and --branch plain: train a new last layer, of any classes, on that network as it is"
@@ -318,7 +322,8 @@ def term_weights(branch: str) -> dict[str, float]:
         term, _, weight = given.partition("=")
         if term not in TERMS:
             ways = f"{', '.join(BRANCHES)}, or of {', '.join(TERMS)} some joined by +"
-            raise ValueError(f"expected --branch to be {ways}, got {term!r}; the names of branches stand alone")
+            hint = f"the names of branches stand alone; recommended is {'+'.join(BRANCHES['recommended'])}"
+            raise ValueError(f"expected --branch to be {ways}, got {term!r}; {hint}")
         if not (weight or TERMS[term]):
             raise ValueError(f"expected --branch with a weight of {term}, such as {term}=0.3, got {given!r}")
         try:

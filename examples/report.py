@@ -106,7 +106,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("run", help="folder of a run of train.py")
     clip_options(parser)
     parser.add_argument("--clips", type=int, default=24, help="how many test clips to show, default 24")
-    parser.add_argument("--score", choices=SCORES, help="whose gradient makes the focus; by default the run's")
+    parser.add_argument(
+        "--score", choices=SCORES, help="the class score whose gradient gives the focus; by default the run's"
+    )
     parser.add_argument("--out", help="the page, by default report.html in the run's folder")
     given = parser.parse_args(arguments)
     if given.clips < 1:

@@ -231,7 +231,7 @@ def read_guide(path: str, clips: SkeletonDataset) -> Tensor:
     """Where the focus of each class may lie (classes, V), from a JSON file of joints or parts."""
     try:
         table = json.loads(Path(path).read_text())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"expected --guide with a JSON file of classes and their joints, got {path}: {error}"
         ) from None
@@ -268,7 +268,9 @@ def announce(given: argparse.Namespace, recipe: Recipe, data: Split, left_out: l
         print(
             f"note: {recipe.model} has no STFAdjacency for L_G to act on; the branch {recipe.branch} is trained without"
         )
-    terms = "" if recipe.branch == "plain" else f" from epoch {recipe.stf_start} of {recipe.epochs}"
+    with_erasing = " with erasing" if recipe.erasing else ""
+    alone = recipe.branch == "plain" and not recipe.erasing
+    terms = "" if alone else f"{with_erasing} from epoch {recipe.stf_start} of {recipe.epochs}"
     print(f"preset {given.preset}, branch {recipe.branch}{terms}; writing to {out}")
     return facts
 
