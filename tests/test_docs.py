@@ -72,7 +72,6 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.
     if page == "objective.md":  # which speaks of a network that its reader has
         model = STFGCN(4, NTU25, in_channels=3, widths=(6,) * 6)
         scope = {"model": model, "x": torch.randn(2, 3, 16, 25, 1), "target": torch.tensor([0, 1])}
-        scope["classes"] = ["drink", "walk", "sit down", "wave"]
     assert blocks(page)
     for block in blocks(page):
         exec(block, scope)
