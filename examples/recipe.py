@@ -321,7 +321,7 @@ def term_weights(branch: str) -> dict[str, float]:
     for given in BRANCHES.get(branch, tuple(branch.split("+"))):
         term, _, weight = given.partition("=")
         if term not in TERMS:
-            ways = f"{', '.join(BRANCHES)}, or of {', '.join(TERMS)} some joined by +"
+            ways = f"{', '.join(BRANCHES)}, or some of {', '.join(TERMS)}, joined by +"
             hint = f"the names of branches stand alone; recommended is {'+'.join(BRANCHES['recommended'])}"
             raise ValueError(f"expected --branch to be {ways}, got {term!r}; {hint}")
         if not (weight or TERMS[term]):

@@ -539,7 +539,7 @@ MISTAKES = [
     (
         "train.py",
         ["--branch", "coherence+focus"],
-        "of exploration, divergence, coherence, adjacency some joined by +, got 'f",
+        "some of exploration, divergence, coherence, adjacency, guidance, joined by +, got 'f",
     ),
     ("train.py", ["--branch", "exploration", "--separation", "overlap"], "got --separation with --branch exploration"),
     ("train.py", ["--branch", "divergence", "--separation", "overlap", "--norm", "l2"], "got --norm with --branch div"),
