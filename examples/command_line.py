@@ -96,6 +96,8 @@ def parse(arguments: list[str] | None = None, *, says: str | None = None) -> tup
     given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
     recipe = Recipe(**{**PRESETS[given.preset], **chosen})
     recipe.guide = recipe.guide and str(Path(recipe.guide).resolve())  # a resumed run may start in another folder
+    if "guidance" in recipe.branch and "stf_after" not in chosen:
+        recipe.stf_after = 0.0  # a shortcut is learned in the first epochs
     given.validate_every = given.validate_every or (1 if watched(recipe) == "validation" else 10)
     check_effects(given, recipe, chosen)
     if given.out is None:
