@@ -4,9 +4,8 @@
     python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --no-sweep    # options of examples/train.py
 
 For each seed, one network is trained plainly (``base``). Each row goes on from it for ``--more`` epochs, at a rate that
-still moves the weights. Rows named "from scratch" are trained as the base is, without those epochs, and have their
-terms from the first third on. ROWS are trained on every seed, SWEEP on the first one alone. Each row's focus is that of
-the score it was trained with; the plain row is shown under each score. Prints Markdown tables: accuracy and every
+still moves the weights. ROWS are trained on every seed, SWEEP on the first one alone. Each row's focus is that of the
+score it was trained with; the plain row is shown under each score. Prints Markdown tables: accuracy and every
 measure, mean and standard deviation over the seeds (docs/focus_quality.md says what they mean), and the paper's claims
 as differences seed by seed. A finished run is read and not trained again, an unfinished one is resumed.
 """
@@ -48,10 +47,6 @@ SWEEP: dict[str, list[str]] = {  # on the first seed
     "L_e 0.1": terms("exploration=0.1"),
     "L_e 3": terms("exploration=3"),
     "L_e 1, log-odds": terms("exploration=1", *LOG_ODDS),
-    "L_e 1, L_c 1, log-odds": terms("exploration=1+coherence=1", *LOG_ODDS),
-}
-SCRATCH: dict[str, list[str]] = {  # on the first seed, as the base network is trained
-    "L_e 1, from scratch": terms("exploration=1", "--stf-after", "0.33"),
 }
 CLAIMS = (  # what the paper says, measure, row, its sign
     ("L_e widens the focus", "coverage", "L_e 1", ">"),
@@ -101,8 +96,6 @@ def wanted_runs(given: argparse.Namespace, passed: list[str]) -> dict[Path, list
     """Options of every run that goes on from a base run or starts anew."""
     first = given.seeds[:1] if given.sweep else []
     found = from_base(given, passed, ROWS, given.seeds) | from_base(given, passed, SWEEP, first)
-    for seed, (row, options) in product(first, SCRATCH.items()):
-        found[place(given.out, row, seed)] = [*passed, *options, "--seed", str(seed)]
     return found
 
 
@@ -147,7 +140,7 @@ def main() -> None:
     finish_base(given, passed)
     finish_all(wanted_runs(given, passed), given.jobs)
     rows: dict[str, tuple[Path, str, list[int]]] = {}  # title: run, score, seeds
-    for row, options in {**ROWS, **(SWEEP | SCRATCH if given.sweep else {})}.items():
+    for row, options in {**ROWS, **(SWEEP if given.sweep else {})}.items():
         rows[row] = (Path(row), score_of(options), given.seeds if row in ROWS else given.seeds[:1])
     rows["plain, log-odds"] = (Path("plain"), "log_odds", given.seeds)
     one_by_one = [(row, place(given.out, str(of), seed), score) for row, (of, score, seeds) in rows.items()

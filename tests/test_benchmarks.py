@@ -108,8 +108,8 @@ def test_a_difference_that_is_printed_as_none_is_none(monkeypatch: pytest.Monkey
 def test_claims_are_of_rows_that_every_seed_has() -> None:
     for _, name, row, relation in focus_quality.CLAIMS:
         assert row in focus_quality.ROWS and name in focus_measures.MEASURES and relation in (">", "<")
-    assert not set(focus_quality.ROWS) & (set(focus_quality.SWEEP) | set(focus_quality.SCRATCH))
-    every = [*focus_quality.ROWS.values(), *focus_quality.SWEEP.values(), *focus_quality.SCRATCH.values()]
+    assert not set(focus_quality.ROWS) & set(focus_quality.SWEEP)
+    every = [*focus_quality.ROWS.values(), *focus_quality.SWEEP.values()]
     for options in every:  # a typing error would show after hours
         command_line.parse([*options, "--out", "none"])
     assert {focus_quality.score_of(options) for options in every} == {"logit", "log_odds"}
@@ -173,11 +173,11 @@ def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.Mon
     monkeypatch.setattr(focus_quality, "ProcessPoolExecutor", ThreadPoolExecutor)
     start = ["--seeds", "4", "--more", "1", *TINY, "--epochs", "1"]
     table = [line.split(" | ") for line in printed(focus_quality, start)]
-    titles = ["plain", "L_e 1", "erasing 0.5", "L_e 1, log-odds", "L_e 1, from scratch", "plain, log-odds"]
-    assert [row[0] for row in table[2:8]] == [f"| {title}" for title in titles]
+    titles = ["plain", "L_e 1", "erasing 0.5", "L_e 1, log-odds", "plain, log-odds"]
+    assert [row[0] for row in table[2:7]] == [f"| {title}" for title in titles]
     assert [row[0] for row in table[-2:]] == [f"| {claim[0]}" for claim in focus_quality.CLAIMS[:2]]
     recipes = recipes_in(tmp_path)
-    assert {name for name, recipe in recipes.items() if not recipe["start_from"]} == {"base-4", "L_e-1-from-scratch-4"}
+    assert {name for name, recipe in recipes.items() if not recipe["start_from"]} == {"base-4"}
     assert recipes["L_e-1-4"]["branch"] == "exploration=1" and recipes["L_e-1-4"]["stf_after"] == 0
     assert recipes["erasing-0.5-4"]["erasing"] == 0.5 and recipes["erasing-0.5-4"]["stf_after"] == 0
     assert recipes["L_e-1-log-odds-4"]["score"] == "log_odds"
@@ -186,9 +186,9 @@ def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.Mon
     by_score = {score: focus_measures.measure(plain, score) for score in ("logit", "log_odds")}  # as kept
     with np.load(plain / "probabilities.npz") as file:
         top1 = 100 * (file["probabilities"].argmax(1) == file["label"]).mean()
-    assert table[2][1] == table[7][1] == f"{top1:.2f}"
+    assert table[2][1] == table[6][1] == f"{top1:.2f}"
     assert table[2][2] == f"{by_score['logit']['precision']:.3f}"
-    assert table[7][2] == f"{by_score['log_odds']['precision']:.3f}"
+    assert table[6][2] == f"{by_score['log_odds']['precision']:.3f}"
     assert by_score["logit"]["precision"] != by_score["log_odds"]["precision"]
     assert all(0 <= by_score["logit"][name] <= 1 for name in ("coverage", "masked", "precision", "mass"))
 
