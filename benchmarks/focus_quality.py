@@ -95,8 +95,7 @@ def from_base(
 def wanted_runs(given: argparse.Namespace, passed: list[str]) -> dict[Path, list[str]]:
     """Options of every run that goes on from a base run or starts anew."""
     first = given.seeds[:1] if given.sweep else []
-    found = from_base(given, passed, ROWS, given.seeds) | from_base(given, passed, SWEEP, first)
-    return found
+    return from_base(given, passed, ROWS, given.seeds) | from_base(given, passed, SWEEP, first)
 
 
 def score_of(options: Sequence[str]) -> str:

@@ -6,9 +6,9 @@ Generated actions of which a share of the training clips also shows a motion of 
 (``SyntheticActions(shortcut=...)``); in the test clips it belongs to another class. One network a row and seed, trained
 from scratch. The row "no shortcut" is trained without that motion and tested with it. Guidance is given the joints
 that make each class, as a table that a user could write (TABLE): it allows every joint that is critical and none that a
-shortcut moves. Guidance acts from the first step on. Prints top-1 and the focus on the truth, on the same test clips for all rows; "recovered" is the share of what the shortcut costs
-plain training that a row wins back, nan where it costs nothing. A finished run is read and not trained
-again, an unfinished one is resumed.
+shortcut moves. Guidance acts from the first step on. Prints top-1 and the focus on the truth, on the same test clips
+for all rows; "recovered" is the share of what the shortcut costs plain training that a row wins back, nan where it
+costs nothing. A finished run is read and not trained again, an unfinished one is resumed.
 """
 
 from __future__ import annotations
