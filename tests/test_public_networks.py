@@ -687,12 +687,12 @@ def test_maps_of_integers(dtype: torch.dtype) -> None:
 def test_the_only_possible_class() -> None:
     logits = torch.tensor([[1.0, -np.inf, -np.inf], [0.5, 1.0, -np.inf]], requires_grad=True)
     classes = torch.tensor([0, 1])
-    score = class_score(logits, classes)
+    score = class_score(logits, classes, "log_odds")
     assert score.tolist() == [np.inf, 0.5]
     gradient = torch.autograd.grad(score.sum(), logits)[0]
     assert gradient.tolist() == [[1.0, 0.0, 0.0], [-1.0, 1.0, 0.0]]
     features, weight = torch.randn(2, 4, 3, 5), torch.randn(3, 4)
-    closed = linear_head_focus(features, weight, logits.detach(), classes, normalize=False)
+    closed = linear_head_focus(features, weight, logits.detach(), classes, score="log_odds", normalize=False)
     by_gradient = weigh_channels((gradient @ weight), features, normalize=False)
     torch.testing.assert_close(closed, by_gradient)
 

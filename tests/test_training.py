@@ -217,11 +217,14 @@ def assert_trains_finitely(device: str, dtype: torch.dtype, steps: int = 200) ->
     for one, other in ((focus, exact), (low_layer, low)):
         assert (one - other).abs().mean() < 2e-2 and (one - other).abs().max() < 0.1
     # By the gradient through the head instead; of a probability, whose own gradient all but vanishes.
+    trained.score = "log_odds"  # which the probability's is proportional to
+    with torch.autocast(device, dtype):
+        focus, _ = trained.explain(x, classes)
     by_gradient = STFObjective(trained.model, ["block6"], loss=STFLoss(coherence=0), score="probability").eval()
     with torch.autocast(device, dtype):
         torch.testing.assert_close(by_gradient.explain(x, classes)[0], focus, rtol=0, atol=1e-2)
     features, weight = tap["block6"].double(), trained.model.fc.weight.double()
-    same = linear_head_focus(features, weight, low_precision.double(), classes, num_persons=M)
+    same = linear_head_focus(features, weight, low_precision.double(), classes, num_persons=M, score="log_odds")
     torch.testing.assert_close(focus.double(), resize_focus(same, T), rtol=1e-5, atol=1e-5)
 
 
