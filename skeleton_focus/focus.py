@@ -309,6 +309,11 @@ def draw_erased(focus: Tensor, probability: float) -> Tensor:
 
     Shape:
         (N, M, T, V) -> (N, M, 1, V).
+
+    Example:
+        >>> focus = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+        >>> bool(draw_erased(focus, 1.0)[..., 1].any()), bool(draw_erased(focus, 0.0).any())
+        (False, False)
     """
     mean = focus.mean(2, keepdim=True)
     highest = mean.amax((1, 2, 3), keepdim=True)

@@ -75,10 +75,9 @@ def bare(dtype: torch.dtype = torch.float64) -> Backbone:
 def test_generated_code() -> None:
     """With PyTorch's default compiler, from the first batch on: that one runs outside, the next ones in one graph."""
     x, target = small_clips()
-    eager = STFObjective(bare(torch.float32), ["high"], head="fc", loss=STFLoss.exploration_branch())
+    eager = STFObjective(bare(torch.float32), ["high"], head="fc", loss=STFLoss.exploration_branch(), score="log_odds")
     compiled = torch.compile(copy.deepcopy(eager))
-    # In float32 the bias before BatchNorm, whose true gradient is 0, differs by the rounding of others: 2e-8.
-    assert_same_steps(eager, compiled, x.float(), target, rtol=1e-4)
+    assert_same_steps(eager, compiled, x.float(), target, rtol=2e-5)
     assert list(compiled._orig_mod._closed_form.values()) == [True]
 
 
