@@ -33,7 +33,7 @@ def cascading_randomization(
     .. math:: \rho_l = \mathrm{corr}\big(\mathrm{rank}(E_{\theta}(x)), \mathrm{rank}(E_{\theta_l}(x))\big)
 
     Spearman's rank correlation over the entries that are present, any channel of x non-zero; ties have their average
-    rank. :math:`\theta_l` are the weights with layer l and all before it in the result drawn anew. The similarity of a
+    rank. :math:`\theta_l` are the weights with layer l and all before it in the result redrawn. The similarity of a
     focus that explains the network falls towards 0. One that stays near 1 shows the input and not what was learned, as
     an edge detector does. Absent joints are left out because their zeros would agree in any two maps.
 
@@ -51,7 +51,7 @@ def cascading_randomization(
         the two maps is constant or not finite.
 
     Args:
-        model: the network whose weights are drawn anew, in place.
+        model: the network whose weights are redrawn in place.
         explain: gives the focus of fixed classes by this very model, not by a copy: one of the classes that the trained
             network predicts, as in the example.
         x: the clips; what is not there is zero in every channel.
@@ -193,7 +193,7 @@ def _parameters_kept(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _randomize(module: nn.Module) -> None:
-    """Draw the module's own parameters anew, by ``reset_parameters`` where that draws them."""
+    """Redraw the parameters of the module itself, by ``reset_parameters`` where that draws them."""
     trained = _copies(module)
     reset = getattr(module, "reset_parameters", None)
     drawn: set[str] = set()
