@@ -4,11 +4,11 @@
     python benchmarks/focus_scores.py --out runs/scores_nw_ucla --data PATH       # options of examples/train.py
 
 The same trained networks are explained under each score; nothing but the score differs between the rows of a network.
-Besides the measures of focus_quality.py: "stable", the largest relative change of the focus while every input channel
-but visibility moves by up to 0.02 body heights, those of motion as much as positions (smaller is better), and "random
-weights", the rank correlation with the focus of the network whose weights have all been drawn anew (near 0 is good: the
-focus then depends on what was learned). Mean and standard deviation over the seeds. A finished run is read and not
-trained again, an unfinished one is resumed.
+Besides the measures of focus_quality.py: "stable", the largest relative change of the focus while every joint moves by
+up to 0.02 body heights, and bones and motion with it (smaller is better), and "random weights", the rank correlation
+with the focus of the network whose weights have all been drawn anew (near 0 is good: the focus then depends on what was
+learned). Mean and standard deviation over the seeds. A finished run is read and not trained again, an unfinished one is
+resumed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import torch
 from focus_measures import MEASURES, measure
 from loading import clips_of
-from recipe import prepare
+from recipe import network_input, prepare
 from results import load_run
 from trained import OURS, command_line, finish_all, keep_options, mean_and_spread, place, run
 
@@ -45,14 +46,16 @@ def check(folder: Path, score: str) -> dict[str, float]:
     objective.score = score
     data, _ = clips_of(str(folder), recipe, layout, classes)
     chosen = range(0, len(data), max(len(data) // 16, 1))
-    x = prepare(SkeletonDataset.collate([data[i] for i in chosen][:16]), recipe, layout)
-    label = objective.explain(x)[1].argmax(1)
+    batch = SkeletonDataset.collate([data[i] for i in chosen][:16])
+    joints = prepare(batch, replace(recipe, stream="joint"), layout)
+    label = objective.explain(network_input(joints[:, :-1], joints[:, -1], recipe, layout))[1].argmax(1)
 
     def explain(clips: torch.Tensor) -> torch.Tensor:
-        return objective.explain(clips, label)[0]
+        x = network_input(clips[:, :-1], clips[:, -1], recipe, layout)  # bones and motion follow the joints
+        return objective.explain(x, label)[0]
 
-    moved = max_sensitivity(explain, x, position_channels=x.shape[1] - 1)
-    (*_, redrawn) = cascading_randomization(objective.model, explain, x).values()
+    moved = max_sensitivity(explain, joints, position_channels=joints.shape[1] - 1)
+    (*_, redrawn) = cascading_randomization(objective.model, explain, joints).values()
     values = {"stable": moved.nanmean().item(), "random weights": redrawn.nanmean().item()}
     kept.write_text(json.dumps(values) + "\n")
     return values

@@ -394,5 +394,10 @@ def prepare(
     if how.repeats:
         both = repeat_frames(add_visibility(x, seen), lengths, recipe.frames)
         x, seen = both[:, :-1], both[:, -1]
-    streams = [make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")]
-    return add_visibility(torch.cat(streams, dim=1), seen)
+    return network_input(x, seen, recipe, layout)
+
+
+def network_input(positions: Tensor, visibility: Tensor, recipe: Recipe, layout: SkeletonLayout) -> Tensor:
+    """The recipe's streams of prepared positions, with the visibility as the last channel."""
+    streams = [make_stream(positions, name, layout, visibility=visibility) for name in recipe.stream.split("+")]
+    return add_visibility(torch.cat(streams, dim=1), visibility)
