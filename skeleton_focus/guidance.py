@@ -42,7 +42,6 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
         Right for the Right Reasons (Ross et al., IJCAI 2017), there for the gradient at the input; GAIN (Li et al.,
         CVPR 2018), which guides Grad-CAM by masks.
     """
-    check_choice("guidance_loss", "reduction", reduction, REDUCTIONS)
     check_shape("guidance_loss", "focus", focus, "N, M, T', V")
     n, m, _, v = focus.shape
     if allowed.dim() == 2:
@@ -56,9 +55,19 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
     whole = focus.sum((1, 2, 3))
     outside = (focus * (1 - inside.to(focus.dtype))).sum((1, 2, 3))
     share = torch.where(whole > 0, outside / whole.where(whole > 0, 1.0), 0.0)
+    return reduce_samples("guidance_loss", share, reduction)
+
+
+def reduce_samples(who: str, values: Tensor, reduction: str) -> Tensor:
+    """A loss of each sample (N,), their mean or their sum.
+
+    >>> reduce_samples("guidance_loss", torch.tensor([1.0, 3.0]), "mean")
+    tensor(2.)
+    """
+    check_choice(who, "reduction", reduction, REDUCTIONS)
     if reduction == "none":
-        return share
-    return share.sum() if reduction == "sum" else share.mean()
+        return values
+    return values.sum() if reduction == "sum" else values.mean()
 
 
 def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], layout: SkeletonLayout) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, message, require
 from .focus import resize_focus
-from .guidance import REDUCTIONS, check_allowed, guidance_loss
+from .guidance import check_allowed, guidance_loss, reduce_samples
 
 NORMS = ("l2", "rms")
 FORMS = ("distance", "overlap")
@@ -43,7 +43,9 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
     """
     check_shape("exploration_loss", "masked_logits", masked_logits, "N, classes")
     check_shape("exploration_loss", "classes", classes, f"N={len(masked_logits)}")
-    return _reduce("exploration_loss", masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1), reduction)
+    return reduce_samples(
+        "exploration_loss", masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1), reduction
+    )
 
 
 def divergence_loss(
@@ -90,7 +92,7 @@ def divergence_loss(
     focus, rival_focus = _pair("divergence_loss", focus, rival_focus)
     both = (focus + rival_focus).sum((1, 2, 3))
     shared = 2 * torch.minimum(focus, rival_focus).sum((1, 2, 3))
-    return _reduce("divergence_loss", torch.where(both > 0, shared / both.where(both > 0, 1.0), 0.0), reduction)
+    return reduce_samples("divergence_loss", torch.where(both > 0, shared / both.where(both > 0, 1.0), 0.0), reduction)
 
 
 def coherence_loss(low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
@@ -298,9 +300,22 @@ class STFLoss(nn.Module):
             hint = "class numbers (N,) are int64; for one-hot rows, target.float()"
             raise ValueError(message("STFLoss", "target (N, classes) of probabilities", target.dtype, hint))
 
-    def label_of(self, target: Tensor) -> Tensor:
-        """The labelled class of each clip, (N,) int64: the greatest entry of a row of probabilities."""
-        return target.argmax(1) if target.dim() == 2 else target.long()
+    def labels(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The labelled class of each clip, (N,) int64, and which clips have one, (N,) bool.
+
+        The class of a row of probabilities is its greatest entry. A clip whose target is the cross-entropy's
+        ``ignore_index`` has no label: its class is 0, and its second entry False.
+
+        >>> STFLoss.plain().labels(torch.tensor([2, -100]))
+        (tensor([2, 0]), tensor([ True, False]))
+        """
+        known = torch.ones(len(target), dtype=torch.bool, device=target.device)
+        if target.dim() == 2:
+            return target.argmax(1), known
+        ignored = getattr(self.classification, "ignore_index", None)
+        if ignored is not None:
+            known = target != ignored
+        return target.long().where(known, 0), known
 
     def forward(
         self,
@@ -335,12 +350,14 @@ class STFLoss(nn.Module):
             losses = [adjacency_focus_loss(target_map, embedding, norm=self.norm) for embedding in embeddings]
             terms["adjacency"] = torch.stack(losses).mean()
         if self.uses("guidance"):
+            labels, known = self.labels(target)
             if allowed is None:
                 table = _given("allowed", self.allowed, ": a table from allowed_joints, or masks of each clip")
                 v = _given("label_focus", label_focus).shape[-1]
                 check_shape("STFLoss", "allowed", table, f"classes={logits.shape[1]}, V={v}")
-                allowed = table[self.label_of(target)]
-            terms["guidance"] = guidance_loss(_given("label_focus", label_focus), allowed)
+                allowed = table[labels]
+            outside = guidance_loss(_given("label_focus", label_focus), allowed, reduction="none")
+            terms["guidance"] = (outside * known).sum() / known.sum().clamp(min=1)
         loss = terms["classification"]
         for name, weight in self.weights.items():
             if name in terms:
@@ -363,7 +380,7 @@ def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tens
     check_choice(who, "norm", norm, NORMS)
     a, b = _pair(who, a, b)
     distance = torch.linalg.vector_norm(a - b, dim=(1, 2, 3))
-    return _reduce(who, distance if norm == "l2" else distance / math.sqrt(a[0].numel()), reduction)
+    return reduce_samples(who, distance if norm == "l2" else distance / math.sqrt(a[0].numel()), reduction)
 
 
 def _pair(who: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -372,10 +389,3 @@ def _pair(who: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     sizes = ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True))
     check_shape(who, "the other focus", b, sizes)
     return a if a.is_floating_point() else a.float(), b
-
-
-def _reduce(who: str, values: Tensor, reduction: str) -> Tensor:
-    check_choice(who, "reduction", reduction, REDUCTIONS)
-    if reduction == "none":
-        return values
-    return values.sum() if reduction == "sum" else values.mean()

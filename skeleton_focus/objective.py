@@ -57,8 +57,8 @@ class STFObjective(ExplainedModel):
     have no focus either.
 
     With ``erasing``, a training step begins with the focus of the labelled classes, found without training anything.
-    Each clip is chosen with that probability, and a chosen clip loses joint v of person m in all its frames with the
-    probability
+    Each labelled clip is chosen with that probability, and a chosen clip loses joint v of person m in all its frames
+    with the probability
 
     .. math:: u \, \bar Q_{mv} / \max_{m'v'} \bar Q_{m'v'}, \qquad \bar Q_{mv} = \frac{1}{T} \sum_t Q_{mtv}, \quad
         u \sim U(0, 1),
@@ -207,7 +207,7 @@ class STFObjective(ExplainedModel):
             self._rehearse(x, target, inputs, there, allowed)
         due = self._due()
         if due and self.erasing and self.model.training and torch.is_grad_enabled():
-            x, inputs = self._erase(x, self.loss.label_of(target), inputs, present)
+            x, inputs = self._erase(x, target, inputs, present)
         return self._step(x, target, inputs, self._in_terms() if due else [], there, allowed)
 
     def explain(
@@ -269,8 +269,7 @@ class STFObjective(ExplainedModel):
             also = self.generators if self.loss.uses("adjacency") else ()
             logits, tap, output = self._run(x, inputs, explained, also, fixed_statistics=rehearsal)
             if explained:
-                label = self.loss.label_of(target)
-                maps = self._maps(x, label, inputs, logits, tap, present, create_graph=graph, rehearsal=rehearsal)
+                maps = self._maps(x, target, inputs, logits, tap, present, create_graph=graph, rehearsal=rehearsal)
                 loss, terms = self.loss(logits, target, allowed=allowed, **maps)
                 focus = self._on_input(x, cast(Tensor, maps["focus"]).detach(), present)
             else:
@@ -358,10 +357,12 @@ class STFObjective(ExplainedModel):
         reason="STFObjective finds the focus that it erases outside torch.compile"
     )
     def _erase(
-        self, x: Tensor, label: Tensor, inputs: Sequence[Any], present: Tensor | None
+        self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None
     ) -> tuple[Tensor, Sequence[Any]]:
         """The clips, of which some have lost joints, each with a probability that grows with its focus."""
+        label, known = self.loss.labels(target)
         focus, _ = self.explain(x, label, inputs=inputs, present=present)
+        focus = focus * known[:, None, None, None]  # a clip without a label stays whole
         return self._masked(x, inputs, draw_erased(focus, self.erasing))
 
     def _refuse_undecided(self, x: Tensor, inputs: Sequence[Any]) -> None:
@@ -375,7 +376,7 @@ class STFObjective(ExplainedModel):
                 raise ValueError(message("STFObjective", expected, tuple(value.shape), hint))
 
     def _maps(
-        self, x: Tensor, label: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap,
+        self, x: Tensor, target: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap,
         present: Tensor | None, *, create_graph: bool, rehearsal: bool,
     ) -> dict[str, Tensor | list[Tensor]]:  # fmt: skip
         """What the loss terms in use need, by their names in :class:`STFLoss`."""
@@ -391,7 +392,8 @@ class STFObjective(ExplainedModel):
         if self.loss.uses("coherence"):
             maps["low_focus"] = find(self.layers[-2], first, present)
         if self.loss.uses("guidance"):
-            maps["label_focus"] = find(self.layers[-1], label, present)
+            labels, _ = self.loss.labels(target)
+            maps["label_focus"] = find(self.layers[-1], labels, present)
         if self.loss.uses("adjacency"):
             embeddings = [cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators]
             axes = self._bound_maps(x).get(self.layers[-1])

@@ -153,9 +153,7 @@ def test_no_print_no_assert_no_cuda(module: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_file_is_a_room_for_one_idea(file: Path) -> None:
-    lines = file.read_text().splitlines()
-    assert len(lines) < 400
+def test_a_file_says_what_it_holds(file: Path) -> None:
     assert ast.get_docstring(TREES[file.stem]), "a file says what it holds"
 
 

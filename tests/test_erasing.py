@@ -362,6 +362,16 @@ def test_a_probability_out_of_range(erasing: float) -> None:
 
 def test_labels_out_of_range() -> None:
     (x, _), trained = clips(), build()
-    trained.loss.classification.ignore_index = 9
     with pytest.raises(ValueError, match=r"^STFObjective: expected classes in 0..6, got 0 to 9"):
+        trained._erase(x, torch.tensor([0, 9, 2]), (), None)
+
+
+def test_a_clip_without_a_label_stays_whole() -> None:
+    (x, _), trained = clips(), build()
+    trained.loss.classification.ignore_index = 9
+    lost = torch.zeros(N, dtype=torch.bool)
+    for seed in range(20):
+        torch.manual_seed(seed)
         trained(x, torch.tensor([0, 9, 2]))
+        lost |= lost_joints(x, trained.model.seen[-1]).flatten(1).any(1)
+    assert lost.tolist() == [True, False, True]

@@ -251,8 +251,20 @@ def test_labels_of_probabilities_and_of_bytes() -> None:
     rows = nn.functional.one_hot(target, CLASSES) * 0.6 + 0.4 / CLASSES
     expected = guided()(logits, target, label_focus=focus).terms["guidance"]
     for labels in (rows, target.to(torch.uint8)):
-        assert guided().label_of(labels).equal(target)
+        assert guided().labels(labels)[0].equal(target)
         assert guided()(logits, labels, label_focus=focus).terms["guidance"].equal(expected)
+
+
+@pytest.mark.parametrize("ignored", [-100, -1, 9])
+def test_guidance_leaves_out_clips_without_a_label(ignored: int) -> None:
+    """As the cross-entropy does; -1 would silently take the last row of the table."""
+    (focus,), logits = maps(4), torch.randn(N, CLASSES)
+    criterion = guided(classification=nn.CrossEntropyLoss(ignore_index=ignored))
+    found = criterion(logits, torch.tensor([4, ignored, 1]), label_focus=focus).terms
+    expected = criterion(logits[[0, 2]], torch.tensor([4, 1]), label_focus=focus[[0, 2]]).terms
+    torch.testing.assert_close(found, expected)
+    nothing = criterion(logits, torch.full((N,), ignored), label_focus=focus).terms
+    assert nothing["guidance"].item() == 0
 
 
 def test_a_table_that_is_missing_or_of_other_classes() -> None:
