@@ -209,7 +209,8 @@ def test_shortcuts(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyP
     wanted = few(shortcuts.ROWS, "no shortcut", "plain", "guidance 0.3")
     monkeypatch.setattr(shortcuts, "ROWS", wanted)
     monkeypatch.setattr(shortcuts, "ProcessPoolExecutor", ThreadPoolExecutor)
-    table = [line.strip("| ").split(" | ") for line in printed(shortcuts, ["--seeds", "4", *TINY, "--epochs", "1"])]
+    options = ["--seeds", "4", "--test-clips", "18", *TINY, "--epochs", "1"]
+    table = [line.strip("| ").split(" | ") for line in printed(shortcuts, options)]
     assert [row[0] for row in table[2:]] == list(wanted)
     recipes = recipes_in(tmp_path)
     assert {name: recipe["shortcut"] for name, recipe in recipes.items()} == {
@@ -228,8 +229,9 @@ def test_what_guidance_recovers_is_a_share_of_what_the_shortcut_costs() -> None:
 
     lines = shortcuts.table({"no shortcut": row(80), "plain": row(60), "guidance 0.3": row(75)}).splitlines()
     assert [line.split(" | ")[2] for line in lines[2:]] == ["100 %", "0 %", "75 %"]
-    without_cost = {"no shortcut": row(60) + row(80), "plain": row(60) + row(60)}
-    assert [line.split(" | ")[2] for line in shortcuts.table(without_cost).splitlines()[2:]] == ["nan %", "nan %"]
+    of_two = {"no shortcut": row(60) + row(80), "plain": row(60) + row(60), "guidance 0.3": row(62) + row(68)}
+    shares = [line.split(" | ")[2] for line in shortcuts.table(of_two).splitlines()[2:]]
+    assert shares == ["100 % (nan, 100)", "0 % (nan, 0)", "50 % (nan, 40)"]
 
 
 def test_the_table_of_guidance_allows_what_is_critical_and_no_cue() -> None:
