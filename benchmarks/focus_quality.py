@@ -4,10 +4,11 @@
     python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --no-sweep    # options of examples/train.py
 
 For each seed, one network is trained plainly (``base``). Each row goes on from it for ``--more`` epochs, at a rate that
-still moves the weights. ROWS are trained on every seed, SWEEP on the first one alone. Each row's focus is that of the
-score it was trained with; the plain row is shown under each score. Prints Markdown tables: accuracy and every
-measure, mean and standard deviation over the seeds (docs/focus_quality.md says what they mean), and the paper's claims
-as differences seed by seed. A finished run is read and not trained again, an unfinished one is resumed.
+still moves the weights. ROWS are trained on every seed, SWEEP on the first one alone. SCRATCH, on the first seed, too,
+is trained from new weights for as long as ``base``. Each row's focus is that of the score it was trained with; the
+plain row is shown under each score. Prints Markdown tables: accuracy and every measure, mean and standard deviation
+over the seeds (docs/focus_quality.md says what they mean), and the paper's claims as differences seed by seed. A
+finished run is read and not trained again, an unfinished one is resumed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from focus_measures import MEASURES, measure
 from trained import OURS, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
 PLAIN = ["--branch", "plain"]
-OVERLAP, LOG_ODDS = ["--separation", "overlap"], ["--score", "log_odds"]
+OVERLAP = ["--separation", "overlap"]
+LOG_ODDS = ["--score", "log_odds"]
+PRINTED = ["--norm", "l2"]
 
 
 def terms(branch: str, *options: str) -> list[str]:
@@ -42,11 +45,24 @@ ROWS: dict[str, list[str]] = {  # on every seed
 }
 SWEEP: dict[str, list[str]] = {  # on the first seed
     "the paper's weights": terms("all"),
+    **{f"L_e {weight}": terms(f"exploration={weight}") for weight in ("0.01", "0.1", "0.3", "3")},
+    **{f"L_c {weight}": terms(f"coherence={weight}") for weight in ("0.01", "0.1")},
+    **{f"L_d {weight}": terms(f"divergence={weight}") for weight in ("0.01", "1")},
+    "L_d 0.1, overlap": terms("divergence=0.1", *OVERLAP),
+    **{f"L_G {weight}": terms(f"adjacency={weight}") for weight in ("0.01", "0.1")},
+    "L_c 0.1, l2": terms("coherence=0.1", *PRINTED),
+    "L_d 0.1, l2": terms("divergence=0.1", *PRINTED),
+    "L_e 1, log-odds": terms("exploration=1", *LOG_ODDS),
+    "L_c 1, log-odds": terms("coherence=1", *LOG_ODDS),
+    "L_d 0.1, log-odds": terms("divergence=0.1", *LOG_ODDS),
     "L_e 1, L_c 1": terms("exploration=1+coherence=1"),
     "L_e 1, L_c 1, erasing 0.5": terms("exploration=1+coherence=1", "--erasing", "0.5"),
-    "L_e 0.1": terms("exploration=0.1"),
-    "L_e 3": terms("exploration=3"),
-    "L_e 1, log-odds": terms("exploration=1", *LOG_ODDS),
+}
+SCRATCH: dict[str, list[str]] = {  # on the first seed, in place of a base run: after a third of its epochs
+    "L_e 1, from scratch": terms("exploration=1"),
+    "L_c 1, from scratch": terms("coherence=1"),
+    "L_d 0.1, from scratch": terms("divergence=0.1"),
+    "L_e 0.3, L_c 1, erasing 0.5, from scratch": terms("recommended", "--erasing", "0.5"),
 }
 CLAIMS = (  # what the paper says, measure, row, its sign
     ("L_e widens the focus", "coverage", "L_e 1", ">"),
@@ -94,8 +110,13 @@ def from_base(
 
 def wanted_runs(given: argparse.Namespace, passed: list[str]) -> dict[Path, list[str]]:
     """Options of every run that goes on from a base run or starts anew."""
-    first = given.seeds[:1] if given.sweep else []
-    return from_base(given, passed, ROWS, given.seeds) | from_base(given, passed, SWEEP, first)
+    wanted = from_base(given, passed, ROWS, given.seeds)
+    if given.sweep:
+        seed = given.seeds[0]
+        wanted |= from_base(given, passed, SWEEP, [seed])
+        for row, options in SCRATCH.items():
+            wanted[place(given.out, row, seed)] = [*passed, *options, "--stf-after", "0.33", "--seed", str(seed)]
+    return wanted
 
 
 def score_of(options: Sequence[str]) -> str:
@@ -138,12 +159,15 @@ def main() -> None:
     given, passed = parser.parse_known_args()
     finish_base(given, passed)
     finish_all(wanted_runs(given, passed), given.jobs)
-    rows: dict[str, tuple[Path, str, list[int]]] = {}  # title: run, score, seeds
-    for row, options in {**ROWS, **(SWEEP if given.sweep else {})}.items():
-        rows[row] = (Path(row), score_of(options), given.seeds if row in ROWS else given.seeds[:1])
-    rows["plain, log-odds"] = (Path("plain"), "log_odds", given.seeds)
-    one_by_one = [(row, place(given.out, str(of), seed), score) for row, (of, score, seeds) in rows.items()
-                  for seed in seeds]  # fmt: skip
+    rows = {row: (row, score_of(options), given.seeds) for row, options in ROWS.items()}  # title: run, score, seeds
+    rows["plain, log-odds"] = ("plain", "log_odds", given.seeds)
+    if given.sweep:
+        for row, options in {**SWEEP, "plain, from scratch": PLAIN, **SCRATCH}.items():
+            run_of = "base" if row == "plain, from scratch" else row
+            rows[row] = (run_of, score_of(options), given.seeds[:1])
+    one_by_one = [
+        (row, place(given.out, run_of, seed), score) for row, (run_of, score, seeds) in rows.items() for seed in seeds
+    ]
     with ProcessPoolExecutor(given.jobs) as pool:
         values = pool.map(measure, [folder for _, folder, _ in one_by_one], [score for *_, score in one_by_one])
     found: dict[str, list[dict[str, float]]] = {}

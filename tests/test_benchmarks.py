@@ -170,14 +170,18 @@ def recipes_in(folder: Path) -> dict[str, dict[str, object]]:
 def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(focus_quality, "ROWS", few(focus_quality.ROWS, "plain", "L_e 1", "erasing 0.5"))
     monkeypatch.setattr(focus_quality, "SWEEP", few(focus_quality.SWEEP, "L_e 1, log-odds"))
+    monkeypatch.setattr(focus_quality, "SCRATCH", few(focus_quality.SCRATCH, "L_c 1, from scratch"))
     monkeypatch.setattr(focus_quality, "ProcessPoolExecutor", ThreadPoolExecutor)
     start = ["--seeds", "4", "--more", "1", *TINY, "--epochs", "1"]
     table = [line.split(" | ") for line in printed(focus_quality, start)]
-    titles = ["plain", "L_e 1", "erasing 0.5", "L_e 1, log-odds", "plain, log-odds"]
-    assert [row[0] for row in table[2:7]] == [f"| {title}" for title in titles]
+    titles = ["plain", "L_e 1", "erasing 0.5", "plain, log-odds", "L_e 1, log-odds"]
+    titles += ["plain, from scratch", "L_c 1, from scratch"]
+    assert [row[0] for row in table[2:9]] == [f"| {title}" for title in titles]
     assert [row[0] for row in table[-2:]] == [f"| {claim[0]}" for claim in focus_quality.CLAIMS[:2]]
     recipes = recipes_in(tmp_path)
-    assert {name for name, recipe in recipes.items() if not recipe["start_from"]} == {"base-4"}
+    new = {name for name, recipe in recipes.items() if not recipe["start_from"]}
+    assert new == {"base-4", "L_c-1-from-scratch-4"}
+    assert recipes["L_c-1-from-scratch-4"]["stf_after"] == 0.33
     assert recipes["L_e-1-4"]["branch"] == "exploration=1" and recipes["L_e-1-4"]["stf_after"] == 0
     assert recipes["erasing-0.5-4"]["erasing"] == 0.5 and recipes["erasing-0.5-4"]["stf_after"] == 0
     assert recipes["L_e-1-log-odds-4"]["score"] == "log_odds"
@@ -186,9 +190,9 @@ def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.Mon
     by_score = {score: focus_measures.measure(plain, score) for score in ("logit", "log_odds")}  # as kept
     with np.load(plain / "probabilities.npz") as file:
         top1 = 100 * (file["probabilities"].argmax(1) == file["label"]).mean()
-    assert table[2][1] == table[6][1] == f"{top1:.2f}"
+    assert table[2][1] == table[5][1] == f"{top1:.2f}"
     assert table[2][2] == f"{by_score['logit']['precision']:.3f}"
-    assert table[6][2] == f"{by_score['log_odds']['precision']:.3f}"
+    assert table[5][2] == f"{by_score['log_odds']['precision']:.3f}"
     assert by_score["logit"]["precision"] != by_score["log_odds"]["precision"]
     assert all(0 <= by_score["logit"][name] <= 1 for name in ("coverage", "masked", "precision", "mass"))
 
