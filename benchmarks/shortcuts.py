@@ -44,14 +44,13 @@ TABLE = {  # where each class may be looked for, by the parts and joints of NTU2
     "push": [*ARMS, "head", "upper_spine", "left_shoulder", "right_shoulder"],
 }
 PLAIN, WITHOUT = "plain", "no shortcut"
-LATER = ["--stf-after", "0.33"]  # a focus that is explored or erased has to be there first
+LATER = ["--stf-after", "0.33"]  # a focus has to be there first
 ROWS: dict[str, list[str]] = {
     WITHOUT: ["--branch", "plain"],
     PLAIN: ["--branch", "plain"],
     "L_e 1": ["--branch", "exploration=1", *LATER],
     "L_c 1": ["--branch", "coherence=1", *LATER],
     "L_d 0.1": ["--branch", "divergence=0.1", *LATER],
-    "erasing 0.5": ["--branch", "plain", "--erasing", "0.5", *LATER],
     "L_e 0.3, L_c 1, erasing 0.5": ["--branch", "recommended", "--erasing", "0.5", *LATER],
     "guidance 0.3": ["--branch", "guidance=0.3", "--stf-after", "0"],
 }
