@@ -125,12 +125,12 @@ def draw(out: Path, test: SkeletonDataset) -> None:
 
 def table(report: dict[str, Any]) -> str:
     """What the losses changed, a row for each of the two networks."""
-    lines = [f"{'':28}{'top-1':>8}{'a part hidden':>16}{'average precision':>20}{'pointing':>11}"]
+    lines = [f"{'':28}{'top-1':>8}{'part hidden':>16}{'average precision':>20}{'pointing':>11}"]
     for name, title in (("plain", "plain training"), ("focus", "with the losses and erasing")):
         of = report[name]
         accuracies = f"{of['top1']:8.1%}{of['top1_part_hidden']:16.1%}"
         lines.append(f"{title:28}{accuracies}{of['average_precision']:20.3f}{of['pointing']:11.3f}")
-    lines.append(f"{'a focus that knows nothing':52}{report['chance']:20.3f}")
+    lines.append(f"{'constant focus (baseline)':52}{report['chance']:20.3f}")
     return "\n".join(lines)
 
 
