@@ -99,8 +99,8 @@ def table(built: dict[tuple[str, str], Built], given: argparse.Namespace) -> Non
             steps[f"{model} {branch} use"] = row.use
     times = interleave(steps, given.repeats)
     print(f"matrix product: {peak:.0f} GFLOPs a second\n")
-    print("| network | weights | GFLOPs a clip | in use, ms | clips a second | of the peak, % |"
-          " training, ms | clips a second | MiB |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    print("| network | weights | GFLOPs per clip | inference, ms | clips per second | of the peak, % |"
+          " training, ms | clips per second | MiB |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     for (model, branch), row in built.items():
         weights = sum(p.numel() for p in row.objective.model.parameters())
         work = flops(row.objective.model, row.x[:1])
