@@ -7,7 +7,7 @@ import re
 from einops import EinopsError, rearrange
 from torch import Tensor
 
-from ._checks import check_shape, message, require
+from ._checks import check_shape, message
 
 _PATTERN = re.compile(r"N( ([CTVM]|\([CTVM]( [CTVM])+\)))+")
 
@@ -29,16 +29,20 @@ class ClipAxes:
     """
 
     def __init__(self, who: str, pattern: str, num_joints: int | None = None) -> None:
-        require(isinstance(pattern, str), who, "axes as text, such as 'N C T V M'", type(pattern).__name__)
+        if not isinstance(pattern, str):
+            raise ValueError(message(who, "axes as text, such as 'N C T V M'", type(pattern).__name__))
         letters = re.findall("[A-Z]", pattern)
         known = _PATTERN.fullmatch(pattern) and len(set(letters)) == len(letters) and set("NCTV") <= set(letters)
-        hint = "such as 'N C T V M', 'N M T V C', 'N C T V' or, with num_joints, 'N T (V C)'"
-        require(bool(known), who, "axes of N, C, T, V and perhaps M, N first, each once", repr(pattern), hint)
+        if not known:
+            hint = "such as 'N C T V M', 'N M T V C', 'N C T V' or, with num_joints, 'N T (V C)'"
+            raise ValueError(message(who, "axes of N, C, T, V and perhaps M, N first, each once", repr(pattern), hint))
         self._groups: list[str] = re.findall(r"\(.*?\)|[A-Z]", pattern)
         unknown = [set(re.findall("[A-Z]", group)) - ({"V"} if num_joints else set()) for group in self._groups]
-        hint = "pass num_joints" if num_joints is None else "at most one axis may be joined with V"
-        require(all(len(axes) <= 1 for axes in unknown), who, "axes whose sizes can be told", repr(pattern), hint)
-        require(num_joints is None or num_joints >= 1, who, "num_joints of at least 1", num_joints)
+        if not all(len(axes) <= 1 for axes in unknown):
+            hint = "pass num_joints" if num_joints is None else "at most one axis may be joined with V"
+            raise ValueError(message(who, "axes whose sizes can be told", repr(pattern), hint))
+        if num_joints is not None and num_joints < 1:
+            raise ValueError(message(who, "num_joints of at least 1", num_joints))
         self.who, self.pattern, self.num_joints = who, pattern, num_joints
         self._clip = "N C T V M" if "M" in letters else "N C T V 1"
         self._shape = ", ".join(self._named(group) for group in self._groups)
@@ -46,8 +50,10 @@ class ClipAxes:
     def check(self, x: Tensor, name: str = "x") -> None:
         """Refuse a tensor of another form, and one without values."""
         check_shape(self.who, name, x, self._shape, "for another layout pass axes, such as 'N C T V M' or 'N C T V'")
-        require(0 not in x.shape, self.who, f"{name} ({self._shape}) without an empty axis", tuple(x.shape))
-        require(not x.is_meta, self.who, f"{name} on a device that holds values", f"{name} on 'meta'")
+        if 0 in x.shape:
+            raise ValueError(message(self.who, f"{name} ({self._shape}) without an empty axis", tuple(x.shape)))
+        if x.is_meta:
+            raise ValueError(message(self.who, f"{name} on a device that holds values", f"{name} on 'meta'"))
         for group, size in zip(self._groups, x.shape, strict=True):
             if self.num_joints and len(group) > 1 and "V" in group and size % self.num_joints:
                 expected = f"x ({self._shape}) with V={self.num_joints}"
@@ -95,11 +101,13 @@ class MapAxes:
     """
 
     def __init__(self, who: str, pattern: str) -> None:
-        require(isinstance(pattern, str), who, f"maps as text, such as {MAPS!r}", type(pattern).__name__)
+        if not isinstance(pattern, str):
+            raise ValueError(message(who, f"maps as text, such as {MAPS!r}", type(pattern).__name__))
         letters = re.findall("[A-Z]", pattern)
         known = _MAP_PATTERN.fullmatch(pattern) and len(set(letters)) == len(letters) and {"N", "C"} <= set(letters)
-        hint = f"such as {MAPS!r}, '(N M) T V C', 'N M T V C' or, for tokens, '(N M) (T V) C'"
-        require(bool(known), who, "maps of N, C and some of M, T, V, each once", repr(pattern), hint)
+        if not known:
+            hint = f"such as {MAPS!r}, '(N M) T V C', 'N M T V C' or, for tokens, '(N M) (T V) C'"
+            raise ValueError(message(who, "maps of N, C and some of M, T, V, each once", repr(pattern), hint))
         self.who, self.pattern = who, pattern
         self.persons_first = "M" in letters and letters.index("M") < letters.index("N")
         persons, frames, joints = ("M" in letters, "T" in letters, "V" in letters)
@@ -112,7 +120,8 @@ class MapAxes:
                 if len(unknown) > 1 and axis in unknown:
                     unknown.remove(axis)
                     self._given.add(axis)
-            require(len(unknown) < 2, who, "maps whose sizes can be inferred", repr(pattern), "keep C and T apart")
+            if len(unknown) >= 2:
+                raise ValueError(message(who, "maps whose sizes can be inferred", repr(pattern), "keep C and T apart"))
 
     def bind(self, layer: str, *, clips: int, persons: int, joints: int) -> MapsOfOneBatch:
         """The two ways for a batch of ``clips`` clips."""

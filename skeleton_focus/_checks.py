@@ -14,18 +14,6 @@ from torch import Tensor
 _AXIS = re.compile(r"(?P<name>[A-Za-z'*]+)(?P<positive>>0)?(?:=(?P<size>\d+))?$")
 
 
-def require(condition: bool, who: str, expected: str, got: object, hint: str = "") -> None:
-    """Raise ``ValueError("who: expected ..., got ...; hint")`` unless ``condition`` holds.
-
-    >>> require(3 > 4, "GraphConv", "a stride of at least 4", 3)
-    Traceback (most recent call last):
-        ...
-    ValueError: GraphConv: expected a stride of at least 4, got 3
-    """
-    if not condition:
-        raise ValueError(message(who, expected, got, hint))
-
-
 def message(who: str, expected: str, got: object, hint: str = "") -> str:
     """Spell an error in the one form.
 
@@ -64,21 +52,42 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
         raise ValueError(message(who, f"{name} ({axes})", shape))
 
 
-def check_lengths(who: str, lengths: Tensor, x: Tensor) -> Tensor:
-    """Check the true lengths of clips x (N, C, T, V); returns them on the CPU, moved there once and read there.
+def can_read(x: Tensor) -> bool:
+    """Whether reading the values of x costs nothing, so that a check may.
 
-    >>> import torch
+    A GPU has to finish all its work before it can answer. Values on it are not checked.
+
+    >>> can_read(torch.zeros(3)), can_read(torch.zeros(3, device="meta"))
+    (True, False)
+    """
+    return x.device.type == "cpu"
+
+
+def check_classes(who: str, classes: Tensor, num_classes: int) -> None:
+    """Check that class numbers on a CPU lie in 0..num_classes - 1.
+
+    >>> check_classes("deletion_curve", torch.tensor([0, 3]), 3)
+    Traceback (most recent call last):
+        ...
+    ValueError: deletion_curve: expected classes in 0..2, got 0 to 3
+    """
+    if can_read(classes) and not ((classes >= 0) & (classes < num_classes)).all():
+        raise ValueError(message(who, f"classes in 0..{num_classes - 1}", f"{classes.min():d} to {classes.max():d}"))
+
+
+def check_lengths(who: str, lengths: Tensor, x: Tensor) -> None:
+    """Check the true lengths of clips x (N, C, T, V, ...), and their values where they lie on a CPU.
+
     >>> check_lengths("TemporalContext", torch.tensor([4, 2]), torch.zeros(2, 3, 3, 25))
     Traceback (most recent call last):
         ...
     ValueError: TemporalContext: expected lengths in 1..3, got [4, 2]
     """
     check_shape(who, "lengths", lengths, f"N={len(x)}")
-    require(lengths.dtype in (torch.int64, torch.int32), who, "lengths of integers", lengths.dtype)
-    here = lengths.cpu()
-    fits = not len(here) or (int(here.min()) >= 1 and int(here.max()) <= x.shape[2])
-    require(fits, who, f"lengths in 1..{x.shape[2]}", here.tolist())
-    return here
+    if lengths.dtype not in (torch.int64, torch.int32):
+        raise ValueError(message(who, "lengths of integers", lengths.dtype))
+    if can_read(lengths) and not ((lengths >= 1) & (lengths <= x.shape[2])).all():
+        raise ValueError(message(who, f"lengths in 1..{x.shape[2]}", lengths.tolist()))
 
 
 def check_choice(who: str, name: str, value: str, choices: Collection[str]) -> None:
@@ -89,7 +98,8 @@ def check_choice(who: str, name: str, value: str, choices: Collection[str]) -> N
         ...
     ValueError: STFLoss: expected score to be one of 'log_odds', 'probability', got 'logit'
     """
-    require(value in choices, who, f"{name} to be one of " + ", ".join(map(repr, choices)), repr(value))
+    if value not in choices:
+        raise ValueError(message(who, f"{name} to be one of " + ", ".join(map(repr, choices)), repr(value)))
 
 
 def check_adjacency(who: str, adjacency: Tensor) -> None:
@@ -101,7 +111,9 @@ def check_adjacency(who: str, adjacency: Tensor) -> None:
         ...
     ValueError: GraphConv: expected an adjacency (K, V, V), got (3, 25, 20)
     """
-    hint = "skeleton_focus.adjacency makes such tensors from a layout"
-    require(isinstance(adjacency, Tensor), who, "an adjacency (K, V, V)", type(adjacency).__name__, hint)
+    if not isinstance(adjacency, Tensor):
+        hint = "skeleton_focus.adjacency makes such tensors from a layout"
+        raise ValueError(message(who, "an adjacency (K, V, V)", type(adjacency).__name__, hint))
     shape = tuple(adjacency.shape)
-    require(len(shape) == 3 and shape[0] > 0 and shape[1] == shape[2], who, "an adjacency (K, V, V)", shape)
+    if len(shape) != 3 or shape[0] == 0 or shape[1] != shape[2]:
+        raise ValueError(message(who, "an adjacency (K, V, V)", shape))

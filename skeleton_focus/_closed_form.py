@@ -9,7 +9,7 @@ from einops import reduce
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
-from ._checks import require
+from ._checks import message
 
 # Operations that average, or that keep every value, as their gradients are called.
 _POOLING = {"AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "AvgPool2D", "AvgPool3D", "Mean", "Sum"}
@@ -113,8 +113,8 @@ then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...)
     else:
         got = "rows of other clips"
         hint = "maps, such as '(N M) C T V', says how persons and clips are folded"
-    right = not elsewhere and in_turn <= 1.5 * own
-    require(right, "STFObjective", "features of a clip's persons in a row", got, hint)
+    if elsewhere or not in_turn <= 1.5 * own:
+        raise ValueError(message("STFObjective", "features of a clip's persons in a row", got, hint))
 
 
 def _users(logits: Tensor, start: Tensor) -> dict[Node, list[tuple[Node, int]]]:

@@ -10,12 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._apart import call_apart
 from ._axes import MAPS, ClipAxes, MapAxes, MapsOfOneBatch
-from ._checks import check_choice, check_shape, message, require
+from ._checks import check_choice, check_shape, message
 from ._closed_form import is_pooled_linear, keeps_pooled_linear, refuse_another_order
 from ._sync_batch_norm import plain_sync_batch_norm
 from .feature_tap import FeatureTap, find_layer, layer_name
-from .focus import SCORES, class_score, linear_head_focus, min_max_normalize, resize_focus, weigh_channels
+from .focus import (
+    SCORES,
+    class_score,
+    linear_head_focus,
+    mask_by_focus,
+    min_max_normalize,
+    resize_focus,
+    weigh_channels,
+)
 
 
 class ExplainedModel(nn.Module):
@@ -38,23 +47,25 @@ class ExplainedModel(nn.Module):
         select_logits: Callable[[Any], Tensor] | None,
     ) -> None:
         super().__init__()
-        is_module = isinstance(model, nn.Module)
-        require(is_module, "STFObjective", "a model that is an nn.Module", type(model).__name__)
+        if not isinstance(model, nn.Module):
+            raise ValueError(message("STFObjective", "a model that is an nn.Module", type(model).__name__))
         check_choice("STFObjective", "score", score, SCORES)
-        wrapped = isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
-        hint = "wrap the objective instead: DistributedDataParallel(STFObjective(...))"
-        require(not wrapped, "STFObjective", "a model that is not wrapped", type(model).__name__, hint)
-        listed = not isinstance(layers, str | nn.Module | None) and len(layers) > 0
-        require(listed, "STFObjective", "a list of layers", repr(layers), "pass their names, or the modules")
+        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            hint = "wrap the objective instead: DistributedDataParallel(STFObjective(...))"
+            raise ValueError(message("STFObjective", "a model that is not wrapped", type(model).__name__, hint))
+        if isinstance(layers, str | nn.Module | None) or len(layers) == 0:
+            raise ValueError(
+                message("STFObjective", "a list of layers", repr(layers), "pass their names, or the modules")
+            )
         self.layers = tuple(layer_name(model, layer) for layer in layers)
         modules = {find_layer(model, layer) for layer in self.layers}  # one may have several names
-        require(len(modules) == len(layers), "STFObjective", "each layer once", list(self.layers))
+        if len(modules) != len(layers):
+            raise ValueError(message("STFObjective", "each layer once", list(self.layers)))
         self.head = None if head is None else layer_name(model, head)
-        if self.head is not None:
+        if self.head is not None and not isinstance(find_layer(model, self.head), nn.Linear):
             kind = type(find_layer(model, self.head)).__name__
             hint = "name the linear layer that gives the logits, or pass head=None"
-            linear = isinstance(find_layer(model, self.head), nn.Linear)
-            require(linear, "STFObjective", f"head {self.head!r} to be nn.Linear", kind, hint)
+            raise ValueError(message("STFObjective", f"head {self.head!r} to be nn.Linear", kind, hint))
         self.model = model
         self.score = score
         self.axes = ClipAxes("STFObjective", "N C T V M" if axes is None else axes, num_joints)
@@ -65,10 +76,10 @@ class ExplainedModel(nn.Module):
         self._maps_given = set(patterns) if isinstance(maps, Mapping) or maps != MAPS else set[str]()
         of_layers = list(project.values()) if isinstance(project, Mapping) else [project]
         for given in of_layers:
-            right = given is None or callable(given)
-            require(right, "STFObjective", "project to be a function", type(given).__name__)
-        right = select_logits is None or callable(select_logits)
-        require(right, "STFObjective", "select_logits to be a function", type(select_logits).__name__)
+            if given is not None and not callable(given):
+                raise ValueError(message("STFObjective", "project to be a function", type(given).__name__))
+        if select_logits is not None and not callable(select_logits):
+            raise ValueError(message("STFObjective", "select_logits to be a function", type(select_logits).__name__))
         if isinstance(project, Mapping):
             self._refuse_strange("project", project)
         self.project = project
@@ -80,7 +91,8 @@ class ExplainedModel(nn.Module):
     def _refuse_strange(self, name: str, given: Mapping[str, Any]) -> None:
         """Refuse a mapping with names that are none of the layers."""
         strange = sorted(set(given) - set(self.layers))
-        require(not strange, "STFObjective", f"{name} for some of {list(self.layers)}", strange)
+        if strange:
+            raise ValueError(message("STFObjective", f"{name} for some of {list(self.layers)}", strange))
 
     def _check_clips(self, x: Tensor) -> None:
         self.axes.check(x)
@@ -88,19 +100,23 @@ class ExplainedModel(nn.Module):
         if several != self._several_persons:
             self._several_persons = several
         first = next(self.model.parameters(), x)
-        hint = "model.to_empty(device=...) and load_state_dict() fill it"
-        require(not first.is_meta, "STFObjective", "a model on a device that holds values", "one on 'meta'", hint)
+        if first.is_meta:
+            hint = "model.to_empty(device=...) and load_state_dict() fill it"
+            raise ValueError(message("STFObjective", "a model on a device that holds values", "one on 'meta'", hint))
         if not self._axes_given and x.shape[1] == x.shape[4] > 1:
             expected = "axes to be given where C and M have the same size"
             hint = "axes='N C T V M' is the default, axes='N M T V C' the order of pyskl"
             raise ValueError(message("STFObjective", expected, tuple(x.shape), hint))
 
     def _check_inputs(self, inputs: Sequence[Any], *, differentiates: bool) -> None:
-        require(isinstance(inputs, list | tuple), "STFObjective", "inputs as a tuple, what the model takes besides x",
-                type(inputs).__name__)  # fmt: skip
+        if not isinstance(inputs, list | tuple):
+            raise ValueError(
+                message("STFObjective", "inputs as a tuple, what the model takes besides x", type(inputs).__name__)
+            )
         refused = differentiates and not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
-        hint = "the focus is a gradient; torch.no_grad() will do"
-        require(not refused, "STFObjective", "a call not under torch.inference_mode()", "one under it", hint)
+        if refused:
+            hint = "the focus is a gradient; torch.no_grad() will do"
+            raise ValueError(message("STFObjective", "a call not under torch.inference_mode()", "one under it", hint))
 
     def _check_allowed(self, x: Tensor, allowed: Tensor | None) -> None:
         if allowed is not None:
@@ -115,7 +131,8 @@ class ExplainedModel(nn.Module):
         n, _, t, _, m = clip.shape
         if present is not None:
             check_shape("STFObjective", "present", present, f"N={n}, M={m}, T={t}")
-            require(present.dtype == torch.bool, "STFObjective", "present of torch.bool", present.dtype)
+            if present.dtype != torch.bool:
+                raise ValueError(message("STFObjective", "present of torch.bool", present.dtype))
         elif m > 1:
             present = torch.count_nonzero(clip, (1, 2, 3))[..., None] > 0  # (N, M, 1)
         lengths = inputs[self._lengths] if self._lengths is not None and self._lengths < len(inputs) else None
@@ -123,6 +140,22 @@ class ExplainedModel(nn.Module):
             inside = (torch.arange(t, device=x.device) < lengths.to(x.device)[:, None])[:, None]  # (N, 1, T)
             present = inside if present is None else present & inside
         return present
+
+    def _masked(
+        self, x: Tensor, inputs: Sequence[Any], focus: Tensor, positions: Sequence[int]
+    ) -> tuple[Tensor, list[Any]]:
+        """The clip with the focus taken out, and the inputs, of which those at ``positions`` hold the clip, too."""
+        masked = list(inputs)
+        for i in positions:
+            self.axes.check(masked[i], f"inputs[{i}]")
+            masked[i] = self.axes.from_clip(mask_by_focus(self.axes.to_clip(masked[i]), focus))
+        return self.axes.from_clip(mask_by_focus(self.axes.to_clip(x), focus)), masked
+
+    def _masked_logits(self, x: Tensor, inputs: Sequence[Any]) -> Tensor:
+        """The logits of another run, which leaves the model's buffers as they are."""
+        with plain_sync_batch_norm(self.model):
+            output = call_apart(self.model, x, *inputs)
+        return self._logits(output, len(x))
 
     def _on_input(self, x: Tensor, focus: Tensor, present: Tensor | None) -> Tensor:
         """A focus (N, M, T', V) at the frames of x; interpolation does not reach beyond the frames that are there."""
@@ -168,7 +201,8 @@ class ExplainedModel(nn.Module):
         logits = self._logits(output, len(x))
         ran = [layer for layer in tap.ran if layer in self.layers]
         in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] refuses a missing one
-        require(in_order or not names, "STFObjective", f"layers from low to high, {ran}", list(self.layers))
+        if not in_order and names:
+            raise ValueError(message("STFObjective", f"layers from low to high, {ran}", list(self.layers)))
         return logits, tap, output
 
     def _bound_maps(self, x: Tensor) -> dict[str, MapsOfOneBatch]:
@@ -178,11 +212,13 @@ class ExplainedModel(nn.Module):
 
     def _logits(self, output: Any, clips: int) -> Tensor:
         logits: Any = output if self.select_logits is None else self.select_logits(output)
-        hint = "pass select_logits, such as operator.itemgetter(0)"
-        require(isinstance(logits, Tensor), "STFObjective", "logits to be a tensor", type(logits).__name__, hint)
+        if not isinstance(logits, Tensor):
+            hint = "pass select_logits, such as operator.itemgetter(0)"
+            raise ValueError(message("STFObjective", "logits to be a tensor", type(logits).__name__, hint))
         check_shape("STFObjective", "logits", logits, f"N={clips}, classes")
-        require(logits.shape[1] >= 2, "STFObjective", "logits of at least 2 classes", logits.shape[1])
-        return cast(Tensor, logits)
+        if logits.shape[1] < 2:
+            raise ValueError(message("STFObjective", "logits of at least 2 classes", logits.shape[1]))
+        return logits
 
     def _focus(
         self, x: Tensor, logits: Tensor, tap: FeatureTap, layer: str, classes: Tensor, present: Tensor | None, *,
@@ -275,7 +311,7 @@ def _position_of_lengths(model: nn.Module) -> int | None:
 
 def _refuse_channels_last(layer: str, shape: tuple[int, ...], *, frames: int, joints: int) -> None:
     """Refuse maps that look like (N * M, T, V, C) where a project could make any shape fit."""
-    alike = shape[2] == joints and shape[3] != joints and frames % shape[1] == 0
-    expected = f"maps to say where the axes of layer {layer!r} lie, which could be (N*M, T, V={joints}, C)"
-    hint = f"pass maps='(N M) T V C', or {{{layer!r}: {MAPS!r}}} where channels do come first"
-    require(not alike, "STFObjective", expected, shape, hint)
+    if shape[2] == joints and shape[3] != joints and frames % shape[1] == 0:
+        expected = f"maps to say where the axes of layer {layer!r} lie, which could be (N*M, T, V={joints}, C)"
+        hint = f"pass maps='(N M) T V C', or {{{layer!r}: {MAPS!r}}} where channels do come first"
+        raise ValueError(message("STFObjective", expected, shape, hint))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._checks import check_shape, message, require
+from ._checks import check_shape, message
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +65,9 @@ def array(who: str, name: str, values: Values, axes: str) -> Array:
     """Checked, and as float64; a focus is in [0, 1]."""
     array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.array(values, np.float64)
     check_shape(who, name, torch.from_numpy(array), axes)
-    require(bool(np.isfinite(array).all()), who, f"{name} to be finite", "NaN or infinity")
+    if not np.isfinite(array).all():
+        raise ValueError(message(who, f"{name} to be finite", "NaN or infinity"))
     low, high = array.min(initial=0), array.max(initial=0)
-    fits = name != "focus" or (low >= 0 and high <= 1)
-    require(fits, who, "a focus in [0, 1]", f"{low:.3g} to {high:.3g}", "see min_max_normalize")
+    if name == "focus" and (not (low >= 0 and high <= 1)):
+        raise ValueError(message(who, "a focus in [0, 1]", f"{low:.3g} to {high:.3g}", "see min_max_normalize"))
     return array

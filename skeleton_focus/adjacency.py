@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._checks import check_choice, require
+from ._checks import check_choice, message
 from .layouts import SkeletonLayout
 
 
@@ -57,9 +57,9 @@ def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
     """
     check_choice("normalize_adjacency", "how", how, ("symmetric", "column"))
     shape = tuple(adjacency.shape)
-    square = len(shape) >= 2 and shape[-1] == shape[-2] and adjacency.is_floating_point()
-    got = f"{shape} of {adjacency.dtype}"
-    require(square, "normalize_adjacency", "an adjacency (..., V, V) of a floating type", got)
+    if len(shape) < 2 or shape[-1] != shape[-2] or not adjacency.is_floating_point():
+        got = f"{shape} of {adjacency.dtype}"
+        raise ValueError(message("normalize_adjacency", "an adjacency (..., V, V) of a floating type", got))
     tiny = torch.finfo(adjacency.dtype).tiny
     out, into = adjacency.sum(-1, keepdim=True), adjacency.sum(-2, keepdim=True)
     if how == "column":
@@ -102,7 +102,8 @@ def multi_scale_adjacency(
     Reference:
         MS-G3D (Liu et al., CVPR 2020), section 3.2; STF (Ke et al., AAAI 2022), equation 1.
     """
-    require(first >= 0, "multi_scale_adjacency", "first of at least 0", first)
+    if first < 0:
+        raise ValueError(message("multi_scale_adjacency", "first of at least 0", first))
     return _scales("multi_scale_adjacency", _hops(layout) - first, num_scales, dtype)
 
 
@@ -124,7 +125,8 @@ def window_adjacency(
     Reference:
         MS-G3D (Liu et al., CVPR 2020), section 3.3.
     """
-    require(window >= 1, "window_adjacency", "a window of at least 1 frame", window)
+    if window < 1:
+        raise ValueError(message("window_adjacency", "a window of at least 1 frame", window))
     hops = np.tile(_hops(layout).clip(min=1), (window, window))
     np.fill_diagonal(hops, 0)
     return _scales("window_adjacency", hops, num_scales, dtype)
@@ -203,7 +205,8 @@ def _hops(layout: SkeletonLayout) -> NDArray[np.int64]:
 
 
 def _scales(who: str, hops: NDArray[np.int64], num_scales: int, dtype: torch.dtype) -> Tensor:
-    require(num_scales >= 1, who, "num_scales of at least 1", num_scales)
+    if num_scales < 1:
+        raise ValueError(message(who, "num_scales of at least 1", num_scales))
     joined = (hops == np.arange(num_scales)[:, None, None]) | np.eye(len(hops), dtype=bool)
     # In single precision to the last bit as the published code computed it, for checkpoints were trained on these very
     # tables. Its numpy.power rounds by processor; a root and a quotient do not, and give what the published outputs

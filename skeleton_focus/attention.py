@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_shape, require
+from ._checks import check_choice, check_shape, message
 
 
 def position_codes(positions: Tensor, channels: int) -> Tensor:
@@ -39,7 +39,8 @@ def position_codes(positions: Tensor, channels: int) -> Tensor:
     Reference:
         Vaswani et al., NeurIPS 2017, section 3.5; FG-STFormer (Gao et al., ACCV 2022), sections 3.3 and 3.4.
     """
-    require(channels >= 1, "position_codes", "at least 1 channel", channels)
+    if channels < 1:
+        raise ValueError(message("position_codes", "at least 1 channel", channels))
     dtype = positions.dtype if positions.dtype == torch.float64 else torch.float32
     channel = torch.arange(channels, device=positions.device, dtype=dtype)
     even = channel - channel % 2
@@ -95,7 +96,8 @@ class SpatialAttention(nn.Module):
     ) -> None:
         super().__init__()
         _check_heads("SpatialAttention", channels, heads)
-        require(num_joints >= 1, "SpatialAttention", "at least 1 joint", num_joints)
+        if num_joints < 1:
+            raise ValueError(message("SpatialAttention", "at least 1 joint", num_joints))
         check_choice("SpatialAttention", "shared_map", shared_map, ("one", "per_head"))
         self.channels, self.num_joints, self.heads, self.position_codes = channels, num_joints, heads, position_codes
         self.shared_map = shared_map
@@ -248,9 +250,12 @@ class DilatedTemporalAttention(nn.Module):
         super().__init__()
         who, heads = "DilatedTemporalAttention", len(dilations)
         _check_heads(who, out_channels, heads)
-        require(kernel_size % 2 == 1 and kernel_size > 0, who, "an odd kernel_size", kernel_size)
-        require(stride >= 1 and min(dilations) >= 1, who, "a stride and dilations of at least 1", (stride, *dilations))
-        require(attention or convolution, who, "attention, convolution or both", "neither")
+        if kernel_size % 2 != 1 or kernel_size <= 0:
+            raise ValueError(message(who, "an odd kernel_size", kernel_size))
+        if stride < 1 or min(dilations) < 1:
+            raise ValueError(message(who, "a stride and dilations of at least 1", (stride, *dilations)))
+        if not attention and not convolution:
+            raise ValueError(message(who, "attention, convolution or both", "neither"))
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
         self.attention, self.convolution = attention, convolution
         self.head_width = out_channels // heads
@@ -346,4 +351,5 @@ def _codes_like(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def _check_heads(who: str, channels: int, heads: int) -> None:
-    require(1 <= heads <= channels, who, f"1 to {channels} heads for {channels} channels", heads)
+    if not 1 <= heads <= channels:
+        raise ValueError(message(who, f"1 to {channels} heads for {channels} channels", heads))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
-from ._checks import check_shape, require
+from ._checks import check_shape, message
 from .clips import Batch
 from .layouts import SkeletonLayout
 from .streams import resample_frames
@@ -39,7 +39,8 @@ def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> 
         (True, False)
     """
     place = {"seed": seed, "epoch": epoch, "step": step, "rank": rank}
-    require(min(place.values()) >= 0, "seeded_generator", "numbers of at least 0", place)
+    if min(place.values()) < 0:
+        raise ValueError(message("seeded_generator", "numbers of at least 0", place))
     worker = get_worker_info()
     sequence = np.random.SeedSequence([*place.values(), 0 if worker is None else worker.id + 1])
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
@@ -103,36 +104,38 @@ class Augment(nn.Module):
     ) -> None:
         super().__init__()
         who = "Augment"
-        require(isinstance(rotation, Sequence), who, "rotation of three angles in 0..180 degrees", rotation)
+        if not isinstance(rotation, Sequence):
+            raise ValueError(message(who, "rotation of three angles in 0..180 degrees", rotation))
         angles = tuple(float(angle) for angle in rotation)
-        turns = len(angles) == 3 and all(0 <= angle <= 180 for angle in angles)
-        require(turns, who, "rotation of three angles in 0..180 degrees", angles)
+        if len(angles) != 3 or not all(0 <= angle <= 180 for angle in angles):
+            raise ValueError(message(who, "rotation of three angles in 0..180 degrees", angles))
         for name, value in (("scale", scale), ("joint_dropout", joint_dropout), ("speed", speed)):
-            require(0 <= value < 1, who, f"{name} of at least 0 and below 1", value)
+            if not 0 <= value < 1:
+                raise ValueError(message(who, f"{name} of at least 0 and below 1", value))
         for name, value in (("shear", shear), ("flip", flip)):
-            require(0 <= value <= 1, who, f"{name} in 0..1", value)
+            if not 0 <= value <= 1:
+                raise ValueError(message(who, f"{name} in 0..1", value))
         for name, value in (("crop", crop), ("test_crop", test_crop)):
-            require(0 < value <= 1, who, f"{name} above 0 and at most 1", value)
-        require(frames is None or (type(frames) is int and frames >= 1), who, "frames of at least 1", frames)
+            if not 0 < value <= 1:
+                raise ValueError(message(who, f"{name} above 0 and at most 1", value))
+        if frames is not None and (type(frames) is not int or frames < 1):
+            raise ValueError(message(who, "frames of at least 1", frames))
         whole = crop == test_crop == 1 and speed == 0
-        require(frames is not None or whole, who, "frames with crop, speed or test_crop", "None")
-        pairs = not flip or bool(layout.pairs)
-        require(pairs, who, "a layout with left and right pairs for flip", f"{layout.name!r} without")
+        if frames is None and not whole:
+            raise ValueError(message(who, "frames with crop, speed or test_crop", "None"))
+        if flip and not layout.pairs:
+            raise ValueError(message(who, "a layout with left and right pairs for flip", f"{layout.name!r} without"))
         self.layout, self.rotation, self.scale, self.crop, self.shear = layout, angles, scale, crop, shear
         self.flip, self.joint_dropout, self.speed, self.frames = flip, joint_dropout, speed, frames
         self.test_crop = test_crop
 
     def forward(self, batch: Batch, random: torch.Generator | None) -> Batch:
-        require(
-            isinstance(batch, Batch), "Augment", "a Batch, as SkeletonDataset.collate makes it", type(batch).__name__
-        )
-        random_or_none = random is None or isinstance(random, torch.Generator)
-        require(
-            random_or_none,
-            "Augment",
-            "a torch.Generator, such as seeded_generator makes, or None",
-            type(random).__name__,
-        )
+        if not isinstance(batch, Batch):
+            raise ValueError(message("Augment", "a Batch, as SkeletonDataset.collate makes it", type(batch).__name__))
+        if random is not None and not isinstance(random, torch.Generator):
+            raise ValueError(
+                message("Augment", "a torch.Generator, such as seeded_generator makes, or None", type(random).__name__)
+            )
         self._check(batch)
         exact = torch.promote_types(batch.x.dtype, torch.float32)
         x, truth = batch.x.to(exact), batch.critical.permute(0, 2, 3, 1)  # (N, M, T, V) -> (N, T, V, M)
@@ -160,7 +163,8 @@ class Augment(nn.Module):
         """What happens to each clip, on x's device."""
         n, c, _, v, m = x.shape
         place = random.device.type
-        require(place == "cpu", "Augment", "a generator on the CPU, so that every device draws the same", place)
+        if place != "cpu":
+            raise ValueError(message("Augment", "a generator on the CPU, so that every device draws the same", place))
 
         def share(*sizes: int) -> Tensor:
             return torch.rand(n, *sizes, generator=random, device="cpu", dtype=torch.float32)
@@ -201,9 +205,9 @@ class Augment(nn.Module):
         check_shape("Augment", "lengths", batch.lengths, f"N={n}")
         check_shape("Augment", "visibility", batch.visibility, f"N={n}, T={t}, V={v}, M={m}")
         check_shape("Augment", "critical", batch.critical, f"N={n}, M={m}, T={t}, V={v}")
-        turns = not any(self.rotation) or c == 3 or (c == 2 and not any(self.rotation[:2]))
-        needed = "rotation about z alone" if c == 2 else "no rotation"
-        require(turns, "Augment", f"{needed} with x (N, C={c}, T, V, M)", self.rotation)
+        if any(self.rotation) and c != 3 and (c != 2 or any(self.rotation[:2])):
+            needed = "rotation about z alone" if c == 2 else "no rotation"
+            raise ValueError(message("Augment", f"{needed} with x (N, C={c}, T, V, M)", self.rotation))
 
     def extra_repr(self) -> str:
         names = ("rotation", "scale", "crop", "shear", "flip", "joint_dropout", "speed", "test_crop", "frames")

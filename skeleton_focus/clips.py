@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from ._checks import check_shape, require
+from ._checks import check_shape, message
 from ._packed import PackedClips
 from .formats import MOST_CLASSES, short
 from .layouts import SkeletonLayout
@@ -92,13 +92,16 @@ class SkeletonDataset(Dataset[Clip]):
         origin: str = "clips",
     ) -> None:
         who = "SkeletonDataset"
-        require(isinstance(layout, SkeletonLayout), who, "a SkeletonLayout", type(layout).__name__)
-        require(len(clips) > 0, who, "at least one clip", "none")
-        require(len(labels) == len(clips), who, f"{len(clips)} labels, one a clip", len(labels))
+        if not isinstance(layout, SkeletonLayout):
+            raise ValueError(message(who, "a SkeletonLayout", type(layout).__name__))
+        if len(clips) == 0:
+            raise ValueError(message(who, "at least one clip", "none"))
+        if len(labels) != len(clips):
+            raise ValueError(message(who, f"{len(clips)} labels, one a clip", len(labels)))
         numbers = [_label(label) for label in labels]
         for what, given in (("classes", classes), ("names", names)):
-            differ = given is None or (not isinstance(given, str) and len({*given}) == len(given))
-            require(differ, who, f"{what} that differ", short(given))
+            if given is not None and (isinstance(given, str) or len({*given}) != len(given)):
+                raise ValueError(message(who, f"{what} that differ", short(given)))
         self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(max(numbers) + 1))
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(clips)))
         for what, values in (
@@ -107,9 +110,11 @@ class SkeletonDataset(Dataset[Clip]):
             ("critical", critical),
         ):
             count = len(clips) if values is None else len(values)
-            require(count == len(clips), who, f"{len(clips)} {what}, one a clip", count)
+            if count != len(clips):
+                raise ValueError(message(who, f"{len(clips)} {what}, one a clip", count))
         outside = sorted({label for label in numbers if not 0 <= label < len(self.classes)})
-        require(not outside, who, f"labels in 0..{len(self.classes) - 1}", outside)
+        if outside:
+            raise ValueError(message(who, f"labels in 0..{len(self.classes) - 1}", outside))
         self.clips, self.visibility, self.critical = _tensors(clips), _tensors(visibility), _tensors(critical)
         self.labels, self.layout, self.origin = numbers, layout, origin
         self._added_persons = 0
@@ -124,15 +129,18 @@ class SkeletonDataset(Dataset[Clip]):
         for i, (name, x) in enumerate(zip(self.names, clips, strict=True)):
             check_shape(who, f"clip {name!r}", x, axes)
             _, t, v, m = x.shape
-            require(t > 0, who, f"clip {name!r} to hold frames", "none")
-            require(x.is_floating_point(), who, f"clip {name!r} of floating-point numbers", x.dtype)
-            require(bool(torch.isfinite(x).all()), who, f"clip {name!r} to be finite", "NaN or infinity",
-                    "set missing joints to 0 and their visibility to 0")  # fmt: skip
+            if t == 0:
+                raise ValueError(message(who, f"clip {name!r} to hold frames", "none"))
+            if not x.is_floating_point():
+                raise ValueError(message(who, f"clip {name!r} of floating-point numbers", x.dtype))
+            if not torch.isfinite(x).all():
+                hint = "set missing joints to 0 and their visibility to 0"
+                raise ValueError(message(who, f"clip {name!r} to be finite", "NaN or infinity", hint))
             if self.visibility is not None:
                 seen = self.visibility[i]
                 check_shape(who, f"visibility of clip {name!r}", seen, f"T={t}, V={v}, M={m}")
-                inside = bool(((seen >= 0) & (seen <= 1)).all())
-                require(inside, who, f"visibility of clip {name!r} in 0..1", "other values")
+                if not ((seen >= 0) & (seen <= 1)).all():
+                    raise ValueError(message(who, f"visibility of clip {name!r} in 0..1", "other values"))
             if self.critical is not None:
                 check_shape(who, f"critical of clip {name!r}", self.critical[i], f"M={m}, T={t}, V={v}")
 
@@ -144,7 +152,8 @@ class SkeletonDataset(Dataset[Clip]):
         >>> data.subset([2, 0]).names
         ('2', '0')
         """
-        require(len(index) > 0, "SkeletonDataset", "at least one index", "none")
+        if len(index) == 0:
+            raise ValueError(message("SkeletonDataset", "at least one index", "none"))
         part = copy.copy(self)
         part.labels = [self.labels[i] for i in index]
         part.names = tuple(self.names[i] for i in index)
@@ -166,8 +175,9 @@ class SkeletonDataset(Dataset[Clip]):
         (torch.Size([3, 5, 20, 2]), [1.0, 0.0])
         """
         here = self[0].x.shape[3]
-        hint = "the network was trained on clips of fewer bodies"
-        require(persons >= here, "SkeletonDataset.with_persons", f"at least M={here} persons", persons, hint)
+        if persons < here:
+            hint = "the network was trained on clips of fewer bodies"
+            raise ValueError(message("SkeletonDataset.with_persons", f"at least M={here} persons", persons, hint))
         wider = copy.copy(self)
         wider._added_persons = self._added_persons + persons - here
         return wider
@@ -253,7 +263,8 @@ class SkeletonDataset(Dataset[Clip]):
     @staticmethod
     def collate(clips: Sequence[Clip]) -> Batch:
         """Pad clips to one batch: the ``collate_fn`` of a DataLoader."""
-        require(len(clips) > 0, "SkeletonDataset.collate", "at least one clip", "none")
+        if len(clips) == 0:
+            raise ValueError(message("SkeletonDataset.collate", "at least one clip", "none"))
         lengths = torch.tensor([clip.x.shape[1] for clip in clips])
         c, _, v, m = clips[0].x.shape
         x = clips[0].x.new_zeros(len(clips), c, int(lengths.max()), v, m)
@@ -288,7 +299,8 @@ def _label(label: Any) -> int:
     """A class index as a Python number."""
     value = label.item() if isinstance(label, np.generic | np.ndarray | Tensor) and label.ndim == 0 else label
     whole = type(value) is int and value < MOST_CLASSES  # what is out of the classes is told together
-    require(whole, "SkeletonDataset", f"labels, whole numbers in 0..{MOST_CLASSES - 1}", short(value))
+    if not whole:
+        raise ValueError(message("SkeletonDataset", f"labels, whole numbers in 0..{MOST_CLASSES - 1}", short(value)))
     return int(value)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ._cache import default_folder, in_memory, open_pack
-from ._checks import check_choice, message, require
+from ._checks import check_choice, message
 from ._packed import Index, Loaded, PackedClips
 from .clips import SkeletonDataset, Split
 from .format_arrays import open_ctr_gcn, open_st_gcn
@@ -79,10 +79,12 @@ def open_dataset(
     who, path = "open_dataset", Path(path)
     if not callable(on_error):
         check_choice(who, "on_error", on_error, ("raise", "skip"))
-    require(isinstance(workers, int) and workers >= 0, who, "workers, a whole number from 0", workers)
-    require(progress is None or callable(progress), who, "progress that takes the clips, such as tqdm", progress)
-    named = isinstance(cache, bool | Path) or (isinstance(cache, str) and bool(cache))
-    require(named, who, "cache, a folder, True or False", repr(cache))
+    if not isinstance(workers, int) or workers < 0:
+        raise ValueError(message(who, "workers, a whole number from 0", workers))
+    if progress is not None and not callable(progress):
+        raise ValueError(message(who, "progress that takes the clips, such as tqdm", progress))
+    if not isinstance(cache, bool | Path) and (not isinstance(cache, str) or not cache):
+        raise ValueError(message(who, "cache, a folder, True or False", repr(cache)))
     problems: list[FormatError] = []
 
     def tell(error: FormatError) -> None:
@@ -104,7 +106,8 @@ def open_dataset(
     parts = []
     for side, called in (("train", "training"), ("test", "test")):
         chosen = [i for i, stands in enumerate(sides[split]) if stands == side]
-        require(bool(chosen), "open_dataset", f"{called} clips of split {split!r}", f"none in {path}")
+        if not chosen:
+            raise ValueError(message("open_dataset", f"{called} clips of split {split!r}", f"none in {path}"))
         parts.append(data.subset(chosen))
     return Split(*parts)
 
@@ -131,7 +134,8 @@ def recognize(path: Path, persons: int | None = None, missing: str | None = None
         source = opens(path, **{option: asked[option] for option in takes if option in asked})
         if source is not None:
             useless = sorted(set(asked) - set(takes))
-            require(not useless, who, f"options for {source.format}", ", ".join(useless), "it has none such")
+            if useless:
+                raise ValueError(message(who, f"options for {source.format}", ", ".join(useless), "it has none such"))
             found.append(source)
     if len(found) > 1:
         kinds = " and ".join(source.format for source in found)
@@ -196,8 +200,8 @@ def _load(
             for problem in told:
                 tell(problem)
     index = loaded.index
-    some = bool(index.names) and chosen != []
-    require(some, "open_dataset", "at least one clip that can be read", f"none in {path}")
+    if not index.names or chosen == []:
+        raise ValueError(message("open_dataset", "at least one clip that can be read", f"none in {path}"))
     classes = source.classes or _classes(path, index)
     data = SkeletonDataset(
         loaded.x, index.labels, source.layout, classes=classes, names=index.names, visibility=loaded.visibility,
@@ -283,7 +287,8 @@ def main(arguments: list[str] | None = None) -> int:
     problems: list[FormatError] = []
     failed = ""
     try:
-        require(given.workers >= 0, "open_dataset", "workers, a whole number from 0", given.workers)
+        if given.workers < 0:
+            raise ValueError(message("open_dataset", "workers, a whole number from 0", given.workers))
         source = recognize(given.path, given.persons, given.missing)
         cache = False if given.no_cache else given.cache or True
         options = {"persons": given.persons, "missing": given.missing}

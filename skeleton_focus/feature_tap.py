@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from ._axes import MapsOfOneBatch
-from ._checks import message, require
+from ._checks import message
 from ._forward import replace_forward
 from ._second_order import SecondOrder, score_gradient
 
@@ -102,11 +102,13 @@ class FeatureTap:
     def output(self, layer: str) -> object:
         """Whatever the layer put out, a tensor or not."""
         caught = self._outputs[layer]
-        hint = "name the block around it" if caught else "take a layer that the model's forward calls"
-        require(len(caught) == 1, "FeatureTap", f"layer {layer!r} to run once", f"{len(caught)} runs", hint)
-        hint = "freeze it by requires_grad_(False) instead, or checkpoint it with use_reentrant=False"
-        got = "a run under torch.no_grad()"
-        require(layer not in self._without_gradient, "FeatureTap", f"layer {layer!r} to run with gradients", got, hint)
+        if len(caught) != 1:
+            hint = "name the block around it" if caught else "take a layer that the model's forward calls"
+            raise ValueError(message("FeatureTap", f"layer {layer!r} to run once", f"{len(caught)} runs", hint))
+        if layer in self._without_gradient:
+            hint = "freeze it by requires_grad_(False) instead, or checkpoint it with use_reentrant=False"
+            got = "a run under torch.no_grad()"
+            raise ValueError(message("FeatureTap", f"layer {layer!r} to run with gradients", got, hint))
         return caught[0]
 
     def channel_gradient(self, layer: str, score: Tensor, *, create_graph: bool, prove: bool = False) -> Tensor:
@@ -199,9 +201,10 @@ def layer_name(model: nn.Module, layer: str | nn.Module) -> str:
     ('1', '0')
     """
     names = [name for name, module in model.named_modules() if module is layer and name]
-    hint = "take it from the model itself, not from a copy"
-    expected = f"a layer inside {type(model).__name__}, by name or as a module"
-    require(isinstance(layer, str) or bool(names), "FeatureTap", expected, type(layer).__name__, hint)
+    if not isinstance(layer, str) and not names:
+        hint = "take it from the model itself, not from a copy"
+        expected = f"a layer inside {type(model).__name__}, by name or as a module"
+        raise ValueError(message("FeatureTap", expected, type(layer).__name__, hint))
     name: str = layer if isinstance(layer, str) else names[0]
     _refuse_compiled(model, [name])
     find_layer(model, name)
@@ -261,6 +264,7 @@ def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:
         if not hasattr(module, "_orig_mod") and getattr(module, "_compiled_call_impl", None) is None:
             continue
         inside = [layer for layer in layers if not name or f"{layer}.".startswith(f"{name}.")]
-        got = f"the compiled {name or type(module).__name__!r}"
-        hint = "compile the STFObjective around the model instead, or blocks without them (L_G reads STFAdjacency)"
-        require(not inside, "FeatureTap", f"layers {inside} outside of torch.compile", got, hint)
+        if inside:
+            got = f"the compiled {name or type(module).__name__!r}"
+            hint = "compile the STFObjective around the model instead, or blocks without them (L_G reads STFAdjacency)"
+            raise ValueError(message("FeatureTap", f"layers {inside} outside of torch.compile", got, hint))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_shape, require
+from ._checks import check_choice, check_shape, message
 
 
 class FocalJoints(NamedTuple):
@@ -62,7 +62,8 @@ class FocalJointSelection(nn.Module):
     def __init__(self, channels: int, num_focal: int, *, gate: str = "score", order: str = "joint") -> None:
         super().__init__()
         who = "FocalJointSelection"
-        require(channels >= 1 and num_focal >= 1, who, "at least 1 channel and 1 slot", (channels, num_focal))
+        if channels < 1 or num_focal < 1:
+            raise ValueError(message(who, "at least 1 channel and 1 slot", (channels, num_focal)))
         check_choice(who, "gate", gate, ("score", "none"))
         check_choice(who, "order", order, ("joint", "score"))
         self.num_focal, self.gate, self.order = num_focal, gate, order
@@ -117,7 +118,8 @@ def scatter_to_joints(slots: Tensor, joints: Tensor, num_joints: int) -> Tensor:
     check_shape("scatter_to_joints", "slots", slots, "N, C, T, K")
     n, c, t, k = slots.shape
     check_shape("scatter_to_joints", "joints", joints, f"N, T, K={k}", N=n, T=t)
-    require(k <= num_joints, "scatter_to_joints", f"at most {num_joints} slots, one a joint", k)
+    if k > num_joints:
+        raise ValueError(message("scatter_to_joints", f"at most {num_joints} slots, one a joint", k))
     return slots.new_zeros(n, c, t, num_joints).scatter_add(3, joints[:, None].expand(-1, c, -1, -1), slots)
 
 
@@ -184,9 +186,10 @@ class PartEncoding(nn.Module):
         super().__init__()
         listed = [list(part) for part in parts]
         who = "PartEncoding"
-        require(bool(listed) and all(listed), who, "at least one part, and joints in each", listed)
-        numbers = all(isinstance(joint, int) and joint >= 0 for part in listed for joint in part)
-        require(numbers, who, "joints as numbers from 0", listed, "such as layout.parts.values()")
+        if not listed or not all(listed):
+            raise ValueError(message(who, "at least one part, and joints in each", listed))
+        if not all(isinstance(joint, int) and joint >= 0 for part in listed for joint in part):
+            raise ValueError(message(who, "joints as numbers from 0", listed, "such as layout.parts.values()"))
         size = max(map(len, listed))
         self.least_joints = 1 + max(max(part) for part in listed)
         filled = [part + [-1] * (size - len(part)) for part in listed]
@@ -196,7 +199,8 @@ class PartEncoding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_shape("PartEncoding", "x", x, f"N, C={self.linear.in_channels}, T>0, V")
         joints = x.shape[3]
-        require(joints >= self.least_joints, "PartEncoding", f"x with at least {self.least_joints} joints", joints)
+        if joints < self.least_joints:
+            raise ValueError(message("PartEncoding", f"x with at least {self.least_joints} joints", joints))
         table = self.table.flatten() % (joints + 1)  # -1 becomes the joint of zeros behind the last
         y: Tensor = self.linear(F.pad(x, (0, 1))[..., table])  # (N, C, T, P S) -> (N, O, T, P)
         return y

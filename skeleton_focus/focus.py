@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ._checks import check_choice, check_shape, require
+from ._checks import check_choice, check_shape, message
 from ._second_order import score_gradient
 
 SCORES = ("logit", "log_odds", "probability")
@@ -234,7 +234,8 @@ def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
         tensor([0., 0., 0.])
     """
     check_shape("min_max_normalize", "focus", focus, "N, M, T, V")
-    require(0 not in focus.shape[1:], "min_max_normalize", "a focus with values", tuple(focus.shape))
+    if 0 in focus.shape[1:]:
+        raise ValueError(message("min_max_normalize", "a focus with values", tuple(focus.shape)))
     dtype = focus.dtype if focus.is_floating_point() else torch.float32
     focus = at_least_float32(focus)
     lowest = focus
@@ -269,8 +270,10 @@ def resize_focus(focus: Tensor, frames: int) -> Tensor:
         tensor([0.0000, 0.2500, 0.7500, 1.0000])
     """
     check_shape("resize_focus", "focus", focus, "N, M, T', V")
-    require(frames >= 1, "resize_focus", "at least 1 frame", frames)
-    require(focus.shape[2] >= 1, "resize_focus", "a focus of at least 1 frame", tuple(focus.shape))
+    if frames < 1:
+        raise ValueError(message("resize_focus", "at least 1 frame", frames))
+    if focus.shape[2] < 1:
+        raise ValueError(message("resize_focus", "a focus of at least 1 frame", tuple(focus.shape)))
     focus = focus if focus.is_floating_point() else focus.float()
     if focus.shape[2] == frames:
         return focus
@@ -344,12 +347,14 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def _check_present(who: str, present: Tensor, clips: int, persons: int) -> None:
     check_shape(who, "present", present, f"N={clips}, M={persons}")
-    require(present.dtype == torch.bool, who, "present of torch.bool", present.dtype)
+    if present.dtype != torch.bool:
+        raise ValueError(message(who, "present of torch.bool", present.dtype))
 
 
 def _check_logits(who: str, logits: Tensor) -> None:
     check_shape(who, "logits", logits, "N, classes")
-    require(logits.shape[1] >= 2, who, "logits of at least 2 classes", logits.shape[1])
+    if logits.shape[1] < 2:
+        raise ValueError(message(who, "logits of at least 2 classes", logits.shape[1]))
 
 
 def _check_features(who: str, features: Tensor, batch: int, num_persons: int) -> None:

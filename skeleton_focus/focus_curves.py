@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ._checks import check_choice, check_shape, require
+from ._checks import check_choice, check_classes, check_shape, message
 from .focus import at_least_float32, resize_focus
 
 UNITS = ("entries", "joints", "frames")
@@ -136,7 +136,8 @@ def area_under_curve(curve: Tensor) -> Tensor:
         RISE (Petsiuk et al., BMVC 2018), section 4.1.
     """
     check_shape("area_under_curve", "curve", curve, "N, points")
-    require(curve.shape[1] >= 2, "area_under_curve", "a curve of at least 2 points", curve.shape[1])
+    if curve.shape[1] < 2:
+        raise ValueError(message("area_under_curve", "a curve of at least 2 points", curve.shape[1]))
     return torch.trapezoid(at_least_float32(curve), dim=1) / (curve.shape[1] - 1)
 
 
@@ -161,7 +162,8 @@ def _curve(
             logits = model(x.masked_fill(~before if insert else before, 0))
             check_shape(who, "logits", logits, f"N={len(x)}, classes")
             if not curve:
-                chosen = logits.argmax(1) if classes is None else _known(who, classes, logits.shape[1])
+                chosen = logits.argmax(1) if classes is None else classes.long()
+                check_classes(who, chosen, logits.shape[1])
             curve.append(at_least_float32(logits).softmax(1).gather(1, chosen[:, None]))
         return torch.cat(curve[::-1] if insert else curve, 1)
 
@@ -181,13 +183,6 @@ def _ranks(x: Tensor, focus: Tensor, by: str) -> tuple[Tensor, Tensor]:
     return rearrange(rank, "n m t v -> n 1 t v m"), present.sum(1)
 
 
-def _known(who: str, classes: Tensor, num_classes: int) -> Tensor:
-    """The classes, if the model has them all."""
-    fits = bool(((classes >= 0) & (classes < num_classes)).all())
-    require(fits, who, f"classes in 0..{num_classes - 1}", classes.tolist())
-    return classes.long()
-
-
 def _check(
     who: str,
     model: Callable[[Tensor], Tensor],
@@ -197,14 +192,19 @@ def _check(
     steps: int,
     by: str,
 ) -> None:
-    require(callable(model), who, "a model to call", type(model).__name__)
+    if not callable(model):
+        raise ValueError(message(who, "a model to call", type(model).__name__))
     check_choice(who, "by", by, UNITS)
-    require(isinstance(steps, int) and steps >= 1, who, "steps, a whole number from 1", steps)
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(message(who, "steps, a whole number from 1", steps))
     check_shape(who, "x", x, "N, C, T, V, M")
     n, _, t, v, m = x.shape
-    require(min(t, v, m) > 0, who, "x (N, C, T, V, M) of at least one entry a clip", tuple(x.shape))
+    if min(t, v, m) == 0:
+        raise ValueError(message(who, "x (N, C, T, V, M) of at least one entry a clip", tuple(x.shape)))
     check_shape(who, "focus", focus, f"N={n}, M={m}, T', V={v}")
-    require(focus.shape[2] > 0, who, "a focus of at least one frame", tuple(focus.shape))
+    if focus.shape[2] == 0:
+        raise ValueError(message(who, "a focus of at least one frame", tuple(focus.shape)))
     if classes is not None:
         check_shape(who, "classes", classes, f"N={n}")
-        require(not classes.is_floating_point(), who, "classes of integers", classes.dtype)
+        if classes.is_floating_point():
+            raise ValueError(message(who, "classes of integers", classes.dtype))

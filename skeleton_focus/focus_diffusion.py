@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_lengths, check_shape, require
+from ._checks import check_choice, check_lengths, check_shape, message
 from .graph_conv import GraphConv
 from .temporal_context import TemporalContext, mask_padding
 
@@ -56,11 +56,12 @@ class AttentiveFocus(nn.Module):
     def __init__(self, channels: int, *, focus: str = "attention", normalize: str = "sigmoid") -> None:
         super().__init__()
         who = "AttentiveFocus"
-        require(channels >= 1, who, "at least 1 channel", channels)
+        if channels < 1:
+            raise ValueError(message(who, "at least 1 channel", channels))
         check_choice(who, "focus", focus, ("attention", "mean", "max"))
         check_choice(who, "normalize", normalize, ("sigmoid", "softmax"))
-        alone = focus != "attention" and normalize != "sigmoid"
-        require(not alone, who, "normalize='softmax' with focus='attention'", f"focus={focus!r}")
+        if focus != "attention" and normalize != "sigmoid":
+            raise ValueError(message(who, "normalize='softmax' with focus='attention'", f"focus={focus!r}"))
         self.focus, self.normalize = focus, normalize
         self.embed = nn.Conv2d(channels, channels, 1, bias=False)
         self.score = nn.Conv2d(channels, 1, 1) if focus == "attention" else None
@@ -68,7 +69,8 @@ class AttentiveFocus(nn.Module):
     def forward(self, x: Tensor) -> LatentNode:
         check_shape("AttentiveFocus", "x", x, f"N, C={self.embed.in_channels}, T>0, V")
         n, _, t, v = x.shape
-        require(v >= 1, "AttentiveFocus", "x with at least 1 joint", tuple(x.shape))
+        if v < 1:
+            raise ValueError(message("AttentiveFocus", "x with at least 1 joint", tuple(x.shape)))
         if self.score is None:
             ones = x.new_ones(1, 1, 1).expand(n, t, v)
             if self.focus == "max":
@@ -113,7 +115,8 @@ class AttentiveDiffusion(nn.Module):
     def __init__(self, channels: int, context_channels: int) -> None:
         super().__init__()
         sizes = (channels, context_channels)
-        require(min(sizes) >= 1, "AttentiveDiffusion", "at least 1 channel of each", sizes)
+        if min(sizes) < 1:
+            raise ValueError(message("AttentiveDiffusion", "at least 1 channel of each", sizes))
         self.sizes = sizes
         self.mix = nn.Conv2d(sum(sizes), channels, 1)
 
@@ -140,6 +143,7 @@ class FocusDiffusionBlock(nn.Module):
 
     Takes the place of the graph convolution of any ST-GCN. Between its own two there are O // 4 channels. Frames beyond
     a clip's length give zeros and change nothing at its true frames, except that BatchNorm counts them in training.
+    Keep ``lengths`` on the CPU, see :class:`TemporalContext`.
 
     Shape:
         x (N, C, T, V), lengths (N,) int64, by default all T -> (N, O, T, V).
@@ -187,15 +191,17 @@ class FocusDiffusionBlock(nn.Module):
         check_choice(who, "focus", focus, ("attention", "mean", "max", "none"))
         check_choice(who, "context", context, ("bidirectional", "forward", "none"))
         check_choice(who, "normalize", normalize, ("sigmoid", "softmax"))
-        alone = focus != "attention" and normalize != "sigmoid"
-        require(not alone, who, "normalize='softmax' with focus='attention'", f"focus={focus!r}")
+        if focus != "attention" and normalize != "sigmoid":
+            raise ValueError(message(who, "normalize='softmax' with focus='attention'", f"focus={focus!r}"))
         hidden = max(out_channels // 4, 1) if hidden_channels is None else hidden_channels
         sizes = (in_channels, hidden, out_channels, context_channels)
-        require(min(sizes) >= 1, who, "at least 1 channel", sizes)
+        if min(sizes) < 1:
+            raise ValueError(message(who, "at least 1 channel", sizes))
         self.outward = GraphConv(in_channels, hidden, outward, edge_importance=True, bias=False)
         self.inward = GraphConv(hidden, out_channels, inward, edge_importance=True, bias=False)
         joints = (outward.shape[-1], inward.shape[-1])
-        require(joints[0] == joints[1], who, "two adjacencies of the same joints", joints)
+        if joints[0] != joints[1]:
+            raise ValueError(message(who, "two adjacencies of the same joints", joints))
         self.outward_norm, self.inward_norm = nn.BatchNorm2d(hidden), nn.BatchNorm2d(out_channels)
         self.focus: AttentiveFocus | None = None
         self.context: TemporalContext | None = None
@@ -208,7 +214,8 @@ class FocusDiffusionBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         self._check(x)
-        lengths = None if lengths is None else check_lengths("FocusDiffusionBlock", lengths, x)
+        if lengths is not None:
+            check_lengths("FocusDiffusionBlock", lengths, x)
         x, node = self._focused(x)
         if node is not None and self.context is not None:
             node = LatentNode(self.context(node.features, lengths), node.weights)
@@ -242,9 +249,10 @@ class FocusDiffusionBlock(nn.Module):
         """
         who, hint = "FocusDiffusionBlock.stream", "this block has no context"
         self._check(x)
-        require(self.context is not None or state is None, who, "no state", "one", hint)
-        fits = self.context is None or self.context.direction == "forward"
-        require(fits, who, "context='forward', which needs no later frame", "'bidirectional'")
+        if self.context is None and state is not None:
+            raise ValueError(message(who, "no state", "one", hint))
+        if self.context is not None and self.context.direction != "forward":
+            raise ValueError(message(who, "context='forward', which needs no later frame", "'bidirectional'"))
         x, node = self._focused(x)
         if node is not None and self.context is not None:
             context, state = self.context.stream(node.features, state)
@@ -254,7 +262,8 @@ class FocusDiffusionBlock(nn.Module):
     def _check(self, x: Tensor) -> None:
         channels, joints = self.outward.weight.shape[2], self.outward.adjacency.shape[-1]
         check_shape("FocusDiffusionBlock", "x", x, f"N, C={channels}, T, V={joints}")
-        require(x.numel() > 0, "FocusDiffusionBlock", "x with at least 1 clip and frame", tuple(x.shape))
+        if x.numel() == 0:
+            raise ValueError(message("FocusDiffusionBlock", "x with at least 1 clip and frame", tuple(x.shape)))
 
     def _focused(self, x: Tensor) -> tuple[Tensor, LatentNode | None]:
         """Equation 1, and the latent node of equation 4."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._checks import check_shape, require
+from ._checks import check_shape, message
 from .focus import at_least_float32, min_max_normalize, resize_focus
 
 
@@ -276,7 +276,8 @@ def _centered(focus: Tensor, frames: int) -> Tensor:
 
 def _check_map(who: str, name: str, focus: Tensor) -> None:
     check_shape(who, name, focus, "N, M, T, V")
-    require(min(focus.shape[1:]) > 0, who, f"{name} (N, M, T, V) of at least one entry a clip", tuple(focus.shape))
+    if 0 in focus.shape[1:]:
+        raise ValueError(message(who, f"{name} (N, M, T, V) of at least one entry a clip", tuple(focus.shape)))
 
 
 def _check_pair(who: str, focus: Tensor, name: str, other: Tensor) -> None:
@@ -286,4 +287,5 @@ def _check_pair(who: str, focus: Tensor, name: str, other: Tensor) -> None:
 
 
 def _check_threshold(who: str, threshold: float) -> None:
-    require(0 <= threshold <= 1, who, "a threshold in [0, 1]", threshold)
+    if not 0 <= threshold <= 1:
+        raise ValueError(message(who, "a threshold in [0, 1]", threshold))

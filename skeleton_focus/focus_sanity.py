@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ._apart import apart
-from ._checks import check_shape, require
+from ._checks import check_shape, message
 from .focus import at_least_float32
 
 
@@ -157,8 +157,10 @@ def max_sensitivity(
     """
     who = "max_sensitivity"
     _check_call(who, explain, x)
-    require(0 < radius < math.inf, who, "a radius above 0", radius)
-    require(isinstance(samples, int) and samples >= 1, who, "samples, a whole number from 1", samples)
+    if not 0 < radius < math.inf:
+        raise ValueError(message(who, "a radius above 0", radius))
+    if not isinstance(samples, int) or samples < 1:
+        raise ValueError(message(who, "samples, a whole number from 1", samples))
     moving = _moving_channels(who, x, position_channels)
     numbers = torch.Generator().manual_seed(seed)
     there = (x != 0).any(1, keepdim=True)  # (N, 1, T, V, M)
@@ -230,21 +232,26 @@ def _copies(module: nn.Module) -> dict[str, Tensor]:
 
 def _steps(who: str, model: nn.Module, layers: Sequence[str] | None) -> list[tuple[str, list[nn.Module]]]:
     """What is re-initialised in each step, by its name, from the output down."""
-    require(isinstance(model, nn.Module), who, "a model that is an nn.Module", type(model).__name__)
+    if not isinstance(model, nn.Module):
+        raise ValueError(message(who, "a model that is an nn.Module", type(model).__name__))
     if layers is None:
         steps = [(name, [module]) for name, module in model.named_modules() if _own(module)][::-1]
-        require(bool(steps), who, "a model with parameters", type(model).__name__)
+        if not steps:
+            raise ValueError(message(who, "a model with parameters", type(model).__name__))
         return steps
-    require(isinstance(layers, list | tuple), who, "layers as a list of names", type(layers).__name__)
+    if not isinstance(layers, list | tuple):
+        raise ValueError(message(who, "layers as a list of names", type(layers).__name__))
     modules = dict(model.named_modules(remove_duplicate=False))
     strange = [name for name in layers if name not in modules]
-    hint = "model.named_modules() lists them"
-    require(not strange, who, f"names of layers in {type(model).__name__}", strange, hint)
-    right = len(layers) > 0 and len(set(layers)) == len(layers)
-    require(right, who, "at least one layer, and none twice", list(layers))
+    if strange:
+        hint = "model.named_modules() lists them"
+        raise ValueError(message(who, f"names of layers in {type(model).__name__}", strange, hint))
+    if len(layers) == 0 or len(set(layers)) != len(layers):
+        raise ValueError(message(who, "at least one layer, and none twice", list(layers)))
     steps = [(name, list(modules[name].modules())[::-1]) for name in layers]
     empty = [name for name, inside in steps if not any(_own(module) for module in inside)]
-    require(not empty, who, "layers with parameters", empty)
+    if empty:
+        raise ValueError(message(who, "layers with parameters", empty))
     return steps
 
 
@@ -272,26 +279,30 @@ def _explained(who: str, explain: Callable[[Tensor], Tensor], x: Tensor, frames:
     """The focus of the clips, a copy in at least float32; what ``explain`` does to its clips stays there."""
     focus = explain(x.detach().clone())
     n, _, _, v, m = x.shape
-    hint = "return the focus alone, as in lambda x: objective.explain(x, classes)[0]"
-    require(isinstance(focus, Tensor), who, "explain to return a tensor", type(focus).__name__, hint)
+    if not isinstance(focus, Tensor):
+        hint = "return the focus alone, as in lambda x: objective.explain(x, classes)[0]"
+        raise ValueError(message(who, "explain to return a tensor", type(focus).__name__, hint))
     check_shape(who, "the focus that explain returns", focus, f"N={n}, M={m}, {frames}, V={v}")
     return at_least_float32(focus.detach()).clone()
 
 
 def _moving_channels(who: str, x: Tensor, position_channels: int | slice) -> slice:
     whole = isinstance(position_channels, int) and not isinstance(position_channels, bool)
-    right = whole or isinstance(position_channels, slice)
-    require(right, who, "position_channels as a number or a slice", type(position_channels).__name__)
+    if not whole and not isinstance(position_channels, slice):
+        raise ValueError(message(who, "position_channels as a number or a slice", type(position_channels).__name__))
     channels = x.shape[1]
     if isinstance(position_channels, slice):
-        some = len(range(channels)[position_channels]) > 0
-        require(some, who, f"position_channels with some of C={channels}", position_channels)
+        if len(range(channels)[position_channels]) == 0:
+            raise ValueError(message(who, f"position_channels with some of C={channels}", position_channels))
         return position_channels
-    require(1 <= position_channels <= channels, who, f"position_channels in 1..C={channels}", position_channels)
+    if not 1 <= position_channels <= channels:
+        raise ValueError(message(who, f"position_channels in 1..C={channels}", position_channels))
     return slice(position_channels)
 
 
 def _check_call(who: str, explain: Callable[[Tensor], Tensor], x: Tensor) -> None:
-    require(callable(explain), who, "explain to be a function", type(explain).__name__)
+    if not callable(explain):
+        raise ValueError(message(who, "explain to be a function", type(explain).__name__))
     check_shape(who, "x", x, "N, C>0, T>0, V>0, M>0")
-    require(x.is_floating_point(), who, "x of floating point", x.dtype)
+    if not x.is_floating_point():
+        raise ValueError(message(who, "x of floating point", x.dtype))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import message, require
+from ._checks import message
 from .formats import (
     MOST_CLASSES,
     ClipFile,
@@ -61,7 +61,8 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
         Yan et al., AAAI 2018 (ST-GCN), section 4.1.
     """
     path = Path(path)
-    require(persons >= 1, "read_kinetics", "persons of at least 1", persons)
+    if persons < 1:
+        raise ValueError(message("read_kinetics", "persons of at least 1", persons))
     content = parse_json(path, read_bytes(path))
     if not isinstance(content, dict) or not {"data", "label", "label_index"} <= set(content):
         got = short(sorted(content)) if isinstance(content, dict) else type(content).__name__

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._bodies import Track, fill_gaps, join_tracks, main_bodies
-from ._checks import check_choice, message, require
+from ._checks import check_choice, message
 from ._ntu_actions import NTU_ACTIONS
 from ._numbers import Numbers
 from .formats import ClipFile, ClipSource, FormatError, files_in, folders_in, grouped, read_bytes, read_each, short
@@ -65,7 +65,8 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
     """
     path = Path(path)
     check_choice("read_ntu", "missing", missing, ("mask", "fill"))
-    require(persons >= 1, "read_ntu", "persons of at least 1", persons)
+    if persons < 1:
+        raise ValueError(message("read_ntu", "persons of at least 1", persons))
     name = _parse(path)
     if not name:
         expected = f"a name SsssCcccPpppRrrrAaaa.skeleton, numbers from 1, with an action in 1..{len(NTU_ACTIONS)}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import message, require
+from ._checks import message
 from ._pickled import PickledArray, label_of, told
 from ._unpickle import load_pickle
 from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file
@@ -54,7 +54,8 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
         ('COCO17', ('given',), [((2, 7, 17, 2), {'given': 'train'})])
     """
     path = Path(path)
-    require(persons >= 1, "open_pyskl", "persons of at least 1", persons)
+    if persons < 1:
+        raise ValueError(message("open_pyskl", "persons of at least 1", persons))
     content = load_pickle(path)
     keys = "a dict with the keys split and annotations"
     if type(content) is not dict or not {"split", "annotations"} <= set(content):

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from ._checks import check_adjacency, check_shape, require
+from ._checks import check_adjacency, check_shape, message
 from ._windows import convolve
 
 
@@ -95,12 +95,16 @@ def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: in
     check_shape(who, "weight", weight, "K, O, C")
     check_shape(who, "x, for a weight (K, O, C),", x, f"N, C={weight.shape[2]}, T, V")
     check_adjacency(who, adjacency)
-    require(x.shape[3] > 0, who, "at least 1 joint", tuple(x.shape))
+    if x.shape[3] == 0:
+        raise ValueError(message(who, "at least 1 joint", tuple(x.shape)))
     window, rest = divmod(adjacency.shape[-1], x.shape[3])
-    require(rest == 0 and window % 2 == 1, who, f"an adjacency of w * V joints, V={x.shape[3]} and w odd",
-            tuple(adjacency.shape), "window_adjacency(layout, w, K) gives one")  # fmt: skip
+    if rest != 0 or window % 2 != 1:
+        expected = f"an adjacency of w * V joints, V={x.shape[3]} and w odd"
+        hint = "window_adjacency(layout, w, K) gives one"
+        raise ValueError(message(who, expected, tuple(adjacency.shape), hint))
     check_shape(who, "adjacency", adjacency, f"K={len(weight)}, w*V={window * x.shape[3]}, w*V={window * x.shape[3]}")
-    require(stride >= 1, who, "a stride of at least 1", stride)
+    if stride < 1:
+        raise ValueError(message(who, "a stride of at least 1", stride))
     return convolve(x, weight, adjacency, stride)
 
 
@@ -271,18 +275,18 @@ class MultiScaleG3D(nn.Module):
     ) -> None:
         super().__init__()
         who = "MultiScaleG3D"
-        hint = "an even window has no middle frame"
-        require(window >= 1 and window % 2 == 1, who, "an odd window", window, hint)
-        require(stride >= 1, who, "a stride of at least 1", stride)
+        if window < 1 or window % 2 != 1:
+            hint = "an even window has no middle frame"
+            raise ValueError(message(who, "an odd window", window, hint))
+        if stride < 1:
+            raise ValueError(message(who, "a stride of at least 1", stride))
         check_adjacency(who, adjacency)
-        hint = f"window_adjacency(layout, {window}, K) gives one"
-        require(
-            adjacency.shape[-1] % window == 0, who, f"an adjacency of {window} * V joints", tuple(adjacency.shape), hint
-        )
+        if adjacency.shape[-1] % window != 0:
+            hint = f"window_adjacency(layout, {window}, K) gives one"
+            raise ValueError(message(who, f"an adjacency of {window} * V joints", tuple(adjacency.shape), hint))
         hidden = in_channels if hidden_channels is None else hidden_channels
-        require(
-            min(in_channels, hidden, out_channels) >= 1, who, "at least 1 channel", (in_channels, hidden, out_channels)
-        )
+        if min(in_channels, hidden, out_channels) < 1:
+            raise ValueError(message(who, "at least 1 channel", (in_channels, hidden, out_channels)))
         self.window, self.stride = window, stride
         self.conv = _WindowConv(in_channels, hidden, adjacency, learn_adjacency=learn_adjacency, bias=False)
         self.conv.stride = stride

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ._checks import check_choice, check_shape, message, require
+from ._checks import check_choice, check_shape, message
 from .focus import resize_focus
 from .layouts import SkeletonLayout
 
@@ -95,11 +95,13 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
         (['neck', 'head', 'right_wrist', 'right_hand', 'right_hand_tip', 'right_thumb'], 25)
     """
     who = "allowed_joints"
-    require(isinstance(layout, SkeletonLayout), who, "a SkeletonLayout, such as NTU25", type(layout).__name__)
-    named = isinstance(classes, list | tuple)
-    require(named, who, "classes as a list of names, in the order of the labels", type(classes).__name__)
+    if not isinstance(layout, SkeletonLayout):
+        raise ValueError(message(who, "a SkeletonLayout, such as NTU25", type(layout).__name__))
+    if not isinstance(classes, list | tuple):
+        raise ValueError(message(who, "classes as a list of names, in the order of the labels", type(classes).__name__))
     strange = [name for name in table if name not in classes]
-    require(not strange, who, f"a table of classes among {list(classes)}", strange)
+    if strange:
+        raise ValueError(message(who, f"a table of classes among {list(classes)}", strange))
     known: dict[str, tuple[int, ...]] = {_key(joint): (index,) for index, joint in enumerate(layout.joints)}
     known |= {_key(part): tuple(joints) for part, joints in layout.parts.items()}
     allowed = torch.ones(len(classes), layout.num_joints, dtype=torch.bool)
@@ -108,7 +110,8 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
             continue
         given = table[name]
         listed = isinstance(given, list | tuple) and len(given) > 0 and all(isinstance(one, str) for one in given)
-        require(listed, who, f"a list of joints or parts for {name!r}", repr(given))
+        if not listed:
+            raise ValueError(message(who, f"a list of joints or parts for {name!r}", repr(given)))
         chosen = [_key(one) for one in given]
         unknown = [one for one, key in zip(given, chosen, strict=True) if key not in known]
         if unknown:
@@ -134,7 +137,8 @@ def check_allowed(who: str, allowed: Tensor) -> None:
     check_shape(who, "allowed", allowed, "classes, V")
     if not allowed.is_meta and allowed.numel() > 0:
         low, high = float(allowed.min()), float(allowed.max())
-        require(low >= 0 and high <= 1, who, "allowed in [0, 1], 1 where the focus may lie", f"{low} to {high}")
+        if not (low >= 0 and high <= 1):
+            raise ValueError(message(who, "allowed in [0, 1], 1 where the focus may lie", f"{low} to {high}"))
 
 
 def _key(name: str) -> str:

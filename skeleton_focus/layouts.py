@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ._checks import message, require
+from ._checks import message
 
 
 @dataclass(frozen=True)
@@ -79,33 +79,37 @@ got none that reach joints [2, 3]
         """
         who = f"SkeletonLayout {name!r}"
         edges = [tuple(int(j) for j in bone) for bone in bones]
-        require(bool(edges), who, "at least one bone", "none")
-        require(all(len(edge) == 2 for edge in edges), who, "bones of two joints each", edges)
+        if not edges:
+            raise ValueError(message(who, "at least one bone", "none"))
+        if not all(len(edge) == 2 for edge in edges):
+            raise ValueError(message(who, "bones of two joints each", edges))
         size = len(joints) if joints is not None else 1 + max(max(edge) for edge in edges)
         for edge in edges:
-            require(
-                all(0 <= j < size for j in edge) and edge[0] != edge[1],
-                who,
-                f"each bone to join two different joints in 0..{size - 1}",
-                edge,
-            )
-        require(len({frozenset(edge) for edge in edges}) == len(edges), who, "each bone once", edges)
-        require(0 <= center < size, who, f"a centre in 0..{size - 1}", center)
+            if not all(0 <= j < size for j in edge) or edge[0] == edge[1]:
+                raise ValueError(message(who, f"each bone to join two different joints in 0..{size - 1}", edge))
+        if len({frozenset(edge) for edge in edges}) != len(edges):
+            raise ValueError(message(who, "each bone once", edges))
+        if not 0 <= center < size:
+            raise ValueError(message(who, f"a centre in 0..{size - 1}", center))
         hops = _hops_from(center, size, edges)
         lost = [j for j in range(size) if hops[j] < 0]
-        require(
-            not lost, who, f"bones that connect every joint to the centre {center}", f"none that reach joints {lost}"
-        )
+        if lost:
+            raise ValueError(
+                message(who, f"bones that connect every joint to the centre {center}", f"none that reach joints {lost}")
+            )
         sides = tuple((int(left), int(right)) for left, right in _pairs(who, pairs))
         paired = [joint for pair in sides for joint in pair]
-        require(len(set(paired)) == len(paired), who, "each joint in one pair at most", sides)
+        if len(set(paired)) != len(paired):
+            raise ValueError(message(who, "each joint in one pair at most", sides))
         groups = {"pair": sides, "part": [tuple(part) for part in (parts or {}).values()], "height": [height or (0, 0)]}
         for what, kind in groups.items():
             for group in kind:
-                expected = f"each {what} to hold joints in 0..{size - 1}"
-                require(all(0 <= j < size for j in group), who, expected, tuple(group))
+                if not all(0 <= j < size for j in group):
+                    expected = f"each {what} to hold joints in 0..{size - 1}"
+                    raise ValueError(message(who, expected, tuple(group)))
         names = tuple(joints) if joints is not None else tuple(f"joint_{j}" for j in range(size))
-        require(len(set(names)) == size, who, "each joint name once", names)
+        if len(set(names)) != size:
+            raise ValueError(message(who, "each joint name once", names))
         return cls(
             name=name,
             joints=names,
@@ -183,7 +187,8 @@ got none that reach joints [2, 3]
 
 def _pairs(who: str, pairs: Iterable[Sequence[int]]) -> list[Sequence[int]]:
     listed = list(pairs)
-    require(all(len(pair) == 2 for pair in listed), who, "pairs of a left and a right joint", listed)
+    if not all(len(pair) == 2 for pair in listed):
+        raise ValueError(message(who, "pairs of a left and a right joint", listed))
     return listed
 
 

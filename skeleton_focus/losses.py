@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_shape, message, require
+from ._checks import check_choice, check_shape, message
 from .focus import resize_focus
 from .guidance import check_allowed, guidance_loss, reduce_samples
 
@@ -236,7 +236,8 @@ class STFLoss(nn.Module):
             "guidance": guidance,
         }
         for name, weight in self.weights.items():
-            require(weight >= 0, "STFLoss", f"a weight {name} of at least 0", weight)
+            if not weight >= 0:
+                raise ValueError(message("STFLoss", f"a weight {name} of at least 0", weight))
         check_choice("STFLoss", "norm", norm, NORMS)
         check_choice("STFLoss", "separation", separation, FORMS)
         if allowed is not None:
@@ -285,7 +286,8 @@ class STFLoss(nn.Module):
         if not isinstance(target, Tensor):
             hint = "torch.as_tensor(target) makes one"
             raise ValueError(message("STFLoss", f"target (N={clips}) to be a tensor", type(target).__name__, hint))
-        require(not target.is_meta, "STFLoss", "target on a device that holds values", "one on 'meta'")
+        if target.is_meta:
+            raise ValueError(message("STFLoss", "target on a device that holds values", "one on 'meta'"))
         if target.dim() == 0 or len(target) != clips:
             raise ValueError(message("STFLoss", f"target (N={clips}, ...)", tuple(target.shape)))
         if not isinstance(self.classification, nn.CrossEntropyLoss):

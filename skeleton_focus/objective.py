@@ -9,13 +9,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ._apart import apart, call_apart, each_tensor
+from ._apart import apart, each_tensor
 from ._axes import MAPS
-from ._checks import check_choice, check_shape, message, require
+from ._checks import check_choice, check_classes, check_shape, message
 from ._explained_model import ExplainedModel
-from ._sync_batch_norm import plain_sync_batch_norm
 from .feature_tap import FeatureTap, layer_name
-from .focus import draw_erased, mask_by_focus, top_two
+from .focus import draw_erased, top_two
 from .losses import STFLoss
 from .stf import STFAdjacency
 
@@ -152,15 +151,18 @@ class STFObjective(ExplainedModel):
             project=project,
             select_logits=select_logits,
         )
-        hint = "STFLoss.focus_branch() is one"
-        right = loss is None or isinstance(loss, STFLoss)
-        require(right, "STFObjective", "loss to be an STFLoss", type(loss).__name__, hint)
-        require(0 <= erasing <= 1, "STFObjective", "erasing in 0..1", erasing)
-        require(isinstance(every, int) and every >= 1, "STFObjective", "a whole every of at least 1", every)
-        require(isinstance(warmup, int) and warmup >= 0, "STFObjective", "whole warmup steps of at least 0", warmup)
+        if loss is not None and not isinstance(loss, STFLoss):
+            hint = "STFLoss.focus_branch() is one"
+            raise ValueError(message("STFObjective", "loss to be an STFLoss", type(loss).__name__, hint))
+        if not 0 <= erasing <= 1:
+            raise ValueError(message("STFObjective", "erasing in 0..1", erasing))
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(message("STFObjective", "a whole every of at least 1", every))
+        if not isinstance(warmup, int) or warmup < 0:
+            raise ValueError(message("STFObjective", "whole warmup steps of at least 0", warmup))
         listed = mask_inputs is None or isinstance(mask_inputs, list | tuple)
-        listed = listed and all(isinstance(i, int) and i >= 0 for i in mask_inputs or ())
-        require(listed, "STFObjective", "mask_inputs of positions in inputs, from 0", mask_inputs)
+        if not listed or not all(isinstance(i, int) and i >= 0 for i in mask_inputs or ()):
+            raise ValueError(message("STFObjective", "mask_inputs of positions in inputs, from 0", mask_inputs))
         self.loss = loss if loss is not None else STFLoss.focus_branch()
         self.erasing = erasing
         self._explained()  # refuses a loss that needs more layers
@@ -169,6 +171,7 @@ class STFObjective(ExplainedModel):
         self.warmup = warmup
         self.generators = tuple(name for name, module in model.named_modules() if isinstance(module, STFAdjacency))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # counted where every or warmup need it
+        self._counted: int | None = None  # the same number, read from the buffer once, as a read stalls a GPU
         self._rehearsed: set[tuple[Any, ...]] = set()
 
     def forward(
@@ -198,9 +201,7 @@ class STFObjective(ExplainedModel):
         if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(self._in_terms())):
             return cast(STFOutput, self._uncompiled(x, target, inputs, present, allowed))
         self._check_inputs(inputs, differentiates=bool(explained))
-        for i in self.mask_inputs or ():
-            require(i < len(inputs), "STFObjective", f"mask_inputs within the {len(inputs)} inputs", i)
-        self._refuse_undecided(x, inputs)
+        self._check_masked(x, inputs)
         self._check_allowed(x, allowed)
         there = self._find_present(x, inputs, present) if explained else None
         if not rehearsed:
@@ -243,9 +244,7 @@ class STFObjective(ExplainedModel):
             logits, tap, _ = self._run(x, inputs, [name])
             chosen = logits.argmax(1) if classes is None else classes
             check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
-            if not bool(((chosen >= 0) & (chosen < logits.shape[1])).all()):
-                got = f"{chosen.min():d} to {chosen.max():d}"
-                raise ValueError(message("STFObjective", f"classes in 0..{logits.shape[1] - 1}", got))
+            check_classes("STFObjective", chosen, logits.shape[1])
             focus = self._focus(x, logits, tap, name, chosen, present, create_graph=False, rehearsal=True)
         return self._on_input(x, focus.detach(), present), logits.detach()
 
@@ -276,12 +275,8 @@ class STFObjective(ExplainedModel):
                 focus = None
                 loss = self.loss.classification(logits, target)
                 terms = {"classification": loss}
-        if not graph:
-            loss = loss.detach()
-            logits = logits.detach()
-            terms = {name: term.detach() for name, term in terms.items()}
-            output = each_tensor(output, torch.detach)
-        return STFOutput(loss, logits, terms, focus, output)
+        result = STFOutput(loss, logits, terms, focus, output)
+        return result if graph else each_tensor(result, torch.detach)
 
     def _rehearse(
         self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None, allowed: Tensor | None
@@ -292,9 +287,10 @@ class STFObjective(ExplainedModel):
             self._step(copies[0], target, copies[1:], self._explained(), present, allowed, rehearsal=True)
         masked = [copies[0], *(copies[1 + i] for i in self.mask_inputs or ())]
         written = any(not clip.is_inference() and clip._version > 0 for clip in masked)
-        hint = "let it work on a copy, since L_e masks the clip, or erasing does, and runs it again"
-        right = not (written and (self.erasing or self.loss.uses("exploration")))
-        require(right, "STFObjective", "a model that leaves its input as it is", "one that writes to it", hint)
+        if written and (self.erasing or self.loss.uses("exploration")):
+            hint = "let it work on a copy, since L_e masks the clip, or erasing does, and runs it again"
+            expected = "a model that leaves its input as it is"
+            raise ValueError(message("STFObjective", expected, "one that writes to it", hint))
         self._rehearsed.add(self._tried(x))
 
     def _tried(self, x: Tensor) -> tuple[Any, ...]:
@@ -307,9 +303,21 @@ class STFObjective(ExplainedModel):
             return False
         if (self.every == 1 and self.warmup == 0) or not (self.model.training and torch.is_grad_enabled()):
             return True
-        late = int(self.steps) - self.warmup
-        self.steps += 1
+        late: int = self._count_step() - self.warmup
         return late >= 0 and late % self.every == 0
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _count_step(self) -> int:
+        """The training steps before this one, which counts from now on."""
+        if self._counted is None:
+            self._counted = int(self.steps)
+        self._counted += 1
+        self.steps += 1
+        return self._counted - 1
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        self._counted = None
+        super()._load_from_state_dict(*arguments, **options)
 
     def _explained(self) -> list[str]:
         """The layers whose focus the loss needs, or erasing."""
@@ -317,8 +325,9 @@ class STFObjective(ExplainedModel):
             return []
         if not self.loss.uses("coherence"):
             return [self.layers[-1]]
-        hint = "name the layer before the last one too, or set coherence=0"
-        require(len(self.layers) >= 2, "STFObjective", "two layers for the coherence term", list(self.layers), hint)
+        if len(self.layers) < 2:
+            hint = "name the layer before the last one too, or set coherence=0"
+            raise ValueError(message("STFObjective", "two layers for the coherence term", list(self.layers), hint))
         return list(self.layers[-2:])
 
     def _in_terms(self) -> list[str]:
@@ -333,25 +342,11 @@ class STFObjective(ExplainedModel):
     ) -> STFOutput:
         known = self.head is None or self._mode() in self._closed_form
         layers = self._by_gradient(self._in_terms()) if known else self._in_terms()[:-1]
-        hint = f"compile the blocks below {layers[0]!r} instead, or take the term out" if layers else ""
-        got = f"layers {layers}, whose focus needs a gradient of a gradient"
-        require(not layers, "STFObjective", "focus in closed form under torch.compile", got, hint)
+        if layers:
+            hint = f"compile the blocks below {layers[0]!r} instead, or take the term out"
+            got = f"layers {layers}, whose focus needs a gradient of a gradient"
+            raise ValueError(message("STFObjective", "focus in closed form under torch.compile", got, hint))
         return self(x, target, inputs, present=present, allowed=allowed)  # type: ignore[no-any-return]
-
-    def _masked_logits(self, x: Tensor, inputs: Sequence[Any], focus: Tensor) -> Tensor:
-        """The logits with the focus taken out of the clip."""
-        clip, masked = self._masked(x, inputs, focus)
-        with plain_sync_batch_norm(self.model):
-            output = call_apart(self.model, clip, *masked)
-        return self._logits(output, len(x))
-
-    def _masked(self, x: Tensor, inputs: Sequence[Any], focus: Tensor) -> tuple[Tensor, list[Any]]:
-        """The clip with the focus taken out, and the inputs, of which some hold the clip, too."""
-        masked = [x, *inputs]
-        for i in (0, *(1 + i for i in self.mask_inputs or ())):
-            self.axes.check(masked[i], f"inputs[{i - 1}]" if i else "x")
-            masked[i] = self.axes.from_clip(mask_by_focus(self.axes.to_clip(masked[i]), focus))
-        return masked[0], masked[1:]
 
     @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
         reason="STFObjective finds the focus that it erases outside torch.compile"
@@ -363,10 +358,13 @@ class STFObjective(ExplainedModel):
         label, known = self.loss.labels(target)
         focus, _ = self.explain(x, label, inputs=inputs, present=present)
         focus = focus * known[:, None, None, None]  # a clip without a label stays whole
-        return self._masked(x, inputs, draw_erased(focus, self.erasing))
+        return self._masked(x, inputs, draw_erased(focus, self.erasing), self.mask_inputs or ())
 
-    def _refuse_undecided(self, x: Tensor, inputs: Sequence[Any]) -> None:
-        """Refuse an input that looks like the clip where nobody said whether it is masked, too."""
+    def _check_masked(self, x: Tensor, inputs: Sequence[Any]) -> None:
+        """Refuse positions beyond the inputs, and an input of the clip's shape where ``mask_inputs`` is not given."""
+        for i in self.mask_inputs or ():
+            if i >= len(inputs):
+                raise ValueError(message("STFObjective", f"mask_inputs within the {len(inputs)} inputs", i))
         if self.mask_inputs is not None or not (self.erasing or self.loss.uses("exploration")):
             return
         for i, value in enumerate(inputs):
@@ -386,7 +384,8 @@ class STFObjective(ExplainedModel):
         maps["classes"] = first
         focus = maps["focus"] = find(self.layers[-1], first, present)
         if self.loss.uses("exploration"):
-            maps["masked_logits"] = self._masked_logits(x, inputs, self._on_input(x, focus, present))
+            covered = self._on_input(x, focus, present)
+            maps["masked_logits"] = self._masked_logits(*self._masked(x, inputs, covered, self.mask_inputs or ()))
         if self.loss.uses("divergence"):
             maps["rival_focus"] = find(self.layers[-1], second, present)
         if self.loss.uses("coherence"):

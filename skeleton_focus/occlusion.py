@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ._checks import check_lengths, check_shape, require
+from ._checks import check_lengths, check_shape, message
 from .clips import Batch
 from .layouts import SkeletonLayout
 from .streams import body_height
@@ -50,12 +50,14 @@ def body_parts(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
         RA-GCN (Song et al., ICIP 2019).
     """
     missing = [name for name in _LIMBS if not layout.parts.get(name)]
-    hint = "SkeletonLayout.from_bones takes them as parts"
-    require(not missing, "body_parts", f"a layout with the parts {', '.join(_LIMBS)}",
-            f"{layout.name!r} without {', '.join(missing)}", hint)  # fmt: skip
+    if missing:
+        expected = f"a layout with the parts {', '.join(_LIMBS)}"
+        got = f"{layout.name!r} without {', '.join(missing)}"
+        raise ValueError(message("body_parts", expected, got, "SkeletonLayout.from_bones takes them as parts"))
     of_limbs = {joint for name in _LIMBS for joint in layout.parts[name]}
     trunk = tuple(joint for joint in range(layout.num_joints) if joint not in of_limbs)
-    require(bool(trunk), "body_parts", "a layout with joints outside its limbs", f"{layout.name!r} without")
+    if not trunk:
+        raise ValueError(message("body_parts", "a layout with joints outside its limbs", f"{layout.name!r} without"))
 
     def joints(*names: str) -> tuple[int, ...]:
         return tuple(sorted({joint for name in names for joint in layout.parts[name]}))
@@ -96,11 +98,12 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
     _check("hide_joints", batch)
     n, _, t, v, m = batch.x.shape
     numbers = not isinstance(joints, str | Mapping) and isinstance(joints, Iterable)
-    numbers = numbers and not any(isinstance(joint, str) for joint in joints)
-    hint = 'body_parts(layout)["left_arm"] is one'
-    require(numbers, "hide_joints", "joints as a sequence of indices", repr(joints), hint)
+    if not numbers or any(isinstance(joint, str) for joint in joints):
+        hint = 'body_parts(layout)["left_arm"] is one'
+        raise ValueError(message("hide_joints", "joints as a sequence of indices", repr(joints), hint))
     chosen = [int(joint) for joint in joints]
-    require(all(0 <= joint < v for joint in chosen), "hide_joints", f"joints in 0..{v - 1}", chosen)
+    if not all(0 <= joint < v for joint in chosen):
+        raise ValueError(message("hide_joints", f"joints in 0..{v - 1}", chosen))
     which = torch.zeros(v, dtype=torch.bool, device=batch.x.device)
     which[chosen] = True
     return _hide(batch, which[:, None].expand(n, t, v, m))
@@ -132,7 +135,8 @@ def hide_frames(batch: Batch, share: float) -> Batch:
         RA-GCN (Song et al., ICIP 2019).
     """
     _check("hide_frames", batch)
-    require(0 <= share <= 1, "hide_frames", "a share in 0..1", share)
+    if not 0 <= share <= 1:
+        raise ValueError(message("hide_frames", "a share in 0..1", share))
     n, _, t, v, m = batch.x.shape
     count = _share_of(batch.lengths, share)
     first = ((batch.lengths - count) // 2)[:, None]
@@ -210,7 +214,8 @@ def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: floa
     _check(who, batch)
     check_shape(who, "x", batch.x, f"N, C, T, V={layout.num_joints}, M")
     _check_random(who, p, generator)
-    require(0 <= sigma < float("inf"), who, "sigma of at least 0", sigma)
+    if not 0 <= sigma < float("inf"):
+        raise ValueError(message(who, "sigma of at least 0", sigma))
     n, c, t, v, m = batch.x.shape
     chosen = (_draw(batch, n, t, v, m, generator=generator) < p) & (batch.visibility > 0)
     noise = torch.randn(n, c, t, v, m, generator=generator, device="cpu", dtype=torch.float32).to(batch.x)
@@ -240,7 +245,8 @@ def keep_beginning(batch: Batch, share: float) -> Batch:
         (torch.Size([2, 3, 8, 25, 2]), tensor([8, 8]))
     """
     _check("keep_beginning", batch)
-    require(0 < share <= 1, "keep_beginning", "a share above 0 and at most 1", share)
+    if not 0 < share <= 1:
+        raise ValueError(message("keep_beginning", "a share above 0 and at most 1", share))
     lengths = _share_of(batch.lengths, share).clamp(min=1)
     return _keep_frames(batch, torch.arange(batch.x.shape[2], device=batch.x.device) < lengths[:, None])
 
@@ -311,7 +317,8 @@ def _draw(batch: Batch, *sizes: int, generator: torch.Generator) -> Tensor:
 
 
 def _check(who: str, batch: Batch) -> None:
-    require(isinstance(batch, Batch), who, "a Batch, as SkeletonDataset.collate makes it", type(batch).__name__)
+    if not isinstance(batch, Batch):
+        raise ValueError(message(who, "a Batch, as SkeletonDataset.collate makes it", type(batch).__name__))
     check_shape(who, "x", batch.x, "N, C, T, V, M")
     n, _, t, v, m = batch.x.shape
     check_lengths(who, batch.lengths, batch.x)
@@ -320,8 +327,10 @@ def _check(who: str, batch: Batch) -> None:
 
 
 def _check_random(who: str, p: float, generator: torch.Generator) -> None:
-    require(0 <= p <= 1, who, "a probability p in 0..1", p)
-    known = isinstance(generator, torch.Generator)
-    require(known, who, "a torch.Generator, such as seeded_generator makes", type(generator).__name__)
+    if not 0 <= p <= 1:
+        raise ValueError(message(who, "a probability p in 0..1", p))
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(message(who, "a torch.Generator, such as seeded_generator makes", type(generator).__name__))
     place = generator.device.type
-    require(place == "cpu", who, "a generator on the CPU, so that every device draws the same", place)
+    if place != "cpu":
+        raise ValueError(message(who, "a generator on the CPU, so that every device draws the same", place))

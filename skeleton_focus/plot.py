@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._checks import require
+from ._checks import message
 from ._figure import (
     BAR,
     BONE,
@@ -69,7 +69,8 @@ def plot_skeleton(
     (mpl, colours), who, v = load_matplotlib(), "plot_skeleton", layout.num_joints
     lines = mpl.collections.LineCollection
     body = array(who, "joints", joints, f"V={v}, C")
-    require(body.shape[1] >= 2, who, "joints (V, C) with C of at least 2", body.shape)
+    if body.shape[1] < 2:
+        raise ValueError(message(who, "joints (V, C) with C of at least 2", body.shape))
     heat = np.zeros(v) if focus is None else array(who, "focus", focus, f"V={v}")
     seen = (body != 0).any(1)
     at, bones = body[:, :2], [list(bone) for bone in layout.bones if seen[list(bone)].all()]
@@ -133,7 +134,8 @@ def plot_focus_comparison(
         >>> len(plot_focus_comparison(np.random.rand(3, 16, 20, 1), rows, KINECT20, frames=4).axes)
         11
     """
-    require(len(focuses) > 0, "plot_focus_comparison", "at least one focus", "none")
+    if len(focuses) == 0:
+        raise ValueError(message("plot_focus_comparison", "at least one focus", "none"))
     return _strips("plot_focus_comparison", x, focuses, layout, frames, truth, invert_y)
 
 
@@ -196,8 +198,10 @@ def animate_focus(
         ValueError: animate_focus: expected a path that ends in .gif, got focus.mp4
     """
     (mpl, _), who, path = load_matplotlib(), "animate_focus", Path(path)
-    require(path.suffix.lower() == ".gif", who, "a path that ends in .gif", path)
-    require(0 < fps <= 50, who, "fps above 0 and at most 50", fps)
+    if path.suffix.lower() != ".gif":
+        raise ValueError(message(who, "a path that ends in .gif", path))
+    if not 0 < fps <= 50:
+        raise ValueError(message(who, "fps above 0 and at most 50", fps))
     figure, writer = mpl.figure.Figure((4.4, 4.0)), mpl.animation.PillowWriter(fps=fps)
     _strips(who, x, {title or "": focus}, layout, [0], truth, invert_y, figure)  # refuses before a file is opened
     with writer.saving(figure, str(path), dpi=110):
@@ -214,13 +218,16 @@ def _strips(
     """A row of frames and a band for each focus; on a new figure of the height they need, or on the one given."""
     (mpl, colours), clip = load_matplotlib(), array(who, "x", x, f"C, T, V={layout.num_joints}, M")
     c, t, v, m = clip.shape
-    require(c >= 2, who, "x (C, T, V, M) with C of at least 2", clip.shape)
+    if c < 2:
+        raise ValueError(message(who, "x (C, T, V, M) with C of at least 2", clip.shape))
     heats = {title: array(who, "focus", focus, f"M={m}, T={t}, V={v}") for title, focus in focuses.items()}
     true = None if truth is None else array(who, "truth", truth, f"M={m}, T={t}, V={v}")
     clip = clip * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None, None]
     seen = clip[:2].transpose(1, 2, 3, 0)[(clip != 0).any(0)]  # (joints seen, 2)
-    require(len(seen) > 0, who, "a clip with joints", "zeros alone")
-    require(not isinstance(frames, int) or 1 <= frames <= t, who, f"frames in 1..{t}", frames)
+    if len(seen) == 0:
+        raise ValueError(message(who, "a clip with joints", "zeros alone"))
+    if isinstance(frames, int) and not 1 <= frames <= t:
+        raise ValueError(message(who, f"frames in 1..{t}", frames))
     shown = np.linspace(0, t - 1, frames).round().astype(int).tolist() if isinstance(frames, int) else frames
     middle, half = (seen.max(0) + seen.min(0)) / 2, np.ptp(seen, axis=0) / 2
     half += 0.12 * half.max() + 1e-6

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._checks import require
+from ._checks import message
 from ._figure import BELOW, INK, MUTED, PANEL, SIDE, TRUTH, WIDTH, Array, Values, array, bare, inches, load_matplotlib
 from .layouts import SkeletonLayout
 from .plot import plot_skeleton
@@ -61,9 +61,12 @@ def plot_adjacency(
     """
     (mpl, _), who, v = load_matplotlib(), "plot_adjacency", layout.num_joints
     pose = array(who, "body", body, f"V={v}, C") * 1.0
-    require(pose.shape[1] >= 2 and bool(pose.any()), who, "body (V, C), C of at least 2, with joints", pose.shape)
-    require(len(rows) > 0, who, "at least one row", "none")
-    require(chords >= 0, who, "chords of at least 0", chords)
+    if pose.shape[1] < 2 or not pose.any():
+        raise ValueError(message(who, "body (V, C), C of at least 2, with joints", pose.shape))
+    if len(rows) == 0:
+        raise ValueError(message(who, "at least one row", "none"))
+    if chords < 0:
+        raise ValueError(message(who, "chords of at least 0", chords))
     subsets = {name: _subsets(who, name, row, v) for name, row in rows.items()}
     pose[:, 1] *= -1 if invert_y else 1
     there, lines = pose.any(1), {name: math.ceil(len(row) / 7) for name, row in subsets.items()}
@@ -117,7 +120,8 @@ def _subsets(who: str, name: str, row: Values, v: int) -> Array:
     """Checked, (K, V, V)."""
     row = row[None] if len(row.shape) == 2 else row
     matrices = array(who, f"row {name!r}", row, f"K, V={v}, V={v}")
-    require(len(matrices) > 0, who, f"row {name!r} to hold at least one subset", matrices.shape)
+    if len(matrices) == 0:
+        raise ValueError(message(who, f"row {name!r} to hold at least one subset", matrices.shape))
     return matrices
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._checks import require
+from ._checks import message
 from ._figure import INK, MUTED, PANEL, SIDE, TRUTH, WIDTH, Array, Values, array, bare, inches, load_matplotlib
 from .layouts import SkeletonLayout
 from .plot import plot_skeleton
@@ -64,9 +64,12 @@ def plot_joint_attention(
     score = array(who, "scores", scores, f"T={t}, V={v}")
     weight = array(who, "attention", attention, f"T={t}, K={k}, P={p}")
     first, last = which.min(initial=0), which.max(initial=0)
-    require(first >= 0 and last < v, who, f"joints in 0..{v - 1}", f"{first} to {last}")
-    require(weight.min(initial=0) >= 0, who, "an attention of at least 0", f"{weight.min(initial=0):.3g}")
-    require(lines >= 0, who, "lines of at least 0", lines)
+    if first < 0 or last >= v:
+        raise ValueError(message(who, f"joints in 0..{v - 1}", f"{first} to {last}"))
+    if not weight.min(initial=0) >= 0:
+        raise ValueError(message(who, "an attention of at least 0", f"{weight.min(initial=0):.3g}"))
+    if lines < 0:
+        raise ValueError(message(who, "lines of at least 0", lines))
     kept = np.take_along_axis(score, which, 1)
     low, span = kept.min(1, keepdims=True), np.ptp(kept, axis=1, keepdims=True)
     # Of each frame's focal joints among each other.
@@ -127,8 +130,10 @@ def plot_latent_edges(
     clip = _one_body(who, x, layout, frames, invert_y)
     weight = array(who, "weights", weights, f"T={clip.shape[1]}, V={v}")
     low, high = weight.min(), weight.max()
-    require(low >= 0 and high <= 1, who, "weights in [0, 1]", f"{low:.9g} to {high:.9g}")
-    require(0 <= threshold <= 1, who, "a threshold in [0, 1]", threshold)
+    if not (low >= 0 and high <= 1):
+        raise ValueError(message(who, "weights in [0, 1]", f"{low:.9g} to {high:.9g}"))
+    if not 0 <= threshold <= 1:
+        raise ValueError(message(who, "a threshold in [0, 1]", threshold))
     told = (f"diamond: latent node; lines: joints whose weight is above {threshold:g}; larger and darker: more weight"
             f" ({low:.2f} to {high:.2f} in this clip)")  # fmt: skip
     figure, panels = _panels(clip, frames, title, told)
@@ -152,8 +157,10 @@ def _one_body(who: str, x: Values, layout: SkeletonLayout, frames: int, invert_y
     """Checked positions (C, T, V), upright."""
     clip = array(who, "x", x, f"C, T, V={layout.num_joints}")
     c, t, _ = clip.shape
-    require(c >= 2 and bool(clip.any()), who, "x (C, T, V) with C of at least 2, and a clip with joints", clip.shape)
-    require(1 <= frames <= t, who, f"frames in 1..{t}", frames)
+    if c < 2 or not clip.any():
+        raise ValueError(message(who, "x (C, T, V) with C of at least 2, and a clip with joints", clip.shape))
+    if not 1 <= frames <= t:
+        raise ValueError(message(who, f"frames in 1..{t}", frames))
     return clip * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None]
 
 

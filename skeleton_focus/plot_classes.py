@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._checks import require
+from ._checks import message
 from ._figure import BELOW, INK, MUTED, PANEL, SIDE, TRUTH, WIDTH, Array, Values, array, bare, inches, load_matplotlib
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ def plot_class_difference(
     """
     (mpl, _), who, c = load_matplotlib(), "plot_class_difference", len(classes)
     truth = _classes(who, "labels", labels, c)
-    require(len(runs) == 2, who, "two runs", len(runs))
-    require(most is None or most >= 1, who, "most of at least 1", most)
+    if len(runs) != 2:
+        raise ValueError(message(who, "two runs", len(runs)))
+    if most is not None and most < 1:
+        raise ValueError(message(who, "most of at least 1", most))
     before, after = (_classes(who, f"run {name!r}", run, c, n=len(truth)) == truth for name, run in runs.items())
     clips = np.bincount(truth, minlength=c)
     gained = np.bincount(truth, after, c) - np.bincount(truth, before, c)  # clips
@@ -136,7 +138,8 @@ def plot_confusion(
     (mpl, colours), who, c = load_matplotlib(), "plot_confusion", len(classes)
     truth = _classes(who, "labels", labels, c)
     found = _classes(who, "predictions", predictions, c, n=len(truth))
-    require(most >= 1, who, "most of at least 1", most)
+    if most < 1:
+        raise ValueError(message(who, "most of at least 1", most))
     counts = np.bincount(truth * c + found, minlength=c * c).reshape(c, c)
     shown = _confused(counts, most)
     share = counts[shown] / np.maximum(counts[shown].sum(1, keepdims=True), 1)
@@ -202,11 +205,12 @@ def _classes(who: str, name: str, values: Values, c: int, n: int | None = None) 
     size = "N" if n is None else f"N={n}"
     scores = n is not None and len(values.shape) == 2
     given = array(who, name, values, f"{size}, classes={c}" if scores else size)
-    require(len(given) > 0, who, f"{name} of at least one clip", given.shape)
+    if len(given) == 0:
+        raise ValueError(message(who, f"{name} of at least one clip", given.shape))
     found = given.argmax(1) if scores else given.astype(int)
     low, high = found.min(), found.max()
-    require(low >= 0 and high < c and (scores or bool((found == given).all())), who, f"{name} in 0..{c - 1}",
-            f"{given.min():g} to {given.max():g}")  # fmt: skip
+    if not low >= 0 or not high < c or (not scores and not (found == given).all()):
+        raise ValueError(message(who, f"{name} in 0..{c - 1}", f"{given.min():g} to {given.max():g}"))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._checks import check_choice, require
+from ._checks import check_choice, message
 from ._figure import BELOW, INK, MUTED, PANEL, SIDE, TRUTH, WIDTH, Values, array, bare, inches, load_matplotlib
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def plot_curves(
         RISE (Petsiuk et al., BMVC 2018), section 4.1.
     """
     (mpl, _), who = load_matplotlib(), "plot_curves"
-    require(1 <= len(curves) <= len(STYLES), who, f"1 to {len(STYLES)} sets of curves", len(curves))
+    if not 1 <= len(curves) <= len(STYLES):
+        raise ValueError(message(who, f"1 to {len(STYLES)} sets of curves", len(curves)))
     check_choice(who, "spread", spread, ["standard error", "quartiles"])
     head = 0.42 if title else 0.15
     figure: Figure = mpl.figure.Figure((WIDTH, 3.6 + head), dpi=200)
@@ -64,7 +65,8 @@ def plot_curves(
     clips, lines = [], []
     for (name, values), (colour, dashes) in zip(curves.items(), STYLES, strict=False):
         y = array(who, f"curves {name!r}", values, "N, S")
-        require(y.shape[0] >= 1 and y.shape[1] >= 2, who, f"curves {name!r} (N, S + 1), N and S of at least 1", y.shape)
+        if y.shape[0] < 1 or y.shape[1] < 2:
+            raise ValueError(message(who, f"curves {name!r} (N, S + 1), N and S of at least 1", y.shape))
         x, mean = np.linspace(0, 1, y.shape[1]), y.mean(0)
         clips.append(len(y))
         if len(y) > 1:

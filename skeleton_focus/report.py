@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._checks import require
+from ._checks import message
 from ._figure import BONE, INK, MUTED, PANEL, SHADES, TRUTH, Array, Values, array, sort_by_part
 from .layouts import SkeletonLayout
 
@@ -80,15 +80,22 @@ def write_report(
         ('report.html', True)
     """
     who, path, names = "write_report", Path(path), [clip.name for clip in clips]
-    require(path.suffix.lower() == ".html", who, "a path that ends in .html", path)
-    require(path.parent.is_dir(), who, "a path in a folder that exists", path)
-    require(isinstance(layout, SkeletonLayout), who, "a SkeletonLayout", type(layout).__name__)
-    require(not isinstance(classes, str), who, "a list of classes", repr(classes))
+    if path.suffix.lower() != ".html":
+        raise ValueError(message(who, "a path that ends in .html", path))
+    if not path.parent.is_dir():
+        raise ValueError(message(who, "a path in a folder that exists", path))
+    if not isinstance(layout, SkeletonLayout):
+        raise ValueError(message(who, "a SkeletonLayout", type(layout).__name__))
+    if isinstance(classes, str):
+        raise ValueError(message(who, "a list of classes", repr(classes)))
     for what, least, given in (("clips", 1, names), ("classes", 2, list(classes))):
-        require(all(isinstance(name, str) for name in given), who, f"names of {what} to be strings", given)
-        require(len(given) >= least, who, f"at least {least} {what}", len(given))
+        if not all(isinstance(name, str) for name in given):
+            raise ValueError(message(who, f"names of {what} to be strings", given))
+        if len(given) < least:
+            raise ValueError(message(who, f"at least {least} {what}", len(given)))
         twice = sorted({name for name in given if given.count(name) > 1})
-        require(not twice, who, f"names of {what} that differ", f"{twice} more than once")
+        if twice:
+            raise ValueError(message(who, f"names of {what} that differ", f"{twice} more than once"))
     groups = sort_by_part(layout.parts, layout.num_joints)
     shown = {
         "joints": [joint.replace("_", " ") for joint in layout.joints],
@@ -123,17 +130,21 @@ def _encode(clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bo
     """A checked clip as the page reads it: little-endian int16 positions (M, T, V, C), uint8 focus, bits of truth."""
     who, v = f"write_report, clip {clip.name!r}", layout.num_joints
     x = array(who, "x", clip.x, f"C, T, V={v}, M")
-    require(x.shape[0] in (2, 3), who, "x (C, T, V, M) with C of 2 or 3", x.shape)
+    if x.shape[0] not in (2, 3):
+        raise ValueError(message(who, "x (C, T, V, M) with C of 2 or 3", x.shape))
     c, t, _, m = x.shape
     seen = (x != 0).any(0)  # (T, V, M)
-    require(bool(seen.any()), who, "a clip with joints", "zeros alone")
+    if not seen.any():
+        raise ValueError(message(who, "a clip with joints", "zeros alone"))
     label = clip.label
-    known = label is None or _is_class(label, classes)
-    require(known, who, f"a label in 0..{classes - 1} or None", repr(label))
+    if label is not None and not _is_class(label, classes):
+        raise ValueError(message(who, f"a label in 0..{classes - 1} or None", repr(label)))
     p = array(who, "probabilities", clip.probabilities, f"classes={classes}")
-    require(p.min() >= 0 and p.max() <= 1, who, "probabilities in [0, 1]", f"{p.min():.3g} to {p.max():.3g}")
+    if not (p.min() >= 0 and p.max() <= 1):
+        raise ValueError(message(who, "probabilities in [0, 1]", f"{p.min():.3g} to {p.max():.3g}"))
     strange = [key for key in clip.focus if not _is_class(key, classes)]
-    require(bool(clip.focus) and not strange, who, f"a focus of some classes in 0..{classes - 1}", strange or "none")
+    if not clip.focus or strange:
+        raise ValueError(message(who, f"a focus of some classes in 0..{classes - 1}", strange or "none"))
     heats = {key: array(who, "focus", focus, f"M={m}, T={t}, V={v}") for key, focus in clip.focus.items()}
     truth = None if clip.truth is None else array(who, "truth", clip.truth, f"M={m}, T={t}, V={v}") > 0
     x = x * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None, None]

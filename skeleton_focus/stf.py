@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_shape, require
+from ._checks import check_shape, message
 from .graph_conv import GraphConv, convolve_graph
 
 
@@ -44,7 +44,8 @@ class STFAdjacency(nn.Module):
 
     def __init__(self, in_channels: int, num_subsets: int, num_joints: int, *, bins: int = 8, hidden: int = 16) -> None:
         super().__init__()
-        require(bins >= 1 and hidden >= 1, "STFAdjacency", "bins and hidden of at least 1", (bins, hidden))
+        if bins < 1 or hidden < 1:
+            raise ValueError(message("STFAdjacency", "bins and hidden of at least 1", (bins, hidden)))
         width = max(in_channels // 4, 1)
         self.in_channels, self.num_subsets, self.num_joints, self.bins = in_channels, num_subsets, num_joints, bins
         self.beta = nn.Sequential(
@@ -136,7 +137,8 @@ class STFGraphConv(GraphConv):
         super().__init__(in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=bias)
         subsets, joints, _ = adjacency.shape
         generated = subsets if generated is None else generated
-        require(1 <= generated <= subsets, "STFGraphConv", f"generated in 1..K={subsets}", generated)
+        if not 1 <= generated <= subsets:
+            raise ValueError(message("STFGraphConv", f"generated in 1..K={subsets}", generated))
         self.generator = STFAdjacency(in_channels, generated, joints, bins=bins, hidden=hidden)
 
     def reset_parameters(self) -> None:

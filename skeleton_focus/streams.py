@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._checks import check_choice, check_shape, require
+from ._checks import can_read, check_choice, check_lengths, check_shape, message
 from .layouts import SkeletonLayout
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
@@ -47,9 +47,10 @@ def center(
         STF (Ke et al., AAAI 2022), "Data preparation"; DGNN (Shi et al., CVPR 2019).
     """
     _check("center", x, visibility=visibility)
-    known = person is None or 0 <= person < x.shape[4]
-    require(known, "center", f"a person in 0..{x.shape[4] - 1}, or None", person)
-    require(0 <= joint < x.shape[3], "center", f"a joint in 0..{x.shape[3] - 1}", joint)
+    if person is not None and not 0 <= person < x.shape[4]:
+        raise ValueError(message("center", f"a person in 0..{x.shape[4] - 1}, or None", person))
+    if not 0 <= joint < x.shape[3]:
+        raise ValueError(message("center", f"a joint in 0..{x.shape[3] - 1}", joint))
     centers = x[:, :, :, joint]  # (N, C, T, M)
     seen = torch.ones_like(x[:, 0, :, joint]) if visibility is None else (visibility[:, :, joint] > 0).to(x.dtype)
     if person is not None:
@@ -132,9 +133,9 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
         NTU RGB+D (Shahroudy et al., CVPR 2016), section 4; DGNN (Shi et al., CVPR 2019).
     """
     who = "align_body"
-    hint = "clips of other skeletons can be centred alone"
-    require(set(BODY_AXES) <= set(layout.joints), who, f"a layout with the joints {', '.join(BODY_AXES)}",
-            repr(layout.name), hint)  # fmt: skip
+    if not set(BODY_AXES) <= set(layout.joints):
+        hint = "clips of other skeletons can be centred alone"
+        raise ValueError(message(who, f"a layout with the joints {', '.join(BODY_AXES)}", repr(layout.name), hint))
     check_shape(who, "x", x, f"N, C=3, T, V={layout.num_joints}, M")
     _check(who, x, layout, visibility=visibility)
     joints = [layout.index(name) for name in BODY_AXES]
@@ -220,11 +221,13 @@ def resample_frames(
     for name, edge in (("start", begin), ("stop", end)):
         check_shape("resample_frames", name, edge, f"N={len(x)}")
     inside = (begin > -1e-6) & (begin <= end) & (end < 1 + 1e-6)  # a sum of shares may round past 1
-    require(bool(inside.all()), "resample_frames", "spans 0 <= start <= stop <= 1", (begin.tolist(), end.tolist()))
+    if can_read(inside) and not inside.all():
+        raise ValueError(message("resample_frames", "spans 0 <= start <= stop <= 1", (begin.tolist(), end.tolist())))
     steps = torch.linspace(0, 1, frames, device=x.device, dtype=exact) if frames > 1 else begin.new_full((1,), 0.5)
     if warp is not None:
         check_shape("resample_frames", "warp", warp, f"N={len(x)}")
-        require(bool((warp.abs() < 1).all()), "resample_frames", "a warp within (-1, 1)", warp.tolist())
+        if can_read(warp) and not (warp.abs() < 1).all():
+            raise ValueError(message("resample_frames", "a warp within (-1, 1)", warp.tolist()))
         steps = steps + warp.to(x.device, exact)[:, None] * steps * (1 - steps)  # (N, frames)
     share_of_clip = (begin[:, None] + (end - begin)[:, None] * steps).clamp(0, 1)
     at = share_of_clip * (lengths[:, None] - 1)  # (N, frames)
@@ -330,20 +333,23 @@ def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None
     Reference:
         STF (Ke et al., AAAI 2022), "Joint-bone stream fusion".
     """
-    require(len(probabilities) > 0, "fuse", "at least one tensor of probabilities", "none")
+    if len(probabilities) == 0:
+        raise ValueError(message("fuse", "at least one tensor of probabilities", "none"))
     check_shape("fuse", "probabilities", probabilities[0], "N, classes")
     n, classes = probabilities[0].shape
     for p in probabilities:
         check_shape("fuse", "probabilities", p, f"N={n}, classes={classes}")
+        if not can_read(p):
+            continue
         sums = p.double().sum(1)
-        wrong = sums[
-            ~((sums - 1).abs() < 1e-2) | (p < 0).any(1)
-        ]  # bfloat16 rows are a few thousandths off; NaN is wrong
-        hint = "take the softmax of logits first"
-        require(not len(wrong), "fuse", "probabilities, each row adding up to 1", wrong[:1].tolist(), hint)
+        right = ((sums - 1).abs() < 1e-2) & (p >= 0).all(1)  # bfloat16 rows are a few thousandths off; NaN is wrong
+        if not right.all():
+            hint = "take the softmax of logits first"
+            got = sums[~right][:1].tolist()
+            raise ValueError(message("fuse", "probabilities, each row adding up to 1", got, hint))
     shares = [1.0] * len(probabilities) if weights is None else list(weights)
-    fits = len(shares) == len(probabilities) and min(shares) >= 0 and sum(shares) > 0
-    require(fits, "fuse", f"{len(probabilities)} weights of at least 0, not all 0", shares)
+    if len(shares) != len(probabilities) or not min(shares) >= 0 or not sum(shares) > 0:
+        raise ValueError(message("fuse", f"{len(probabilities)} weights of at least 0, not all 0", shares))
     return torch.stack([p * (share / sum(shares)) for p, share in zip(probabilities, shares, strict=True)]).sum(0)
 
 
@@ -367,11 +373,6 @@ def _check(who: str, x: Tensor, layout: SkeletonLayout | None = None, *, visibil
 
 def _check_lengths(who: str, x: Tensor, lengths: Tensor, frames: int) -> None:
     _check(who, x)
-    check_shape(who, "lengths", lengths, f"N={len(x)}")
-    require(frames >= 1, who, "frames of at least 1", frames)
-    require(
-        bool(((lengths >= 1) & (lengths <= x.shape[2])).all()),
-        who,
-        f"lengths in 1..{x.shape[2]}",
-        lengths.tolist(),
-    )
+    check_lengths(who, lengths, x)
+    if frames < 1:
+        raise ValueError(message(who, "frames of at least 1", frames))

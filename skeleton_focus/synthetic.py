@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ._actions import ACTIONS, CUES, FEET, JOINT, LIMBS, PARTS, POINT, RIG, SIDES, TURNS, Action, Cue, Reach, Turn
-from ._checks import require
+from ._checks import message
 from ._kinematics import Array, arm_turns, forward, rest_points, rotation
 from .clips import Batch
 from .layouts import NTU25, SkeletonLayout
@@ -81,13 +81,20 @@ class SyntheticActions:
         shortcut: float = 0.0,
     ) -> None:
         who, unknown = "SyntheticActions", [joint for joint in layout.joints if joint not in POINT]
-        require(not unknown, who, f"layout {layout.name!r} with joints among {list(POINT)}", unknown)
-        require(frames >= 16, who, "frames of at least 16", frames)
-        require(num_persons >= 1, who, "num_persons of at least 1", num_persons)
-        require(0 <= noise < math.inf, who, "noise of at least 0 metres", noise)
-        require(0 <= missing <= 1, who, "missing in 0..1", missing)
-        require(0 <= distraction < math.inf, who, "distraction of at least 0", distraction)
-        require(0 <= shortcut <= 1, who, "shortcut in 0..1", shortcut)
+        if unknown:
+            raise ValueError(message(who, f"layout {layout.name!r} with joints among {list(POINT)}", unknown))
+        if frames < 16:
+            raise ValueError(message(who, "frames of at least 16", frames))
+        if num_persons < 1:
+            raise ValueError(message(who, "num_persons of at least 1", num_persons))
+        if not 0 <= noise < math.inf:
+            raise ValueError(message(who, "noise of at least 0 metres", noise))
+        if not 0 <= missing <= 1:
+            raise ValueError(message(who, "missing in 0..1", missing))
+        if not 0 <= distraction < math.inf:
+            raise ValueError(message(who, "distraction of at least 0", distraction))
+        if not 0 <= shortcut <= 1:
+            raise ValueError(message(who, "shortcut in 0..1", shortcut))
         self.layout, self.frames, self.num_persons = layout, frames, num_persons
         self.noise, self.missing, self.distraction, self.shortcut = noise, missing, distraction, shortcut
         self._actions = tuple(action for action in ACTIONS if len(action.roles) <= num_persons)
@@ -154,15 +161,20 @@ class SyntheticActions:
             ValueError: ``num_clips``, ``seed`` or ``labels`` out of range, or not one label per clip.
         """
         who = "SyntheticActions.generate"
-        require(num_clips >= 1, who, "num_clips of at least 1", num_clips)
-        require(seed >= 0, who, "a seed of at least 0", seed)
+        if num_clips < 1:
+            raise ValueError(message(who, "num_clips of at least 1", num_clips))
+        if seed < 0:
+            raise ValueError(message(who, "a seed of at least 0", seed))
         label = np.random.default_rng(seed).permutation(num_clips) % self.num_classes
         if labels is not None:
             label = np.asarray(labels)
-            require(label.shape == (num_clips,), who, f"labels (N={num_clips})", label.shape)
-            require(label.dtype.kind in "iu", who, "whole-numbered labels", label.dtype)
+            if label.shape != (num_clips,):
+                raise ValueError(message(who, f"labels (N={num_clips})", label.shape))
+            if label.dtype.kind not in "iu":
+                raise ValueError(message(who, "whole-numbered labels", label.dtype))
             outside = label[(label < 0) | (label >= self.num_classes)]
-            require(outside.size == 0, who, f"labels in 0..{self.num_classes - 1}", outside.tolist())
+            if outside.size != 0:
+                raise ValueError(message(who, f"labels in 0..{self.num_classes - 1}", outside.tolist()))
         blocks = []
         for at in range(0, num_clips, _BLOCK):
             rng, cue_rng = np.random.default_rng([seed, at]), np.random.default_rng([seed, at, 1])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ._checks import check_choice, check_lengths, check_shape, require
+from ._checks import check_choice, check_lengths, check_shape, message
 
 
 class TemporalContext(nn.Module):
@@ -17,6 +17,8 @@ class TemporalContext(nn.Module):
 
     Both ways through the clip, the output is :math:`[\overrightarrow H, \overleftarrow H]`. Several joints are as many
     sequences. Only true frames are read: those beyond a clip's length give zeros.
+
+    Keep ``lengths`` on the CPU: PyTorch packs sequences there, and to fetch them a GPU finishes all its work first.
 
     Shape:
         x (N, C, T, V), lengths (N,) int64 -> (N, O, T, V).
@@ -47,9 +49,12 @@ class TemporalContext(nn.Module):
         who = "TemporalContext"
         check_choice(who, "direction", direction, ("bidirectional", "forward"))
         both = direction == "bidirectional"
-        require(channels >= 1 and layers >= 1, who, "at least 1 channel and 1 layer", (channels, layers))
-        halves = context_channels >= 1 and not (both and context_channels % 2)
-        require(halves, who, "at least 1 context channel, an even number for two directions", context_channels)
+        if channels < 1 or layers < 1:
+            raise ValueError(message(who, "at least 1 channel and 1 layer", (channels, layers)))
+        if context_channels < 1 or (both and context_channels % 2):
+            raise ValueError(
+                message(who, "at least 1 context channel, an even number for two directions", context_channels)
+            )
         self.direction, self.context_channels = direction, context_channels
         self.project = nn.Conv2d(channels, channels, 1, bias=False)
         width = context_channels // 2 if both else context_channels
@@ -59,7 +64,8 @@ class TemporalContext(nn.Module):
         sequences = self._sequences(x)
         if lengths is None:
             return self._back(self.lstm(sequences)[0], x)
-        each = check_lengths("TemporalContext", lengths, x).repeat_interleave(x.shape[3])
+        check_lengths("TemporalContext", lengths, x)
+        each = lengths.cpu().repeat_interleave(x.shape[3])  # pack_padded_sequence reads them there
         packed = pack_padded_sequence(sequences, each, batch_first=True, enforce_sorted=False)
         y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[2])
         return self._back(y, x)
@@ -87,22 +93,25 @@ class TemporalContext(nn.Module):
             torch.Size([2, 128, 1, 1])
         """
         who = "TemporalContext.stream"
-        require(self.direction == "forward", who, "direction='forward', which needs no later frame", self.direction)
+        if self.direction != "forward":
+            raise ValueError(message(who, "direction='forward', which needs no later frame", self.direction))
         sequences = self._sequences(x)
         if state is not None:
             parts = [isinstance(part, Tensor) for part in state]
-            pair = isinstance(state, tuple | list) and parts == [True, True]
-            require(pair, who, "a state as it was returned, a pair of tensors", type(state).__name__)
+            if not isinstance(state, tuple | list) or parts != [True, True]:
+                raise ValueError(message(who, "a state as it was returned, a pair of tensors", type(state).__name__))
             size = f"layers={self.lstm.num_layers}, N*V={len(sequences)}, O={self.context_channels}"
             for part in state:
                 check_shape(who, "a state", part, size)
-                require(part.dtype == sequences.dtype, who, f"a state of {sequences.dtype}", part.dtype)
+                if part.dtype != sequences.dtype:
+                    raise ValueError(message(who, f"a state of {sequences.dtype}", part.dtype))
         y, state = self.lstm(sequences, None if state is None else tuple(state))
         return self._back(y, x), state
 
     def _sequences(self, x: Tensor) -> Tensor:
         check_shape("TemporalContext", "x", x, f"N, C={self.project.in_channels}, T, V")
-        require(x.numel() > 0, "TemporalContext", "x with at least 1 clip, frame and joint", tuple(x.shape))
+        if x.numel() == 0:
+            raise ValueError(message("TemporalContext", "x with at least 1 clip, frame and joint", tuple(x.shape)))
         projected: Tensor = self.project(x)
         return projected.permute(0, 3, 2, 1).flatten(0, 1)  # (N*V, T, C)
 
@@ -135,5 +144,6 @@ def mask_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return x
     check_shape("mask_padding", "x", x, "N, C, T, V")
-    beyond = torch.arange(x.shape[2]) >= check_lengths("mask_padding", lengths, x)[:, None]  # (N, T)
-    return x.masked_fill(beyond[:, None, :, None].to(x.device), 0)
+    check_lengths("mask_padding", lengths, x)
+    beyond = torch.arange(x.shape[2], device=x.device) >= lengths.to(x.device)[:, None]  # (N, T)
+    return x.masked_fill(beyond[:, None, :, None], 0)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_shape, require
+from ._checks import check_shape, message
 
 
 class TemporalConv(nn.Module):
@@ -95,7 +95,8 @@ class MultiScaleTemporalConv(nn.Module):
         branches = len(dilations) + 2
         width = out_channels // branches
         _check_options(who, kernel_size, stride, dilations)
-        require(width >= 1, who, f"out_channels of at least {branches}, one for each branch", out_channels)
+        if width < 1:
+            raise ValueError(message(who, f"out_channels of at least {branches}, one for each branch", out_channels))
         self.stride, self.activation = stride, activation
         self.widths = [width] * (branches - 1)
         self.narrow = nn.Conv2d(in_channels, width * (branches - 1), 1, bias=False)
@@ -122,9 +123,12 @@ class MultiScaleTemporalConv(nn.Module):
 
 
 def _check_options(who: str, kernel_size: int, stride: int, dilations: Sequence[int]) -> None:
-    require(kernel_size % 2 == 1 and kernel_size > 0, who, "an odd kernel_size", kernel_size)
-    require(stride >= 1, who, "a stride of at least 1", stride)
-    require(all(d >= 1 for d in dilations), who, "dilations of at least 1", list(dilations))
+    if kernel_size % 2 != 1 or kernel_size <= 0:
+        raise ValueError(message(who, "an odd kernel_size", kernel_size))
+    if stride < 1:
+        raise ValueError(message(who, "a stride of at least 1", stride))
+    if not all(d >= 1 for d in dilations):
+        raise ValueError(message(who, "dilations of at least 1", list(dilations)))
 
 
 def _conv_over_time(in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int) -> nn.Conv2d:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._checks import check_shape, require
+from ._checks import check_shape, message
 from .layouts import SkeletonLayout
 
 
@@ -106,8 +106,9 @@ def flip(x: Tensor, layout: SkeletonLayout, which: Tensor) -> Tensor:
     """
     check_shape("flip", "x", x, f"N, C, T, V={layout.num_joints}, M")
     check_shape("flip", "which", which, f"N={len(x)}")
-    hint = "SkeletonLayout.from_bones takes them as pairs"
-    require(bool(layout.pairs), "flip", "a layout with left and right pairs", f"{layout.name!r} without", hint)
+    if not layout.pairs:
+        hint = "SkeletonLayout.from_bones takes them as pairs"
+        raise ValueError(message("flip", "a layout with left and right pairs", f"{layout.name!r} without", hint))
     mirrored = x[:, :, :, list(layout.mirror)]
     mirrored = torch.cat([-mirrored[:, :1], mirrored[:, 1:]], dim=1)
     return torch.where(which.bool()[:, None, None, None, None], mirrored, x)

@@ -16,18 +16,12 @@ from skeleton_focus import (
     TemporalConv,
     spatial_partition,
 )
-from skeleton_focus._checks import check_adjacency, check_choice, check_shape, message, require
+from skeleton_focus._checks import check_adjacency, check_choice, check_shape, message
 
 
 def test_message_is_spelled_in_one_form() -> None:
     assert message("who", "a b", 3) == "who: expected a b, got 3"
     assert message("who", "a b", (1, 2), "do c") == "who: expected a b, got (1, 2); do c"
-
-
-def test_require_passes_what_holds_and_refuses_the_rest() -> None:
-    require(True, "who", "nothing", 0)
-    with pytest.raises(ValueError, match=r"^who: expected an odd kernel, got 4; take 3$"):
-        require(False, "who", "an odd kernel", 4, "take 3")
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def raised() -> list[str]:
             if isinstance(node, ast.Call):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 told = "\0".join(strings(argument) for argument in node.args)
-                if name in ("require", "message", "check_shape"):
+                if name in ("message", "check_shape"):
                     found.append(f"expected {told}".replace("\0", "\0expected "))  # any of them may be what is expected
                 elif name == "check_choice":
                     found.append(f"expected {strings(node.args[1])} to be one of")
