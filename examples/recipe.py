@@ -73,6 +73,11 @@ class Recipe:
     stf_after: float = setting(
         0.0, "share of the epochs that cross-entropy trains alone before STF terms, guidance and erasing join"
     )
+    layers: tuple[str, ...] = setting(
+        ("",),
+        "layers whose focus is found, from low to high, such as block3 block6: the losses act on that of the last, and "
+        "L_c compares the last two; by default the last two blocks",
+    )
     score: str = setting("logit", "the class score whose gradient gives the focus")
     norm: str = setting("rms", "of L_d, L_c and L_G: rms, or l2 as printed, which grows with the map")
     erasing: float = setting(0.0, "probability that a training clip loses joints, those of high focus most often")
@@ -276,6 +281,8 @@ def watched(recipe: Recipe) -> str:
 def explained(recipe: Recipe) -> tuple[list[str], str | None]:
     """The layers that STF explains and the head, of a network with any number of blocks."""
     layers, head = LAYERS[recipe.model]
+    if any(recipe.layers):
+        return list(recipe.layers), head
     if recipe.model in ("stf_gcn", "bagcn") and recipe.widths != (0,):
         layers = [f"block{len(recipe.widths) - before}" for before in (1, 0)]
     return layers, head
