@@ -9,7 +9,7 @@ from .adjacency import (
     window_adjacency,
 )
 from .attention import DilatedTemporalAttention, JointPartAttention, SpatialAttention, position_codes
-from .augment import Augment, seeded_generator
+from .augment import Augment, drop_joints, flip, rotate, scale, seeded_generator, shear
 from .clips import Batch, Clip, SkeletonDataset, Split
 from .datasets import open_dataset
 from .feature_tap import FeatureTap
@@ -28,7 +28,6 @@ from .focus import (
     min_max_normalize,
     resize_focus,
 )
-from .focus_curves import area_under_curve, deletion_curve, insertion_curve
 from .focus_diffusion import (
     AttentiveDiffusion,
     AttentiveFocus,
@@ -36,10 +35,13 @@ from .focus_diffusion import (
     LatentNode,
 )
 from .focus_metrics import (
+    area_under_curve,
     class_overlap,
+    deletion_curve,
     focus_average_precision,
     focus_coverage,
     focus_iou,
+    insertion_curve,
     layer_coherence,
     pointing_game,
     relevance_mass,
@@ -63,8 +65,7 @@ from .occlusion import (
     jitter_joints,
     keep_beginning,
 )
-from .stf import STFAdjacency, STFGraphConv
-from .streams import (
+from .preparation import (
     add_visibility,
     align_body,
     body_height,
@@ -75,10 +76,10 @@ from .streams import (
     repeat_frames,
     resample_frames,
 )
+from .stf import STFAdjacency, STFGraphConv
 from .synthetic import SyntheticActions
 from .temporal_context import TemporalContext, mask_padding
 from .temporal_conv import MultiScaleTemporalConv, TemporalConv
-from .views import drop_joints, flip, rotate, scale, shear
 
 __version__ = "0.1.0"
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ._checks import check_lengths, check_shape, message
 from .clips import Batch
 from .layouts import SkeletonLayout
-from .streams import body_height
+from .preparation import body_height
 
 _LIMBS = tuple(f"{side}_{limb}" for side in ("left", "right") for limb in ("upper_arm", "hand", "thigh", "foot"))
 
@@ -181,7 +181,7 @@ def hide_random_joints(batch: Batch, p: float, generator: torch.Generator) -> Ba
 def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: float, generator: torch.Generator) -> Batch:
     r"""Move each joint of each person in each frame, with probability p, by Gaussian noise.
 
-    :math:`x' = x + \sigma h \epsilon`, with the clip's :func:`~skeleton_focus.streams.body_height` h and a standard
+    :math:`x' = x + \sigma h \epsilon`, with the clip's :func:`~skeleton_focus.preparation.body_height` h and a standard
     normal number :math:`\epsilon` for each coordinate. Only joints that were seen are moved. Their visibility stays: a
     pose estimator was wrong and did not notice.
 

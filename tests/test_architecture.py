@@ -17,77 +17,6 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {file.stem: ast.parse(file.read_text(), str(file)) for file in FILES}
 THIRD_PARTY = {"torch", "numpy", "einops"}
 
-# file -> files it may import; everything may import _checks, __init__ may import everything.
-ARROWS: dict[str, set[str]] = {
-    "_actions": set(),
-    "_apart": set(),
-    "_axes": set(),
-    "_bodies": set(),
-    "_cache": {"_packed", "formats"},
-    "_checks": set(),
-    "_closed_form": set(),
-    "_explained_model": {"_apart", "_axes", "_closed_form", "_sync_batch_norm", "feature_tap", "focus"},
-    "_figure": set(),
-    "_forward": set(),
-    "_kinematics": {"_actions"},
-    "_npy": {"formats"},
-    "_ntu_actions": set(),
-    "_numbers": set(),
-    "_packed": set(),
-    "_pickle_machine": {"_pickled"},
-    "_pickled": {"formats"},
-    "_second_order": {"_axes", "graph_conv"},
-    "_sync_batch_norm": {"_forward"},
-    "_unpickle": {"_pickle_machine", "_pickled", "formats"},
-    "_windows": set(),
-    "adjacency": {"layouts"},
-    "attention": set(),
-    "augment": {"clips", "layouts", "streams", "views"},
-    "clips": {"_packed", "formats", "layouts"},
-    "datasets": {
-        "_cache",
-        "_packed",
-        "clips",
-        "format_arrays",
-        "format_kinetics",
-        "format_ntu",
-        "format_nw_ucla",
-        "format_pyskl",
-        "formats",
-    },
-    "feature_tap": {"_axes", "_forward", "_second_order"},
-    "focal_joints": set(),
-    "focus": {"_second_order"},
-    "focus_curves": {"focus"},
-    "focus_diffusion": {"graph_conv", "temporal_context"},
-    "focus_metrics": {"focus"},
-    "focus_sanity": {"_apart", "focus"},
-    "format_arrays": {"_npy", "_packed", "_pickled", "_unpickle", "formats", "layouts"},
-    "format_kinetics": {"formats", "layouts"},
-    "format_ntu": {"_bodies", "_ntu_actions", "_numbers", "formats", "layouts"},
-    "format_nw_ucla": {"_numbers", "formats", "layouts"},
-    "format_pyskl": {"_pickled", "_unpickle", "formats", "layouts"},
-    "formats": {"_packed", "layouts"},
-    "graph_conv": {"_windows"},
-    "guidance": {"focus", "layouts"},
-    "layouts": set(),
-    "losses": {"focus", "guidance"},
-    "objective": {"_apart", "_axes", "_explained_model", "feature_tap", "focus", "losses", "stf"},
-    "occlusion": {"clips", "layouts", "streams"},
-    "plot": {"_figure", "layouts"},
-    "plot_adjacency": {"_figure", "layouts", "plot"},
-    "plot_attention": {"_figure", "layouts", "plot"},
-    "plot_classes": {"_figure"},
-    "plot_curves": {"_figure"},
-    "report": {"_figure", "layouts"},
-    "stf": {"graph_conv"},
-    "streams": {"layouts"},
-    "synthetic": {"_actions", "_kinematics", "clips", "layouts"},
-    "temporal_context": set(),
-    "temporal_conv": set(),
-    "views": {"layouts"},
-}
-
 
 def siblings(module: str) -> set[str]:
     """Files of the package that a file imports, anywhere in it."""
@@ -119,14 +48,8 @@ def imported_at_the_top(module: str) -> set[str]:
     return found
 
 
-def test_every_file_has_its_place() -> None:
-    assert set(TREES) - {"__init__"} == set(ARROWS)
+def test_the_package_is_flat() -> None:
     assert all(file.parent == PACKAGE for file in FILES)
-
-
-@pytest.mark.parametrize("module", sorted(set(TREES) - {"__init__"}))
-def test_imports_follow_the_arrows(module: str) -> None:
-    assert siblings(module) - {"_checks"} == ARROWS[module]
 
 
 def test_no_import_comes_back_to_where_it_started() -> None:

@@ -30,7 +30,7 @@ from skeleton_focus import (
     repeat_frames,
     resample_frames,
 )
-from skeleton_focus.streams import STREAMS
+from skeleton_focus.preparation import STREAMS
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)], center=1)
 
