@@ -1,4 +1,4 @@
-"""The command line of train.py: every field of the recipe, and what a run needs besides; mistakes before it starts."""
+"""The command line of train.py: an option for every field of the recipe, and checks before the run starts."""
 
 from __future__ import annotations
 
@@ -40,26 +40,28 @@ def options(says: str | None) -> argparse.ArgumentParser:
     )
     parser = argparse.ArgumentParser(
         description=says,
-        epilog="presets; an option given beside one comes before it:\n" + listed,
+        epilog="presets (options on the command line override them):\n" + listed,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--data", help="folder or file of clips; by default actions are generated")
-    parser.add_argument("--split", help="which of the data's splits, such as xsub; by default their first")
-    parser.add_argument("--skip-bad-clips", action="store_true", help="leave out clips that cannot be read")
-    parser.add_argument("--preset", choices=PRESETS, help="by default the preset made for the data")
-    parser.add_argument("--out", help="folder of the run; by default a new one in runs/")
-    parser.add_argument("--resume", action="store_true", help="go on from the last epoch of --out")
-    parser.add_argument("--precision", choices=["32-true", "bf16-mixed", "16-mixed"], help="default 32-true")
+    parser.add_argument("--data", help="folder or file of clips; default: generated actions")
+    parser.add_argument("--split", help="split of the data, such as xsub; default: the first one of the format")
+    parser.add_argument("--skip-bad-clips", action="store_true", help="skip clips that cannot be read")
+    parser.add_argument("--preset", choices=PRESETS, help="named settings; default: chosen by --data and --model")
+    parser.add_argument("--out", help="folder of the run; default: a new folder in runs/")
+    parser.add_argument("--resume", action="store_true", help="resume the run in --out after its last complete epoch")
+    parser.add_argument("--precision", choices=["32-true", "bf16-mixed", "16-mixed"], help="default: 32-true")
     parser.add_argument(
-        "--devices", type=int, default=-1, help="devices a machine, where torchrun does not say; -1: all"
+        "--devices", type=int, default=-1, help="devices per machine, unless torchrun sets them; -1: all"
     )
-    parser.add_argument("--nodes", type=int, default=1, help="machines, where torchrun does not say")
+    parser.add_argument("--nodes", type=int, default=1, help="number of machines, unless torchrun sets it")
     parser.add_argument("--workers", type=int, default=0, help="processes that read and load clips")
     parser.add_argument(
-        "--threads", type=int, default=0, help="CPU threads; 0: PyTorch's choice, or that of the run that goes on"
+        "--threads", type=int, default=0, help="CPU threads; 0: PyTorch's default, or those of the resumed run"
     )
-    watching = "epochs between two looks at the clips held out (default 1) or, without, at the test clips (10)"
+    watching = (
+        "epochs between two evaluations, on the hold-out clips (default 1) or else on the test clips (default 10)"
+    )
     parser.add_argument("--validate-every", type=int, help=watching)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     choices = {"model": LAYERS, "norm": NORMS, "preparation": PREPARATIONS, "score": SCORES, "separation": FORMS}
@@ -70,7 +72,7 @@ def options(says: str | None) -> argparse.ArgumentParser:
         several = isinstance(option.default, tuple)
         flag = f"--{option.name.replace('_', '-')}"
         default = given_as(option.default) or "none"
-        says = f"{option.metadata['help']} (where no preset says otherwise: {default})"
+        says = f"{option.metadata['help']} (default without a preset: {default})"
         if isinstance(option.default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=says)
             continue
@@ -87,7 +89,7 @@ def parse(arguments: list[str] | None = None, *, says: str | None = None) -> tup
     if given.resume:
         kept = (given.preset, given.data, given.precision, given.split, given.skip_bad_clips, given.validate_every)
         if chosen or any(kept):
-            raise ValueError("expected --resume with --out alone, got options that the run already has from its start")
+            raise ValueError("expected --resume with --out alone, got options that the run keeps from its start")
         return given, resumed_recipe(given)
     check_ranges(given, chosen)
     given.precision, given.clip_counts = given.precision or "32-true", None
@@ -106,7 +108,7 @@ def parse(arguments: list[str] | None = None, *, says: str | None = None) -> tup
     if Path(given.out).exists() and not Path(given.out).is_dir():
         raise ValueError(f"expected --out to be a folder, got the file {given.out}")
     if rank_zero_only.rank == 0 and any((Path(given.out) / name).exists() for name in ("last.ckpt", "report.json")):
-        raise ValueError(f"expected a new --out, got {given.out}, which holds a run; go on with it by --resume")
+        raise ValueError(f"expected a new --out, got {given.out}, which holds a run; resume it with --resume")
     return given, recipe
 
 

@@ -1,11 +1,11 @@
-"""Where one run beats another: top-1 of both, the classes that gain and lose most, and what is taken for what.
+"""Compare two runs: top-1 of both, the classes that gain and lose most, and the confusion matrix.
 
     python examples/compare.py runs/plain runs/focus
     python examples/compare.py runs/plain runs/focus --out pictures --most 20
-    python examples/compare.py weights/nw_ucla/joint weights/nw_ucla/bone --data PATH --out pictures   # recognised anew
+    python examples/compare.py weights/nw_ucla/joint weights/nw_ucla/bone --data PATH --out pictures   # runs the networks
 
-Writes class_difference.png (accuracy of the second minus that of the first, class by class) and confusion.png (of the
-second) into --out, by default the second run's folder.
+Writes class_difference.png (each class's accuracy in the second run minus that in the first) and confusion.png (the
+second run's confusion matrix) into --out, by default the second run's folder.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs=2, metavar="RUN", help="folders of two finished runs on the same data")
     clip_options(parser)
-    parser.add_argument("--out", help="folder for the pictures; by default that of the second run")
-    parser.add_argument("--most", type=int, help="draw so many classes, those of the largest differences and errors")
+    parser.add_argument("--out", help="folder for the pictures; default: that of the second run")
+    parser.add_argument("--most", type=int, help="draw only this many classes, those with the largest differences")
     given = parser.parse_args(arguments)
     first, second = given.runs
     probabilities, label, _ = gather(given.runs, given)

@@ -1,12 +1,12 @@
-"""From nothing to a focus on the truth: train on generated actions, with and without the losses, measure, draw.
+"""Train on generated actions with and without the losses; compare accuracy and focus; draw both.
 
     python examples/demo.py [--out runs/demo]
 
-Trains one network plainly, then goes on from it twice: plainly, and with the recommended losses and erasing (the preset
-``synthetic_focus``). Prints what that does to the accuracy, to the accuracy with a body part hidden, and to the focus.
-Writes OUT/focus.png (the film strip of a clip: the truth and both focuses), OUT/report.html (24 test clips to click
-through, as the second network sees them), the runs with their checkpoints in OUT/base, OUT/plain and OUT/focus, and
-OUT/report.json.
+Trains a network with cross-entropy, then fine-tunes it twice: with cross-entropy, and with the recommended losses and
+erasing (the preset ``synthetic_focus``). Prints the accuracy, the accuracy with a body part hidden, and the quality of
+the focus of both. Writes OUT/focus.png (the film strip of a clip: the ground truth and both focuses), OUT/report.html
+(an interactive page of 24 test clips for the second network), the runs with their checkpoints in OUT/base, OUT/plain
+and OUT/focus, and OUT/report.json.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from skeleton_focus.plot import plot_focus_comparison
 # What the recommended preset does, without its losses.
 MORE = ["--branch", "plain", "--epochs", str(FOCUS["epochs"]), "--lr", str(FOCUS["lr"])]
 RUNS = {  # in this order; the others go on from the first
-    "base": ("plainly", ["--branch", "plain"]),
-    "plain": ("on from there, plainly", MORE),
-    "focus": ("on from there, with the losses and erasing", ["--preset", "synthetic_focus"]),
+    "base": ("with cross-entropy", ["--branch", "plain"]),
+    "plain": ("further, with cross-entropy", MORE),
+    "focus": ("further, with the losses and erasing", ["--preset", "synthetic_focus"]),
 }
 
 
@@ -137,7 +137,9 @@ def table(report: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--out", default="runs/demo", help="folder to write; goes on with an interrupted demo, replaces an earlier one"
+        "--out",
+        default="runs/demo",
+        help="output folder; an interrupted demo there is resumed, a finished one replaced",
     )
     given = parser.parse_args()
     out = Path(given.out)

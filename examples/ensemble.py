@@ -2,8 +2,8 @@
 
 python examples/ensemble.py runs/exploration runs/focus
 python examples/ensemble.py runs/joint runs/bone --weights 0.6 0.4
-python examples/ensemble.py weights/nw_ucla/* --data PATH --mirror   # recognised anew, each clip and its mirror image
-python examples/ensemble.py runs/joint runs/bone --wrong             # also the clips that all together get wrong
+python examples/ensemble.py weights/nw_ucla/* --data PATH --mirror   # run the networks on each clip and its mirror
+python examples/ensemble.py runs/joint runs/bone --wrong             # also list the clips that the average gets wrong
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def gather(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="folders of finished runs on the same data")
-    parser.add_argument("--weights", type=float, nargs="+", help="one for each run; by default equal")
+    parser.add_argument("--weights", type=float, nargs="+", help="one for each run; default: equal")
     clip_options(parser)
     parser.add_argument(
-        "--mirror", action="store_true", help="average over each clip and its mirror image, recognised anew"
+        "--mirror", action="store_true", help="run the networks again and average over each clip and its mirror image"
     )
-    parser.add_argument("--wrong", action="store_true", help="list the clips that all together get wrong")
+    parser.add_argument("--wrong", action="store_true", help="list the clips that the average gets wrong")
     given = parser.parse_args()
     probabilities, label, names = gather(given.runs, given, mirror=given.mirror)
     together = fuse(probabilities, given.weights)
@@ -86,7 +86,7 @@ def main() -> None:
         *_, classes = load_run(given.runs[0])
         taken = together.argmax(1)
         for i in (taken != label).nonzero().flatten().tolist():
-            print(f"{names[i]}: {classes[label[i]]}, taken for {classes[taken[i]]}")
+            print(f"{names[i]}: {classes[label[i]]}, classified as {classes[taken[i]]}")
 
 
 if __name__ == "__main__":

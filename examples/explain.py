@@ -1,15 +1,15 @@
 """Show where and when a trained network looks: pictures of its focus on one test clip.
 
-    python examples/explain.py runs/focus                                   # generated clip: the truth outlined
+    python examples/explain.py runs/focus                                   # generated clip: ground truth outlined
     python examples/explain.py runs/focus --data PATH --clip a02_s10_e01_v03 --out pictures
     python examples/explain.py runs/focus --class "touch neck" --compare runs/plain
     python examples/explain.py runs/focus --curves 64                       # also deletion and insertion, 64 clips
 
-Writes focus.png (film strip), top_two.png (the same frames for the two most probable classes, and for the other run),
-map.png (joint x frame) and focus.gif into --out, by default the run's own folder; of FG-STFormer also joints.png: the
-joints it selects of the person with most focus, and the parts they attend to; of BAGCN latent.png: the joints of that
-person that its last block joins to the latent node; of networks with STF's G_k adjacency.png: A_k and that person's G_k
-of the last graph convolution. With --curves also curves.png, over the test clips.
+Writes into --out, by default the run's folder: focus.png (film strip), top_two.png (the same frames for the two most
+probable classes, and for the other run), map.png (joint x frame) and focus.gif. For the person with the most focus it
+also writes, with FG-STFormer, joints.png (the selected joints and the parts they attend to); with BAGCN, latent.png
+(the joints that the last block connects to the latent node); with STF's G_k, adjacency.png (A_k and G_k of the last
+graph convolution). --curves adds curves.png, deletion and insertion over the test clips.
 """
 
 from __future__ import annotations
@@ -174,16 +174,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a run of train.py")
     clip_options(parser)
-    parser.add_argument("--clip", metavar="NAME", help="a test clip, by default one recognised at p < 0.9")
-    parser.add_argument("--class", dest="label", metavar="NAME", help="what to explain; by default the predicted class")
-    parser.add_argument("--out", help="folder for the pictures; by default the run's")
-    parser.add_argument("--compare", metavar="RUN", help="one more row: the focus of another run")
     parser.add_argument(
-        "--score", choices=SCORES, help="the class score whose gradient gives the focus; by default the run's"
+        "--clip", metavar="NAME", help="test clip by name or number; default: one recognised at p < 0.9"
+    )
+    parser.add_argument("--class", dest="label", metavar="NAME", help="class to explain; default: the predicted class")
+    parser.add_argument("--out", help="folder for the pictures; default: the run's")
+    parser.add_argument("--compare", metavar="RUN", help="also draw the focus of another run")
+    parser.add_argument(
+        "--score", choices=SCORES, help="class score whose gradient gives the focus; default: the run's"
     )
     parser.add_argument("--frames", type=int, default=8, help="frames in a film strip, default 8")
     parser.add_argument(
-        "--curves", type=int, default=0, metavar="N", help="also deletion and insertion on N test clips"
+        "--curves", type=int, default=0, metavar="N", help="also draw deletion and insertion curves of N test clips"
     )
     given = parser.parse_args(arguments)
 
@@ -248,7 +250,7 @@ def main(arguments: list[str] | None = None) -> None:
         draw_latent_edges(network, *of_person, **options).savefig(out / "latent.png")
         written.append("latent.png")
     elif isinstance(network, BAGCN):
-        print("no latent.png: without attention each joint counts alike")
+        print("no latent.png: without attention all joints have equal weight")
     if any(isinstance(module, STFAdjacency) for module in network.modules()):
         seen = (x[..., person] != 0).any(0).sum(1)  # (T,), joints
         frame = int(torch.where(seen == seen.max(), focus[person].sum(1), -1.0).argmax())

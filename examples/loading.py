@@ -1,4 +1,4 @@
-"""Which clips a run trains on, looks at while it trains, and is tested on, also afterwards."""
+"""The clips of a run: for training, for validation and for testing, during the run and afterwards."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
 
 def clip_options(parser: argparse.ArgumentParser) -> None:
     """Which test clips a program takes that looks at finished runs."""
-    parser.add_argument("--data", help="folder or file of clips; by default what the run was trained on")
-    parser.add_argument("--split", help="which of the data's splits, such as xsub; by default the run's")
-    parser.add_argument("--skip-bad-clips", action="store_true", help="leave out clips that cannot be read")
+    parser.add_argument("--data", help="folder or file of clips; default: the data of the run")
+    parser.add_argument("--split", help="split of the data, such as xsub; default: the run's")
+    parser.add_argument("--skip-bad-clips", action="store_true", help="skip clips that cannot be read")
 
 
 def chosen_clips(given: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the C library does with memory that a training frees."""
+"""Disable glibc memory trimming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a network of this folder is trained: the recipe, its presets, the network it names, the input it prepares."""
+"""The recipe of a training: its settings and presets, the network it builds, the input it prepares."""
 
 from __future__ import annotations
 
@@ -40,81 +40,82 @@ class Recipe:
     model: str = setting("stf_gcn", "network")
     branch: str = setting(
         "focus",
-        "plain, focus, exploration, all, recommended; or terms of STFLoss joined by +, each with its weight where it "
-        "is not the default, such as exploration=0.3+coherence",
+        "plain, focus, exploration, all, recommended; or terms of STFLoss joined by +, with their weights if not the "
+        "default, such as exploration=0.3+coherence",
     )
-    stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; or several on the channels, joined by +")
+    stream: str = setting("joint", "joint, bone, joint_motion or bone_motion; join several by + as channels")
     preparation: str = setting(
         "view",
-        "view: clips stretched to --frames; paper: frames centred, clips repeated; ctrgcn, dgnn: of those papers",
+        "view: resample clips to --frames; paper: centre each frame, repeat clips; ctrgcn, dgnn: as in those papers",
     )
-    widths: tuple[int, ...] = setting((0,), "channels of the network's modules; 0: the paper's")
-    strides: tuple[int, ...] = setting((0,), "steps in time of the network's modules; 0: the paper's")
-    frames: int = setting(64, "T that every clip is brought to")
-    epochs: int = setting(60, "passes over the training clips")
-    batch: int = setting(32, "clips a step, on each device")
-    lr: float = setting(0.1, "highest learning rate of SGD with Nesterov's momentum of 0.9; the schedule is one cycle")
-    decay: tuple[int, ...] = setting((0,), "in place of one cycle: epochs after which the rate falls to a tenth")
-    cycle: float = setting(1.0, "share of that schedule that the epochs cover; below 1 the rate does not fall to 0")
-    weight_decay: float = setting(5e-4, "on weights of two and more axes")
-    label_smoothing: float = setting(0.0, "of the cross-entropy")
-    ema: float = setting(0.0, "decay of the weights' running average, which is what is tested and kept; 0: none")
-    turn: tuple[float, ...] = setting((0.0, 0.0, 0.0), "training views, up to these degrees about x, y and z")
-    stretch: float = setting(0.0, "training sizes, 1 - stretch to 1 + stretch")
-    crop: float = setting(1.0, "shortest share of a clip that training sees; with --preparation view or ctrgcn")
+    widths: tuple[int, ...] = setting((0,), "channels of each module of the network; 0: the paper's")
+    strides: tuple[int, ...] = setting((0,), "temporal stride of each module of the network; 0: the paper's")
+    frames: int = setting(64, "number of frames T of every prepared clip")
+    epochs: int = setting(60, "number of training epochs")
+    batch: int = setting(32, "batch size per device")
+    lr: float = setting(0.1, "highest learning rate of SGD with Nesterov momentum 0.9, in a one-cycle schedule")
+    decay: tuple[int, ...] = setting((0,), "instead of one cycle: divide the learning rate by 10 after these epochs")
+    cycle: float = setting(1.0, "share of the one-cycle schedule to run; below 1 the learning rate does not reach 0")
+    weight_decay: float = setting(5e-4, "weight decay of weights with two or more axes")
+    label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy")
+    ema: float = setting(0.0, "decay of the moving average of the weights, which is tested and saved; 0: none")
+    turn: tuple[float, ...] = setting((0.0, 0.0, 0.0), "rotate training clips by up to these degrees about x, y and z")
+    stretch: float = setting(0.0, "scale training clips by a factor in 1 - stretch to 1 + stretch")
+    crop: float = setting(1.0, "smallest share of a training clip to crop; with --preparation view or ctrgcn")
     speed: float = setting(
-        0.0, "training clips begin at 1 - speed to 1 + speed times theirs; with --preparation view or ctrgcn"
+        0.0,
+        "warp training clips in time, by up to this share of their speed; with --preparation view or ctrgcn",
     )
-    shear: float = setting(0.0, "training positions, slanted by up to this share of another axis")
-    flip: float = setting(0.0, "probability of a training clip's mirror image")
-    joint_dropout: float = setting(0.0, "probability that training loses a joint of a clip")
-    dropout: float = setting(0.0, "share of the pooled features dropped before the last layer")
+    shear: float = setting(0.0, "shear training clips by up to this share of another axis")
+    flip: float = setting(0.0, "probability of mirroring a training clip")
+    joint_dropout: float = setting(0.0, "probability of dropping each joint of a training clip")
+    dropout: float = setting(0.0, "dropout of the pooled features before the last layer")
     clip_gradient: float = setting(5.0, "largest norm of the gradient")
     stf_after: float = setting(
-        0.0, "share of the epochs that cross-entropy trains alone before STF terms, guidance and erasing join"
+        0.0, "share of the epochs with cross-entropy alone, before STF terms, guidance and erasing are added"
     )
     layers: tuple[str, ...] = setting(
         ("",),
-        "layers whose focus is found, from low to high, such as block3 block6: the losses act on that of the last, and "
-        "L_c compares the last two; by default the last two blocks",
+        "explained layers, from low to high, such as block3 block6: the losses act on the focus of the last one, L_c "
+        "compares the last two; default: the last two blocks",
     )
-    score: str = setting("logit", "the class score whose gradient gives the focus")
-    norm: str = setting("rms", "of L_d, L_c and L_G: rms, or l2 as printed, which grows with the map")
-    erasing: float = setting(0.0, "probability that a training clip loses joints, those of high focus most often")
-    separation: str = setting("distance", "L_d as the distance of two maps, as printed, or as their overlap")
-    guide: str = setting(
-        "", "with a weight of guidance in --branch: JSON file of the joints or parts allowed for each class"
-    )
-    start_from: str = setting("", "folder of a finished run whose weights to start from")
+    score: str = setting("logit", "class score whose gradient gives the focus")
+    norm: str = setting("rms", "norm in L_d, L_c and L_G: rms, or l2 as in the paper, which grows with the map")
+    erasing: float = setting(0.0, "probability of hiding joints of a training clip, preferably those of high focus")
+    separation: str = setting("distance", "L_d as the distance of two maps, as in the paper, or as their overlap")
+    guide: str = setting("", "with guidance in --branch: JSON file of the joints or parts allowed for each class")
+    start_from: str = setting("", "folder of a finished run to take the initial weights from")
     freeze: bool = setting(
-        False, "with --start-from and --branch plain: train a new last layer, of any classes, on that network as it is"
+        False, "with --start-from and --branch plain: freeze the network and train a new last layer, for any classes"
     )
-    warmup: int = setting(0, "with --decay: epochs in which the rate grows to its full height")
-    scales: int = setting(13, "ms_g3d and stf_ms_g3d: neighbourhoods of a graph convolution, by the number of bones")
-    window_scales: int = setting(6, "ms_g3d and stf_ms_g3d: the same in the windows of its G3D pathways")
-    stages: tuple[int, ...] = setting((6, 2), "fg_stformer: layers of stage 1 and of stage 2")
-    focal_joints: int = setting(15, "fg_stformer: joints that stage 2 keeps of each frame; 0: all")
-    parts: bool = setting(True, "fg_stformer: the branch of body parts")
-    joint_part_attention: bool = setting(True, "fg_stformer: cross-attention of joints and parts")
-    global_attention: bool = setting(True, "fg_stformer: attention over the frames")
-    dilated_convolution: bool = setting(True, "fg_stformer: dilated convolutions as values of that attention")
-    shared_map: str = setting("one", "fg_stformer: the learned map A_g: one for all heads, or per_head, one for each")
-    focusing: str = setting("attention", "bagcn: how joints become a latent node: attention, mean, max or none")
-    context: str = setting("bidirectional", "bagcn: how that node sees other frames: bidirectional, forward or none")
+    warmup: int = setting(0, "with --decay: epochs of linear learning-rate warm-up")
+    scales: int = setting(13, "ms_g3d and stf_ms_g3d: number of scales of a graph convolution")
+    window_scales: int = setting(6, "ms_g3d and stf_ms_g3d: number of scales in the G3D pathways")
+    stages: tuple[int, ...] = setting((6, 2), "fg_stformer: number of layers of stage 1 and stage 2")
+    focal_joints: int = setting(15, "fg_stformer: joints per frame that stage 2 keeps; 0: all")
+    parts: bool = setting(True, "fg_stformer: use the branch of body parts")
+    joint_part_attention: bool = setting(True, "fg_stformer: use cross-attention between joints and parts")
+    global_attention: bool = setting(True, "fg_stformer: use attention over the frames")
+    dilated_convolution: bool = setting(True, "fg_stformer: use dilated convolutions as values of that attention")
+    shared_map: str = setting("one", "fg_stformer: one learned map A_g for all heads, or one per_head")
+    focusing: str = setting(
+        "attention", "bagcn: how joints are pooled into a latent node: attention, mean, max or none"
+    )
+    context: str = setting("bidirectional", "bagcn: temporal context of that node: bidirectional, forward or none")
     stf_arrangement: str = setting(
-        "modules", "stf_ms_g3d: modules, six of three scales each, or scales, G_k at all 13 scales of three layers"
+        "modules", "stf_ms_g3d: modules: six modules of three scales; scales: G_k at all 13 scales of three layers"
     )
-    clips: int = setting(1200, "generated training clips, where no data are given")
+    clips: int = setting(1200, "number of generated training clips, without --data")
     shortcut: float = setting(
-        0.0, "share of the generated clips with a motion that betrays the class; in test clips, another class's"
+        0.0, "share of the generated clips with a motion that reveals the class (in test clips, that of another class)"
     )
-    share: float = setting(1.0, "of the training clips, drawn at random; the rest is not seen")
-    draw: int = setting(1, "which clips --share takes")
+    share: float = setting(1.0, "random share of the training clips to use")
+    draw: int = setting(1, "random seed of --share")
     hold_out: tuple[str, ...] = setting(
         ("",),
-        "texts, such as _s05_: training clips with one in their name are not trained on but choose the best epoch",
+        "hold out training clips with one of these texts in their name, such as _s05_, to choose the best epoch",
     )
-    seed: int = setting(1, "of the weights, the order of the clips and their augmentation")
+    seed: int = setting(1, "random seed of the weights, the order of the clips and their augmentation")
 
     @property
     def stf_start(self) -> int:

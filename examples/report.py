@@ -1,9 +1,10 @@
-"""Write a page that shows what a trained network looks at: one HTML file, which a browser opens without a network.
+"""Write an interactive HTML report of what a trained network looks at: one file that a browser opens offline.
 
     python examples/report.py runs/focus                                   # writes runs/focus/report.html
     python examples/report.py runs/focus --data PATH --clips 60 --out report.html
 
-Of each clip: the skeleton, the focus of the two most probable classes and of the true one, the truth where it is known.
+For each clip it shows the skeleton, the focus of the two most probable classes and of the true class, and the ground
+truth if it is known.
 """
 
 from __future__ import annotations
@@ -105,11 +106,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a run of train.py")
     clip_options(parser)
-    parser.add_argument("--clips", type=int, default=24, help="how many test clips to show, default 24")
+    parser.add_argument("--clips", type=int, default=24, help="number of test clips to show, default 24")
     parser.add_argument(
-        "--score", choices=SCORES, help="the class score whose gradient gives the focus; by default the run's"
+        "--score", choices=SCORES, help="class score whose gradient gives the focus; default: the run's"
     )
-    parser.add_argument("--out", help="the page, by default report.html in the run's folder")
+    parser.add_argument("--out", help="HTML file to write; default: report.html in the run's folder")
     given = parser.parse_args(arguments)
     if given.clips < 1:
         raise ValueError(f"expected --clips of at least 1, got {given.clips}")

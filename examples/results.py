@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and how it is read back: the network, its probabilities, its reports."""
+"""Write and read the results of a run: the network, its probabilities, its reports."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def finished(folder: str | Path, name: str) -> Path:
         return path
     lacks = f"which holds no {name}" if path.parent.is_dir() else "which is no folder"
     if path.with_name("model.pt").is_file():
-        lacks += "; --data PATH recognises clips anew"
+        lacks += "; --data PATH runs the network on the clips"
     elif path.with_name("last.ckpt").is_file():
         lacks += f"; python examples/train.py --out {folder} --resume finishes it"
     raise ValueError(f"expected a finished run, got {folder}, {lacks}")

@@ -1,14 +1,14 @@
-"""Train a network of this folder, plain or with the STF losses, on a data set or on generated actions.
+"""Train a network of this folder, with or without the STF losses, on a data set or on generated actions.
 
     python examples/train.py                                              # generated actions, STF focus branch
     python examples/train.py --data PATH --branch focus --out runs/focus  # your clips, in any format of the field
-    python examples/train.py --out runs/focus --resume                    # go on where an interrupted run stopped
-    torchrun --nproc-per-node 4 examples/train.py ...                     # several GPUs, also of several machines
+    python examples/train.py --out runs/focus --resume                    # resume an interrupted run
+    torchrun --nproc-per-node 4 examples/train.py ...                     # several GPUs or machines
 
-A run writes into its folder: recipe.json at the start, last.ckpt after every epoch, and at the end model.pt (weights
-and how to rebuild the network), probabilities.npz (of the test clips, for ensemble.py) and report.json; with
---hold-out also best.ckpt, of the epoch that was best on the clips held out, and the folder best with the same three of
-that epoch: the other programs take it as they take the run's.
+A run writes these files into its folder: recipe.json at the start, last.ckpt after every epoch, and at the end model.pt
+(weights and how to rebuild the network), probabilities.npz (of the test clips, for ensemble.py) and report.json. With
+--hold-out it also writes best.ckpt, from the epoch with the best accuracy on the hold-out clips, and a folder best with
+that epoch's model.pt, probabilities.npz and report.json, which the other programs accept as a run.
 """
 
 from __future__ import annotations
@@ -259,11 +259,13 @@ def announce(given: argparse.Namespace, recipe: Recipe, data: Split, left_out: l
     )
     print(found if given.data is None else f"{train.origin}: {found}")
     if left_out:
-        print(f"note: {len(left_out)} clips cannot be read and are left out; the first: {left_out[0]}")
+        print(f"note: skipped {len(left_out)} clips that cannot be read; the first: {left_out[0]}")
     steps = recipe.epochs * max(len(train) // recipe.batch, 1)
     if recipe.ema**steps > 0.05:
-        share = f"{recipe.ema**steps:.0%} of the weights at the start"
-        print(f"note: after {steps} steps the running average, which is tested, holds {share}; --ema 0 takes none")
+        average = "the moving average of the weights, which is tested, still holds"
+        print(
+            f"note: after {steps} steps {average} {recipe.ema**steps:.0%} of the initial weights; --ema 0 disables it"
+        )
     if build_loss(recipe).uses("adjacency") and recipe.model not in WITH_STF_ADJACENCY:
         print(
             f"note: {recipe.model} has no STFAdjacency for L_G to act on; the branch {recipe.branch} is trained without"
@@ -319,7 +321,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         trainer.fit(module, Clips(data, validation, recipe, given.workers), ckpt_path=checkpoint, weights_only=True)
     except (KeyboardInterrupt, SystemExit):
         if not (out / "last.ckpt").exists():
-            sys.exit(f"stopped in the first epoch; nothing is kept in {out}, start again")
+            sys.exit(f"stopped in the first epoch; nothing was saved in {out}, start again")
         also = f" --threads {given.threads}" if given.threads else ""
         also += f" --devices {given.devices}" if given.devices != -1 else ""
         sys.exit(f"stopped; go on with: python examples/train.py --out {out} --resume{also}")

@@ -1,9 +1,9 @@
-"""A plain ST-GCN, as people write it, trained with the STF losses in three added lines, each marked so.
+"""A typical ST-GCN, trained with the STF losses by three added lines, each marked "added".
 
     python examples/your_backbone.py            # generated actions
     python examples/your_backbone.py --plain    # the same training with cross-entropy alone
 
-The network and the loop are PyTorch and nothing else: put yours in their place.
+The network and the training loop are plain PyTorch: replace them with your own.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ def prepare(batch: sf.Batch) -> Tensor:
 
 def main(arguments: list[str] | None = None) -> float:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plain", action="store_true", help="cross-entropy alone")
+    parser.add_argument("--plain", action="store_true", help="train with cross-entropy alone")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--clips", type=int, default=1200, help="training clips; a quarter as many to test")
+    parser.add_argument(
+        "--clips", type=int, default=1200, help="number of training clips; a quarter as many for testing"
+    )
     parser.add_argument("--batch", type=int, default=16)
     given = parser.parse_args(arguments)
     if given.epochs < 1 or given.batch < 2 or given.clips < max(given.batch, 4):

@@ -117,7 +117,7 @@ def test_a_killed_run_remembers_its_best_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("epoch", "told"),
     [
-        (0, "stopped in the first epoch; nothing is kept in interrupted0, start again"),
+        (0, "stopped in the first epoch; nothing was saved in interrupted0, start again"),
         (1, "stopped; go on with: python examples/train.py --out interrupted1 --resume --threads 1"),
     ],
 )
@@ -230,7 +230,7 @@ def test_ensemble(finished: Path) -> None:
     assert [line.split()[2] for line in lines[:3]] == told
     classes, taken = results.load_run(folders[0])[3], fuse(mirrored).argmax(1)
     wrong = [i for i in range(len(names)) if taken[i] != label[i]]
-    assert lines[3:] == [f"{names[i]}: {classes[label[i]]}, taken for {classes[taken[i]]}" for i in wrong]
+    assert lines[3:] == [f"{names[i]}: {classes[label[i]]}, classified as {classes[taken[i]]}" for i in wrong]
 
 
 def test_explain(finished: Path) -> None:
@@ -489,7 +489,7 @@ MISTAKES = [
     (
         "ensemble.py",
         [str(EXAMPLES.parent / "weights" / "nw_ucla" / "bone")],
-        "which holds no probabilities.npz; --data PATH recognises clips anew",
+        "which holds no probabilities.npz; --data PATH runs the network on the clips",
     ),
     (
         "train.py",
