@@ -3,10 +3,10 @@
     python benchmarks/accuracy.py --out runs/accuracy --data PATH [--seeds 1 2 3] [--only "STF-GCN, focus"] [--jobs 2]
     python benchmarks/accuracy.py --out runs/held-out --data PATH --hold-out _s05_
 
-The first is trained on all training clips and tested after its last epoch. The second keeps a subject out of the
-training clips, and its tables show the last epoch and the one that was best on that subject, both on the test clips
-(STF from MS-G3D goes on from MS-G3D's last epoch in either).
-Any options of examples/train.py may follow. A finished run is read and not trained again, an unfinished one is resumed.
+The first command trains on all training clips and tests the last epoch. The second holds out one subject's training
+clips; its tables show the test accuracy of the last epoch and of the epoch that is best on that subject. STF from
+MS-G3D always starts from MS-G3D's last epoch.
+Any options of examples/train.py may follow. Finished runs are reused, unfinished ones resumed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SET_HERE = (*OURS, "--model", "--branch", "--stream")
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--streams", nargs="+", default=STREAMS, help=f"default {' '.join(STREAMS)}")
-    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="some of the networks")
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="only these networks")
     given, passed = parser.parse_known_args()
     keep_options(given.out, passed, SET_HERE)
     first: dict[Path, list[str]] = {}

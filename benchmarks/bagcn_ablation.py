@@ -1,9 +1,9 @@
-"""The rows of BAGCN's tables 3 and 4: every way to focus, every context; top-1 over several seeds.
+"""BAGCN's tables 3 and 4: top-1 of every focus and every context over several seeds.
 
     python benchmarks/bagcn_ablation.py --out runs/ablation [--seeds 1 2 3] [--jobs 2] [options of examples/train.py]
 
-Each row and seed is a run of examples/train.py in a folder of its own, with one thread. A finished run is read and not
-trained again, an unfinished one is resumed: an interrupted benchmark goes on where it stopped.
+Each row and seed is a run of examples/train.py with one thread in its own folder. Finished runs are reused, unfinished
+ones resumed, so an interrupted benchmark continues where it stopped.
 """
 
 from __future__ import annotations

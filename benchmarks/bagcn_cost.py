@@ -1,9 +1,9 @@
-"""What BAGCN's focus, context and diffusion cost: the network against the same without them.
+"""Cost of BAGCN's focus, context and diffusion: the network with and without them.
 
     python benchmarks/bagcn_cost.py [--repeats 9] [--batch 4] [--frames 64 300] [--keep-memory]
 
-One training step is a forward and a backward pass and an update; steps are interleaved, ratios are medians within a
-round. Peak memory is that of a process of its own, in use; see measure.py.
+One training step is a forward and a backward pass and an update. Steps are interleaved; a ratio is the median of the
+ratios within a round. Peak memory in use is measured in a separate process; see measure.py.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--batch", type=int, default=4, help="clips of two bodies")
     parser.add_argument("--frames", type=int, nargs="+", default=[64, 300])
-    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, let the C library keep freed memory")
+    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming")
     parser.add_argument("--peak", nargs=2, metavar=("FRAMES", "KIND"), help="print one peak memory and stop")
     given = parser.parse_args()
     if given.peak:

@@ -1,9 +1,10 @@
-"""How much the focus at an earlier layer holds of other clips' scores, because BatchNorm mixes the batch in training.
+"""How far the focus of an earlier layer depends on other clips' scores, because BatchNorm mixes the batch in training.
 
     python benchmarks/batch_norm_focus.py weights/nw_ucla/joint --data PATH
 
-The focus of a clip by the log-odds and by the probability of its class differ by a positive factor, which min-max
-removes, as long as no other clip's score reaches the layer. So the difference of the two maps shows what does.
+If no other clip's score reaches the layer, a clip's focus by the log-odds and its focus by the probability differ only
+by a positive factor, which min-max removes. The difference of the two maps therefore measures the influence of the
+other clips.
 """
 
 from __future__ import annotations

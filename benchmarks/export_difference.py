@@ -1,8 +1,8 @@
-"""Each network as published, exported with any batch and T: how far onnxruntime is from torch at other sizes.
+"""Difference between onnxruntime and torch for each published network, exported with dynamic batch size and T.
 
     python benchmarks/export_difference.py
 
-Random weights, none of them zero; each clip's size differs from the exported one in batch and T.
+The weights are random and nonzero; the test clips differ from the exported clip in batch size and T.
 """
 
 from __future__ import annotations

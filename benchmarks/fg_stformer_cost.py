@@ -1,10 +1,11 @@
-"""What FG-STFormer costs with PyTorch's fused attention and with a plain one, the same weights, by length of the clips.
+"""Cost of FG-STFormer with PyTorch's fused attention and with plain attention, for several clip lengths.
 
     python benchmarks/fg_stformer_cost.py [--repeats 9] [--batch 4] [--frames 64 128 300] [--keep-memory]
 
-Plain attention is written here: the whole map, its softmax, its product with the values. One training step is a forward
-and a backward pass and an update; steps are interleaved, ratios are medians within a round. Peak memory is that of a
-process of its own, in use; see measure.py. FLOPs are those of one forward pass for one clip of two bodies.
+Both have the same weights. Plain attention computes the whole map, its softmax and its product with the values. One
+training step is a forward and a backward pass and an update. Steps are interleaved; a ratio is the median of the ratios
+within a round. Peak memory in use is measured in a separate process; see measure.py. FLOPs are those of the forward
+pass of one clip with two bodies.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--batch", type=int, default=4, help="clips of two bodies")
     parser.add_argument("--frames", type=int, nargs="+", default=[64, 128, 300])
-    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, let the C library keep freed memory")
+    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming")
     parser.add_argument("--peak", nargs=2, metavar=("FRAMES", "KIND"), help="print one peak memory and stop")
     given = parser.parse_args()
     if given.peak:

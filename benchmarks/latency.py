@@ -1,10 +1,11 @@
-"""How soon one clip is recognised, and whether a camera's frames are: the networks at their sizes for NW-UCLA.
+"""Latency of one clip, and frames skipped in a camera's stream: the networks at their sizes for NW-UCLA.
 
     python benchmarks/latency.py [--frames 32] [--seconds 10] [--rate 30] [--threads 2]
 
-Latency: one clip of one body, prepared and recognised, median and 95th percentile of 200. Loop: a frame arrives every
-1 / RATE seconds; the last FRAMES of them are prepared (centred, in body heights, as streams) and recognised, then the
-newest is taken: frames that came and went meanwhile are skipped. Frames are those of generated actions.
+Latency is the time to prepare and classify one clip of one body: median and 95th percentile of 200. In the loop, a
+frame arrives every 1 / RATE seconds. The last FRAMES frames are prepared (centred, scaled to body heights, turned into
+streams) and classified, then the loop continues with the newest frame and skips those that arrived in between. The
+frames are generated.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--rate", type=float, default=30, help="frames a second")
+    parser.add_argument("--rate", type=float, default=30, help="frames per second")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

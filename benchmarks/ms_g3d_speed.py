@@ -1,12 +1,12 @@
-"""MS-G3D's layers and the whole network against the published order of work, with the same weights.
+"""MS-G3D's layers and the whole network against the published order of operations, with the same weights.
 
     python benchmarks/ms_g3d_speed.py [--repeats 9] [--batch 8] [--frames 64] [--keep-memory]
         [--only layers network growth flops]
 
-The published order, written here for the comparison alone: windows unfolded into a copy, all scales aggregated, then
-mixed; temporal branches one by one. One training step is a forward and a backward pass and an update. Steps are
-interleaved, ratios are medians within a round; peak memory is that of a process of its own: what is in use, then what
-is resident, with the holes that the C library leaves between tensors.
+The published order, reimplemented here for comparison: windows are unfolded into a copy, all scales are aggregated,
+then mixed; temporal branches run one by one. One training step is a forward and a backward pass and an update. Steps
+are interleaved; a ratio is the median of the ratios within a round. Peak memory is measured in a separate process:
+memory in use, and resident memory, which includes the holes that glibc leaves between tensors.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=64)
     parts = ["layers", "network", "growth", "flops"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, let the C library keep freed memory")
+    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming")
     parser.add_argument("--peak", nargs=2, help="print the peak memory of a row in one order and stop")
     given = parser.parse_args()
     if given.peak:

@@ -1,4 +1,4 @@
-"""Readers as one writes them in an afternoon: line by line, number by number. What ours are compared with."""
+"""Simple readers, line by line and number by number, as a baseline for ours."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""How fast files are read, against plain readers, and whether a training ever waits for its clips.
+"""Speed of the readers against plain readers, and how long training waits for the loader.
 
     python benchmarks/readers.py [--data ../shared/data] [--repeats 15] [--only ntu|nw_ucla|loader]
 
-NTU: the two sample files, against plain_readers.py: by name as the field's loaders do, by column (the least a reader
-can do), and with every check that ours makes. NW-UCLA: all 1,484 files, against json and numpy for each. Cold: the
-system has dropped the files from its page cache, which the bytes it reads from the disk confirm. The readers are
-interleaved, ratios are medians of the ratio within a round. Loader: the time for a batch against a training step of
-the smallest network.
+NTU: the two sample files, against the readers of plain_readers.py: by field name as the field's loaders do, by column
+(the least a reader can do), and with all of our checks. NW-UCLA: all 1,484 files, against json and numpy. Cold: the
+files are not in the page cache, as the bytes read from the disk confirm. The readers are interleaved; a ratio is the
+median of the ratios within a round. Loader: the time for a batch against a training step of the smallest network.
 """
 
 from __future__ import annotations

@@ -1,23 +1,22 @@
-"""How much accuracy a network loses where the camera misses something: RA-GCN's protocols, on test clips alone.
+"""Accuracy of a network on incomplete test clips: RA-GCN's protocols.
 
     python benchmarks/robustness.py --out runs/generated                         # generated actions
     python benchmarks/robustness.py --out runs/nw_ucla --data PATH               # options of examples/train.py
 
-The runs are those of focus_quality.py, in the same folder: of every seed one network is trained plainly, and all rows
-go on from it. A finished run is read and not trained again, an unfinished one is resumed. Each of these happens to all
-test clips, one at a time:
+The runs are those of focus_quality.py in the same folder: for every seed one network is trained with cross-entropy, and
+every row is fine-tuned from it. Finished runs are reused, unfinished ones resumed. Each of these corruptions is applied
+to all test clips separately:
 
 - a body part is hidden: left arm, right arm, two hands, two legs or trunk;
 - the middle 10, 30 or 50 % of the frames are hidden;
 - each joint of each frame is hidden with probability 10, 30 or 50 %;
-- each is moved with probability 2 or 10 %, by Gaussian noise of 0.05 or 0.1 body heights;
-- the first 50, 70 or 90 % of the frames are left;
+- each joint of each frame is moved with probability 2 or 10 %, by Gaussian noise of 0.05 or 0.1 body heights;
+- only the first 50, 70 or 90 % of the frames are kept;
 - each frame is dropped with probability 10, 30 or 50 %.
 
-All networks see the same random numbers. Clips are centred and divided by the body's height first, so that a hidden
-joint is missing evidence and nothing else. Prints Markdown tables: top-1, mean and standard deviation over the seeds;
-and the mean over the body parts as a difference from the plain row, seed by seed. Each run's folder keeps all settings
-in robustness.json.
+All networks get the same random numbers. Clips are centred and scaled by the body height first, so that hiding a joint
+changes nothing else. Prints Markdown tables: mean and standard deviation of top-1 over the seeds; and the mean over the
+body parts minus that of the plain row, for each seed. All results of a run are saved as robustness.json in its folder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What benchmarks/robustness.py measures of a run: top-1 on test clips of which a camera missed something."""
+"""The measurements of benchmarks/robustness.py: top-1 of a run on incomplete test clips."""
 
 from __future__ import annotations
 

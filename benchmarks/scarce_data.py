@@ -1,12 +1,12 @@
-"""The paper's table 4: top-1 of plain training and of STF, trained on a share of the clips.
+"""The paper's table 4: top-1 of plain training and of STF on a share of the training clips.
 
     python benchmarks/scarce_data.py --out runs/scarce --data PATH [--seeds 1 2 3] [--shares 0.1 0.2 0.25 1] [--jobs 2]
 
-Of every share and seed one network is trained plainly and goes on from there for a few epochs: plainly, twice, with
-another order of the clips, and on STF's two branches. The two plain runs are averaged as the branches are, to tell
-what averaging alone is worth. A smaller share s is trained on for s^(-1/2) times as many epochs, so that a tenth of
-the clips takes a third of the steps. Any options of examples/train.py may follow. A finished run is read and not
-trained again, an unfinished one is resumed.
+For every share and seed one network is trained with cross-entropy and then fine-tuned for a few epochs: twice with
+cross-entropy, on different orders of the clips, and on STF's two branches. The two plain runs are averaged like the
+branches, to show the effect of averaging alone. A share s is trained for s^(-1/2) times as many epochs, so that a tenth
+of the clips takes a third of the steps. Any options of examples/train.py may follow. Finished runs are reused,
+unfinished ones resumed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.2, 0.25, 1.0], help="default 0.1 0.2 0.25 1")
     parser.add_argument("--base", type=int, default=42, help="epochs of the first training on all clips, default 42")
-    parser.add_argument("--more", type=int, default=4, help="epochs that each goes on, on all clips, default 4")
-    parser.add_argument("--rate", type=float, default=0.01, help="highest learning rate in them, default 0.01")
-    parser.add_argument("--norm", choices=["rms", "l2"], default="rms", help="of the focus branch, default rms")
+    parser.add_argument("--more", type=int, default=4, help="epochs of fine-tuning on all clips, default 4")
+    parser.add_argument("--rate", type=float, default=0.01, help="highest learning rate of fine-tuning, default 0.01")
+    parser.add_argument("--norm", choices=["rms", "l2"], default="rms", help="norm of the focus branch, default rms")
     given, passed = parser.parse_known_args()
     settings = [f"{name}={getattr(given, name)}" for name in ("base", "more", "rate", "norm")]
     keep_options(given.out, [*passed, *settings], SET_HERE)

@@ -1,13 +1,13 @@
-"""What every network costs in training and in use, and STF-GCN and MS-G3D under both STF branches.
+"""Cost of training and inference of every network, and of STF-GCN and MS-G3D under both STF branches.
 
     python benchmarks/speed.py [--size paper|small] [--only stf_gcn] [--repeats 7] [--batch 8] [--frames 64]
     python benchmarks/speed.py --growth frames 32 64 128          # or batch, joints, persons
 
-Networks are those of examples/, at the papers' sizes or at those of the presets for NW-UCLA. All rows are interleaved;
-times are medians, after two rounds of warm-up, with quartiles. FLOPs are those of one clip's forward pass; the share of
-the peak is FLOPs a second against a matrix product of 2048 x 2048 measured here. Peak memory is that of a training step
-in a process of its own, in use, the rehearsal of the first batch included; see measure.py. A GPU's convolutions are
-kept in float32.
+The networks of examples/ have the papers' sizes or those of the presets for NW-UCLA. All rows are interleaved; times
+are medians with quartiles after two warm-up rounds. FLOPs are those of the forward pass of one clip; the share of the
+peak is FLOPs per second relative to a matrix product of 2048 x 2048 on the same machine. Peak memory in use is that of
+a training step in a separate process, including the dry run of the first batch; see measure.py. Convolutions on a GPU
+stay in float32.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     for size, default in zip(SIZES, (8, 64, 25, 2), strict=True):
         parser.add_argument(f"--{size}", type=int, default=default)
-    parser.add_argument("--growth", nargs="+", help="a size and its values")
-    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, let the C library keep freed memory")
+    parser.add_argument("--growth", nargs="+", help="a size (frames, batch, joints or persons) and its values")
+    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming")
     parser.add_argument("--peak", nargs=2, help="print one row's peak memory and stop")
     given = parser.parse_args()
     given.rows = [row for row in ROWS if row[0] in given.only]

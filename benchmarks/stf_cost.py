@@ -1,10 +1,10 @@
-"""What one training step costs under each STF branch, on the same network, batch and process.
+"""Cost of one training step under each STF branch, with the same network, batch and process.
 
     python benchmarks/stf_cost.py [--repeats 15] [--batch 8] [--frames 64] [--keep-memory]
 
-Steps are interleaved (plain, focus, exploration, plain, ...), so that a slow moment of the machine meets all alike.
-Times are medians with the quartiles beside them, ratios are medians of the ratio within a round. Peak memory is what a
-process of its own takes above the built network.
+Steps are interleaved (plain, focus, exploration, plain, ...), so that background load affects all equally. Times are
+medians with quartiles; a ratio is the median of the ratios within a round. Peak memory is measured in a separate
+process, above the memory of the built network.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--persons", type=int, default=2)
     parser.add_argument("--widths", type=int, nargs=6, default=[96, 96, 192, 192, 384, 384])
-    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, let the C library keep freed memory")
+    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming")
     parser.add_argument("--peak", choices=BRANCHES, help="print one branch's peak memory and stop")
     given = parser.parse_args()
     built = Setting(given)

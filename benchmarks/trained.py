@@ -1,4 +1,4 @@
-"""The runs of examples/train.py that a benchmark compares: read where they are finished, else trained or resumed."""
+"""The runs of examples/train.py that a benchmark compares: reused if finished, otherwise trained or resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def command_line(about: str | None) -> argparse.ArgumentParser:
     folder = Path("runs") / Path(sys.argv[0]).stem
     parser.add_argument("--out", type=Path, default=folder, help=f"folder of the runs, default {folder}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, default 1")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs, default 1")
     return parser
 
 
