@@ -262,9 +262,10 @@ def announce(given: argparse.Namespace, recipe: Recipe, data: Split, left_out: l
         print(f"note: skipped {len(left_out)} clips that cannot be read; the first: {left_out[0]}")
     steps = recipe.epochs * max(len(train) // recipe.batch, 1)
     if recipe.ema**steps > 0.05:
-        average = "the moving average of the weights, which is tested, still holds"
+        share = f"{recipe.ema**steps:.0%} of the initial ones"
         print(
-            f"note: after {steps} steps {average} {recipe.ema**steps:.0%} of the initial weights; --ema 0 disables it"
+            f"note: after {steps} steps the moving average of the weights, which is tested, still holds {share}; "
+            "--ema 0 disables it"
         )
     if build_loss(recipe).uses("adjacency") and recipe.model not in WITH_STF_ADJACENCY:
         print(
