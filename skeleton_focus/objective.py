@@ -245,7 +245,9 @@ class STFObjective(ExplainedModel):
             chosen = logits.argmax(1) if classes is None else classes
             check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
             check_classes("STFObjective", chosen, logits.shape[1])
-            focus = self._focus(x, logits, tap, name, chosen, present, create_graph=False, rehearsal=True)
+            first = (name, *self._tried(x)) not in self._rehearsed
+            focus = self._focus(x, logits, tap, name, chosen, present, create_graph=False, rehearsal=first)
+            self._rehearsed.add((name, *self._tried(x)))
         return self._on_input(x, focus.detach(), present), logits.detach()
 
     def extra_repr(self) -> str:

@@ -216,8 +216,8 @@ def resample_frames(
     """
     _check_lengths("resample_frames", x, lengths, frames)
     exact = torch.promote_types(x.dtype, torch.float32)
-    begin = (torch.zeros(len(x)) if start is None else start).to(x.device, exact)
-    end = (torch.ones(len(x)) if stop is None else stop).to(x.device, exact)
+    begin = x.new_zeros(len(x), dtype=exact) if start is None else start.to(x.device, exact)
+    end = x.new_ones(len(x), dtype=exact) if stop is None else stop.to(x.device, exact)
     for name, edge in (("start", begin), ("stop", end)):
         check_shape("resample_frames", name, edge, f"N={len(x)}")
     inside = (begin > -1e-6) & (begin <= end) & (end < 1 + 1e-6)  # a sum of shares may round past 1

@@ -65,10 +65,12 @@ class TemporalContext(nn.Module):
         if lengths is None:
             return self._back(self.lstm(sequences)[0], x)
         check_lengths("TemporalContext", lengths, x)
-        each = lengths.cpu().repeat_interleave(x.shape[3])  # pack_padded_sequence reads them there
-        packed = pack_padded_sequence(sequences, each, batch_first=True, enforce_sorted=False)
+        each = lengths.cpu().repeat_interleave(x.shape[3])
+        # Sorted here, on the CPU: pad_packed_sequence would fetch the order of unsorted sequences back from a GPU.
+        order = each.argsort(descending=True)
+        packed = pack_padded_sequence(sequences[order.to(x.device)], each[order], batch_first=True)
         y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[2])
-        return self._back(y, x)
+        return self._back(y[order.argsort().to(x.device)], x)
 
     def stream(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The next frames of a clip: their context, and what to hand in with the frames after them.
