@@ -28,7 +28,7 @@ class FeatureTap:
         model: the network.
         layers: names, as ``model.named_modules()`` gives them.
         twice: those of ``layers`` whose :meth:`channel_gradient` will be asked for; the model then runs so that a loss
-            on it is cheap to differentiate.
+            on it can be differentiated.
         axes: for layers that do not give (N * M, C, T, V), the way there and back; ``tap[layer]`` is then rearranged.
         with_graph: those of ``layers`` whose output gets a graph also where all that leads to it is frozen.
         fixed_statistics: after a ``twice`` layer, take BatchNorm's batch statistics as constants in the gradient.

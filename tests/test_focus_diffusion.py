@@ -325,7 +325,7 @@ def test_the_block_in_a_user_s_own_network(branch: str) -> None:
 
 
 def test_the_channel_gradient_through_the_lstm() -> None:
-    """The cheap second derivative below a block is that of plain automatic differentiation."""
+    """The gradient at a shift below a block, differentiated again, is that at the whole map."""
     torch.manual_seed(0)
     network = STGCN(focus=True).double()
     plain, x = copy.deepcopy(network), torch.randn(2, 3, 6, 25, 1).double()

@@ -126,7 +126,7 @@ def test_the_gradients_of_exploration_and_the_others_add_up_at_the_focus() -> No
 
 
 def test_in_training_too() -> None:
-    """BatchNorm on batch statistics: the coherence term's gradient with the cheap second order and without."""
+    """BatchNorm on batch statistics: the coherence term's gradient at a shift and at the whole map."""
     (x, target), net = clips(), network()
     plain = copy.deepcopy(net)
     only = STFLoss(exploration=0, divergence=0, adjacency=0)

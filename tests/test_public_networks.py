@@ -797,7 +797,7 @@ class Residual(Base):
 
 @pytest.mark.parametrize("branch", [STFLoss.exploration_branch, STFLoss.focus_branch])
 def test_a_1x1_convolution_after_a_map_in_another_layout(branch: Callable[[], STFLoss]) -> None:
-    """The shift of a channels-first map is carried apart there; that of another layout must not be."""
+    """A map in another layout is shifted as one in ours is."""
     first, last = draw(Residual, persons_first=True), draw(Residual, persons_first=False)
     layers = ["give_low", "give_high"]
     one = STFObjective(first, layers, loss=branch(), maps="(M N) C T V")
