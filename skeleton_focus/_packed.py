@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,8 +55,8 @@ class PackedClips(Sequence[Tensor]):
 
     def __getitem__(self, index: Any) -> Any:
         if self._bytes is None:
-            try:  # "c": a writer would change its own copy of a page, never the file
-                self._bytes = np.asarray(np.memmap(self.path, np.uint8, "c"))
+            try:
+                self._bytes = np.asarray(np.memmap(self.path, np.uint8, "r"))
             except OSError as error:
                 got, hint = error.strerror or type(error).__name__, "open the data set again"
                 raise OSError(message(str(self.path), "the file that the clips are read from", got, hint)) from None
@@ -63,11 +64,49 @@ class PackedClips(Sequence[Tensor]):
         stop = start + int(np.prod(shape)) * self.dtype.itemsize
         clip = self._bytes[start:stop].view(self.dtype).reshape(shape)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is for refine to refuse
-            x = torch.from_numpy(clip if self.dtype == np.float32 else clip.astype(np.float32))
+            x = torch.from_numpy(clip.astype(np.float32))  # a copy: the file is mapped for reading alone
         return x if self.refine is None else self.refine(x, index)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_bytes": None, "held": None}
+
+
+class MappedClips(Sequence[Tensor]):
+    """The clips of an array that ``np.load(..., mmap_mode="r")`` or ``np.memmap`` has mapped for reading.
+
+    The array may be larger than the memory. Each clip is copied when it is read, so that nothing writes into the array.
+
+    Args:
+        array: (N, ...), one clip after the other.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "x.npy"
+        >>> np.save(path, np.arange(6.0).reshape(3, 2))
+        >>> MappedClips(np.load(path, mmap_mode="r"))[1].tolist()
+        [2.0, 3.0]
+    """
+
+    def __init__(self, array: np.memmap[Any, Any]) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: Any) -> Any:
+        return torch.from_numpy(np.array(self.array[index]))
+
+    def __reduce__(self) -> Any:
+        """Pickle a whole file by its name: numpy itself would write out all numbers for each worker of a DataLoader."""
+        array = self.array
+        if not isinstance(array.base, mmap.mmap):  # a part of a file, whose place in it numpy does not tell
+            return MappedClips, (array,)
+        order = "C" if array.flags.c_contiguous else "F"
+        return _map_again, (array.filename, array.dtype, array.offset, array.shape, order)
+
+
+def _map_again(path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: Any) -> MappedClips:
+    return MappedClips(np.memmap(path, dtype, "r", offset, shape, order))
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import mmap
 from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ._checks import check_shape, message
-from ._packed import PackedClips
+from ._packed import MappedClips, PackedClips
 from .formats import MOST_CLASSES, short
 from .layouts import SkeletonLayout
 
@@ -59,7 +58,9 @@ class SkeletonDataset(Dataset[Clip]):
     """Clips of one skeleton, each with its own number of frames.
 
     Args:
-        clips: arrays or tensors (C, T, V, M), or one (N, C, T, V, M); C, V and M are the same for all.
+        clips: arrays or tensors (C, T, V, M), or one (N, C, T, V, M); C, V and M are the same for all. An array that
+            is mapped for reading, ``np.load(..., mmap_mode="r")``, stays in its file: a clip is copied, and checked,
+            when it is read.
         labels: class indices, one for each clip.
         layout: the skeleton.
         classes: class names; by default ``"0"``, ``"1"``, ...
@@ -118,31 +119,38 @@ class SkeletonDataset(Dataset[Clip]):
         self.clips, self.visibility, self.critical = _tensors(clips), _tensors(visibility), _tensors(critical)
         self.labels, self.layout, self.origin = numbers, layout, origin
         self._added_persons = 0
-        if isinstance(self.clips, list):  # what is mapped was checked when it was written, or is when it is read
-            self._check(self.clips)
+        # Clips of a file that was opened by open_dataset are checked by its readers; those of the user's own mapped
+        # array, which may be larger than the memory, one by one when they are read; all others now.
+        self._check_when_read = isinstance(self.clips, MappedClips)
+        if self._check_when_read:
+            self._check(0, self.clips[0])
+        elif isinstance(self.clips, list):
+            for i, x in enumerate(self.clips):
+                self._check(i, x)
 
-    def _check(self, clips: list[Tensor]) -> None:
-        who = "SkeletonDataset"
-        first = clips[0].shape if isinstance(clips[0], Tensor) else ()
-        channels, persons = (f"C={first[0]}", f"M={first[3]}") if len(first) == 4 else ("C", "M")  # as all others'
-        axes = f"{channels}, T, V={self.layout.num_joints}, {persons}"
-        for i, (name, x) in enumerate(zip(self.names, clips, strict=True)):
-            check_shape(who, f"clip {name!r}", x, axes)
-            _, t, v, m = x.shape
-            if t == 0:
-                raise ValueError(message(who, f"clip {name!r} to hold frames", "none"))
-            if not x.is_floating_point():
-                raise ValueError(message(who, f"clip {name!r} of floating-point numbers", x.dtype))
-            if not torch.isfinite(x).all():
-                hint = "set missing joints to 0 and their visibility to 0"
-                raise ValueError(message(who, f"clip {name!r} to be finite", "NaN or infinity", hint))
-            if self.visibility is not None:
-                seen = self.visibility[i]
-                check_shape(who, f"visibility of clip {name!r}", seen, f"T={t}, V={v}, M={m}")
-                if not ((seen >= 0) & (seen <= 1)).all():
-                    raise ValueError(message(who, f"visibility of clip {name!r} in 0..1", "other values"))
-            if self.critical is not None:
-                check_shape(who, f"critical of clip {name!r}", self.critical[i], f"M={m}, T={t}, V={v}")
+    def _check(self, index: int, x: Tensor) -> None:
+        """Refuse a clip that does not fit the layout or the first clip, or that is not finite."""
+        who, name = "SkeletonDataset", self.names[index]
+        first = x if self._check_when_read else self.clips[0]
+        channels, persons = "C", "M"
+        if isinstance(first, Tensor) and first.ndim == 4:
+            channels, persons = f"C={first.shape[0]}", f"M={first.shape[3]}"
+        check_shape(who, f"clip {name!r}", x, f"{channels}, T, V={self.layout.num_joints}, {persons}")
+        _, t, v, m = x.shape
+        if t == 0:
+            raise ValueError(message(who, f"clip {name!r} to hold frames", "none"))
+        if not x.is_floating_point():
+            raise ValueError(message(who, f"clip {name!r} of floating-point numbers", x.dtype))
+        if not torch.isfinite(x).all():
+            hint = "set missing joints to 0 and their visibility to 0"
+            raise ValueError(message(who, f"clip {name!r} to be finite", "NaN or infinity", hint))
+        if self.visibility is not None:
+            seen = self.visibility[index]
+            check_shape(who, f"visibility of clip {name!r}", seen, f"T={t}, V={v}, M={m}")
+            if not ((seen >= 0) & (seen <= 1)).all():
+                raise ValueError(message(who, f"visibility of clip {name!r} in 0..1", "other values"))
+        if self.critical is not None:
+            check_shape(who, f"critical of clip {name!r}", self.critical[index], f"M={m}, T={t}, V={v}")
 
     def subset(self, index: Sequence[int]) -> SkeletonDataset:
         """The clips of these indices, with all that is known of them.
@@ -210,6 +218,8 @@ class SkeletonDataset(Dataset[Clip]):
 
     def __getitem__(self, index: int) -> Clip:
         x = self.clips[index]
+        if self._check_when_read:
+            self._check(index, x)
         visibility = torch.ones_like(x[0]) if self.visibility is None else self.visibility[index]
         critical = x.new_zeros(x.shape[3], *x.shape[1:3]) if self.critical is None else self.critical[index]
         if self._added_persons:
@@ -308,10 +318,8 @@ def _tensors(values: Any) -> Any:
     """A list of tensors; None and mapped clips as they are."""
     if values is None or isinstance(values, PackedClips | Subset | ConcatDataset):
         return values
-    if isinstance(values, np.memmap) and isinstance(values.base, mmap.mmap) and not values.flags.writeable:
-        # Mapped for reading: mapped anew, so that a writer changes its own copy of a page, in place of a copy of all.
-        order: Any = "C" if values.flags.c_contiguous else "F"
-        values = np.memmap(values.filename, values.dtype, "c", values.offset, values.shape, order)
+    if isinstance(values, np.memmap) and not values.flags.writeable:
+        return MappedClips(values)
     return [
         torch.from_numpy(value if value.flags.writeable else value.copy()) if isinstance(value, np.ndarray) else value
         for value in values

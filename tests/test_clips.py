@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -117,7 +120,7 @@ def test_any_sequence_is_checked() -> None:
 
 
 def test_an_array_that_is_mapped_stays_so(tmp_path: Path) -> None:
-    """np.load(mmap_mode="r") of more than the memory: mapped, not copied; a writer changes its own copy alone."""
+    """np.load(mmap_mode="r"): read where it lies; whoever writes into a clip changes a copy."""
     array = np.random.default_rng(0).random((40, 2, 5, 3, 1), np.float32)
     for name, order in (("c", "C"), ("f", "F")):
         np.save(tmp_path / f"{name}.npy", np.asarray(array, order=order))
@@ -125,7 +128,42 @@ def test_an_array_that_is_mapped_stays_so(tmp_path: Path) -> None:
         assert torch.equal(data[7].x, torch.from_numpy(array[7]))
         data[7].x.fill_(9)
         assert np.array_equal(np.load(tmp_path / f"{name}.npy"), array)
+        assert torch.equal(data[7].x, torch.from_numpy(array[7]))
+        assert len(pickle.dumps(data)) < 6000 and torch.equal(pickle.loads(pickle.dumps(data))[7].x, data[7].x)
+        assert [clip.x.shape for clip in data.subset([3, 7])] == [(2, 5, 3, 1)] * 2
+        part = SkeletonDataset(np.load(tmp_path / f"{name}.npy", mmap_mode="r")[4:9], [0] * 5, CHAIN)
+        assert torch.equal(pickle.loads(pickle.dumps(part))[3].x, torch.from_numpy(array[7]))
     assert "x" not in str(data) and "40 clips" in repr(data)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the machine's memory is asked for by sysconf")
+def test_an_array_larger_than_the_memory(tmp_path: Path) -> None:
+    """A sparse file of 1.2 times the machine's memory: opened and read clip by clip."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    shape = (3, 3000, 3, 1)
+    n = int(1.2 * memory) // (4 * 3 * 3000 * 3)
+    path = tmp_path / "x.npy"
+    np.lib.format.open_memmap(path, "w+", np.float32, (n, *shape))[n - 1] = 0.5
+    data = SkeletonDataset(np.load(path, mmap_mode="r"), np.zeros(n, np.int64), CHAIN)
+    assert len(data) == n and data[n // 2].x.shape == shape and not data[n // 2].x.any()
+    data[n // 2].x.fill_(7)  # a copy, whatever was done to it
+    assert not data[n // 2].x.any() and data[n - 1].x.eq(0.5).all()
+
+
+def test_clips_of_a_mapped_array_are_checked_when_they_are_read(tmp_path: Path) -> None:
+    array = np.zeros((4, 2, 5, 3, 1), np.float32)
+    array[2, 0, 1, 1, 0] = np.nan
+    np.save(tmp_path / "x.npy", array)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    data = SkeletonDataset(mapped, [0] * 4, CHAIN, names=["a", "b", "c", "d"]).subset([1, 2])
+    assert data[0].x.shape == (2, 5, 3, 1)
+    with pytest.raises(ValueError, match="clip 'c' to be finite, got NaN or infinity"):
+        data[1]
+    with pytest.raises(ValueError, match=r"clip '0' \(C=2, T, V=25, M=1\), got \(2, 5, 3, 1\)"):
+        SkeletonDataset(mapped, [0] * 4, NTU25)
+    seen = np.full((4, 5, 3, 1), 2, np.float32)
+    with pytest.raises(ValueError, match=r"visibility of clip '0' in 0\.\.1"):
+        SkeletonDataset(mapped, [0] * 4, CHAIN, visibility=seen)
 
 
 def test_a_subset_of_nothing() -> None:
