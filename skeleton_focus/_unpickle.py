@@ -1,31 +1,237 @@
-"""Pickles as data: a small machine that knows lists, dicts, numbers, strings and numpy arrays, and runs nothing.
+"""Read pickles as data: lists, tuples, dicts, numbers, texts and numpy arrays. Nothing that a file brings is run.
 
-The machine is ours and not the module ``pickle``: what a file names is looked up in a table of stand-ins and never
-imported. It reads the file where it lies, memory-mapped: an array is a view of its bytes until somebody reads it.
+The unpickler is the standard library's, with three changes:
+
+- A global that a file names is looked up in a table of stand-ins and never imported. numpy's ``__setstate__`` is none
+  of them: it is not safe on hostile input. The stand-in for an array makes it of bytes that the file holds.
+- Opcodes that make any other object are refused.
+- Bytes stay in the file, which is memory-mapped: an array costs no memory until it is read.
+
+It is the implementation in Python, ``pickle._Unpickler``. The one in C allocates as many slots for its memo as an index
+in the file claims, and its opcodes cannot be taken away.
 """
 
 from __future__ import annotations
 
 import mmap
+import pickle
 import pickletools
+import re
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ._checks import message
-from ._pickle_machine import HARMLESS, Machine, pairs
-from ._pickled import RefusedError, told
-from .formats import FormatError, UnreadableFileError, open_plain_file
+import numpy as np
+from numpy.typing import NDArray
 
-_MOST_STEPS = 1 << 25  # a step costs 100 bytes or so; NTU-120 needs 10 million of them
-_STOP = ord(".")
+from ._checks import message
+from .formats import MOST_CLASSES, FormatError, UnreadableFileError, open_plain_file, short
+
+_HARMLESS = "lists, dicts, tuples, numbers, strings and numpy arrays alone"
+_DTYPE = re.compile(r"f[248]|[iu][1248]|b1|U[1-9][0-9]{0,2}")
+_LARGEST_KEY = (1 << 61) - 2  # larger integers hash to smaller ones: a file could make a dict slow
+_REFUSED = (
+    "PERSID BINPERSID EXT1 EXT2 EXT4 INST OBJ NEWOBJ NEWOBJ_EX EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER READONLY_BUFFER"
+)
+
+
+class RefusedError(Exception):
+    """What was expected and what came; :func:`load_pickle` adds the file and the place."""
+
+
+class Dtype:
+    """Stand-in for a numpy dtype of numbers or, for a scalar, of text."""
+
+    def __init__(self, code: Any = None, *options: Any) -> None:
+        if type(code) is not str or not _DTYPE.fullmatch(code):
+            raise RefusedError("arrays of numbers", f"an array of dtype {told(code)}")
+        self.dtype: np.dtype[Any] = np.dtype(code)
+
+    def build(self, state: Any) -> None:
+        """Take the byte order from the state that ``dtype.__reduce__`` writes."""
+        plain = type(state) is tuple and state[2:5] == (None, None, None)  # neither a part of an array nor a record
+        if not plain or state[1] not in ("<", ">", "=", "|"):
+            raise RefusedError("arrays of numbers", "an array of records")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class PickledArray:
+    """Stand-in for a numpy array, which is ``array``: a view of the file."""
+
+    def __init__(self, raw: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None) -> None:
+        kind = _dtype_of(dtype)
+        if kind.kind == "U" or type(shape) is not tuple or min(shape, default=0) < 0:
+            raise RefusedError("the shape, dtype and bytes of an array of numbers", f"{kind} and {told(shape)}")
+        # numpy compares the shape with the bytes that there are.
+        self.array: NDArray[Any] = np.frombuffer(raw, kind).reshape(shape, order="C" if axes is not None else order)
+        if axes is not None:
+            self.array = self.array.transpose(axes)
+
+    def build(self, state: Any) -> None:
+        """Take the state that ``ndarray.__reduce__`` writes: version, shape, dtype, whether in Fortran order, bytes."""
+        if type(state) is not tuple or len(state) != 5:
+            raise RefusedError("the state of an array", told(state))
+        _, shape, dtype, fortran, raw = state
+        self.array = PickledArray(raw, dtype, shape, "F" if fortran else "C").array
+
+
+def _dtype_of(value: Any) -> np.dtype[Any]:
+    if type(value) is not Dtype:
+        raise RefusedError("a dtype", told(value))
+    return value.dtype
+
+
+def _new_array(*_: Any) -> PickledArray:
+    """Stand-in for numpy's ``_reconstruct``: an empty array, before its state."""
+    return PickledArray(b"", Dtype("i1"), (0,))
+
+
+def _scalar(dtype: Any = None, raw: Any = b"") -> Any:
+    """Stand-in for numpy's ``scalar``: the Python number, or text, of a numpy scalar."""
+    kind = _dtype_of(dtype)
+    raw = raw.encode("latin-1") if type(raw) is str else raw  # bytes that Python 2 wrote
+    if len(raw) != kind.itemsize:
+        raise RefusedError(f"a number of {kind.itemsize} bytes", told(raw))
+    if kind.kind == "U":  # numpy would make characters of any four bytes
+        return str(raw, "utf-32-be" if kind.str.startswith(">") else "utf-32-le", "surrogatepass").rstrip("\0")
+    return np.frombuffer(raw, kind)[0].item()
+
+
+def _new_dict(factory: Any = None) -> dict[Any, Any]:
+    """Stand-in for ``OrderedDict`` and ``defaultdict``, before their items."""
+    if factory is not None and factory is not _TYPE:
+        raise RefusedError("a dict that is filled item by item", f"a dict made of {told(factory)}")
+    return {}
+
+
+_TYPE = object()
+_STAND_INS: dict[str, Any] = {
+    "numpy.dtype": Dtype,
+    "collections.OrderedDict": _new_dict,
+    "collections.defaultdict": _new_dict,
+    **dict.fromkeys(("numpy.ndarray", "builtins.list", "builtins.dict", "builtins.int"), _TYPE),
+    **dict.fromkeys(("__builtin__.list", "__builtin__.dict", "__builtin__.int"), _TYPE),
+}
+for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
+    _STAND_INS[f"{_core}.multiarray._reconstruct"] = _new_array
+    _STAND_INS[f"{_core}.multiarray.scalar"] = _scalar
+    _STAND_INS[f"{_core}.numeric._frombuffer"] = PickledArray
+_BYTES = {
+    "_codecs.encode",
+    *(f"{part}.{name}" for part in ("builtins", "__builtin__") for name in ("bytes", "bytearray")),
+}
+
+
+class _Unpickler(pickle._Unpickler):
+    stack: list[Any]
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
+    memo: dict[int, Any]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, data: mmap.mmap) -> None:
+        super().__init__(data, encoding="latin-1")
+        self.data, self.view = data, memoryview(data)
+        self.encoded = 0
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        full = f"{module}.{name}"
+        if full in _BYTES:
+            return self.encode
+        if full not in _STAND_INS:
+            full = full[:60]
+            raise RefusedError(_HARMLESS, (full if full.isprintable() else repr(full)) + ", which could run code")
+        return _STAND_INS[full]
+
+    def encode(self, text: Any = "", encoding: Any = "latin-1") -> Any:
+        """Stand-in for bytes and ``bytearray``, which protocols 0 to 2 write as the text of their latin-1."""
+        if type(text) in (memoryview, bytes):
+            return text
+        if type(text) is not str or encoding not in ("latin1", "latin-1"):
+            raise RefusedError("bytes as latin-1 text", told(text))
+        self.encoded += len(text)
+        if self.encoded > len(self.view):  # one text, encoded a thousand times over
+            raise RefusedError(f"at most the file's {len(self.view)} bytes in arrays", "more")
+        return text.encode("latin-1")
+
+    def load_view(self, size: str) -> None:
+        """Put a view of the next bytes on the stack; a number of this size before them says how many."""
+        (count,) = struct.unpack(size, self.read(struct.calcsize(size)))
+        start = self.data.tell()
+        if count > len(self.view) - start:
+            raise RefusedError(f"{count} bytes", f"{len(self.view) - start}, then the end of the file")
+        self.data.seek(start + count)
+        self.append(self.view[start : start + count])
+
+    def load_items(self, items: list[Any]) -> None:
+        """Put keys and values, which lie in turn, into the dict on top of the stack."""
+        if type(self.stack[-1]) is not dict:
+            raise RefusedError("a dict to put into", told(self.stack[-1]))
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # A tuple that holds one tuple twice, which holds one tuple twice, and so on, would take forever to hash.
+            if type(key) is not str and not (type(key) is int and abs(key) <= _LARGEST_KEY):
+                raise RefusedError("keys that are strings or whole numbers", told(key))
+            self.stack[-1][key] = value
+
+    def load_setitem(self) -> None:
+        items = self.stack[-2:]
+        del self.stack[-2:]
+        self.load_items(items)
+
+    def load_setitems(self) -> None:
+        self.load_items(self.pop_mark())
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self.load_items(items)
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        if type(self.stack[-1]) not in (PickledArray, Dtype):
+            raise RefusedError(_HARMLESS, f"a state for {told(self.stack[-1])}")
+        if type(state) is tuple and len(state) == 5 and type(state[4]) is str:  # bytes that Python 2 wrote
+            state = (*state[:4], self.encode(state[4]))
+        self.stack[-1].build(state)
+
+    def load_put(self) -> None:
+        index = int(self.readline())
+        if not 0 <= index < len(self.view):  # many that hash alike would make the memo slow
+            raise RefusedError("a memo index below the file's size", told(index))
+        self.memo[index] = self.stack[-1]
+
+    def load_frame(self) -> None:
+        self.read(8)  # its size: a frame would be a copy
+
+    def refuse(self, what: str) -> None:
+        raise RefusedError(_HARMLESS, what)
+
+
+_UNKNOWN = {code: f"byte {code:#04x}, which is no opcode" for code in range(256)}
+_NAMED = {ord(op.code): f"the opcode {op.name}" for op in pickletools.opcodes}
+_ALLOWED = {ord(op.code) for op in pickletools.opcodes if op.name not in _REFUSED.split()}
+_STEPS: dict[int, Any] = {
+    **{code: partial(_Unpickler.refuse, what=what) for code, what in {**_UNKNOWN, **_NAMED}.items()},
+    **{code: step for code, step in pickle._Unpickler.dispatch.items() if code in _ALLOWED},
+    pickle.SHORT_BINBYTES[0]: partial(_Unpickler.load_view, size="<B"),
+    pickle.BINBYTES[0]: partial(_Unpickler.load_view, size="<I"),
+    pickle.BINBYTES8[0]: partial(_Unpickler.load_view, size="<Q"),
+    pickle.BYTEARRAY8[0]: partial(_Unpickler.load_view, size="<Q"),
+    pickle.SETITEM[0]: _Unpickler.load_setitem,
+    pickle.SETITEMS[0]: _Unpickler.load_setitems,
+    pickle.DICT[0]: _Unpickler.load_dict,
+    pickle.BUILD[0]: _Unpickler.load_build,
+    pickle.PUT[0]: _Unpickler.load_put,
+    pickle.FRAME[0]: _Unpickler.load_frame,
+}
+_Unpickler.dispatch = _STEPS
 
 
 def load_pickle(path: Path) -> Any:
-    """What a pickle of any protocol holds; arrays as :class:`PickledArray`, bytes as views of the file.
-
-    Under protocols 0 to 2 bytes come as the text of their latin-1, as the file holds them.
+    """Load a pickle of any protocol; arrays as :class:`PickledArray`, bytes as views of the file.
 
     Raises:
         FormatError: no pickle, a damaged one, or one that holds anything else; nothing that it names is run.
@@ -44,157 +250,44 @@ def load_pickle(path: Path) -> Any:
             raise UnreadableFileError(message(str(path), "a file that can be mapped", error.strerror)) from None
         except ValueError:
             raise FormatError(message(str(path), "a pickle", "an empty file")) from None
-    machine = Machine(data)
     try:
-        return _run(machine)
-    except MemoryError:
-        machine.stack.clear()  # first, or there would be no memory to say so
-        machine.memo.clear()
-        expected, got = "a pickle that fits into memory", "a larger one"
+        content = _Unpickler(data).load()
+        if data.tell() == len(data):
+            return content
+        expected, got = "one pickle", f"{len(data) - data.tell()} bytes behind it"
     except RefusedError as refused:
         expected, got = refused.args
-    except (IndexError, struct.error):
-        expected, got = "a whole pickle", "a file that is cut short or damaged"
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        expected, got = "a pickle", f"damaged bytes ({type(error).__name__})"
-    raise FormatError(message(f"{path}, byte {machine.at}", expected, got))
+    except MemoryError:
+        expected, got = "a pickle that fits into memory", "a larger one"
+    except EOFError:
+        expected, got = "a whole pickle", "a file that is cut short"
+    except Exception as error:  # which ones pickle raises over damaged bytes, its documentation leaves open
+        reason = " ".join(str(error).split())[:100]
+        expected, got = "a pickle", f"damaged bytes ({type(error).__name__}: {reason})"
+    raise FormatError(message(f"{path}, byte {data.tell()}", expected, got))
 
 
-def _run(machine: Machine) -> Any:
-    """One opcode after the other, until the one that stops."""
-    view, steps = machine.view, _STEPS
-    for _ in range(_MOST_STEPS):
-        machine.at = machine.pos
-        code = view[machine.at]
-        machine.pos += 1
-        if code == _STOP:
-            break
-        if code not in steps:
-            raise RefusedError(HARMLESS, _opcode(code))
-        steps[code](machine)
-    else:
-        raise RefusedError(f"at most {_MOST_STEPS} steps", "more")
-    if machine.pos != len(view):
-        raise RefusedError("one pickle", f"{len(view) - machine.pos} bytes behind it")
-    return machine.stack.pop()
+def told(value: object) -> str:
+    """Describe a value for an error: a container by its size alone, for it may hold itself a thousand times over.
+
+    >>> told("x"), told([[1], 2]), told(10**99)
+    ("'x'", 'a list of 2', 'an integer of more than 60 digits')
+    """
+    if value is None or isinstance(value, (str, int, float)):
+        return short(value)
+    if isinstance(value, PickledArray):
+        return f"an array {value.array.shape}"
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else "")
 
 
-def _opcode(code: int) -> str:
-    name = next((known.name for known in pickletools.opcodes if known.code == chr(code)), "")
-    return f"the opcode {name}" if name else f"byte {code:#04x}, which is no opcode"
+def label_of(where: str, value: object) -> int:
+    """A class index as a pickle holds it.
 
-
-def _put(machine: Machine, value: Any) -> None:
-    machine.stack.append(value)
-
-
-def _keep(machine: Machine, index: int) -> None:
-    machine.memo[index] = machine.stack[-1]
-
-
-def _numbered(kind: str, use: Callable[[Machine, Any], None]) -> Callable[[Machine], None]:
-    """The step of an opcode with a number behind it."""
-    size = struct.Struct(kind)
-    return lambda machine: use(machine, machine.number(size))
-
-
-def _sized(kind: str, make: Callable[[memoryview], Any]) -> Callable[[Machine], None]:
-    """The step of an opcode with so many bytes behind it."""
-    return _numbered(kind, lambda machine, count: machine.stack.append(make(machine.take(count))))
-
-
-def _lined(use: Callable[[Machine, Any], None], make: Callable[[bytes], Any] = int) -> Callable[[Machine], None]:
-    """The step of an opcode with a line of text behind it."""
-    return lambda machine: use(machine, make(machine.line()))
-
-
-def _made(make: Callable[[Machine], Any]) -> Callable[[Machine], None]:
-    """The step that puts one value on the stack."""
-    return lambda machine: machine.stack.append(make(machine))
-
-
-def _protocol(machine: Machine, number: int) -> None:
-    if number > 5:
-        raise RefusedError("a protocol in 0..5", number)
-
-
-def _decimal(line: bytes) -> int:
-    return line == b"01" if line in (b"00", b"01") else int(line)
-
-
-def _quoted(line: bytes) -> str:
-    """A string of Python 2, protocol 0."""
-    if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1] or b"\\" in line:
-        raise RefusedError("a quoted string without escapes", told(line))
-    return str(line[1:-1], "latin-1")
-
-
-def _utf8(view: memoryview | bytes) -> str:
-    return str(view, "utf-8", "surrogatepass")
-
-
-def _latin1(view: memoryview) -> str:
-    return str(view, "latin-1")
-
-
-def _inst(machine: Machine) -> None:
-    machine.find(_utf8(machine.line()), _utf8(machine.line()))
-    raise RefusedError(HARMLESS, "the opcode INST")
-
-
-_TABLE: dict[str, Callable[[Machine], None]] = {
-    "\x80": _numbered("<B", _protocol),
-    "\x95": _numbered("<Q", lambda machine, frame: None),
-    "N": _made(lambda machine: None),
-    "\x88": _made(lambda machine: True),
-    "\x89": _made(lambda machine: False),
-    "K": _numbered("<B", _put),
-    "M": _numbered("<H", _put),
-    "J": _numbered("<i", _put),
-    "G": _numbered(">d", _put),
-    "I": _lined(_put, _decimal),
-    "L": _lined(_put, lambda line: int(line.removesuffix(b"L"))),
-    "F": _lined(_put, float),
-    "\x8a": _sized("<B", lambda view: int.from_bytes(view, "little", signed=True)),
-    "V": _lined(_put, lambda line: str(line, "raw-unicode-escape")),
-    "S": _lined(_put, _quoted),
-    "\x8c": _sized("<B", _utf8),
-    "X": _sized("<I", _utf8),
-    "\x8d": _sized("<Q", _utf8),
-    "U": _sized("<B", _latin1),
-    "T": _sized("<i", _latin1),
-    "C": _sized("<B", lambda view: view),
-    "B": _sized("<I", lambda view: view),
-    "\x8e": _sized("<Q", lambda view: view),
-    "\x96": _sized("<Q", lambda view: view),
-    "(": lambda machine: machine.marks.append(len(machine.stack)),
-    "0": Machine.pop,
-    "1": Machine.drop,
-    "2": _made(lambda machine: machine.stack[-1]),
-    ")": _made(lambda machine: ()),
-    "\x85": _made(lambda machine: tuple(machine.last(1))),
-    "\x86": _made(lambda machine: tuple(machine.last(2))),
-    "\x87": _made(lambda machine: tuple(machine.last(3))),
-    "t": _made(lambda machine: tuple(machine.items())),
-    "]": _made(lambda machine: []),
-    "l": _made(Machine.items),
-    "a": lambda machine: machine.extend(machine.last(1)),
-    "e": lambda machine: machine.extend(machine.items()),
-    "}": _made(lambda machine: {}),
-    "d": _made(lambda machine: pairs(machine.items())),
-    "s": lambda machine: machine.update(machine.last(2)),
-    "u": lambda machine: machine.update(machine.items()),
-    "p": _lined(_keep),
-    "q": _numbered("<B", _keep),
-    "r": _numbered("<I", _keep),
-    "\x94": lambda machine: _keep(machine, len(machine.memo)),
-    "g": _lined(lambda machine, index: machine.stack.append(machine.memo[index])),
-    "h": _numbered("<B", lambda machine, index: machine.stack.append(machine.memo[index])),
-    "j": _numbered("<I", lambda machine, index: machine.stack.append(machine.memo[index])),
-    "c": lambda machine: machine.find(_utf8(machine.line()), _utf8(machine.line())),
-    "i": _inst,
-    "\x93": lambda machine: machine.find(*machine.last(2)),
-    "R": Machine.reduce,
-    "b": Machine.build,
-}
-_STEPS = {ord(code): step for code, step in _TABLE.items()}
+    >>> label_of("x.pkl, annotation 3", -1)
+    Traceback (most recent call last):
+        ...
+    skeleton_focus.formats.FormatError: x.pkl, annotation 3: expected a label, a whole number in 0..99999, got -1
+    """
+    if type(value) is not int or not 0 <= value < MOST_CLASSES:
+        raise FormatError(message(where, f"a label, a whole number in 0..{MOST_CLASSES - 1}", told(value)))
+    return value

@@ -21,8 +21,7 @@ from torch.utils.data import ConcatDataset
 from ._checks import message
 from ._npy import HEAD, Npy, member_header, read_header, take, zip_errors
 from ._packed import Index, Loaded, PackedClips
-from ._pickled import PickledArray, label_of, told
-from ._unpickle import load_pickle
+from ._unpickle import PickledArray, label_of, load_pickle, told
 from .formats import MOST_CLASSES, ClipFile, ClipSource, FormatError, layout_of, open_plain_file, short
 from .layouts import KINECT20, NTU25, OPENPOSE18
 
@@ -240,8 +239,8 @@ def _read_labels(path: Path, n: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if type(content) not in (tuple, list) or len(content) != 2:
         raise FormatError(message(str(path), "a pair (names, labels)", told(content)))
     names, labels = content
-    if type(labels) is PickledArray and labels.dtype.kind in "iu":
-        labels = labels.read(str(path)).tolist()
+    if type(labels) is PickledArray and labels.array.dtype.kind in "iu":
+        labels = labels.array.tolist()
     for what, values in (("names", names), ("labels", labels)):
         if type(values) not in (tuple, list) or len(values) != n:
             raise FormatError(message(str(path), f"{n} {what}, as the data has clips", told(values)))

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import message
-from ._pickled import PickledArray, label_of, told
-from ._unpickle import load_pickle
+from ._unpickle import PickledArray, label_of, load_pickle, told
 from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file
 from .layouts import NTU25, NTU25_PYSKL
 
@@ -94,7 +92,8 @@ def _name(annotation: Any) -> str:
 
 def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
     """The V and C that most clips have."""
-    arrays = [a["keypoint"] for a in annotations if type(a) is dict and type(a.get("keypoint")) is PickledArray]
+    keypoints = [a.get("keypoint") for a in annotations if type(a) is dict]
+    arrays = [keypoint.array for keypoint in keypoints if type(keypoint) is PickledArray]
     shapes = Counter(array.shape[2:] for array in arrays if len(array.shape) == 4)
     if not shapes:
         first = annotations[0]
@@ -104,7 +103,7 @@ def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
     (joints, channels), _ = shapes.most_common(1)[0]
     if channels not in (2, 3):
         raise FormatError(message(str(path), "keypoint (M, T, V, C) with C of 2 or 3", f"C={channels}"))
-    held = sum(prod(array.shape) * array.dtype.itemsize for array in arrays)
+    held = sum(array.nbytes for array in arrays)
     with open_plain_file(path) as file:
         size = os.fstat(file.fileno()).st_size
     if held > size:  # a file that names one array ten thousand times would fill a disk
@@ -205,12 +204,14 @@ class _Annotations:
 
 def _numbers(where: str, value: Any, axes: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """An array of this shape, where 0 stands for any size but zero, as finite float32."""
-    fits = type(value) is PickledArray and value.dtype.kind in "fiu" and len(value.shape) == len(shape)
-    if not fits or any(got != size if size else got < 1 for got, size in zip(value.shape, shape, strict=True)):
-        got = f"{told(value)} of {value.dtype}" if type(value) is PickledArray else told(value)
-        raise FormatError(message(where, f"numbers ({axes})", got))
+    if type(value) is not PickledArray:
+        raise FormatError(message(where, f"numbers ({axes})", told(value)))
+    array = value.array
+    fits = array.dtype.kind in "fiu" and array.ndim == len(shape)
+    if not fits or any(got != size if size else got < 1 for got, size in zip(array.shape, shape, strict=True)):
+        raise FormatError(message(where, f"numbers ({axes})", f"{told(value)} of {array.dtype}"))
     with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused below
-        numbers: NDArray[np.float32] = value.read(where).astype(np.float32)
+        numbers: NDArray[np.float32] = array.astype(np.float32)
     if not np.isfinite(numbers).all():
         at = tuple(np.argwhere(~np.isfinite(numbers))[0].tolist())
         raise FormatError(message(where, "finite numbers", f"{numbers[at]} at {at} of ({axes})"))

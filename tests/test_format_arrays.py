@@ -426,7 +426,7 @@ FOLDERS: list[tuple[dict[str, Any], str]] = [
     ({"train": {"names": ["a", "b", "c"]}, "val": {"names": ["x", "y", "c"]}}, "that stand on one side, got names"),
     ({"val": {"pickle": [1, 2, 3]}}, r"val_label\.pkl: expected a pair \(names, labels\), got a list of 3"),
     ({"val": {"pickle": {"names": 1}}}, r"expected a pair \(names, labels\), got a dict of 1"),
-    ({"val": {"pickle": b"cos\nsystem\n(S'true'\ntR."}}, r"val_label\.pkl, byte 0: .*, got os\.system, which"),
+    ({"val": {"pickle": b"cos\nsystem\n(S'true'\ntR."}}, r"val_label\.pkl, byte 11: .*, got os\.system, which"),
 ]  # fmt: skip
 
 

@@ -18,8 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skeleton_focus._pickled import GLOBALS, PickledArray, told
-from skeleton_focus._unpickle import _STEPS, load_pickle
+from skeleton_focus._unpickle import _REFUSED, _STAND_INS, _STEPS, PickledArray, load_pickle, told
 from skeleton_focus.formats import FormatError, UnreadableFileError
 
 PLAIN = {
@@ -49,9 +48,7 @@ def test_plain_values_come_back(tmp_path: Path, protocol: int) -> None:
     back = load(tmp_path, pickle.dumps(PLAIN, protocol))
     assert back == PLAIN and types(back) == types(PLAIN)
     bytes_back = load(tmp_path, pickle.dumps([b"", b"a\xff", bytearray(b"b\x00" * 200)], protocol))
-    assert [item.encode("latin-1") if isinstance(item, str) else bytes(item) for item in bytes_back] == [
-        b"", b"a\xff", b"b\x00" * 200,
-    ]  # fmt: skip
+    assert [bytes(item) for item in bytes_back] == [b"", b"a\xff", b"b\x00" * 200]
 
 
 ORDERS = {
@@ -75,9 +72,8 @@ def test_arrays_come_back(tmp_path: Path, protocol: int, dtype: str, order: str)
             continue
         first, second = load(tmp_path, one)
         assert first is second and isinstance(first, PickledArray)
-        back = first.read("x")
-        assert back.dtype == array.dtype and first.shape == back.shape == array.shape
-        np.testing.assert_array_equal(back, array)
+        assert first.array.dtype == array.dtype and first.array.shape == array.shape
+        np.testing.assert_array_equal(first.array, array)
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -94,7 +90,7 @@ def test_what_numpy_1_wrote(tmp_path: Path) -> None:
         b"\x87R(K\x01K\x02\x85\x8c\x05numpy\x8c\x05dtype\x93\x8c\x02f4\x89\x88\x87R(K\x03\x8c\x01<NNNJ\xff\xff\xff\xff"
         b"J\xff\xff\xff\xffK\x00tb\x89C\x08\x00\x00\x80?\x00\x00\x00@tb."
     )
-    assert load(tmp_path, content).read("x").tolist() == [1, 2] == pickle.loads(content).tolist()
+    assert load(tmp_path, content).array.tolist() == [1, 2] == pickle.loads(content).tolist()
 
 
 def test_what_python_2_wrote(tmp_path: Path) -> None:
@@ -102,16 +98,19 @@ def test_what_python_2_wrote(tmp_path: Path) -> None:
     assert load(tmp_path, b"\x80\x02]q\x00(U\x02a\xffT\x03\x00\x00\x00abce.") == ["a\xff", "abc"]
 
 
-def test_the_opcodes_are_those_of_pickletools() -> None:
-    named = {op.name: ord(op.code) for op in pickletools.opcodes}
-    refused = "BINPERSID PERSID EXT1 EXT2 EXT4 OBJ NEWOBJ NEWOBJ_EX EMPTY_SET ADDITEMS FROZENSET LONG4 NEXT_BUFFER"
-    assert set(named.values()) - set(_STEPS) == {named[name] for name in (refused + " READONLY_BUFFER STOP").split()}
-    assert set(_STEPS) <= set(named.values())
+def test_every_other_opcode_is_refused(tmp_path: Path) -> None:
+    names = {ord(op.code): op.name for op in pickletools.opcodes}
+    assert {*_REFUSED.split()} < {*names.values()} and {*_STEPS} == {*range(256)}
+    for code in range(256):
+        if names.get(code, "none") in ("none", *_REFUSED.split()):
+            got = f"the opcode {names[code]}" if code in names else f"byte {code:#04x}, which is no opcode"
+            with pytest.raises(FormatError, match=f"expected lists, dicts, tuples, .* alone, got {got}$"):
+                load(tmp_path, bytes([code]) + b"\0\0\0\0\0.")
 
 
 def test_no_stand_in_is_what_it_stands_for() -> None:
-    calls = [stand_in.call for stand_in in GLOBALS.values() if stand_in.call is not None]
-    assert {call.__module__ for call in calls} == {"skeleton_focus._pickled"}
+    for stand_in in _STAND_INS.values():
+        assert type(stand_in) is object or stand_in.__module__ == "skeleton_focus._unpickle"
 
 
 class Calls:
@@ -154,7 +153,9 @@ def harms(marker: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", harms(Path("m")))
 def test_nothing_is_run(tmp_path: Path, kind: str) -> None:
     marker = tmp_path / "marker"
-    with pytest.raises(FormatError, match=r"x\.pkl, byte \d+: expected lists, dicts, .*, got [\w.]+, which could run"):
+    with pytest.raises(
+        FormatError, match=r"x\.pkl, byte \d+: expected lists, dicts, .*, got ([\w.]+, which could|the opcode INST)"
+    ):
         load(tmp_path, harms(marker)[kind])
     assert not marker.exists()
 
@@ -168,7 +169,7 @@ def test_the_harm_is_real(tmp_path: Path) -> None:
 
 
 def test_a_refused_global_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"x\.pkl, byte 0: expected .*, got os\.system, which could run code$"):
+    with pytest.raises(FormatError, match=r"x\.pkl, byte 11: expected .*, got os\.system, which could run code$"):
         load(tmp_path, b"cos\nsystem\n.")
     with pytest.raises(FormatError, match=r"got 'os\.\\x1b\[31m', which could run code$"):
         load(tmp_path, b"cos\n\x1b[31m\n.")
@@ -197,30 +198,33 @@ SHAPE = b"(K\x01K\x02\x85" + DTYPE + b"\x89"  # the state of an array of two num
     ("content", "error"),
     [
         (b"", "expected a pickle, got an empty file"),
-        (b"version https://git-lfs", "byte 0: expected lists, .*, got byte 0x76, which is no opcode"),
-        (b"PK\x03\x04", r"byte 0: expected lists, dicts, tuples, .* alone, got the opcode PERSID"),
-        (b"\x80\x06].", "expected a protocol in 0..5, got 6"),
-        (b"]", "byte 1: expected a whole pickle, got a file that is cut short or damaged"),
-        (b".", "cut short or damaged"), (b"a.", "cut short or damaged"), (b"]\x86.", "cut short or damaged"),
-        (b"e.", "cut short or damaged"), (b"q\x00.", "cut short or damaged"), (b"I12", "cut short or damaged"),
-        (b"M\x01", "cut short or damaged"), (b"(K\x01d.", r"expected a pickle, got damaged bytes \(ValueError\)"),
-        (b"h\x07.", r"expected a pickle, got damaged bytes \(KeyError\)"),
-        (b"Ix\n.", r"damaged bytes \(ValueError\)"), (b"Fx\n.", "ValueError"), (b"X\x01\x00\x00\x00\xff.", "Unicode"),
+        (b"version https://git-lfs", "byte 1: expected lists, .*, got byte 0x76, which is no opcode"),
+        (b"PK\x03\x04", r"byte 1: expected lists, dicts, tuples, .* alone, got the opcode PERSID"),
+        (b"\x80\x06].", "byte 2: expected a pickle, got damaged bytes .*unsupported pickle protocol: 6"),
+        (b"]", "byte 1: expected a whole pickle, got a file that is cut short"), (b"I12", "cut short"),
+        (b".", r"damaged bytes \(IndexError: pop from"), (b"a.", "IndexError"), (b"]\x86.", "IndexError"),
+        (b"e.", "IndexError"), (b"q\x00.", "IndexError"), (b"K\x01s.", "IndexError"), (b"K\x02K\x01s.", "IndexError"),
+        (b"M\x01", "damaged bytes .*unpack requires"), (b"(K\x01d.", r"damaged bytes \(ValueError: zip\("),
+        (b"h\x07.", r"expected a pickle, got damaged bytes \(UnpicklingError: Memo value not found at index 7\)"),
+        (b"Ix\n.", r"damaged bytes \(ValueError: invalid literal"), (b"Fx\n.", "ValueError"),
+        (b"X\x01\x00\x00\x00\xff.", "UnicodeDecodeError"),
         (b"I" + b"9" * 5000 + b"\n.", "ValueError"), (b"L" + b"9" * 10**6 + b"L\n.", "ValueError"),
         (b"].]", "expected one pickle, got 1 bytes behind it"),
-        (b"X\x05\x00\x00\x00abc.", "byte 0: expected 5 bytes, got 4, then the end of the file"),
-        (b"T\xff\xff\xff\xffabc.", "expected -1 bytes, got"),
-        (b"\x8b\x01\x00\x00\x00\x00.", "got the opcode LONG4"),
+        (b"X\x05\x00\x00\x00abc.", "byte 9: expected a whole pickle, got a file that is cut short"),
+        (b"B\x05\x00\x00\x00abc.", "byte 5: expected 5 bytes, got 4, then the end of the file"),
+        (b"T\xff\xff\xff\xffabc.", "BINSTRING pickle has negative byte count"),
+        (b"]p-1\n.", "expected a memo index below the file's size, got -1"),
         (b"\x8f.", "got the opcode EMPTY_SET"), (b"Pid\n.", "the opcode PERSID"), (b"NQ.", "the opcode BINPERSID"),
         (b"\x82\x01.", "EXT1"), (b"\x84\x01\x00\x00\x00.", "EXT4"), (b"\x97.", "NEXT_BUFFER"),
         (b"cnumpy\ndtype\n)\x81.", "the opcode NEWOBJ"), (b"cnumpy\ndtype\n)}\x92.", "the opcode NEWOBJ_EX"),
         (b"(cnumpy\ndtype\no.", "the opcode OBJ"), (b"(inumpy\ndtype\n.", "the opcode INST"),
-        (b"K\x01K\x02\x93.", "got a global without a name, which could run code"),
-        (b"S'a\\x41'\n.", "expected a quoted string without escapes"), (b"S'\n.", "quoted string"),
-        (b"K\x01)R.", "expected .*, got a call of 1"), (b"cnumpy\nndarray\n)R.", "got a call of numpy.ndarray"),
-        (b"cnumpy\ndtype\n]R.", "got a call of numpy.dtype"), (b"}Nb.", "got a state for a dict of 0"),
-        (b"cnumpy\ndtype\nNb.", "got a state for a Global"),
-        (b"}(K\x01e.", "expected a list to append to, got a dict of 0"),
+        (b"K\x01K\x02\x93.", "STACK_GLOBAL requires str"),
+        (b"S'\n.", "argument must be quoted"),
+        (b"K\x01)R.", "'int' object is not callable"), (b"cnumpy\nndarray\n)R.", "object is not callable"),
+        (b"cnumpy\ndtype\n]R.", "got an array of dtype None"), (b"}Nb.", "got a state for a dict of 0"),
+        (b"cnumpy\ndtype\nNb.", "got a state for a type"),
+        (b"cnumpy.core.multiarray\nscalar\n}X\x0c\x00\x00\x00__defaults__Nsb.", "got a state for a function"),
+        (b"}(K\x01e.", "'dict' object has no attribute 'append'"),
         (b"](K\x01K\x02u.", "expected a dict to put into, got a list of 0"),
         (b"})K\x01s.", r"expected keys that are strings or whole numbers, got a tuple of 0"),
         (b"}\x8a\x09" + b"\xff" * 8 + b"\x7fK\x01s.", "expected keys .*, got 2361183241434822606847"),
@@ -235,16 +239,16 @@ SHAPE = b"(K\x01K\x02\x85" + DTYPE + b"\x89"  # the state of an array of two num
         (DTYPE + b"(K\x03" + text("?") + b"NNNtb.", "an array of records"), (DTYPE + b"Nb.", "an array of records"),
         (BLANK + b"Nb.", "expected the state of an array, got None"),
         (BLANK + b"(K\x01K\x02\x85K\x07\x89C\x00tb.", "expected a dtype, got 7"),
-        (BLANK + SHAPE + b"C\x04abcdtb.", r"expected 8 bytes for an array \(2,\), got 4"),
-        (BLANK + SHAPE + b"]tb.", "expected the shape, dtype and bytes of an array of numbers"),
+        (BLANK + SHAPE + b"C\x04abcdtb.", r"ValueError: cannot reshape array of size 1 into shape \(2,\)"),
+        (BLANK + SHAPE + b"]tb.", "a bytes-like object is required"),
         (BLANK + b"(K\x01J\xff\xff\xff\xff\x85" + DTYPE + b"\x89C\x04abcdtb.", "expected the shape, dtype and bytes"),
-        (BLANK + b"(K\x01\x8a\x08" + b"\xff" * 7 + b"\x7f\x85" + DTYPE + b"\x89C\x00tb.", "expected the shape"),
-        (BUFFER + DTYPE + b"K\x01\x85" + text("K") + b"K\x01\x85tR.", "of 1 axes"),
-        (BUFFER + DTYPE + b"K\x01\x85" + text("A") + b"tR.", "expected the shape"),
+        (BLANK + b"(K\x01\x8a\x08" + b"\xff" * 7 + b"\x7f\x85" + DTYPE + b"\x89C\x00tb.", "cannot reshape"),
+        (BUFFER + DTYPE + b"K\x01\x85" + text("K") + b"K\x01\x85tR.", "AxisError"),
+        (BUFFER + DTYPE + b"K\x01\x85" + text("X") + b"tR.", "ValueError: order must be"),
         (NUMBER + DTYPE + b"C\x03abc\x86R.", "expected a number of 4 bytes, got a memoryview"),
         (NUMBER + b"K\x01C\x03abc\x86R.", "expected a dtype, got 1"), (NUMBER + b"(tR.", "expected a dtype, got None"),
-        (NUMBER + b"NNN\x87R.", r"damaged bytes \(TypeError\)"),
-        (b"cbuiltins\nbytearray\n\x8a\x05\x00\xe4\x0bT\x02\x85R.", "expected bytes, got 10000000000"),
+        (NUMBER + b"NNN\x87R.", r"damaged bytes \(TypeError"),
+        (b"cbuiltins\nbytearray\n\x8a\x05\x00\xe4\x0bT\x02\x85R.", "expected bytes as latin-1 text, got 10000000000"),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path: Path, content: bytes, error: str) -> None:
@@ -254,10 +258,11 @@ def test_what_is_refused(tmp_path: Path, content: bytes, error: str) -> None:
     assert len(str(refused.value)) < len(str(tmp_path)) + 250
 
 
-def test_text_in_the_place_of_an_arrays_bytes(tmp_path: Path) -> None:
-    array = load(tmp_path, BLANK + SHAPE + text("\u20ac" * 8) + b"tb.")
-    with pytest.raises(FormatError, match=r"^clip 3: expected the bytes of an array, got text"):
-        array.read("clip 3")
+def test_bytes_that_python_2_wrote(tmp_path: Path) -> None:
+    array = load(tmp_path, BLANK + SHAPE + b"U\x08\x00\x00\x80?\x00\x00\x00@tb.").array
+    assert array.tolist() == [1, 2] and load(tmp_path, NUMBER + DTYPE + b"U\x04\x00\x00\x80?\x86R.") == 1
+    with pytest.raises(FormatError, match="UnicodeEncodeError"):
+        load(tmp_path, BLANK + SHAPE + text("\u20ac" * 8) + b"tb.")
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
@@ -267,6 +272,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         load_pickle(tmp_path / "absent.pkl")
 
 
+BYTE = b"cnumpy\ndtype\n" + text("u1") + b"\x85R"
 BOMBS = {
     "memo index": b"]r\xff\xff\xff\xff.",
     "memo index as text": b"]p99999999999999\n.",
@@ -285,13 +291,16 @@ BOMBS = {
     "shared as a shape": BLANK + b"(K\x01)" + b"2\x86" * 1000 + DTYPE + b"\x89C\x00tb.",
     "many lists": b"(" + b"]" * 8_000_000 + b"l.",
     "many encoded": text("x" * 10**6) + b"q\x000(" + b"c_codecs\nencode\nh\x00\x85R" * 100_000 + b"l.",
+    "many as python 2 wrote": text("x" * 10**6)
+    + b"q\x000("
+    + (BLANK + b"(K\x01\x8a\x03@B\x0f\x85" + BYTE + b"\x89h\x00tb") * 10**4
+    + b"l.",
     "many arrays": b"(" + (BLANK + b"0") * 1000 + b"l.",
 }
 IN_A_SMALL_ROOM = """
 import json, resource, sys, time
 from pathlib import Path
-from skeleton_focus._pickled import told
-from skeleton_focus._unpickle import load_pickle
+from skeleton_focus._unpickle import load_pickle, told
 from skeleton_focus.format_pyskl import open_pyskl
 from skeleton_focus.formats import FormatError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -316,21 +325,14 @@ def test_no_bomb_takes_memory_or_time(tmp_path: Path) -> None:
     command = [sys.executable, "-c", IN_A_SMALL_ROOM, *(str(tmp_path / name) for name in BOMBS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    harmless = {"memo index", "memo index as text", "frame", "blank array", "array of nothing", "deep", "deep tuples",
-                "shared", "many arrays", "many encoded"}  # fmt: skip
+    harmless = {"memo index", "frame", "blank array", "array of nothing", "deep", "deep tuples",
+                "shared", "many arrays"}  # fmt: skip
     for file, (loaded, opened, seconds) in json.loads(done.stdout).items():
         name = Path(file).name
         assert seconds < 60, name
         assert (": expected " in loaded) == (name not in harmless), (name, loaded)
         assert ": expected " in opened and len(opened) < len(file) + 250
     assert "a pickle that fits into memory" in json.loads(done.stdout)[str(tmp_path / "many lists")][0]
-
-
-def test_a_pickle_of_endless_steps_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skeleton_focus._unpickle._MOST_STEPS", 10)
-    assert load(tmp_path, b"N0" * 4 + b"N.") is None
-    with pytest.raises(FormatError, match=r"x\.pkl, byte 9: expected at most 10 steps, got more"):
-        load(tmp_path, b"N0" * 5 + b"N.")
 
 
 def test_an_error_never_shows_a_whole_container() -> None:
