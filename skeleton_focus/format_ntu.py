@@ -8,12 +8,10 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._bodies import Track, fill_gaps, join_tracks, main_bodies
 from ._checks import check_choice, message
 from ._ntu_actions import NTU_ACTIONS
-from ._numbers import Numbers
 from .formats import ClipFile, ClipSource, FormatError, files_in, folders_in, grouped, read_bytes, read_each, short
 from .layouts import NTU25
 
@@ -23,9 +21,11 @@ _TRAINING_SUBJECTS = {
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95,
     97, 98, 100, 103,
 }  # fmt: skip
-_HEADER, _JOINT = 10, 12
+_HEADER = 10  # fields of the line of a body
+_JOINT = 12  # fields of the line of a joint
 _MOST_FRAMES = 10_000  # the longest clip has some 300; frames without a body would fill the memory at two bytes each
-_BODY = [_HEADER, 1, *[_JOINT] * NTU25.num_joints]  # fields of the lines of a body; the second is the number of joints
+_STATES = {b"0": 0, b"1": 1, b"2": 2}  # how a joint was tracked: not, inferred, tracked
+Lines = list[list[bytes]]  # the fields of each line
 
 
 def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> ClipFile:
@@ -122,90 +122,93 @@ def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSo
 
 def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
     """The number of frames and what each tracking id saw."""
-    numbers = Numbers(text)
-    if numbers.broken is not None:
-        (token,) = numbers.tokens(np.array([numbers.broken]))
-        raise _error(path, numbers.line(numbers.broken), "numbers", token)
-    frames, at, head = _find_bodies(path, numbers)
-    lines = head[:, None] + 2 + np.arange(NTU25.num_joints)  # (bodies, V)
-    first = numbers.lines[lines]
+    lines = [line.split() for line in text.split(b"\n")]
+    while lines and not lines[-1]:  # empty lines may follow
+        lines.pop()
+    try:
+        frames, at, heads = _find_bodies(path, lines)
+        joints = [joint for head in heads for joint in lines[head + 2 : head + 2 + NTU25.num_joints]]
+        fields = [*chain.from_iterable(joints), *chain.from_iterable(lines[head] for head in heads)]
+        if b"_" in text:  # float would take 1_0
+            raise ValueError
+        numbers = np.array(list(map(float, fields)))[: _JOINT * len(joints)]
+        states = [_STATES.get(joint[-1], -1) for joint in joints]
+    except ValueError as error:
+        raise _no_number(path, lines) or error from None
     with np.errstate(over="ignore"):
-        poses = numbers.values((first[..., None] + np.arange(3)).ravel()).astype(np.float32).reshape(*first.shape, 3)
-    states = numbers.digits(first.ravel() + _JOINT - 1).reshape(first.shape)
+        poses = numbers.reshape(-1, NTU25.num_joints, _JOINT)[..., :3].astype(np.float32)  # (bodies, V, 3)
+    seen = np.array(states).reshape(poses.shape[:2])
     for right, expected in (
-        (np.isfinite(poses), "finite x, y and z"),
-        ((states >= 0) & (states <= 2), "a tracking state 0, 1 or 2 at the end"),
+        (np.isfinite(poses).all(-1), "finite x, y and z"),
+        (seen >= 0, "a tracking state 0, 1 or 2 at the end"),
     ):
-        for b, v in [] if right.all() else np.argwhere(~right)[:1, :2]:
-            raise _error(path, lines[b, v] + 1, expected, *numbers.tokens(first[b, v] + np.arange(_JOINT)))
+        for b, v in np.argwhere(~right)[:1]:
+            raise _error(path, lines, heads[b] + 2 + v, expected)
     ids: dict[bytes, list[int]] = {}
-    for b, body in enumerate(numbers.tokens(numbers.lines[head])):
-        ids.setdefault(body, []).append(b)
-    for body, mine in ids.items():
-        for again in np.flatnonzero(np.diff(at[mine]) == 0)[:1]:
-            raise _error(path, head[mine[again + 1]] + 1, "each body id once a frame", body, b"again")
-    return frames, {body: Track(at[mine], poses[mine], states[mine] > 0) for body, mine in ids.items()}
+    for b, head in enumerate(heads):
+        mine = ids.setdefault(lines[head][0], [])
+        if mine and at[mine[-1]] == at[b]:
+            got = short(lines[head][0].decode("ascii", "backslashreplace") + " again")
+            raise FormatError(message(f"{path}, line {head + 1}", "each body id once a frame", got))
+        mine.append(b)
+    return frames, {body: Track(np.array(at)[mine], poses[mine], seen[mine] > 0) for body, mine in ids.items()}
 
 
-def _find_bodies(path: Path, numbers: Numbers) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
-    """The number of frames; of each body in them, the frame and the index of its first line."""
-    fields, body = np.diff(numbers.lines), np.array(_BODY)
-    fields = fields[: np.flatnonzero(fields)[-1] + 1] if fields.any() else fields[:0]  # empty lines may follow
-    head = np.flatnonzero(fields == _HEADER)
-    lines = head[:, None] + np.arange(len(body))
-    if not lines.size or lines[-1, -1] >= len(fields) or (fields[lines] != body).any():
-        raise _explain(path, numbers, fields.tolist())
-    others = np.ones(len(fields), np.bool_)
-    others[lines] = False
-    between = np.flatnonzero(others)  # the number of frames, then each frame's of bodies
-    counts, joints = np.split(numbers.integers(numbers.lines[np.append(between, head + 1)]), [len(between)])
-    counts = np.where(fields[between] == 1, counts, -1)
-    frames, expected = len(between) - 1, np.diff(np.searchsorted(head, np.append(between[1:], len(fields))))
-    if (
-        frames > _MOST_FRAMES
-        or counts[0] != frames
-        or (counts[1:] != expected).any()
-        or (joints != NTU25.num_joints).any()
-    ):
-        raise _explain(path, numbers, fields.tolist())
-    return frames, np.repeat(np.arange(frames), expected), head
-
-
-def _explain(path: Path, numbers: Numbers, fields: list[int]) -> FormatError:
-    """What is wrong with a file, line by line."""
-    first = numbers.lines
-
-    def whole(line: int) -> int:
-        return int(numbers.integers(first[line : line + 1])[0]) if fields[line : line + 1] == [1] else -1
-
-    frames, found, line = whole(0), 0, 1
+def _find_bodies(path: Path, lines: Lines) -> tuple[int, list[int], list[int]]:
+    """The number of frames; for each body in them, the frame and the index of its first line."""
+    frames = _whole(lines, 0)
     if not 0 <= frames <= _MOST_FRAMES:
-        return _unexpected(path, numbers, 0, f"the number of frames, up to {_MOST_FRAMES}")
+        raise _error(path, lines, 0, f"the number of frames, up to {_MOST_FRAMES}")
+    at: list[int] = []
+    heads: list[int] = []
+    line = 1
     for frame in range(frames):
-        bodies = whole(line)
+        bodies = _whole(lines, line)
         if bodies < 0:
-            return _unexpected(path, numbers, line, f"the number of bodies in frame {frame + 1} of {frames}")
+            raise _error(path, lines, line, f"the number of bodies in frame {frame + 1} of {frames}")
         line += 1
         for _ in range(bodies):
-            wrong = next((i for i, count in enumerate(_BODY) if fields[line + i : line + i + 1] != [count]), None)
-            if wrong is not None and wrong != 1:
-                what = "a body" if wrong == 0 else "a joint"
-                return _unexpected(path, numbers, line + wrong, f"the {_BODY[wrong]} fields of {what}")
-            if whole(line + 1) != NTU25.num_joints:
-                return _unexpected(path, numbers, line + 1, f"{NTU25.num_joints} joints")
-            line, found = line + len(_BODY), found + 1
-    if line < len(fields):
-        return _unexpected(path, numbers, line, f"the end of the file after {frames} frames")
-    return FormatError(message(str(path), "at least one body in a frame", f"{found} in {frames} frames"))
+            if line >= len(lines) or len(lines[line]) != _HEADER:
+                raise _error(path, lines, line, f"the {_HEADER} fields of a body")
+            if _whole(lines, line + 1) != NTU25.num_joints:
+                raise _error(path, lines, line + 1, f"{NTU25.num_joints} joints")
+            for joint in range(line + 2, line + 2 + NTU25.num_joints):
+                if joint >= len(lines) or len(lines[joint]) != _JOINT:
+                    raise _error(path, lines, joint, f"the {_JOINT} fields of a joint")
+            at.append(frame)
+            heads.append(line)
+            line += 2 + NTU25.num_joints
+    if line < len(lines):
+        raise _error(path, lines, line, f"the end of the file after {frames} frames")
+    if not heads:
+        raise FormatError(message(str(path), "at least one body in a frame", f"0 in {frames} frames"))
+    return frames, at, heads
 
 
-def _unexpected(path: Path, numbers: Numbers, line: int, expected: str) -> FormatError:
-    if line >= len(numbers.lines) - 1 or numbers.lines[line] == len(numbers):
-        return _error(path, line + 1, expected, b"the end of the file")
-    return _error(path, line + 1, expected, *numbers.tokens(np.arange(*numbers.lines[line : line + 2])))
+def _whole(lines: Lines, line: int) -> int:
+    """The whole number that is alone in a line, or -1."""
+    fields = lines[line] if line < len(lines) else []
+    return int(fields[0]) if len(fields) == 1 and fields[0].isdigit() and len(fields[0]) <= 8 else -1
 
 
-def _error(path: Path, line: int, expected: str, *got: bytes) -> FormatError:
-    return FormatError(
-        message(f"{path}, line {line}", expected, short(b" ".join(got).decode("ascii", "backslashreplace")))
-    )
+def _no_number(path: Path, lines: Lines) -> FormatError | None:
+    """An error for the first field that is no number, if there is one."""
+    for i, fields in enumerate(lines):
+        for field in fields:
+            try:
+                if b"_" not in field:
+                    float(field)
+                    continue
+            except ValueError:
+                pass
+            return FormatError(message(f"{path}, line {i + 1}", "numbers", _text(field)))
+    return None
+
+
+def _error(path: Path, lines: Lines, line: int, expected: str) -> FormatError:
+    got = _text(*lines[line]) if line < len(lines) else short("the end of the file")
+    return FormatError(message(f"{path}, line {line + 1}", expected, got))
+
+
+def _text(*fields: bytes) -> str:
+    return short(b" ".join(fields).decode("ascii", "backslashreplace"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import message
-from ._numbers import Numbers
-from .formats import ClipFile, ClipSource, FormatError, files_in, grouped, parse_json, read_bytes, read_together, short
+from .formats import ClipFile, ClipSource, FormatError, files_in, grouped, parse_json, read_bytes, read_each, short
 from .layouts import KINECT20
 
 NW_UCLA_ACTIONS = {
@@ -55,30 +52,12 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
         ((3, 1, 20, 1), 1, {'xview': 'test'})
     """
     path = Path(path)
-    text = read_bytes(path)
-    return _clip(path, text, *_parse_regular([text]))
-
-
-def _read_together(files: Sequence[Path]) -> Iterator[ClipFile | FormatError]:
-    """Read some files at once: finding the numbers of many costs little more than those of one."""
-    texts = read_together(files)
-    contents = _parse_regular([b"" if isinstance(text, FormatError) else text for text in texts])
-    for path, text, content in zip(files, texts, contents, strict=True):
-        try:
-            yield text if isinstance(text, FormatError) else _clip(path, text, content)
-        except FormatError as error:
-            yield error
-
-
-def _clip(path: Path, text: bytes, content: Any) -> ClipFile:
-    """A clip from its file's text and, where that is regular, what was found in it."""
     name = _NW_UCLA_NAME.match(path.stem)
     if name is None or name["action"] not in NW_UCLA_ACTIONS or path.suffix != ".json":
         raise FormatError(
             message(path.name, f"a name aAA_sSS_eEE_vVV.json with an action among {list(NW_UCLA_ACTIONS)}", path.stem)
         )
-    if content is None:
-        content = parse_json(path, text)
+    content = parse_json(path, read_bytes(path))
     if not isinstance(content, dict) or not {"file_name", "skeletons", "label"} <= set(content):
         got = short(sorted(content)) if isinstance(content, dict) else type(content).__name__
         raise FormatError(message(str(path), "the keys file_name, skeletons and label", got))
@@ -87,11 +66,10 @@ def _clip(path: Path, text: bytes, content: Any) -> ClipFile:
         raise FormatError(
             message(str(path), f"label {label + 1}, which is action {name['action']}", short(content["label"]))
         )
-    view, frames = int(name["view"]), content["skeletons"]
+    view = int(name["view"])
     if view not in (1, 2, 3):
         raise FormatError(message(str(path), "a view in 1..3", view))
-    if not isinstance(frames, np.ndarray):
-        frames = _frames(path, frames)
+    frames = _frames(path, content["skeletons"])
     if content["file_name"] != path.stem:
         raise FormatError(message(str(path), f"file_name {path.stem!r}", short(content["file_name"])))
     if not frames.any():
@@ -101,44 +79,6 @@ def _clip(path: Path, text: bytes, content: Any) -> ClipFile:
     return ClipFile(
         path.stem, x, label, int(name["subject"]), view, sides=sides, action=NW_UCLA_ACTIONS[name["action"]]
     )
-
-
-_FRAME = b"[" + b",".join([b"[,,]"] * KINECT20.num_joints) + b"]"
-
-
-def _parse_regular(texts: Sequence[bytes]) -> list[dict[str, Any] | None]:
-    """The contents of files as JSON writers write them, the frames as an array (T, V, C); None of any other file.
-
-    A text's only brackets enclose the frames. Without their numbers and spaces they must be those of T x 20 x 3
-    numbers, the numbers must be spelled as JSON spells them, and the rest of the file must be JSON around them.
-    """
-    contents: list[dict[str, Any] | None] = [None] * len(texts)
-    lists, frames = {}, {}
-    for i, text in enumerate(texts):
-        start, stop = text.find(b"["), text.rfind(b"]") + 1
-        inside = text[start:stop]
-        frames[i] = inside.count(b"[") // (KINECT20.num_joints + 1)
-        shape = b"[" + b",".join([_FRAME] * frames[i]) + b"]"
-        spaced = inside.count(b" ") == inside.count(b", ")  # none within a number
-        if frames[i] and spaced and inside.translate(None, b" 0123456789.-eE") == shape:
-            try:
-                content = json.loads(text[:start] + b"[]" + text[stop:])
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(content, dict) and content.get("skeletons") == []:
-                lists[i], contents[i] = inside, content
-    if not lists:
-        return contents
-    numbers = Numbers(b",".join(lists.values()), lists=True)
-    counts = [frames[i] * KINECT20.num_joints * 3 for i in lists]
-    if len(numbers) != sum(counts) or not numbers.json:
-        return [None] if len(texts) == 1 else [content for text in texts for content in _parse_regular([text])]
-    with np.errstate(over="ignore"):
-        values = numbers.values().astype(np.float32)
-    for i, array in zip(lists, np.split(values, np.cumsum(counts)[:-1]), strict=True):
-        found = {**(contents[i] or {}), "skeletons": array.reshape(-1, KINECT20.num_joints, 3)}
-        contents[i] = found if np.isfinite(array).all() else None
-    return contents
 
 
 def open_nw_ucla(folder: Path) -> ClipSource | None:
@@ -156,7 +96,7 @@ def open_nw_ucla(folder: Path) -> ClipSource | None:
         layout=KINECT20,
         files=files,
         num_clips=len(files),
-        readers=[partial(_read_together, group) for group in grouped(files)],
+        readers=[partial(read_each, group, read_nw_ucla) for group in grouped(files)],
         splits=("xview",),
         classes=tuple(NW_UCLA_ACTIONS.values()),
     )

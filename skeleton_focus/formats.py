@@ -188,34 +188,11 @@ def read_bytes(path: Path) -> bytes:
     skeleton_focus.formats.UnreadableFileError: no/such/file: expected a file that can be read, \
 got No such file or directory
     """
-    (content,) = read_together([path])
-    if isinstance(content, FormatError):
-        raise content
-    return content
-
-
-def read_together(paths: Sequence[Path]) -> list[bytes | FormatError]:
-    """The contents of some plain files, or in one's place the error; the disk is asked for all before one is awaited.
-
-    >>> [str(error) for error in read_together([Path("/")])]
-    ['/: expected a plain file, got a folder']
-    """
-    files = list(read_each(paths, open_plain_file))
-    if len(files) > 1 and hasattr(os, "posix_fadvise"):
-        for file in files:
-            if not isinstance(file, FormatError):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-    contents: list[bytes | FormatError] = []
-    for path, file in zip(paths, files, strict=True):
-        if isinstance(file, FormatError):
-            contents.append(file)
-            continue
-        with file:
-            try:
-                contents.append(file.read())
-            except OSError as error:
-                contents.append(UnreadableFileError(message(str(path), "a file that can be read", error.strerror)))
-    return contents
+    with open_plain_file(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise UnreadableFileError(message(str(path), "a file that can be read", error.strerror)) from None
 
 
 def beginning(path: Path, size: int = 4096) -> bytes:
