@@ -1,4 +1,8 @@
-"""A data set's clips in one file that every later opening maps: written once, whole or not at all."""
+"""The cache of a data set: all clips in one ``.npy``, which every later opening maps, and a JSON index beside it.
+
+Both are written under another name and renamed when they are whole, the index last: without it there is no cache. Of a
+clip the ``.npy`` holds (C + 1, T, V, M) float32, the coordinates and the visibility.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -15,53 +17,27 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 from ._checks import message
-from ._packed import Index, Loaded, PackedClips
+from ._packed import Index, Loaded, MappedClips, lock, map_file
 from .formats import ClipFile, ClipSource, FormatError, UnreadableFileError
 
-_VERSION = 1  # of what is written; another is read from the source again
+_VERSION = 2  # of what is written; another is read from the source again
+_SUFFIXES = (".npy", ".json")
 
 
-class _Held:
-    """A file that is locked, with others who read it, for as long as this object lives."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("rb")
-        _lock(self.file, shared=True)
-
-    def __del__(self) -> None:
-        if hasattr(self, "file"):
-            self.file.close()
-
-
-def _load(folder: Path) -> tuple[Loaded, list[FormatError]]:
-    """The clips of a cache and what was left out; an error if anything is not as it was written."""
-    held = _Held(folder / "index.json")
-    written = json.load(held.file)
-    index = Index(**written["index"])
-    columns: list[list[Any]] = [index.names, index.labels, index.actions, index.shapes, *index.sides.values()]
-    if len({len(column) for column in columns}) > 1:
-        raise ValueError(f"{folder} is not as it was written")
-    shapes = np.array(index.shapes, np.int64).reshape(-1, 4)
-    kind = np.dtype({"uint8": np.uint8, "float32": np.float32}[written["visibility"]])
-    x, seen = _packed(folder / "x", np.dtype(np.float32), shapes), _packed(folder / "visibility", kind, shapes[:, 1:])
-    x.held = seen.held = held
-    return Loaded(index, x, seen), [FormatError(problem) for problem in written["problems"]]
-
-
-def _packed(path: Path, kind: np.dtype[Any], shapes: NDArray[np.int64]) -> PackedClips:
-    ends = np.cumsum(shapes.prod(1) * kind.itemsize)
-    if path.stat().st_size != ends[-1:].sum():
-        raise ValueError(f"{path} is not as long as it was written")
-    return PackedClips(path, kind, np.concatenate(([0], ends[:-1])), shapes)
+def default_folder() -> Path:
+    """``$SKELETON_FOCUS_CACHE``, else ``skeleton_focus`` in the user's folder of caches."""
+    named = os.environ.get("SKELETON_FOCUS_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) if named else Path(home) / "skeleton_focus"
 
 
 def open_pack(
     source: ClipSource, path: Path, where: Path, options: str, clips: Iterator[ClipFile], problems: list[FormatError]
 ) -> tuple[Loaded, list[FormatError]]:
-    """The cache of a source and what it leaves out, written first if there is none or its files changed since.
+    """Open the cache of a source; write it first if there is none or the source's files changed since.
 
     Of processes that start together one writes and the others wait. What a killed one leaves behind is removed by the
     next, and so is the cache of the files as they were, unless somebody has it open. Nothing is kept of a reading that
@@ -75,35 +51,35 @@ def open_pack(
         clips: reads the source.
         problems: what ``clips`` leaves out, filled while it reads.
     """
-    state, true = _state(source, path), path.resolve()
+    state = _state(source, path)
+    true = path.resolve()
     prefix = f"{true.name[:60]}-{_digest(str(true), options)}"
-    folder = where / f"{prefix}-{state}"
+    stem = f"{where / prefix}-{state}"
     try:
         with contextlib.suppress(Exception):  # none there, or not as it was written
-            return _load(folder)
+            return _load(stem)
         where.mkdir(parents=True, exist_ok=True)
-        with _alone(where / f".{prefix}.lock") as alone:
+        with (where / f".{prefix}.lock").open("wb") as file:
+            alone = lock(file)
             with contextlib.suppress(Exception):  # another has written it meanwhile
-                return _load(folder)
-            for old in where.iterdir() if alone else ():
-                if old.name.startswith(f"{prefix}-") and not _in_use(old):
-                    shutil.rmtree(old, ignore_errors=True)
-            draft = where / f"{prefix}-draft-{uuid.uuid4().hex}"
-            draft.mkdir()
+                return _load(stem)
+            if alone:
+                _remove_old(where, prefix)
+            draft = f"{where / prefix}-draft-{uuid.uuid4().hex}"
             try:
-                _write(draft, source, clips, problems)
+                _write(draft, source.splits, clips, problems)
                 if _state(source, path) != state:
                     hint = "open them again when nothing writes there"
                     raise ValueError(message("open_dataset", "files that stay as they are", f"changes in {path}", hint))
                 if any(isinstance(problem, UnreadableFileError) for problem in problems):
                     loaded, problems = _load(draft)
-                    x, seen = ([clip.clone() for clip in packed] for packed in (loaded.x, loaded.visibility))
-                    return Loaded(loaded.index, x, seen), problems
-                with contextlib.suppress(OSError):  # another, without a lock, was faster
-                    draft.rename(folder)
+                    return Loaded(loaded.index, list(loaded.x), list(loaded.visibility)), problems
+                for suffix in _SUFFIXES:
+                    os.replace(draft + suffix, stem + suffix)
             finally:
-                shutil.rmtree(draft, ignore_errors=True)
-            return _load(folder)
+                for suffix in _SUFFIXES:
+                    Path(draft + suffix).unlink(missing_ok=True)
+            return _load(stem)
     except OSError as error:
         if isinstance(error, ValueError):  # a file of the source, not of the cache
             raise
@@ -112,46 +88,65 @@ def open_pack(
         raise OSError(message("open_dataset", f"a folder {where} to write a cache into", got, hint)) from None
 
 
-def _in_use(folder: Path) -> bool:
-    """Whether a process has a cache open; a draft has no index yet, or its writer is gone."""
-    try:
-        with (folder / "index.json").open("rb") as file:
-            return not _lock(file, at_once=True)
-    except OSError:
-        return False
+def _load(stem: str) -> tuple[Loaded, list[FormatError]]:
+    """The clips of a cache and what was left out; an error if anything is not as it was written."""
+    written = json.loads(Path(stem + ".json").read_bytes())
+    index = Index(**written["index"])
+    columns: list[list[Any]] = [index.names, index.labels, index.actions, index.shapes, *index.sides.values()]
+    shapes = np.array(index.shapes, np.int64).reshape(-1, 4)
+    shapes[:, 0] += 1  # the visibility
+    offset, size = written["offset"], int(shapes.prod(1).sum())
+    whole = Path(stem + ".npy").stat().st_size == offset + 4 * size
+    if not whole or len({len(column) for column in columns}) > 1 or shapes.min(initial=1) < 1:
+        raise ValueError(f"{stem} is not as it was written")
+    array = map_file(stem + ".npy", np.dtype("<f4"), offset, (size,))
+    x = MappedClips(array, shapes, _coordinates)
+    return Loaded(index, x, MappedClips(array, shapes, _visibility)), [*map(FormatError, written["problems"])]
 
 
-def _write(folder: Path, source: ClipSource, clips: Iterator[ClipFile], problems: list[FormatError]) -> None:
+def _coordinates(clip: Tensor, index: int) -> Tensor:
+    return clip[:-1]
+
+
+def _visibility(clip: Tensor, index: int) -> Tensor:
+    return clip[-1]
+
+
+def _write(stem: str, splits: Sequence[str], clips: Iterator[ClipFile], problems: list[FormatError]) -> None:
     """Write all clips, one at a time."""
-    index, kind = Index(), "uint8"
-    with (folder / "x").open("wb") as xs, (folder / "visibility").open("w+b") as seen:
+    index = Index()
+    size = 0
+    with open(stem + ".npy", "wb") as file:
+        offset = _write_header(file, 0)
         for clip in clips:
-            _add(index, clip, source.splits)
-            xs.write(clip.x.astype(np.float32, "C").data)
-            visibility = _visibility(clip)
-            if kind == "uint8" and ((visibility != 0) & (visibility != 1)).any():
-                kind = "float32"
-                _widen(seen)
-            seen.write(visibility.astype(kind, "C").data)
-        for file in (xs, seen):
-            file.flush()
-            os.fsync(file.fileno())
-    written = {"index": asdict(index), "problems": [*map(str, problems)], "visibility": kind}
-    with (folder / "index.json").open("w") as text:
-        json.dump(written, text)
+            _add(index, clip, splits)
+            packed = np.concatenate([clip.x, _seen(clip)[None]]).astype("<f4", "C")
+            file.write(packed.data)
+            size += packed.size
+        file.seek(0)
+        _write_header(file, size)  # as long as the first: numpy leaves room for a first axis that grows
+        file.flush()
+        os.fsync(file.fileno())
+    with open(stem + ".json", "w") as text:
+        json.dump({"index": asdict(index), "problems": [*map(str, problems)], "offset": offset}, text)
         text.flush()
         os.fsync(text.fileno())
 
 
-def _widen(file: IO[bytes]) -> None:
-    """Rewrite the bytes written so far as float32, from the last to the first."""
-    size, step = file.tell(), 1 << 20
-    for start in range((size - 1) // step * step, -1, -step) if size else ():
-        file.seek(start)
-        values = np.frombuffer(file.read(min(step, size - start)), np.uint8)
-        file.seek(4 * start)
-        file.write(values.astype(np.float32).data)
-    file.seek(4 * size)
+def _write_header(file: IO[bytes], size: int) -> int:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (size,)}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.tell()
+
+
+def _remove_old(where: Path, prefix: str) -> None:
+    """Remove the drafts of killed writers, and the caches of the source as it was that no process has open."""
+    for data in where.iterdir():
+        if data.name.startswith(f"{prefix}-") and data.suffix == ".npy":
+            with data.open("rb") as file:
+                if lock(file, at_once=True):
+                    data.unlink(missing_ok=True)
+                    data.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _state(source: ClipSource, path: Path) -> str:
@@ -171,40 +166,13 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256("\n".join((str(_VERSION), *texts)).encode("utf8", "surrogateescape")).hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Wait until no other process is here; False where the system knows no locks."""
-    with path.open("wb") as file:
-        yield _lock(file)
-
-
-def _lock(file: IO[bytes], *, shared: bool = False, at_once: bool = False) -> bool:
-    """Lock a file until it is closed, by the system at the latest; False if that is not to be had."""
-    if sys.platform == "win32":
-        return False
-    import fcntl
-
-    try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if at_once else 0))
-    except OSError:  # in use; or a network file system without locks
-        return False
-    return True
-
-
-def default_folder() -> Path:
-    """``$SKELETON_FOCUS_CACHE``, else ``skeleton_focus`` in the user's folder of caches."""
-    named = os.environ.get("SKELETON_FOCUS_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(home) / "skeleton_focus"
-
-
 def in_memory(clips: Iterator[ClipFile], splits: Sequence[str]) -> Loaded:
     """All clips as lists of arrays, where no cache is wanted."""
     loaded = Loaded(Index(), [], [])
     for clip in clips:
         _add(loaded.index, clip, splits)
         loaded.x.append(clip.x)
-        loaded.visibility.append(_visibility(clip))
+        loaded.visibility.append(_seen(clip))
     return loaded
 
 
@@ -217,5 +185,5 @@ def _add(index: Index, clip: ClipFile, splits: Sequence[str]) -> None:
         index.sides.setdefault(split, []).append(clip.sides.get(split, ""))
 
 
-def _visibility(clip: ClipFile) -> NDArray[np.float32]:
+def _seen(clip: ClipFile) -> Any:
     return np.ones(clip.x.shape[1:], np.float32) if clip.visibility is None else clip.visibility

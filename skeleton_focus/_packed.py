@@ -1,12 +1,12 @@
-"""Clips that lie one after another in a file and are read from there, page by page, when they are asked for."""
+"""Clips that stay in a memory-mapped file and are copied from there, one by one, when they are asked for."""
 
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -16,97 +16,84 @@ from torch import Tensor
 from ._checks import message
 
 
-class PackedClips(Sequence[Tensor]):
-    """Clips of different lengths in one memory-mapped file.
+class MappedClips(Sequence[Tensor]):
+    """The clips of an array that is mapped for reading and may be larger than the memory.
 
-    The system keeps the pages that were read and shares them among processes; nothing else is held. What is pickled,
-    for a worker of a DataLoader, is the path.
+    The system keeps the pages that were read and shares them among processes. Each clip is a copy, so that nothing
+    writes into the array. A whole file is pickled, for a worker of a DataLoader, as its name.
 
     Args:
-        path: the file; the clips' numbers in C order.
-        dtype: of the file's numbers.
-        starts: (n,) where each clip begins, in bytes.
-        shapes: (n, axes) the shape of each clip.
-        refine: what becomes of each clip when it is read, given the clip and its index here.
+        array: (N, ...), one clip after the other, or (n,), the numbers of clips of different sizes.
+        shapes: (N, axes), the shape of each clip of an array (n,).
+        refine: takes each clip that is read and its index, and gives what to return.
 
     Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "x"
-        >>> np.arange(6, dtype=np.float32).tofile(path)
-        >>> clips = PackedClips(path, np.dtype("float32"), np.array([0, 8]), np.array([[1, 2], [2, 2]]))
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "x.npy"
+        >>> np.save(path, np.arange(6.0))
+        >>> clips = MappedClips(np.load(path, mmap_mode="r"), np.array([[1, 2], [2, 2]]))
         >>> clips[1].tolist()
         [[2.0, 3.0], [4.0, 5.0]]
     """
 
     def __init__(
         self,
-        path: Path,
-        dtype: np.dtype[Any],
-        starts: NDArray[np.int64],
-        shapes: NDArray[np.int64],
+        array: np.memmap[Any, Any],
+        shapes: NDArray[np.int64] | None = None,
         refine: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
-        self.path, self.dtype, self.starts, self.shapes, self.refine = path.absolute(), dtype, starts, shapes, refine
-        self.held: object = None  # what is kept open as long as the clips are in use
-        self._bytes: NDArray[np.uint8] | None = None
+        self.array, self.shapes, self.refine = array, shapes, refine
+        self._ends = None if shapes is None else np.cumsum(shapes.prod(1))
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self.array if self.shapes is None else self.shapes)
 
     def __getitem__(self, index: Any) -> Any:
-        if self._bytes is None:
-            try:
-                self._bytes = np.asarray(np.memmap(self.path, np.uint8, "r"))
-            except OSError as error:
-                got, hint = error.strerror or type(error).__name__, "open the data set again"
-                raise OSError(message(str(self.path), "the file that the clips are read from", got, hint)) from None
-        start, shape = int(self.starts[index]), tuple(self.shapes[index].tolist())
-        stop = start + int(np.prod(shape)) * self.dtype.itemsize
-        clip = self._bytes[start:stop].view(self.dtype).reshape(shape)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is for refine to refuse
-            x = torch.from_numpy(clip.astype(np.float32))  # a copy: the file is mapped for reading alone
+        if self.shapes is None or self._ends is None:
+            clip = self.array[index]
+        else:
+            shape = self.shapes[index]
+            end = int(self._ends[index])
+            clip = self.array[end - int(shape.prod()) : end].reshape(shape)
+        x = torch.from_numpy(np.array(clip, clip.dtype.newbyteorder("=")))
         return x if self.refine is None else self.refine(x, index)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bytes": None, "held": None}
-
-
-class MappedClips(Sequence[Tensor]):
-    """The clips of an array that ``np.load(..., mmap_mode="r")`` or ``np.memmap`` has mapped for reading.
-
-    The array may be larger than the memory. Each clip is copied when it is read, so that nothing writes into the array.
-
-    Args:
-        array: (N, ...), one clip after the other.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "x.npy"
-        >>> np.save(path, np.arange(6.0).reshape(3, 2))
-        >>> MappedClips(np.load(path, mmap_mode="r"))[1].tolist()
-        [2.0, 3.0]
-    """
-
-    def __init__(self, array: np.memmap[Any, Any]) -> None:
-        self.array = array
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, index: Any) -> Any:
-        return torch.from_numpy(np.array(self.array[index]))
-
     def __reduce__(self) -> Any:
-        """Pickle a whole file by its name: numpy itself would write out all numbers for each worker of a DataLoader."""
         array = self.array
         if not isinstance(array.base, mmap.mmap):  # a part of a file, whose place in it numpy does not tell
-            return MappedClips, (array,)
+            return MappedClips, (array, self.shapes, self.refine)
         order = "C" if array.flags.c_contiguous else "F"
-        return _map_again, (array.filename, array.dtype, array.offset, array.shape, order)
+        place = (str(array.filename), array.dtype, array.offset, array.shape, order)
+        return _map_again, (place, self.shapes, self.refine)
 
 
-def _map_again(path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: Any) -> MappedClips:
-    return MappedClips(np.memmap(path, dtype, "r", offset, shape, order))
+def map_file(path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: Any = "C") -> Any:
+    """Map a file's numbers for reading. The file stays locked, with others who read it, while the map is in use."""
+    try:
+        with open(path, "rb") as file:
+            lock(file, shared=True)
+            return np.memmap(file, dtype, "r", offset, shape, order)
+    except OSError as error:
+        got = error.strerror or type(error).__name__
+        hint = "open the data set again"
+        raise OSError(message(path, "the file that the clips are read from", got, hint)) from None
+
+
+def _map_again(place: Any, shapes: Any, refine: Any) -> MappedClips:
+    return MappedClips(map_file(*place), shapes, refine)
+
+
+def lock(file: IO[bytes], *, shared: bool = False, at_once: bool = False) -> bool:
+    """Lock a file until it, and every map of it, is closed; False if that is not to be had."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if at_once else 0))
+    except OSError:  # in use; or a network file system without locks
+        return False
+    return True
 
 
 @dataclass

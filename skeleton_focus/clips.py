@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ._checks import check_shape, message
-from ._packed import MappedClips, PackedClips
+from ._packed import MappedClips
 from .formats import MOST_CLASSES, short
 from .layouts import SkeletonLayout
 
@@ -121,7 +121,7 @@ class SkeletonDataset(Dataset[Clip]):
         self._added_persons = 0
         # Clips of a file that was opened by open_dataset are checked by its readers; those of the user's own mapped
         # array, which may be larger than the memory, one by one when they are read; all others now.
-        self._check_when_read = isinstance(self.clips, MappedClips)
+        self._check_when_read = isinstance(clips, np.memmap) and isinstance(self.clips, MappedClips)
         if self._check_when_read:
             self._check(0, self.clips[0])
         elif isinstance(self.clips, list):
@@ -316,7 +316,7 @@ def _label(label: Any) -> int:
 
 def _tensors(values: Any) -> Any:
     """A list of tensors; None and mapped clips as they are."""
-    if values is None or isinstance(values, PackedClips | Subset | ConcatDataset):
+    if values is None or isinstance(values, MappedClips | Subset | ConcatDataset):
         return values
     if isinstance(values, np.memmap) and not values.flags.writeable:
         return MappedClips(values)

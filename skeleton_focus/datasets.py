@@ -15,7 +15,7 @@ from typing import Any
 
 from ._cache import default_folder, in_memory, open_pack
 from ._checks import check_choice, message
-from ._packed import Index, Loaded, PackedClips
+from ._packed import Index, Loaded, MappedClips
 from .clips import SkeletonDataset, Split
 from .format_arrays import open_ctr_gcn, open_st_gcn
 from .format_kinetics import open_kinetics
@@ -299,10 +299,9 @@ def main(arguments: list[str] | None = None) -> int:
             train, test = of_clips.count("train"), of_clips.count("test")
             alone = "" if train and test else ": open_dataset wants both"
             _say(f"split {split}: {train} training and {test} test clips{alone}")
-        if isinstance(data.clips, PackedClips):
-            folder = data.clips.path.parent
-            size = sum(file.stat().st_size for file in folder.iterdir())
-            _say(f"kept in {folder} ({size / 1e6:.1f} MB), for open_dataset to map")
+        if isinstance(data.clips, MappedClips):
+            kept = data.clips.array
+            _say(f"kept in {kept.filename} ({kept.nbytes / 1e6:.1f} MB), for open_dataset to map")
     except (ValueError, OSError) as error:
         failed = str(error)
     said = [*map(str, problems), *([failed] if failed else [])]

@@ -20,7 +20,7 @@ from torch.utils.data import ConcatDataset
 
 from ._checks import message
 from ._npy import HEAD, Npy, member_header, read_header, take, zip_errors
-from ._packed import Index, Loaded, PackedClips
+from ._packed import Index, Loaded, MappedClips, map_file
 from ._unpickle import PickledArray, label_of, load_pickle, told
 from .formats import MOST_CLASSES, ClipFile, ClipSource, FormatError, layout_of, open_plain_file, short
 from .layouts import KINECT20, NTU25, OPENPOSE18
@@ -170,13 +170,14 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
         if data is None or not labels.exists():
             expected = f"{arrays[0].name} or {arrays[1].name} beside {labels.name}"
             raise FormatError(message(str(folder), expected, f"{labels.name if data is None else data.name} alone"))
-        kind, starts, shapes = _clips_of(data)
-        names, numbers = _read_labels(labels, len(starts))
-        xs.append(PackedClips(data, kind, starts, shapes, partial(_true_frames, data, names)))
-        seen.append(PackedClips(data, kind, starts, shapes, partial(_bodies_there, data, names)))
+        header = _header_of(data)
+        names, numbers = _read_labels(labels, header.shape[0])
+        array = map_file(str(data), header.dtype, header.offset, header.shape)
+        xs.append(MappedClips(array, refine=partial(_true_frames, data, names)))
+        seen.append(MappedClips(array, refine=partial(_bodies_there, data, names)))
         index.names += names
         index.labels += numbers
-        index.shapes += shapes.tolist()
+        index.shapes += [[*header.shape[1:]]] * len(names)
         index.actions += [""] * len(names)
         index.sides["given"] += [side] * len(names)
         files += [data, labels]
@@ -200,7 +201,7 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
 
 def _true_frames(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
     where = f"{path}, clip {names[index]}"
-    x = trim(where, x)
+    x = trim(where, x.float())
     if not _confident(x):
         return x
     if not (x[2] > 0).any():
@@ -210,7 +211,7 @@ def _true_frames(path: Path, names: Sequence[str], x: Tensor, index: int) -> Ten
 
 def _bodies_there(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
     """Visibility (T, V, M): the confidence if there is one, else 0 for a body whose joints are all 0 in a frame."""
-    x = trim(f"{path}, clip {names[index]}", x)
+    x = trim(f"{path}, clip {names[index]}", x.float())
     return x[2].clamp(0, 1) if _confident(x) else (x != 0).any(2, keepdim=True).any(0).to(x.dtype).expand(x.shape[1:])
 
 
@@ -219,8 +220,8 @@ def _confident(x: Tensor) -> bool:
     return x.shape[0] == 3 and x.shape[2] == OPENPOSE18.num_joints
 
 
-def _clips_of(data: Path) -> tuple[np.dtype[Any], NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers' type, where each clip begins and its shape; the header is compared with the file's size."""
+def _header_of(data: Path) -> Npy:
+    """The header of an array (N, C, T, V, M), compared with the file's size."""
     axes = "N, C, T, V, M"
     with open_plain_file(data) as file:
         header, size = read_header(str(data), file.read(HEAD), axes), os.fstat(file.fileno()).st_size
@@ -229,8 +230,7 @@ def _clips_of(data: Path) -> tuple[np.dtype[Any], NDArray[np.int64], NDArray[np.
         raise FormatError(message(str(data), f"({axes}) with N of at least 1 and C of 2 or 3", header.shape))
     if header.size != size:
         raise FormatError(message(str(data), f"{header.size} bytes for {header.shape} {header.dtype}", size))
-    clip = prod(header.shape[1:]) * header.dtype.itemsize
-    return header.dtype, header.offset + np.arange(n) * clip, np.tile(np.array(header.shape[1:]), (n, 1))
+    return header
 
 
 def _read_labels(path: Path, n: int) -> tuple[tuple[str, ...], tuple[int, ...]]:

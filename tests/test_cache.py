@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from skeleton_focus import FormatError, SkeletonDataset, open_dataset
-from skeleton_focus._cache import default_folder, open_pack
-from skeleton_focus._packed import PackedClips
+from skeleton_focus._cache import _write_header, default_folder, open_pack
+from skeleton_focus._packed import MappedClips
 from skeleton_focus.formats import ClipFile, ClipSource
 from skeleton_focus.layouts import COCO17
 
@@ -51,8 +51,10 @@ def write(folder: Path, i: int, value: float = 0.0) -> Path:
 
 
 def kept(cache: Path) -> list[str]:
-    """The folders in a cache."""
-    return sorted(path.name for path in cache.iterdir() if path.is_dir()) if cache.exists() else []
+    """The names of the caches in a folder, each of which is two files."""
+    names = sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") if cache.exists() else []
+    assert [name.rpartition(".")[0] + suffix for name in names[::2] for suffix in (".json", ".npy")] == names
+    return [name.removesuffix(".json") for name in names[::2]]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -75,7 +77,8 @@ def test_the_cache_gives_back_what_was_read(data: Path, cache: Path) -> None:
     assert not cache.exists()
     first, second = open_dataset(data, cache=cache), open_dataset(str(data), cache=str(cache))
     assert same(in_memory, first) and same(first, second) and len(kept(cache)) == 1
-    assert sorted(path.name for path in (cache / kept(cache)[0]).iterdir()) == ["index.json", "visibility", "x"]
+    packed = np.load(cache / f"{kept(cache)[0]}.npy")  # any program can read it
+    assert packed.dtype == np.float32 and packed.shape == (sum(4 * 20 * (2 + i) for i in range(6)),)
 
 
 def test_spellings_of_one_path_share_a_cache(
@@ -106,13 +109,16 @@ def test_a_cache_in_use_is_not_removed(data: Path, cache: Path) -> None:
 
 
 def test_a_cache_that_is_gone(data: Path, cache: Path) -> None:
+    """Who has it open goes on; a process that opens it anew is told."""
     split = open_dataset(data, cache=cache)
-    for path in (cache / kept(cache)[0]).iterdir():
+    pickled = pickle.dumps(split.train)
+    for path in cache.iterdir():
         path.unlink()
+    assert split.train[0].x.shape == (3, 2, 20, 1)
     with pytest.raises(
-        OSError, match=r"/x: expected the file that the clips are read from, got No such .*; open the data"
+        OSError, match=r"\.npy: expected the file that the clips are read from, got No such .*; open the data"
     ):
-        split.train[0]
+        pickle.loads(pickled)
 
 
 def test_nothing_is_kept_of_files_that_the_system_does_not_give(
@@ -136,8 +142,8 @@ def test_nothing_is_kept_of_files_that_the_system_does_not_give(
 
 def test_a_cache_of_somebody_else_is_used(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_dataset(data, cache=cache)
-    for called in ("mkdir", "rename"):
-        monkeypatch.setattr(Path, called, lambda *more, **named: pytest.fail("something was written"))
+    for owner, called in ((Path, "mkdir"), (os, "replace")):
+        monkeypatch.setattr(owner, called, lambda *more, **named: pytest.fail("something was written"))
     assert len(open_dataset(data, cache=cache).train) == 4
 
 
@@ -163,7 +169,7 @@ def test_folders_of_any_name(tmp_path: Path, cache: Path, name: str) -> None:
 )
 def test_an_index_that_is_not_as_it_was_written(data: Path, cache: Path, change: tuple[str, str]) -> None:
     open_dataset(data, cache=cache)
-    path = cache / kept(cache)[0] / "index.json"
+    path = cache / f"{kept(cache)[0]}.json"
     assert change[0] in path.read_text()
     path.write_text(path.read_text().replace(*change, 1))
     assert same(open_dataset(data, cache=cache), open_dataset(data, cache=False))
@@ -267,11 +273,11 @@ def test_files_that_change_meanwhile(data: Path, cache: Path) -> None:
     assert kept(cache) == []
 
 
-@pytest.mark.parametrize("name", ["x", "visibility", "index.json"])
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "empty", "longer"])
-def test_a_damaged_cache_is_made_anew(data: Path, cache: Path, name: str, damage: str) -> None:
+def test_a_damaged_cache_is_made_anew(data: Path, cache: Path, suffix: str, damage: str) -> None:
     open_dataset(data, cache=cache)
-    path = cache / kept(cache)[0] / name
+    path = cache / (kept(cache)[0] + suffix)
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -294,7 +300,8 @@ open_dataset({str(data)!r}, cache={str(cache)!r}, progress=bar)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "reading\n")
-    assert len(kept(cache)) == 1 and "-draft-" in kept(cache)[0]
+    (draft,) = [path.name for path in cache.iterdir() if path.suffix != ".lock"]  # no index: it is never read
+    assert "-draft-" in draft and draft.endswith(".npy")
     assert same(open_dataset(data, cache=cache), open_dataset(data, cache=False))
     assert len(kept(cache)) == 1 and "-draft-" not in kept(cache)[0]  # and its draft is gone
 
@@ -324,6 +331,27 @@ def test_of_processes_that_start_together_one_writes(data: Path, cache: Path) ->
     assert read.value == 1 and len({*sums}) == 1 and len(kept(cache)) == 1
 
 
+def test_two_writers_without_locks(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each writes files of its own; the last to finish replaces the first's by the same."""
+    monkeypatch.setattr("skeleton_focus._cache.lock", lambda file, **named: False)
+
+    def bar(clips: Any) -> Iterator[Any]:
+        for i, clip in enumerate(clips):
+            if i == 3:
+                inner.append(open_dataset(data, cache=cache))
+            yield clip
+
+    inner: list[Any] = []
+    outer = open_dataset(data, cache=cache, progress=bar)
+    assert same(outer, inner[0]) and same(outer, open_dataset(data, cache=False)) and len(kept(cache)) == 1
+
+
+def test_a_header_is_as_long_for_any_size(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        first = _write_header(file, 0)
+        assert all(file.seek(0) == 0 and _write_header(file, 10**power) == first for power in range(15))
+
+
 def test_without_locks_nothing_of_others_is_removed(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
@@ -332,10 +360,12 @@ def test_without_locks_nothing_of_others_is_removed(data: Path, cache: Path, mon
 
     monkeypatch.setattr(fcntl, "flock", none)
     open_dataset(data, cache=cache)
-    (cache / f"{kept(cache)[0].rsplit('-', 1)[0]}-draft-of-another").mkdir()
+    another = cache / f"{kept(cache)[0].rsplit('-', 1)[0]}-draft-of-another.npy"
+    another.touch()
     write(data, 6)
-    assert len(open_dataset(data, cache=cache).train) == 5
-    assert len(kept(cache)) == 3
+    assert len(open_dataset(data, cache=cache).train) == 5 and another.exists()
+    another.unlink()
+    assert len(kept(cache)) == 2
 
 
 def test_a_cache_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
@@ -364,8 +394,9 @@ def test_others_may_read_the_cache(data: Path, cache: Path) -> None:
         open_dataset(data, cache=cache)
     finally:
         os.umask(before)
-    folder = cache / kept(cache)[0]
-    assert folder.stat().st_mode & 0o777 == 0o755 and (folder / "x").stat().st_mode & 0o777 == 0o644
+    assert cache.stat().st_mode & 0o777 == 0o755
+    for suffix in (".npy", ".json"):
+        assert (cache / (kept(cache)[0] + suffix)).stat().st_mode & 0o777 == 0o644
 
 
 @given(
@@ -386,23 +417,10 @@ def test_every_kind_of_visibility_comes_back(
     source = ClipSource("clips", COCO17, [Path(__file__)], len(clips), [lambda: iter(clips)], ("given",))
     loaded, problems = open_pack(source, Path(__file__).parent, folder, "", iter(clips), [])
     assert problems == [] and loaded.index.labels == list(range(len(clips)))
-    exact = "float32" if any(kind == "confidence" for _, kind in made) else "uint8"
-    assert loaded.visibility.dtype == exact
     for i, clip in enumerate(clips):
         assert np.array_equal(loaded.x[i], clip.x)
         whole = np.ones((clip.x.shape[1], 17, 1), np.float32) if clip.visibility is None else clip.visibility
         assert loaded.visibility[i].dtype == torch.float32 and np.array_equal(loaded.visibility[i], whole)
-
-
-def test_more_than_a_block_of_bytes_becomes_floats(tmp_path: Path) -> None:
-    """Confidences that come late: what was written as bytes is rewritten, block by block, in place."""
-    early = [ClipFile(str(i), np.ones((2, 40_000, 17, 1), np.float32), 0) for i in range(4)]
-    for i, clip in enumerate(early):
-        early[i] = clip._replace(visibility=(np.arange(40_000 * 17) % (2 + i) > 0).astype("f4").reshape(40_000, 17, 1))
-    late = ClipFile("late", np.ones((2, 3, 17, 1), np.float32), 0, visibility=np.full((3, 17, 1), 0.25, np.float32))
-    source = ClipSource("clips", COCO17, [Path(__file__)], 5, [], ("given",))
-    loaded, _ = open_pack(source, Path(__file__).parent, tmp_path, "", iter([*early, late]), [])
-    assert all(np.array_equal(loaded.visibility[i], clip.visibility) for i, clip in enumerate([*early, late]))
 
 
 def test_workers_share_the_file_and_not_copies(data: Path, cache: Path) -> None:
@@ -430,7 +448,7 @@ def test_only_the_pages_that_are_asked_for_are_in_memory(tmp_path: Path) -> None
     with path.open("wb") as file:
         file.truncate(1 << 30)
     n = (1 << 30) // (4 * 3 * 100 * 25 * 2)
-    clips = PackedClips(path, np.dtype(np.float32), np.arange(n) * 60_000, np.tile([3, 100, 25, 2], (n, 1)))
+    clips = MappedClips(np.memmap(path, np.float32, "r"), np.tile([3, 100, 25, 2], (n, 1)))
     before = int(Path("/proc/self/statm").read_text().split()[1])
     assert clips[n // 2].sum() == 0
     assert (int(Path("/proc/self/statm").read_text().split()[1]) - before) * 4096 < 64 << 20
