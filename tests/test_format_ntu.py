@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plain_readers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_readers import read_ntu as read_ntu_plainly
 
 from skeleton_focus import NTU25, FormatError, open_dataset, read_ntu
 from skeleton_focus._bodies import Track, fill_gaps, join_tracks, main_bodies
@@ -459,7 +459,7 @@ def test_random_files_are_read_as_a_plain_reader_reads_them(
     if not any(frames):
         frames[0] = {"5": walk(0)}
     path = write(tmp_path_factory.getbasetemp(), skeleton(frames))
-    bodies = plain_readers.read_ntu(path)[1]
+    bodies = read_ntu_plainly(path)[1]
     found = _tracks(path, path.read_bytes())[1]
     assert {*found} == {*bodies}
     for name, seen in bodies.items():
