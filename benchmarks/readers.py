@@ -2,15 +2,16 @@
 
     python benchmarks/readers.py [--data ../shared/data] [--repeats 15] [--only ntu|nw_ucla|loader]
 
-NTU: the two sample files, against the readers of plain_readers.py: by field name as the field's loaders do, by column
-(the least a reader can do), and with all of our checks. NW-UCLA: all 1,484 files, against json and numpy. Cold: the
-files are not in the page cache, as the bytes read from the disk confirm. The readers are interleaved; a ratio is the
-median of the ratios within a round. Loader: the time for a batch against a training step of the smallest network.
+NTU: the two sample files, against a reader as the field's loaders have it, with a dict of named fields per joint.
+NW-UCLA: all 1,484 files, against json and numpy. Neither of the two checks anything. Cold: the files are not in the
+page cache, as the bytes read from the disk confirm. The readers are interleaved; a ratio is the median of the ratios
+within a round. Loader: the time for a batch against a training step of the smallest network.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -19,9 +20,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import plain_readers
+import numpy as np
 import torch
 from measure import interleave, quartiles, ratio, setting
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -32,6 +34,35 @@ from skeleton_focus import SkeletonDataset, open_dataset, read_ntu, seeded_gener
 from skeleton_focus.format_nw_ucla import open_nw_ucla
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+FIELDS = "x y z depth_x depth_y color_x color_y rotation_w rotation_x rotation_y rotation_z tracking_state"
+
+
+def read_ntu_by_name(path: Path) -> NDArray[np.float32]:
+    """As the field's loaders read it: a dict of named fields for each joint, then x (3, T, 25, M) joint by joint."""
+    frames = []
+    with path.open() as file:
+        for _ in range(int(file.readline())):
+            bodies = []
+            for _ in range(int(file.readline())):
+                file.readline()
+                joints = [
+                    {name: float(field) for name, field in zip(FIELDS.split(), file.readline().split(), strict=True)}
+                    for _ in range(int(file.readline()))
+                ]
+                bodies.append(joints)
+            frames.append(bodies)
+    x = np.zeros((3, len(frames), 25, max(map(len, frames))), np.float32)
+    for t, bodies in enumerate(frames):
+        for m, joints in enumerate(bodies):
+            for v, joint in enumerate(joints):
+                x[:, t, v, m] = joint["x"], joint["y"], joint["z"]
+    return x
+
+
+def read_nw_ucla_by_json(path: Path) -> NDArray[np.float32]:
+    """json and numpy: positions (T, 20, 3)."""
+    with path.open("rb") as file:
+        return np.array(json.load(file)["skeletons"], np.float32)
 
 
 def each(read: Callable[[Path], object], files: Sequence[Path]) -> None:
@@ -80,9 +111,7 @@ def compare(title: str, readers: dict[str, Callable[[], None]], files: Sequence[
 def ntu(data: Path, repeats: int) -> None:
     files = sorted((data / "ntu_samples").glob("*.skeleton")) * 16
     readers = {
-        "plain, a dict of names for each joint": plain_readers.read_ntu_by_name,
-        "plain, three columns, no checks": plain_readers.read_ntu_by_column,
-        "plain, with every check of ours": plain_readers.read_ntu,
+        "plain, a dict of names for each joint": read_ntu_by_name,
         "skeleton_focus.read_ntu": read_ntu,
     }
     compare("NTU RGB+D text", {name: partial(each, read, files) for name, read in readers.items()}, files, repeats)
@@ -94,7 +123,7 @@ def nw_ucla(data: Path, repeats: int) -> None:
     if source is None:
         sys.exit(f"error: expected NW-UCLA in {folder}, got no such files")
     readers = {
-        "json and numpy": partial(each, plain_readers.read_nw_ucla, source.files),
+        "json and numpy": partial(each, read_nw_ucla_by_json, source.files),
         "skeleton_focus, checked": lambda: None if source is None else [*source.read()] and None,
     }
     compare("NW-UCLA JSON", readers, source.files, max(repeats // 3, 3))
