@@ -28,6 +28,7 @@ NW_UCLA_ACTIONS = {
 }
 """Action codes in file names, in label order, and what they are."""
 
+_NUMBERS = {int, float}  # not bool, which is an int
 _NW_UCLA_NAME = re.compile(r"(?P<action>a\d\d)_s(?P<subject>\d\d)_e(?P<take>\d\d)_v(?P<view>\d\d)$")
 
 
@@ -112,11 +113,7 @@ def _frames(path: Path, skeletons: Any) -> NDArray[np.float32]:
             got = f"{len(frame)}" if isinstance(frame, list) else type(frame).__name__
             raise FormatError(message(f"{path}, frame {t}", f"{joints} joints", got))
         for v, point in enumerate(frame):
-            if (
-                not isinstance(point, list)
-                or len(point) != 3
-                or any(type(value) not in (int, float) for value in point)
-            ):
+            if not isinstance(point, list) or len(point) != 3 or not _NUMBERS.issuperset(map(type, point)):
                 raise FormatError(message(f"{path}, frame {t}, joint {v}", "three numbers x, y, z", short(point)))
     try:
         with np.errstate(over="ignore"):
