@@ -1,7 +1,9 @@
-"""What the STF losses and erasing do to the focus: a sweep of weights, and the settings that survive it on all seeds.
+r"""What the STF losses and erasing do to the focus: a sweep of weights, and the settings that survive it on all seeds.
 
     python benchmarks/focus_quality.py --out runs/generated                         # generated actions, with the truth
     python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --no-sweep    # options of examples/train.py
+    python benchmarks/focus_quality.py --out runs/longer --rows "L_e 1, L_c 1, erasing 0.5" \
+        --epochs 20 --more 10 --rate 0.05 --layers block3 block6                    # trained longer, L_c from block 3
 
 For each seed, one network is trained plainly (``base``). Each row goes on from it for ``--more`` epochs, at a rate that
 still moves the weights. ROWS are trained on every seed, SWEEP on the first one alone. SCRATCH, on the first seed, too,
@@ -87,6 +89,7 @@ def options_of_base(about: str | None) -> argparse.ArgumentParser:
     parser = command_line(about)
     parser.add_argument("--more", type=int, default=5, help="epochs that each row goes on, default 5")
     parser.add_argument("--rate", type=float, default=0.02, help="highest learning rate in them, default 0.02")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="plain and these rows alone, by their names")
     return parser
 
 
@@ -108,9 +111,18 @@ def from_base(
     return found
 
 
+def chosen_rows(given: argparse.Namespace, default: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The rows of every seed: those that ``--rows`` names, or the default."""
+    known = {**ROWS, **SWEEP}
+    unknown = [row for row in given.rows or () if row not in known]
+    if unknown:
+        raise ValueError(f"expected --rows among {', '.join(map(repr, known))}, got {unknown[0]!r}")
+    return {row: known[row] for row in ("plain", *(given.rows or default))}
+
+
 def wanted_runs(given: argparse.Namespace, passed: list[str]) -> dict[Path, list[str]]:
     """Options of every run that goes on from a base run or starts anew."""
-    wanted = from_base(given, passed, ROWS, given.seeds)
+    wanted = from_base(given, passed, chosen_rows(given, ROWS), given.seeds)
     if given.sweep:
         seed = given.seeds[0]
         wanted |= from_base(given, passed, SWEEP, [seed])
@@ -157,9 +169,11 @@ def main() -> None:
     parser = options_of_base(__doc__)
     parser.add_argument("--sweep", action=argparse.BooleanOptionalAction, default=True, help="also the sweep")
     given, passed = parser.parse_known_args()
+    given.sweep = given.sweep and not given.rows
+    chosen = chosen_rows(given, ROWS)
     finish_base(given, passed)
     finish_all(wanted_runs(given, passed), given.jobs)
-    rows = {row: (row, score_of(options), given.seeds) for row, options in ROWS.items()}  # title: run, score, seeds
+    rows = {row: (row, score_of(options), given.seeds) for row, options in chosen.items()}  # title: run, score, seeds
     rows["plain, log-odds"] = ("plain", "log_odds", given.seeds)
     if given.sweep:
         for row, options in {**SWEEP, "plain, from scratch": PLAIN, **SCRATCH}.items():

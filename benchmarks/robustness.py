@@ -53,12 +53,13 @@ def tables(found: Mapping[str, Sequence[Mapping[str, float]]], seeds: Sequence[i
 
 def main() -> None:
     given, passed = focus_quality.options_of_base(__doc__).parse_known_args()
+    rows = focus_quality.chosen_rows(given, ROWS)
     focus_quality.finish_base(given, passed)
-    finish_all(focus_quality.from_base(given, passed, ROWS, given.seeds), given.jobs)
-    runs = [(row, seed) for row in ROWS for seed in given.seeds]
+    finish_all(focus_quality.from_base(given, passed, rows, given.seeds), given.jobs)
+    runs = [(row, seed) for row in rows for seed in given.seeds]
     with ProcessPoolExecutor(given.jobs) as pool:
         measured = dict(zip(runs, pool.map(robustness, [place(given.out, *one) for one in runs]), strict=True))
-    print(tables({row: [columns(measured[row, seed]) for seed in given.seeds] for row in ROWS}, given.seeds))
+    print(tables({row: [columns(measured[row, seed]) for seed in given.seeds] for row in rows}, given.seeds))
 
 
 if __name__ == "__main__":

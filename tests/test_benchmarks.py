@@ -198,6 +198,19 @@ def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.Mon
 
 
 @own_warnings
+def test_rows_by_their_names(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(focus_quality, "ProcessPoolExecutor", ThreadPoolExecutor)
+    options = ["--seeds", "4", "--more", "1", *TINY, "--epochs", "1", "--layers", "block1", "block2", "--rows"]
+    table = [line.split(" | ")[0] for line in printed(focus_quality, [*options, "L_c 0.1"])]
+    assert table[2:5] == ["| plain", "| L_c 0.1", "| plain, log-odds"]
+    recipes = recipes_in(tmp_path)
+    assert set(recipes) == {"base-4", "plain-4", "L_c-0.1-4"}
+    assert all(recipe["layers"] == ["block1", "block2"] for recipe in recipes.values())
+    with pytest.raises(ValueError, match=r"^expected --rows among 'plain', .*, got 'L_x'$"):
+        printed(focus_quality, [*options, "L_x"])
+
+
+@own_warnings
 def test_focus_scores(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(focus_scores, "ProcessPoolExecutor", ThreadPoolExecutor)
     options = ["--networks", "stf_gcn", "--seeds", "4", *TINY, "--epochs", "1"]
