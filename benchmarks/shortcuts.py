@@ -100,23 +100,26 @@ def recovered(won: Sequence[float], costs: Sequence[float]) -> str:
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--share", type=float, default=0.9, help="of the clips that show a shortcut, default 0.9")
+    others = [row for row in ROWS if row not in (WITHOUT, PLAIN)]
+    parser.add_argument("--rows", nargs="+", choices=others, default=others, help="besides the first two; default all")
     parser.add_argument("--test-clips", type=int, default=1200, help="for the accuracy, default 1200")
     given, passed = parser.parse_known_args()
     keep_options(given.out, [*passed, "--share", str(given.share)], SET_HERE)
     guide = given.out / "guide.json"
     guide.write_text(json.dumps(TABLE, indent=2) + "\n")
     wanted: dict[Path, list[str]] = {}
-    for (row, terms), seed in product(ROWS.items(), given.seeds):
+    rows = {row: ROWS[row] for row in (WITHOUT, PLAIN, *given.rows)}
+    for (row, terms), seed in product(rows.items(), given.seeds):
         of_row = [] if row == WITHOUT else ["--shortcut", str(given.share)]
         of_row += ["--guide", str(guide)] if "guidance" in row else []
         wanted[place(given.out, row, seed)] = [*passed, *terms, *of_row, "--seed", str(seed)]
     finish_all(wanted, given.jobs)
-    runs = [(row, seed) for row in ROWS for seed in given.seeds]
+    runs = [(row, seed) for row in rows for seed in given.seeds]
     folders = [place(given.out, *one) for one in runs]
     with ProcessPoolExecutor(given.jobs) as pool:
         values = pool.map(partial(tested, share=given.share, number=given.test_clips), folders)
         measured = dict(zip(runs, values, strict=True))
-    print(table({row: [measured[row, seed] for seed in given.seeds] for row in ROWS}))
+    print(table({row: [measured[row, seed] for seed in given.seeds] for row in rows}))
 
 
 if __name__ == "__main__":
