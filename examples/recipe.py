@@ -213,13 +213,18 @@ PRESETS["paper_stf_kinetics"] = {**PRESETS["paper_kinetics"], **FROM_TRAINED, "l
 PRESETS["nw_ucla_stf_ms_g3d"] = {**PRESETS["nw_ucla_ms_g3d"], **FROM_TRAINED, "epochs": 10}
 PRESETS["synthetic_stf_ms_g3d"] = {**PRESETS["synthetic_ms_g3d"], **FROM_TRAINED, "epochs": 3}
 
-# From a trained network: terms that act, and erasing; docs/focus_quality.md says what each does. Needs start_from.
+# Fine-tunes a trained STF-GCN with terms that act, at half its learning rate (docs/focus_quality.md). Needs start_from.
 FOCUS: dict[str, Any] = {
-    "branch": "recommended", "erasing": 0.5, "epochs": 5, "lr": 0.02, "cycle": 1.0, "ema": 0.0,
+    "branch": "recommended",
+    "erasing": 0.5,
+    "layers": ("block3", "block6"),
+    "epochs": 10,
+    "cycle": 1.0,
+    "ema": 0.0,
     "stf_after": 0.0,
-}  # fmt: skip
-PRESETS["nw_ucla_focus"] = {**PRESETS["nw_ucla"], **FOCUS}
-PRESETS["synthetic_focus"] = {**PRESETS["synthetic"], **FOCUS}
+}
+PRESETS["nw_ucla_focus"] = {**PRESETS["nw_ucla"], **FOCUS, "lr": 0.025}
+PRESETS["synthetic_focus"] = {**PRESETS["synthetic"], **FOCUS, "lr": 0.05}
 
 # For networks that learn more slowly: milder views, and a longer schedule whose rate falls to 0.
 SLOW: dict[str, Any] = {
