@@ -1,4 +1,4 @@
-"""Keep what a model writes to itself: buffers and attributes are as before after a dry run or a masked pass."""
+"""Run a model on copies of its buffers and attributes, so that a dry run or a masked pass does not change them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 @contextmanager
 def apart(model: nn.Module) -> Iterator[None]:
-    """While active, the model works on copies of its buffers; its modules get their attributes back afterwards.
+    """While active, the model uses copies of its buffers; the attributes of its modules are restored afterwards.
 
-    A buffer that several modules share is copied once, and a module under several names is visited once. Attributes
-    that are tensors are copied, too; a list that the model appends to, or a value outside its modules, is not.
+    A buffer that several modules share is copied once, and a module with several names is visited once. Tensor
+    attributes are also copied; a list that the model appends to, or a value outside its modules, is not.
 
     Example:
         >>> norm = nn.BatchNorm1d(3)
@@ -45,7 +45,7 @@ def apart(model: nn.Module) -> Iterator[None]:
 
 
 def call_apart(model: nn.Module, *inputs: object) -> object:
-    """The model's output on copies of its buffers, in a way that torch.compile traces; it traces no attributes.
+    """Call the model on copies of its buffers; torch.compile can trace this call, but not restored attributes.
 
     Example:
         >>> norm = nn.BatchNorm1d(3)
@@ -65,7 +65,7 @@ def call_apart(model: nn.Module, *inputs: object) -> object:
 
 
 def each_tensor(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same tuples, lists and dictionaries with the function applied to each tensor in them."""
+    """Apply a function to each tensor in nested tuples, lists and dictionaries; return the same structure."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):

@@ -40,7 +40,7 @@ class ClipAxes:
         unknown = [set(re.findall("[A-Z]", group)) - ({"V"} if num_joints else set()) for group in self._groups]
         if not all(len(axes) <= 1 for axes in unknown):
             hint = "pass num_joints" if num_joints is None else "at most one axis may be joined with V"
-            raise ValueError(message(who, "axes whose sizes can be told", repr(pattern), hint))
+            raise ValueError(message(who, "axes whose sizes can be inferred", repr(pattern), hint))
         if num_joints is not None and num_joints < 1:
             raise ValueError(message(who, "num_joints of at least 1", num_joints))
         self.who, self.pattern, self.num_joints = who, pattern, num_joints

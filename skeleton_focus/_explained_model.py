@@ -1,4 +1,4 @@
-"""Run a model of any interface and find the focus of a class at its named layers."""
+"""Run a model of any interface and compute the focus of a class at its named layers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from .focus import (
 
 
 class ExplainedModel(nn.Module):
-    """A model, what is known about it, and the focus of a class in one run of it.
+    """A model, its verified properties, and the focus of a class in one run.
 
-    The arguments are those of :class:`~skeleton_focus.STFObjective`, on whose behalf errors are raised.
+    The arguments are those of :class:`~skeleton_focus.STFObjective`, which error messages name.
     """
 
     def __init__(
@@ -71,28 +71,28 @@ class ExplainedModel(nn.Module):
         self.axes = ClipAxes("STFObjective", "N C T V M" if axes is None else axes, num_joints)
         self._axes_given = axes is not None
         patterns = dict(maps) if isinstance(maps, Mapping) else dict.fromkeys(self.layers, maps)
-        self._refuse_strange("maps", patterns)
+        self._check_layer_names("maps", patterns)
         self.maps = {layer: MapAxes("STFObjective", pattern) for layer, pattern in patterns.items() if pattern != MAPS}
         self._maps_given = set(patterns) if isinstance(maps, Mapping) or maps != MAPS else set[str]()
-        of_layers = list(project.values()) if isinstance(project, Mapping) else [project]
-        for given in of_layers:
+        projects = list(project.values()) if isinstance(project, Mapping) else [project]
+        for given in projects:
             if given is not None and not callable(given):
                 raise ValueError(message("STFObjective", "project to be a function", type(given).__name__))
         if select_logits is not None and not callable(select_logits):
             raise ValueError(message("STFObjective", "select_logits to be a function", type(select_logits).__name__))
         if isinstance(project, Mapping):
-            self._refuse_strange("project", project)
+            self._check_layer_names("project", project)
         self.project = project
         self.select_logits = select_logits
         self._lengths = _position_of_lengths(model)
         self._several_persons = False  # in the clips of this call
-        self._closed_form: dict[tuple[Any, ...], bool] = {}  # by mode: dropout may stand before the head
+        self._closed_form: dict[tuple[Any, ...], bool] = {}  # by mode, because dropout may precede the head
 
-    def _refuse_strange(self, name: str, given: Mapping[str, Any]) -> None:
-        """Refuse a mapping with names that are none of the layers."""
-        strange = sorted(set(given) - set(self.layers))
-        if strange:
-            raise ValueError(message("STFObjective", f"{name} for some of {list(self.layers)}", strange))
+    def _check_layer_names(self, name: str, given: Mapping[str, Any]) -> None:
+        """Raise for a mapping with names that are not among the layers."""
+        unknown = sorted(set(given) - set(self.layers))
+        if unknown:
+            raise ValueError(message("STFObjective", f"{name} for layers among {list(self.layers)}", unknown))
 
     def _check_clips(self, x: Tensor) -> None:
         self.axes.check(x)
@@ -104,29 +104,29 @@ class ExplainedModel(nn.Module):
             hint = "model.to_empty(device=...) and load_state_dict() fill it"
             raise ValueError(message("STFObjective", "a model on a device that holds values", "one on 'meta'", hint))
         if not self._axes_given and x.shape[1] == x.shape[4] > 1:
-            expected = "axes to be given where C and M have the same size"
+            expected = "axes, because C and M have the same size"
             hint = "axes='N C T V M' is the default, axes='N M T V C' the order of pyskl"
             raise ValueError(message("STFObjective", expected, tuple(x.shape), hint))
 
     def _check_inputs(self, inputs: Sequence[Any], *, differentiates: bool) -> None:
         if not isinstance(inputs, list | tuple):
             raise ValueError(
-                message("STFObjective", "inputs as a tuple, what the model takes besides x", type(inputs).__name__)
+                message("STFObjective", "inputs as a tuple of the model's inputs besides x", type(inputs).__name__)
             )
-        refused = differentiates and not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
-        if refused:
-            hint = "the focus is a gradient; torch.no_grad() will do"
-            raise ValueError(message("STFObjective", "a call not under torch.inference_mode()", "one under it", hint))
+        in_inference_mode = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+        if differentiates and in_inference_mode:
+            hint = "the focus is a gradient; use torch.no_grad() instead"
+            raise ValueError(message("STFObjective", "a call outside torch.inference_mode()", "one inside it", hint))
 
     def _check_allowed(self, x: Tensor, allowed: Tensor | None) -> None:
         if allowed is not None:
             n, _, t, v, m = self.axes.to_clip(x).shape
-            at_all_times = isinstance(allowed, Tensor) and allowed.dim() == 2
-            axes = f"N={n}, V={v}" if at_all_times else f"N={n}, M={m}, T={t}, V={v}"
+            same_in_all_frames = isinstance(allowed, Tensor) and allowed.dim() == 2
+            axes = f"N={n}, V={v}" if same_in_all_frames else f"N={n}, M={m}, T={t}, V={v}"
             check_shape("STFObjective", "allowed", allowed, axes)
 
     def _find_present(self, x: Tensor, inputs: Sequence[Any], present: Tensor | None) -> Tensor | None:
-        """In which frames each person is there: (N, M, T), with M or T 1 where all are alike; None for everywhere."""
+        """Frames in which each person is present: (N, M, T), M or T may be 1 to broadcast; None: all in all frames."""
         clip = self.axes.to_clip(x)
         n, _, t, _, m = clip.shape
         if present is not None:
@@ -144,7 +144,7 @@ class ExplainedModel(nn.Module):
     def _masked(
         self, x: Tensor, inputs: Sequence[Any], focus: Tensor, positions: Sequence[int]
     ) -> tuple[Tensor, list[Any]]:
-        """The clip with the focus taken out, and the inputs, of which those at ``positions`` hold the clip, too."""
+        """Mask the clip by the focus, and also the inputs at ``positions``, which hold the clip too."""
         masked = list(inputs)
         for i in positions:
             self.axes.check(masked[i], f"inputs[{i}]")
@@ -152,25 +152,25 @@ class ExplainedModel(nn.Module):
         return self.axes.from_clip(mask_by_focus(self.axes.to_clip(x), focus)), masked
 
     def _masked_logits(self, x: Tensor, inputs: Sequence[Any]) -> Tensor:
-        """The logits of another run, which leaves the model's buffers as they are."""
+        """The logits of another run, which does not change the model's buffers."""
         with plain_sync_batch_norm(self.model):
             output = call_apart(self.model, x, *inputs)
         return self._logits(output, len(x))
 
     def _on_input(self, x: Tensor, focus: Tensor, present: Tensor | None) -> Tensor:
-        """A focus (N, M, T', V) at the frames of x; interpolation does not reach beyond the frames that are there."""
+        """Resize a focus (N, M, T', V) to the frames of x, with zeros where a person is absent."""
         focus = resize_focus(focus, self.axes.to_clip(x).shape[2])
         return focus if present is None else focus.masked_fill(~present[..., None], 0)
 
     def _mode(self) -> tuple[Any, ...]:
-        """What a verdict holds for: the training flag and dropout rate of every module, and one or several persons."""
+        """The key of cached checks: every module's training flag and dropout rate, and whether M > 1."""
         modules = self.model.modules()
         dropout = nn.modules.dropout._DropoutNd  # the one base of all dropout layers
-        parts = tuple((m.training, m.p if isinstance(m, dropout) else None) for m in modules)
-        return (self._several_persons, *parts)
+        flags = tuple((m.training, m.p if isinstance(m, dropout) else None) for m in modules)
+        return (self._several_persons, *flags)
 
     def _by_gradient(self, layers: Sequence[str]) -> list[str]:
-        """Those of the layers whose focus is a gradient through what follows, so far as is known."""
+        """The layers whose focus is a gradient through the layers after them, as far as is known yet."""
         closed = self.head is not None and self._closed_form.get(self._mode(), False)
         return [layer for layer in layers if layer != self.layers[-1] or not closed]
 
@@ -183,7 +183,7 @@ class ExplainedModel(nn.Module):
         *,
         fixed_statistics: bool = False,
     ) -> tuple[Tensor, FeatureTap, Any]:
-        """The logits, what the layers (and ``also`` others) put out, and the model's output."""
+        """Run the model; return the logits, the outputs of the layers (and of ``also``), and the model's output."""
         names = [*self.layers, *also] if explained else []
         axes = self._bound_maps(x) if explained else {}
         by_gradient = self._by_gradient(explained)
@@ -200,13 +200,13 @@ class ExplainedModel(nn.Module):
             output = self.model(x, *inputs)
         logits = self._logits(output, len(x))
         ran = [layer for layer in tap.ran if layer in self.layers]
-        in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] refuses a missing one
+        in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] raises for a missing one
         if not in_order and names:
             raise ValueError(message("STFObjective", f"layers from low to high, {ran}", list(self.layers)))
         return logits, tap, output
 
     def _bound_maps(self, x: Tensor) -> dict[str, MapsOfOneBatch]:
-        """The ways to our maps for a batch, for the layers that give others."""
+        """The conversions to (N * M, C, T, V) for one batch, for the layers in other layouts."""
         n, _, _, v, m = self.axes.to_clip(x).shape
         return {layer: axes.bind(layer, clips=n, persons=m, joints=v) for layer, axes in self.maps.items()}
 
@@ -224,52 +224,52 @@ class ExplainedModel(nn.Module):
         self, x: Tensor, logits: Tensor, tap: FeatureTap, layer: str, classes: Tensor, present: Tensor | None, *,
         create_graph: bool, rehearsal: bool = False,
     ) -> Tensor:  # fmt: skip
-        """The focus of a class at a layer (N, M, T', V), normalised."""
+        """The normalised focus of a class at a layer, (N, M, T', V)."""
         n, _, _, v, m = self.axes.to_clip(x).shape
         project = self.project.get(layer) if isinstance(self.project, Mapping) else self.project
         features = self._features(x, tap, layer, any_joints=project is not None)
         persons = len(features) // n
-        there = None if present is None or persons != m else present.any(2).expand(n, m)  # (N, M)
+        present_persons = None if present is None or persons != m else present.any(2).expand(n, m)  # (N, M)
         score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
         if rehearsal and layer in tap.shifts and persons > 1:
             gradients = [tap.channel_gradient(layer, score[i : i + 1], create_graph=False) for i in range(min(n, 4))]
             refuse_another_order(gradients, n)
         if layer == self.layers[-1] and self._has_closed_form(logits, tap, persons):
             weight = cast(nn.Linear, find_layer(self.model, cast(str, self.head))).weight
-            focus = linear_head_focus(features, weight, logits, classes, num_persons=persons, present=there,
-                                      score=self.score, normalize=False)  # fmt: skip
+            focus = linear_head_focus(
+                features, weight, logits, classes,
+                num_persons=persons, present=present_persons, score=self.score, normalize=False,
+            )  # fmt: skip
         else:
             gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=rehearsal and create_graph)
-            focus = weigh_channels(gradient, features, num_persons=persons, present=there, normalize=False)
+            focus = weigh_channels(gradient, features, num_persons=persons, present=present_persons, normalize=False)
         if project is not None:
             focus = project(focus)
-            check_shape("STFObjective", f"the focus that project gives of {tuple(features.shape)}", focus,
-                        f"N={n}, M={m}, T', V={v}")  # fmt: skip
+            name = f"the focus that project returns for {tuple(features.shape)}"
+            check_shape("STFObjective", name, focus, f"N={n}, M={m}, T', V={v}")
             if rehearsal and not bool((focus >= 0).all()):
-                raise ValueError(message("STFObjective", "project to give numbers of at least 0", "others"))
-        return min_max_normalize(focus, _at_frames(present, focus))
+                raise ValueError(message("STFObjective", "project to return values of at least 0", "others"))
+        return min_max_normalize(focus, _present_at_frames(present, focus))
 
     def _features(self, x: Tensor, tap: FeatureTap, layer: str, *, any_joints: bool) -> Tensor:
-        """What a layer gave, checked: (N * M, C, T', V), or of any joints and persons where a project follows."""
+        """A layer's checked output: (N * M, C, T', V), or any joints and persons if a project follows."""
         features = tap[layer]
         shape = tuple(features.shape)
         n, _, t, v, m = self.axes.to_clip(x).shape
         expected = f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})"
         if len(shape) != 4:
-            hint = "name a layer before the pooling; of tokens, pass maps, such as maps='(N M) (T V) C'"
+            hint = "name a layer before the pooling; for tokens, pass maps, such as maps='(N M) (T V) C'"
             raise ValueError(message("STFObjective", expected, shape, hint))
         if shape[0] % n or not (any_joints or (shape[0] == n * m and shape[3] == v)):
-            hint = (
-                "of other joints or persons, pass project; of selected joints, take ScatterToJoints after the layer; "
-            )
-            hint += "of axes in another order, pass maps"
+            hint = "for other joints or persons, pass project; for selected joints, apply ScatterToJoints after the "
+            hint += "layer; for axes in another order, pass maps"
             raise ValueError(message("STFObjective", expected, shape, hint))
         if any_joints and layer not in self._maps_given:
             _refuse_channels_last(layer, shape, frames=t, joints=v)
         return features
 
     def _has_closed_form(self, logits: Tensor, tap: FeatureTap, persons: int) -> bool:
-        """Whether head(mean of the features) is the logits; found on the first batch of each mode, checked on all."""
+        """Whether logits = head(mean of the features); decided on the first batch of each mode, checked on all."""
         mode = self._mode()
         if self.head is None or self._closed_form.get(mode) is False:
             return False
@@ -289,29 +289,29 @@ class ExplainedModel(nn.Module):
         return bool(verdict)
 
 
-def _at_frames(present: Tensor | None, focus: Tensor) -> Tensor | None:
-    """Who is there in the frames of a focus (N, M, T', V): wherever one of the input's frames that it covers counts."""
+def _present_at_frames(present: Tensor | None, focus: Tensor) -> Tensor | None:
+    """Presence in the frames of a focus (N, M, T', V): a frame counts if any input frame that it covers does."""
     if present is None:
         return None
     n, m, frames, _ = focus.shape
-    everywhere = present.expand(n, m, present.shape[2])
+    expanded = present.expand(n, m, present.shape[2])
     if present.shape[2] == 1:
-        return everywhere.expand(n, m, frames)
-    return F.adaptive_max_pool1d(everywhere.float(), frames) > 0
+        return expanded.expand(n, m, frames)
+    return F.adaptive_max_pool1d(expanded.float(), frames) > 0
 
 
 def _position_of_lengths(model: nn.Module) -> int | None:
-    """Which of the inputs besides the clip the model's forward calls ``lengths``."""
+    """The position of the argument ``lengths`` in the model's forward, not counting the clip."""
     try:
-        taken = list(inspect.signature(model.forward).parameters)[1:]
+        names = list(inspect.signature(model.forward).parameters)[1:]
     except (TypeError, ValueError):  # a forward that is not written in Python
         return None
-    return taken.index("lengths") if "lengths" in taken else None
+    return names.index("lengths") if "lengths" in names else None
 
 
 def _refuse_channels_last(layer: str, shape: tuple[int, ...], *, frames: int, joints: int) -> None:
-    """Refuse maps that look like (N * M, T, V, C) where a project could make any shape fit."""
+    """Raise for maps that look like (N * M, T, V, C), which a project could hide."""
     if shape[2] == joints and shape[3] != joints and frames % shape[1] == 0:
         expected = f"maps to say where the axes of layer {layer!r} lie, which could be (N*M, T, V={joints}, C)"
-        hint = f"pass maps='(N M) T V C', or {{{layer!r}: {MAPS!r}}} where channels do come first"
+        hint = f"pass maps='(N M) T V C', or {{{layer!r}: {MAPS!r}}} if channels do come first"
         raise ValueError(message("STFObjective", expected, shape, hint))

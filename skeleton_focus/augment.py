@@ -143,7 +143,7 @@ def flip(x: Tensor, layout: SkeletonLayout, which: Tensor) -> Tensor:
     check_shape("flip", "x", x, f"N, C, T, V={layout.num_joints}, M")
     check_shape("flip", "which", which, f"N={len(x)}")
     if not layout.pairs:
-        hint = "SkeletonLayout.from_bones takes them as pairs"
+        hint = "pass them to SkeletonLayout.from_bones as pairs"
         raise ValueError(message("flip", "a layout with left and right pairs", f"{layout.name!r} without", hint))
     mirrored = x[:, :, :, list(layout.mirror)]
     mirrored = torch.cat([-mirrored[:, :1], mirrored[:, 1:]], dim=1)
@@ -253,10 +253,14 @@ class Augment(nn.Module):
 
     def forward(self, batch: Batch, random: torch.Generator | None) -> Batch:
         if not isinstance(batch, Batch):
-            raise ValueError(message("Augment", "a Batch, as SkeletonDataset.collate makes it", type(batch).__name__))
+            raise ValueError(
+                message("Augment", "a Batch, such as SkeletonDataset.collate returns", type(batch).__name__)
+            )
         if random is not None and not isinstance(random, torch.Generator):
             raise ValueError(
-                message("Augment", "a torch.Generator, such as seeded_generator makes, or None", type(random).__name__)
+                message(
+                    "Augment", "a torch.Generator, such as seeded_generator returns, or None", type(random).__name__
+                )
             )
         self._check(batch)
         exact = torch.promote_types(batch.x.dtype, torch.float32)

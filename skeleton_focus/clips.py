@@ -1,4 +1,4 @@
-"""Clips as one data set, in memory or mapped from a file, and the batch that a training step receives."""
+"""A data set of clips, in memory or mapped from a file, and the batch that a training step receives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clip(NamedTuple):
         x: (C, T, V, M) joint positions.
         label: class index.
         visibility: (T, V, M), 0 where a joint is missing, otherwise 1 or a confidence.
-        critical: (M, T, V), 1 where a joint and frame make the class; zeros where the truth is not known.
+        critical: (M, T, V), ground truth: 1 where a joint and frame determine the class; zeros if it is unknown.
     """
 
     x: Tensor
@@ -37,14 +37,14 @@ class Clip(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Clips padded with zeros to the longest of the batch.
+    """Clips padded with zeros to the longest clip of the batch.
 
     Attributes:
         x: (N, C, T, V, M) joint positions.
         lengths: (N,) true number of frames.
         label: (N,) class indices.
         visibility: (N, T, V, M), 0 where a joint is missing or padding, otherwise 1 or a confidence.
-        critical: (N, M, T, V), 1 where a joint and frame make the class; zeros where the truth is not known.
+        critical: (N, M, T, V), ground truth: 1 where a joint and frame determine the class; zeros if it is unknown.
     """
 
     x: Tensor
@@ -55,22 +55,21 @@ class Batch(NamedTuple):
 
 
 class SkeletonDataset(Dataset[Clip]):
-    """Clips of one skeleton, each with its own number of frames.
+    """A data set of clips of one skeleton, each with its own number of frames.
 
     Args:
-        clips: arrays or tensors (C, T, V, M), or one (N, C, T, V, M); C, V and M are the same for all. An array that
-            is mapped for reading, ``np.load(..., mmap_mode="r")``, stays in its file: a clip is copied, and checked,
-            when it is read.
+        clips: arrays or tensors (C, T, V, M), or one (N, C, T, V, M); C, V and M are the same for all. An array mapped
+            read-only, ``np.load(..., mmap_mode="r")``, is not loaded: each clip is copied and checked when it is read.
         labels: class indices, one for each clip.
         layout: the skeleton.
         classes: class names; by default ``"0"``, ``"1"``, ...
         names: clip names; by default their numbers.
-        visibility: (T, V, M) each: 0 where a joint is missing, otherwise 1 or a confidence; by default ones.
-        critical: (M, T, V) each, by default zeros.
-        origin: what the clips are, for :meth:`describe`.
+        visibility: (T, V, M) for each clip: 0 where a joint is missing, otherwise 1 or a confidence; by default ones.
+        critical: (M, T, V) for each clip, by default zeros.
+        origin: a name of the data, for :meth:`heading`.
 
     Raises:
-        ValueError: no clip, or clips, labels and layout that do not fit each other.
+        ValueError: no clips, or clips, labels and layout that do not match.
 
     Example:
         >>> from skeleton_focus import KINECT20
@@ -98,11 +97,11 @@ class SkeletonDataset(Dataset[Clip]):
         if len(clips) == 0:
             raise ValueError(message(who, "at least one clip", "none"))
         if len(labels) != len(clips):
-            raise ValueError(message(who, f"{len(clips)} labels, one a clip", len(labels)))
+            raise ValueError(message(who, f"{len(clips)} labels, one for each clip", len(labels)))
         numbers = [_label(label) for label in labels]
         for what, given in (("classes", classes), ("names", names)):
             if given is not None and (isinstance(given, str) or len({*given}) != len(given)):
-                raise ValueError(message(who, f"{what} that differ", short(given)))
+                raise ValueError(message(who, f"{what} without duplicates", short(given)))
         self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(max(numbers) + 1))
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(clips)))
         for what, values in (
@@ -112,15 +111,15 @@ class SkeletonDataset(Dataset[Clip]):
         ):
             count = len(clips) if values is None else len(values)
             if count != len(clips):
-                raise ValueError(message(who, f"{len(clips)} {what}, one a clip", count))
+                raise ValueError(message(who, f"{len(clips)} {what}, one for each clip", count))
         outside = sorted({label for label in numbers if not 0 <= label < len(self.classes)})
         if outside:
             raise ValueError(message(who, f"labels in 0..{len(self.classes) - 1}", outside))
         self.clips, self.visibility, self.critical = _tensors(clips), _tensors(visibility), _tensors(critical)
         self.labels, self.layout, self.origin = numbers, layout, origin
         self._added_persons = 0
-        # Clips of a file that was opened by open_dataset are checked by its readers; those of the user's own mapped
-        # array, which may be larger than the memory, one by one when they are read; all others now.
+        # The readers check clips that open_dataset opens. The user's own mapped array may be larger than memory, so its
+        # clips are checked one by one when they are read; all others are checked now.
         self._check_when_read = isinstance(clips, np.memmap) and isinstance(self.clips, MappedClips)
         if self._check_when_read:
             self._check(0, self.clips[0])
@@ -129,7 +128,7 @@ class SkeletonDataset(Dataset[Clip]):
                 self._check(i, x)
 
     def _check(self, index: int, x: Tensor) -> None:
-        """Refuse a clip that does not fit the layout or the first clip, or that is not finite."""
+        """Raise for a clip that does not fit the layout or the first clip, or that is not finite."""
         who, name = "SkeletonDataset", self.names[index]
         first = x if self._check_when_read else self.clips[0]
         channels, persons = "C", "M"
@@ -138,7 +137,7 @@ class SkeletonDataset(Dataset[Clip]):
         check_shape(who, f"clip {name!r}", x, f"{channels}, T, V={self.layout.num_joints}, {persons}")
         _, t, v, m = x.shape
         if t == 0:
-            raise ValueError(message(who, f"clip {name!r} to hold frames", "none"))
+            raise ValueError(message(who, f"clip {name!r} to have frames", "none"))
         if not x.is_floating_point():
             raise ValueError(message(who, f"clip {name!r} of floating-point numbers", x.dtype))
         if not torch.isfinite(x).all():
@@ -153,7 +152,7 @@ class SkeletonDataset(Dataset[Clip]):
             check_shape(who, f"critical of clip {name!r}", self.critical[index], f"M={m}, T={t}, V={v}")
 
     def subset(self, index: Sequence[int]) -> SkeletonDataset:
-        """The clips of these indices, with all that is known of them.
+        """The data set of the clips at these indices.
 
         >>> from skeleton_focus import KINECT20
         >>> data = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20)
@@ -172,29 +171,29 @@ class SkeletonDataset(Dataset[Clip]):
         return part
 
     def with_persons(self, persons: int) -> SkeletonDataset:
-        """The same clips with room for ``persons`` bodies: those that are added are absent, zeros of visibility 0.
+        """The same clips padded to M = ``persons``: the added persons are absent, zeros with visibility 0.
 
-        A network that was trained on clips of two bodies takes a mean over both, so that it needs the second place also
-        where nobody is.
+        A network that was trained on clips of two persons takes the mean over both, so it needs M = 2 even if only one
+        person is present.
 
         >>> from skeleton_focus import KINECT20
         >>> clip = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20).with_persons(2)[0]
         >>> clip.x.shape, clip.visibility[0, 0].tolist()
         (torch.Size([3, 5, 20, 2]), [1.0, 0.0])
         """
-        here = self[0].x.shape[3]
-        if persons < here:
+        current = self[0].x.shape[3]
+        if persons < current:
             hint = "the network was trained on clips of fewer bodies"
-            raise ValueError(message("SkeletonDataset.with_persons", f"at least M={here} persons", persons, hint))
+            raise ValueError(message("SkeletonDataset.with_persons", f"at least M={current} persons", persons, hint))
         wider = copy.copy(self)
-        wider._added_persons = self._added_persons + persons - here
+        wider._added_persons = self._added_persons + persons - current
         return wider
 
     @classmethod
     def from_batch(
         cls, batch: Batch, layout: SkeletonLayout, *, classes: Sequence[str] | None = None
     ) -> SkeletonDataset:
-        """A data set of a batch's clips, as :meth:`SyntheticActions.generate` returns them.
+        """Make a data set from the clips of a batch, for example from :meth:`SyntheticActions.generate`.
 
         >>> from skeleton_focus import NTU25, SyntheticActions
         >>> len(SkeletonDataset.from_batch(SyntheticActions(frames=16).generate(3, seed=0), NTU25))
@@ -229,7 +228,7 @@ class SkeletonDataset(Dataset[Clip]):
         return Clip(x, self.labels[index], visibility, critical)
 
     def heading(self) -> str:
-        """What is the same for all clips.
+        """Describe what is common to all clips: origin, skeleton, channels, persons.
 
         >>> from skeleton_focus import KINECT20
         >>> SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20, origin="my own").heading()
@@ -240,9 +239,9 @@ class SkeletonDataset(Dataset[Clip]):
         return f"{self.origin}: {self.layout.name}, {joints} joints, C={channels} channels, M={persons} {bodies}"
 
     def describe(self) -> str:
-        """What the clips are: how many, of how many classes, how long, with how many bodies, what is missing.
+        """Describe the clips: their number, classes, lengths, bodies and missing joints.
 
-        Every clip's visibility is read once.
+        This reads the visibility of every clip.
 
         >>> from skeleton_focus import KINECT20
         >>> data = SkeletonDataset([torch.ones(3, t, 20, 1) for t in (5, 8, 5)], [0, 1, 0], KINECT20)
@@ -272,7 +271,7 @@ class SkeletonDataset(Dataset[Clip]):
 
     @staticmethod
     def collate(clips: Sequence[Clip]) -> Batch:
-        """Pad clips to one batch: the ``collate_fn`` of a DataLoader."""
+        """Pad clips to one batch; use it as the ``collate_fn`` of a DataLoader."""
         if len(clips) == 0:
             raise ValueError(message("SkeletonDataset.collate", "at least one clip", "none"))
         lengths = torch.tensor([clip.x.shape[1] for clip in clips])
@@ -291,7 +290,7 @@ class Split(NamedTuple):
     test: SkeletonDataset
 
     def describe(self) -> str:
-        """What was found, and :meth:`SkeletonDataset.describe` of either side.
+        """Describe both parts: :meth:`SkeletonDataset.heading`, then :meth:`SkeletonDataset.describe` of each.
 
         >>> from skeleton_focus import KINECT20
         >>> data = SkeletonDataset([torch.ones(3, 5, 20, 1)], [0], KINECT20, origin="two clips")
@@ -306,16 +305,16 @@ class Split(NamedTuple):
 
 
 def _label(label: Any) -> int:
-    """A class index as a Python number."""
+    """Convert a class index to a Python integer."""
     value = label.item() if isinstance(label, np.generic | np.ndarray | Tensor) and label.ndim == 0 else label
-    whole = type(value) is int and value < MOST_CLASSES  # what is out of the classes is told together
+    whole = type(value) is int and value < MOST_CLASSES  # labels outside the classes are reported together
     if not whole:
-        raise ValueError(message("SkeletonDataset", f"labels, whole numbers in 0..{MOST_CLASSES - 1}", short(value)))
+        raise ValueError(message("SkeletonDataset", f"integer labels in 0..{MOST_CLASSES - 1}", short(value)))
     return int(value)
 
 
 def _tensors(values: Any) -> Any:
-    """A list of tensors; None and mapped clips as they are."""
+    """Convert clips to a list of tensors; return None and mapped clips unchanged."""
     if values is None or isinstance(values, MappedClips | Subset | ConcatDataset):
         return values
     if isinstance(values, np.memmap) and not values.flags.writeable:

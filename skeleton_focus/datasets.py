@@ -1,6 +1,6 @@
-"""Open a folder or file of clips, whatever its format: recognise, read, cache, split.
+"""Open a folder or file of clips in any supported format: recognise, read, cache, split.
 
-python -m skeleton_focus.datasets PATH    # says what is there, and every problem with file and line
+python -m skeleton_focus.datasets PATH    # describes the clips and lists every problem with file and line
 """
 
 from __future__ import annotations
@@ -43,31 +43,31 @@ def open_dataset(
     workers: int = 0,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> Split:
-    """Open clips with the split that their publishers use; the format is recognised by what is there.
+    """Open a published data set of clips with its split; the format is detected from the files.
 
-    Known are NTU RGB+D 60 and 120, NW-UCLA, Kinetics-Skeleton, pyskl and mmaction2 pickles, CTR-GCN ``.npz``, ST-GCN
-    and 2s-AGCN ``.npy``. Your own arrays go to :class:`SkeletonDataset`.
+    Supported are NTU RGB+D 60 and 120, NW-UCLA, Kinetics-Skeleton, pyskl and mmaction2 pickles, CTR-GCN ``.npz``,
+    ST-GCN and 2s-AGCN ``.npy``. Pass your own arrays to :class:`SkeletonDataset`.
 
-    What was read is kept in a cache, from which later openings map it: no copy in memory, pages shared among a loader's
-    processes. It is written once, whole or not at all, and again when a file of the source changed. ST-GCN's ``.npy``
-    are mapped where they lie.
+    The clips are stored in a cache that later calls memory-map: no copy in memory, and a loader's processes share its
+    pages. The cache is written atomically, and again if a file of the source changes. ST-GCN's ``.npy`` files are
+    mapped without a cache.
 
     Args:
-        path: a folder, or the one file of some formats.
+        path: a folder, or a file for formats that consist of one file.
         split: the name of a published split, such as ``"xsub"``, ``"xview"`` (NTU 60), ``"xset"`` (NTU 120); by default
-            the first that the data have.
+            the data set's first split.
         persons: M, bodies kept (NTU, Kinetics, pyskl); by default 2.
-        missing: of NTU, ``"mask"`` (the default) or ``"fill"``: see :func:`read_ntu`.
-        on_error: ``"raise"``; ``"skip"``: leave out clips that cannot be read, and warn once of how many; or a function
-            that is called with each error.
-        cache: a folder, True for ``$SKELETON_FOCUS_CACHE`` or the user's folder of caches, False for none: everything
-            in memory.
-        workers: processes that read, where the clips stand in files of their own; 0: this one reads.
-        progress: wraps the clips while they are read, such as ``tqdm``.
+        missing: for NTU, ``"mask"`` (default) or ``"fill"``: see :func:`read_ntu`.
+        on_error: ``"raise"``; ``"skip"`` to leave out clips that cannot be read and warn once with their number; or a
+            function that is called with each error.
+        cache: a folder, True for ``$SKELETON_FOCUS_CACHE`` or the user's cache folder, False to keep all clips in
+            memory.
+        workers: processes that read, for formats with one file for each clip; 0 reads in this process.
+        progress: wraps the iterable of clips while they are read, such as ``tqdm``.
 
     Raises:
-        ValueError: nothing at ``path``, nothing that is known, another split than the data have, a side without clips.
-        FormatError: a file that is not what it should be.
+        ValueError: a path that does not exist or has an unknown format, an unknown split, a side without clips.
+        FormatError: a file that does not follow its format.
         OSError: a cache that cannot be written.
 
     Example:
@@ -80,14 +80,14 @@ def open_dataset(
     if not callable(on_error):
         check_choice(who, "on_error", on_error, ("raise", "skip"))
     if not isinstance(workers, int) or workers < 0:
-        raise ValueError(message(who, "workers, a whole number from 0", workers))
+        raise ValueError(message(who, "workers as an integer of at least 0", workers))
     if progress is not None and not callable(progress):
-        raise ValueError(message(who, "progress that takes the clips, such as tqdm", progress))
+        raise ValueError(message(who, "progress as a function of the clips, such as tqdm", progress))
     if not isinstance(cache, bool | Path) and (not isinstance(cache, str) or not cache):
-        raise ValueError(message(who, "cache, a folder, True or False", repr(cache)))
+        raise ValueError(message(who, "cache as a folder, True or False", repr(cache)))
     problems: list[FormatError] = []
 
-    def tell(error: FormatError) -> None:
+    def report(error: FormatError) -> None:
         problems.append(error)
         if on_error == "raise":
             raise error
@@ -98,14 +98,14 @@ def open_dataset(
     split = source.splits[0] if split is None else split
     check_choice(who, "split", split, source.splits)
     options = {"persons": persons, "missing": missing}
-    clips = _good_clips(source, path, tell, workers, progress)
-    data, sides = _load(source, path, options, clips, tell, problems, cache, look=on_error != "raise")
+    clips = _good_clips(source, path, report, workers, progress)
+    data, sides = _load(source, path, options, clips, report, problems, cache, check_mapped=on_error != "raise")
     if problems and on_error == "skip":
         text = f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read and are left out; the first"
         warnings.warn(f"{text}: {problems[0]}", stacklevel=2)
     parts = []
     for side, called in (("train", "training"), ("test", "test")):
-        chosen = [i for i, stands in enumerate(sides[split]) if stands == side]
+        chosen = [i for i, clip_side in enumerate(sides[split]) if clip_side == side]
         if not chosen:
             raise ValueError(message("open_dataset", f"{called} clips of split {split!r}", f"none in {path}"))
         parts.append(data.subset(chosen))
@@ -113,7 +113,7 @@ def open_dataset(
 
 
 def recognize(path: Path, persons: int | None = None, missing: str | None = None) -> ClipSource:
-    """What clips there are at ``path``, by what is in the folder or how the file begins.
+    """Detect the format of the clips at ``path`` from the folder's files or the file's first bytes.
 
     >>> recognize(Path("no/such/folder"))
     Traceback (most recent call last):
@@ -121,7 +121,7 @@ def recognize(path: Path, persons: int | None = None, missing: str | None = None
     ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does not exist
     """
     who = "open_dataset"
-    asked = {option: value for option, value in (("persons", persons), ("missing", missing)) if value is not None}
+    options = {option: value for option, value in (("persons", persons), ("missing", missing)) if value is not None}
     try:
         folder = path.is_dir()
         if not folder and not path.is_file():
@@ -129,37 +129,35 @@ def recognize(path: Path, persons: int | None = None, missing: str | None = None
             raise ValueError(message(who, "a folder or file of clips", f"{path}, {got}"))
     except OSError as error:
         raise UnreadableFileError(message(str(path), "a folder or file that can be read", error.strerror)) from None
-    found = []
+    sources = []
     for opens, takes in _FOLDERS if folder else _FILES:
-        source = opens(path, **{option: asked[option] for option in takes if option in asked})
+        source = opens(path, **{option: options[option] for option in takes if option in options})
         if source is not None:
-            useless = sorted(set(asked) - set(takes))
-            if useless:
-                raise ValueError(message(who, f"options for {source.format}", ", ".join(useless), "it has none such"))
-            found.append(source)
-    if len(found) > 1:
-        kinds = " and ".join(source.format for source in found)
+            unsupported = sorted(set(options) - set(takes))
+            if unsupported:
+                raise ValueError(message(who, f"options for {source.format}", ", ".join(unsupported), "leave them out"))
+            sources.append(source)
+    if len(sources) > 1:
+        kinds = " and ".join(source.format for source in sources)
         raise ValueError(message(who, "clips of one data set", f"{path}, which holds {kinds}"))
-    if not found:
+    if not sources:
         raise ValueError(message(who, _KNOWN, f"{path}, which is none of these", _hint(path)))
-    return found[0]
+    return sources[0]
 
 
 def _hint(path: Path) -> str:
-    """What could be opened in place of a path that holds nothing known."""
+    """Suggest what to open instead of a path of unknown format."""
     near = [path.parent] if not path.is_dir() else [*folders_in(path), path.absolute().parent]
     for folder in near:
         with contextlib.suppress(ValueError):
             if any(opens(folder) is not None for opens, _ in _FOLDERS):
                 return f"open {folder}"
     files = [file for suffix in (".npz", ".pkl") for file in (files_in(path, suffix) if path.is_dir() else ())]
-    return (
-        f"open one of its files, such as {files[0].name}" if files else "for your own arrays there is SkeletonDataset"
-    )
+    return f"open one of its files, such as {files[0].name}" if files else "pass your own arrays to SkeletonDataset"
 
 
 def _open_file(path: Path, *, persons: int = 2) -> ClipSource | None:
-    """A zip or a pickle, by its first bytes."""
+    """Open a zip or a pickle, recognised by its first bytes."""
     start = beginning(path, 4)
     if start == b"PK\x03\x04":
         return open_ctr_gcn(path)
@@ -180,25 +178,25 @@ def _load(
     path: Path,
     options: dict[str, Any],
     clips: Iterator[ClipFile],
-    tell: Callable[[FormatError], None],
+    report: Callable[[FormatError], None],
     problems: list[FormatError],
     cache: str | Path | bool,
     *,
-    look: bool,
+    check_mapped: bool,
 ) -> tuple[SkeletonDataset, dict[str, list[str]]]:
-    """All clips of a source, and the side on which each stands in each split."""
+    """Load all clips of a source, and the side of each clip in each split."""
     chosen = None
     if source.mapped is not None:
         loaded = source.mapped
-        chosen = list(_readable(loaded, tell)) if look else None
+        chosen = list(_readable(loaded, report)) if check_mapped else None
     elif cache is False:
         loaded = in_memory(clips, source.splits)
     else:
         where = (default_folder() if cache is True else Path(cache)).expanduser().absolute()
-        loaded, told = open_pack(source, path, where, repr((source.format, options)), clips, problems)
-        if not problems:  # they were found when the cache was written
-            for problem in told:
-                tell(problem)
+        loaded, stored_problems = open_pack(source, path, where, repr((source.format, options)), clips, problems)
+        if not problems:  # otherwise they were reported while the cache was written
+            for problem in stored_problems:
+                report(problem)
     index = loaded.index
     if not index.names or chosen == []:
         raise ValueError(message("open_dataset", "at least one clip that can be read", f"none in {path}"))
@@ -212,13 +210,13 @@ def _load(
     return data.subset(chosen), {split: [sides[i] for i in chosen] for split, sides in index.sides.items()}
 
 
-def _readable(loaded: Loaded, tell: Callable[[FormatError], None]) -> Iterator[int]:
-    """The clips of arrays used in place that are as they should be; every one is read for that."""
+def _readable(loaded: Loaded, report: Callable[[FormatError], None]) -> Iterator[int]:
+    """The indices of valid clips in mapped arrays; this reads every clip."""
     for i in range(len(loaded.x)):
         try:
             loaded.x[i]
         except FormatError as error:
-            tell(error)
+            report(error)
         else:
             yield i
 
@@ -226,24 +224,25 @@ def _readable(loaded: Loaded, tell: Callable[[FormatError], None]) -> Iterator[i
 def _good_clips(
     source: ClipSource,
     path: Path,
-    tell: Callable[[FormatError], None],
+    report: Callable[[FormatError], None],
     workers: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
 ) -> Iterator[ClipFile]:
-    """The clips that can be read, each once; of the others is told."""
-    reading, names = _Sized(source, workers), set[str]()
+    """Yield the clips that can be read, each once, and report the others."""
+    reading, names = _ReadingWithLength(source, workers), set[str]()
     for clip in reading if progress is None else progress(reading):
         if isinstance(clip, FormatError):
-            tell(clip)
+            report(clip)
         elif clip.name in names:
-            tell(FormatError(message(f"{path}, clip {short(clip.name)}", "each clip once", "another of its name")))
+            where = f"{path}, clip {short(clip.name)}"
+            report(FormatError(message(where, "each clip once", "another clip of this name")))
         else:
             names.add(clip.name)
             yield clip
 
 
-class _Sized:
-    """What a source reads, with the length that a progress bar asks for."""
+class _ReadingWithLength:
+    """The clips of a source, with the length that a progress bar needs."""
 
     def __init__(self, source: ClipSource, workers: int) -> None:
         self.source, self.workers = source, workers
@@ -256,7 +255,7 @@ class _Sized:
 
 
 def _classes(path: Path, index: Index) -> list[str]:
-    """Class names as the clips tell them; numbers where none does."""
+    """Class names as given by the clips, or numbers for classes without a name."""
     names = [str(label) for label in range(max(index.labels) + 1)]
     named: dict[int, str] = {}
     for clip, label, action in zip(index.names, index.labels, index.actions, strict=True):
@@ -266,63 +265,66 @@ def _classes(path: Path, index: Index) -> list[str]:
     classes = [named.get(label, name) for label, name in enumerate(names)]
     for name in named.values():
         if classes.count(name) > 1:
-            raise FormatError(message(str(path), "a name of its own for each class", f"{short(name)} for several"))
+            raise FormatError(message(str(path), "a unique name for each class", f"{short(name)} for several"))
     return classes
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Describe what is at a path, and list every problem; 1 if there are any."""
+    """Describe the clips at a path and list every problem; return 1 if there are any."""
     parser = argparse.ArgumentParser(
         prog="python -m skeleton_focus.datasets",
-        description="Say what clips are in a folder or file, and list every problem with file and line.",
+        description="Describe the clips in a folder or file, and list every problem with file and line.",
     )
-    parser.add_argument("path", type=Path, help="a folder, or the one file of some formats")
+    parser.add_argument("path", type=Path, help="a folder, or a file for formats that consist of one file")
     parser.add_argument("--persons", type=int, help="bodies kept (NTU, Kinetics, pyskl); by default 2")
-    parser.add_argument("--missing", choices=["mask", "fill"], help="of NTU: where a body was not seen")
+    parser.add_argument("--missing", choices=["mask", "fill"], help="for NTU: how to treat bodies that were not seen")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--cache", help="folder to keep what was read in; by default the user's folder of caches")
-    where.add_argument("--no-cache", action="store_true", help="keep nothing")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read")
+    where.add_argument("--cache", help="folder of the cache; by default in the user's cache folder")
+    where.add_argument("--no-cache", action="store_true", help="write no cache")
+    parser.add_argument("--workers", type=int, default=0, help="number of processes that read")
     given = parser.parse_args(arguments)
     problems: list[FormatError] = []
     failed = ""
     try:
         if given.workers < 0:
-            raise ValueError(message("open_dataset", "workers, a whole number from 0", given.workers))
+            raise ValueError(message("open_dataset", "workers as an integer of at least 0", given.workers))
         source = recognize(given.path, given.persons, given.missing)
         cache = False if given.no_cache else given.cache or True
         options = {"persons": given.persons, "missing": given.missing}
         clips = _good_clips(source, given.path, problems.append, given.workers, _progress)
-        data, sides = _load(source, given.path, options, clips, problems.append, problems, cache, look=True)
-        _say(data.heading(), data.describe())
+        data, sides = _load(source, given.path, options, clips, problems.append, problems, cache, check_mapped=True)
+        _print_lines(data.heading(), data.describe())
         for split, of_clips in sides.items():
             train, test = of_clips.count("train"), of_clips.count("test")
-            alone = "" if train and test else ": open_dataset wants both"
-            _say(f"split {split}: {train} training and {test} test clips{alone}")
+            note = "" if train and test else ": open_dataset needs both"
+            _print_lines(f"split {split}: {train} training and {test} test clips{note}")
         if isinstance(data.clips, MappedClips):
-            kept = data.clips.array
-            _say(f"kept in {kept.filename} ({kept.nbytes / 1e6:.1f} MB), for open_dataset to map")
+            array = data.clips.array
+            _print_lines(f"cached in {array.filename} ({array.nbytes / 1e6:.1f} MB), which open_dataset maps")
     except (ValueError, OSError) as error:
         failed = str(error)
-    said = [*map(str, problems), *([failed] if failed else [])]
-    _say(*(f"problem: {problem}" for problem in said), f"{len(said) or 'no'} problem{'s' * (len(said) != 1)}")
-    return int(bool(said))
+    texts = [*map(str, problems)]
+    if failed:
+        texts.append(failed)
+    count = "1 problem" if len(texts) == 1 else f"{len(texts) or 'no'} problems"
+    _print_lines(*(f"problem: {text}" for text in texts), count)
+    return int(bool(texts))
 
 
-def _say(*lines: str) -> None:
-    """Print, also what the terminal's encoding does not have."""
+def _print_lines(*lines: str) -> None:
+    """Print lines; escape characters that the terminal's encoding does not have."""
     encoding = sys.stdout.encoding or "ascii"
     sys.stdout.writelines(line.encode(encoding, "backslashreplace").decode(encoding) + "\n" for line in lines)
 
 
 def _progress(reading: Iterable[Any]) -> Iterator[Any]:
-    """Count on a terminal what was read."""
-    shown = sys.stderr.isatty()
+    """Show the number of clips read if stderr is a terminal."""
+    in_terminal = sys.stderr.isatty()
     for i, clip in enumerate(reading, 1):
-        if shown and i % 100 == 0:
+        if in_terminal and i % 100 == 0:
             sys.stderr.write(f"\r{i} clips read")
         yield clip
-    if shown:
+    if in_terminal:
         sys.stderr.write("\r\033[K")
 
 

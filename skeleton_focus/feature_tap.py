@@ -1,4 +1,4 @@
-"""Catch what the layers of a model put out while it runs, and differentiate at it."""
+"""Capture the outputs of a model's layers while it runs, and differentiate with respect to them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from ._second_order import SecondOrder, score_gradient
 
 
 class FeatureTap:
-    """Catch what named layers put out while a model runs; nothing is left on the model when the ``with`` block ends.
+    """Capture the outputs of named layers while a model runs; the model is restored when the ``with`` block ends.
 
     Shape:
-        ``tap[layer]`` is what the layer gives; :meth:`channel_gradient` needs (N * M, C, T, V) and gives (N * M, C).
+        ``tap[layer]`` is the layer's output; :meth:`channel_gradient` maps (N * M, C, T, V) to (N * M, C).
 
     Args:
         model: the network.
         layers: names, as ``model.named_modules()`` gives them.
-        twice: those of ``layers`` whose :meth:`channel_gradient` will be asked for; the model then runs so that a loss
-            on it can be differentiated.
-        axes: for layers that do not give (N * M, C, T, V), the way there and back; ``tap[layer]`` is then rearranged.
-        with_graph: those of ``layers`` whose output gets a graph also where all that leads to it is frozen.
-        fixed_statistics: after a ``twice`` layer, take BatchNorm's batch statistics as constants in the gradient.
+        twice: the ``layers`` whose :meth:`channel_gradient` is needed; the model then runs such that a loss on this
+            gradient can be differentiated.
+        axes: for layers that do not return (N * M, C, T, V), the conversion to it; it is applied to ``tap[layer]``.
+        with_graph: the ``layers`` whose output requires a gradient even if everything before it is frozen.
+        fixed_statistics: after a ``twice`` layer, treat BatchNorm's batch statistics as constants in the gradient.
 
     Attributes:
         ran: the layers in the order in which they ran.
-        shifts: of each ``twice`` layer the zeros (N * M, C, 1, 1) that were added to its output, with gradients on.
+        shifts: for each ``twice`` layer, the zeros (N * M, C, 1, 1) that were added to its output; they require grad.
 
     Raises:
-        ValueError: a name the model does not have; a layer inside a compiled module; a layer that did not run once, ran
-            under ``torch.no_grad()`` while gradients were on, or gave no tensor (when read).
+        ValueError: a name that the model does not have; a layer inside a compiled module; when read, a layer that did
+            not run exactly once, ran under ``torch.no_grad()`` while gradients were enabled, or returned no tensor.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
@@ -66,16 +66,16 @@ class FeatureTap:
         self._twice = twice
         self._axes = axes or {}
         self._with_graph = with_graph
-        self._handed_on: dict[str, tuple[Tensor, int]] = {}
+        self._versions: dict[str, tuple[Tensor, int]] = {}
         self._fixed_statistics = fixed_statistics
         self.shifts: dict[str, Tensor] = {}
-        self._graph = True
+        self._grad_enabled = True
         self._without_gradient: set[str] = set()
         self._mode = ExitStack()
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> FeatureTap:
-        self._graph = torch.is_grad_enabled()
+        self._grad_enabled = torch.is_grad_enabled()
         order = SecondOrder(fixed_statistics=self._fixed_statistics)
         mode = self._mode.enter_context(order) if self._twice else None
         for layer, module in self._modules.items():
@@ -95,66 +95,64 @@ class FeatureTap:
         """The layer's output."""
         output = self.output(layer)
         if not isinstance(output, Tensor):
-            hint = "name a module inside it that gives the feature map alone, such as its last ReLU"
+            hint = "name a module inside it that returns only the feature map, such as its last ReLU"
             raise ValueError(message("FeatureTap", f"layer {layer!r} to give a tensor", type(output).__name__, hint))
         return self._axes[layer].to_map(output) if layer in self._axes else output
 
     def output(self, layer: str) -> object:
-        """Whatever the layer put out, a tensor or not."""
-        caught = self._outputs[layer]
-        if len(caught) != 1:
-            hint = "name the block around it" if caught else "take a layer that the model's forward calls"
-            raise ValueError(message("FeatureTap", f"layer {layer!r} to run once", f"{len(caught)} runs", hint))
+        """The layer's output, a tensor or not."""
+        outputs = self._outputs[layer]
+        if len(outputs) != 1:
+            hint = "name the block around it" if outputs else "name a layer that the model's forward calls"
+            raise ValueError(message("FeatureTap", f"layer {layer!r} to run once", f"{len(outputs)} runs", hint))
         if layer in self._without_gradient:
-            hint = "freeze it by requires_grad_(False) instead, or checkpoint it with use_reentrant=False"
+            hint = "freeze it with requires_grad_(False) instead, or checkpoint it with use_reentrant=False"
             got = "a run under torch.no_grad()"
             raise ValueError(message("FeatureTap", f"layer {layer!r} to run with gradients", got, hint))
-        return caught[0]
+        return outputs[0]
 
     def channel_gradient(self, layer: str, score: Tensor, *, create_graph: bool, prove: bool = False) -> Tensor:
         """The gradient of ``score.sum()`` at a layer, summed over frames and joints: (N * M, C).
 
         Args:
-            layer: one of ``twice``, or another whose gradient is wanted all the same, at the price of a whole map.
-            score: what to differentiate, computed from the layer's output.
-            create_graph: let a loss on the gradient be differentiated.
-            prove: differentiate it once more, so that operations that PyTorch cannot differentiate twice, and those
-                that lose the graph of their gradient without an error, are refused here.
+            layer: one of ``twice``, or any other layer at the cost of a gradient of the whole feature map.
+            score: the tensor to differentiate, computed from the layer's output.
+            create_graph: allow a loss on the gradient to be differentiated.
+            prove: differentiate the gradient again, to raise here for operations that PyTorch cannot differentiate
+                twice, and for those that lose the graph of their gradient without an error.
         """
         features = self[layer]
         if features.dim() != 4:
             expected = f"layer {layer!r} to give (N * M, C, T, V)"
             raise ValueError(message("FeatureTap", expected, tuple(features.shape)))
         shift = self.shifts.get(layer)
-        at = shift if shift is not None else self._outputs[layer][0]
+        variable = shift if shift is not None else self._outputs[layer][0]
         try:
             if prove:
-                gradient = _prove(score, at, below=self._outputs[layer][0])
+                gradient = _checked_gradient(score, variable, below=self._outputs[layer][0])
             else:
-                gradient = score_gradient(score, at, create_graph)
+                gradient = score_gradient(score, variable, create_graph)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             expected = f"layers after {layer!r} that PyTorch differentiates twice"
-            hint = (
-                "keep torch.compile, FSDP, reentrant checkpoints and others' kernels off them, name layers above them"
-            )
-            hint += ", or leave out the term that needs this focus, such as coherence"
+            hint = "avoid torch.compile, FSDP, reentrant checkpoints and extension kernels there, name layers above "
+            hint += "them, or leave out the term that needs this focus, such as coherence"
             raise ValueError(message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)) from error
         if shift is None:
             gradient = (self._axes[layer].to_map(gradient) if layer in self._axes else gradient).sum((2, 3))
         return gradient.flatten(1)
 
     def written(self, layer: str) -> bool:
-        """Whether something after the layer wrote to its output in place."""
-        if layer not in self._handed_on:
+        """Whether the layer's output was modified in place afterwards."""
+        if layer not in self._versions:
             return False
-        handed_on, version = self._handed_on[layer]
-        return handed_on._version != version
+        output, version = self._versions[layer]
+        return output._version != version
 
-    def _hand_on(self, layer: str, output: object) -> object:
+    def _remember_version(self, layer: str, output: object) -> object:
         if not torch.compiler.is_compiling() and isinstance(output, Tensor) and not output.is_inference():
-            self._handed_on[layer] = (output, output._version)
+            self._versions[layer] = (output, output._version)
         return output
 
     def _tapped(self, layer: str, forward: Callable[..., object], mode: SecondOrder | None) -> Callable[..., object]:
@@ -164,13 +162,13 @@ class FeatureTap:
                 output = output.detach().requires_grad_(torch.is_grad_enabled())
             self._outputs[layer].append(output)
             self.ran.append(layer)
-            if self._graph and not torch.is_grad_enabled():
+            if self._grad_enabled and not torch.is_grad_enabled():
                 self._without_gradient.add(layer)
             axes = self._axes.get(layer)
             if mode is None or not isinstance(output, Tensor) or (axes is None and output.dim() != 4):
-                return self._hand_on(layer, output)
+                return self._remember_version(layer, output)
             shifted, self.shifts[layer] = mode.shift(output, axes)
-            return self._hand_on(layer, shifted)
+            return self._remember_version(layer, shifted)
 
         return tapped
 
@@ -194,7 +192,7 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 
 
 def layer_name(model: nn.Module, layer: str | nn.Module) -> str:
-    """The name of a layer that is given by name or as the module itself.
+    """The name of a layer given by name or as a module.
 
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     >>> layer_name(net, net[1]), layer_name(net, "0")
@@ -202,7 +200,7 @@ def layer_name(model: nn.Module, layer: str | nn.Module) -> str:
     """
     names = [name for name, module in model.named_modules() if module is layer and name]
     if not isinstance(layer, str) and not names:
-        hint = "take it from the model itself, not from a copy"
+        hint = "take the module from the model itself, not from a copy"
         expected = f"a layer inside {type(model).__name__}, by name or as a module"
         raise ValueError(message("FeatureTap", expected, type(layer).__name__, hint))
     name: str = layer if isinstance(layer, str) else names[0]
@@ -211,19 +209,19 @@ def layer_name(model: nn.Module, layer: str | nn.Module) -> str:
     return name
 
 
-def _prove(score: Tensor, at: Tensor, *, below: Tensor) -> Tensor:
-    """The gradient of ``score.sum()``, differentiated once more to see that each operation takes part in that.
+def _checked_gradient(score: Tensor, at: Tensor, *, below: Tensor) -> Tensor:
+    """The gradient of ``score.sum()``, checked by differentiating it again.
 
-    A factor of one makes every incoming gradient depend on a leaf. An operation whose outgoing gradient does not has
-    lost the graph, as a ``torch.autograd.Function`` does that computes its backward under ``torch.no_grad()``.
+    A factor of one makes every incoming gradient depend on a leaf. If an outgoing gradient does not, the operation has
+    lost the graph, for example a ``torch.autograd.Function`` that computes its backward under ``torch.no_grad()``.
     """
     lost: list[str] = []
 
     def watch(node: Node) -> Callable[[tuple[Tensor | None, ...], tuple[Tensor | None, ...]], None]:
         def look(outgoing: tuple[Tensor | None, ...], incoming: tuple[Tensor | None, ...]) -> None:
-            comes = any(g is not None and g.requires_grad for g in incoming)
-            # A gradient of zeros, as that of sign() or round(), depends on nothing.
-            if comes and any(g is not None and not g.requires_grad and bool((g != 0).any()) for g in outgoing):
+            tracked = any(g is not None and g.requires_grad for g in incoming)
+            # A gradient of zeros, such as that of sign() or round(), depends on nothing.
+            if tracked and any(g is not None and not g.requires_grad and bool((g != 0).any()) for g in outgoing):
                 lost.append(node.name().removesuffix("Backward"))
 
         return look
@@ -244,8 +242,8 @@ def _prove(score: Tensor, at: Tensor, *, below: Tensor) -> Tensor:
 
 
 def _nodes(x: Tensor, *, below: Tensor) -> list[Node]:
-    """All operations and leaves that x was computed from, above another tensor."""
-    found: list[Node] = []
+    """All operations and leaves that x was computed from, down to the tensor ``below``."""
+    nodes: list[Node] = []
     seen = {below.grad_fn}
     waiting = [x.grad_fn]
     while waiting:
@@ -253,13 +251,13 @@ def _nodes(x: Tensor, *, below: Tensor) -> list[Node]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        found.append(node)
+        nodes.append(node)
         waiting += [following for following, _ in node.next_functions]
-    return found
+    return nodes
 
 
 def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:
-    """What runs inside a compiled module cannot be caught from outside."""
+    """Raise for layers inside a compiled module, whose outputs cannot be captured."""
     for name, module in model.named_modules(remove_duplicate=False):
         if not hasattr(module, "_orig_mod") and getattr(module, "_compiled_call_impl", None) is None:
             continue

@@ -1,12 +1,12 @@
-"""Spatio-temporal focus: which joints and frames a prediction rests on (STF, equation 2).
+"""Spatio-temporal focus: the joints and frames that a prediction relies on (STF, equation 2).
 
 The focus of class y at a feature map X is
 
     Q = ReLU( sum_c w_c X_c ),   w_c = mean over (person, frame, joint) of  d score_y / d X_c,
 
-min-max normalised to [0, 1] for each sample. ``score_y`` is the logit of y unless said otherwise, as in Grad-CAM. The
-gradient of the log-odds is the probability's divided by p (1 - p) > 0, a factor that the normalisation removes, and it
-does not vanish as p -> 1.
+min-max normalised to [0, 1] for each sample. ``score_y`` is the logit of y by default, as in Grad-CAM. The gradient of
+the log-odds is the probability's divided by p (1 - p) > 0, a factor that the normalisation removes, and it does not
+vanish as p -> 1.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SCORES = ("logit", "log_odds", "probability")
 
 
 def class_score(logits: Tensor, classes: Tensor, score: str = "logit") -> Tensor:
-    r"""The score of one class for each sample.
+    r"""Compute the score of one class for each sample.
 
     ``"logit"``: :math:`z_y`; ``"log_odds"``: :math:`z_y - \log \sum_{k \ne y} e^{z_k}`; ``"probability"``:
-    :math:`\mathrm{softmax}(z)_y`. Where all other logits are minus infinity, the log-odds are infinite and only
+    :math:`\mathrm{softmax}(z)_y`. If all other logits are minus infinity, the log-odds are infinite and only
     :math:`z_y` has a gradient.
 
     Shape:
         logits (N, classes), classes (N,) int64 -> (N,).
 
     Raises:
-        ValueError: another shape, fewer than two classes, or an unknown score.
+        ValueError: mismatched shapes, fewer than two classes, or an unknown score.
 
     Example:
         >>> class_score(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
@@ -49,12 +49,12 @@ def class_score(logits: Tensor, classes: Tensor, score: str = "logit") -> Tensor
         return own
     rivals = _without(logits, classes)
     alone = rivals.isneginf().all(1)
-    of_rivals = rivals.masked_fill(alone[:, None], 0).logsumexp(1)  # of minus infinities alone its gradient is NaN
+    of_rivals = rivals.masked_fill(alone[:, None], 0).logsumexp(1)  # avoids a NaN gradient
     return own - of_rivals.masked_fill(alone, float("-inf"))
 
 
 def top_two(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The predicted class, which is what ``argmax`` gives also where classes are tied, and the most probable other one.
+    """The predicted class, equal to ``argmax`` even for tied classes, and the most probable other class.
 
     Shape:
         logits (N, classes) -> (N,) and (N,).
@@ -77,27 +77,27 @@ def grad_cam(
     normalize: bool = True,
     create_graph: bool = False,
 ) -> Tensor:
-    r"""Focus of a score at a feature map, by automatic differentiation.
+    r"""Compute the focus of a score at a feature map by automatic differentiation.
 
     .. math:: Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big), \qquad
         w_c = \frac{1}{Z} \sum_{m,t,v} \frac{\partial s}{\partial X_{cmtv}}
 
-    ``.grad`` is left untouched.
+    ``.grad`` is not modified.
 
     Shape:
         score (N,), features (N * M, C, T, V) with the persons of a sample next to each other -> (N, M, T, V).
 
     Args:
-        score: what to explain, one number for each sample, computed from ``features``.
+        score: the score to explain, one number for each sample, computed from ``features``.
         features: the feature map X.
         num_persons: M.
-        present: (N, M) bool, which persons are there; the others have no focus and take no part in the mean over
-            persons. By default all are.
-        normalize: min-max to [0, 1] for each sample; without it, Q as printed above.
-        create_graph: let a loss on the focus be differentiated.
+        present: (N, M) bool, which persons are present; absent persons have no focus and are excluded from the mean
+            over persons. By default all are present.
+        normalize: min-max normalise each sample to [0, 1]; if False, return Q as printed above.
+        create_graph: allow a loss on the focus to be differentiated.
 
     Raises:
-        ValueError: shapes that do not fit, or a score that does not depend on ``features``.
+        ValueError: mismatched shapes, or a score that does not depend on ``features``.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2).requires_grad_()
@@ -111,8 +111,8 @@ def grad_cam(
     check_shape("grad_cam", "score", score, "N")
     _check_features("grad_cam", features, len(score), num_persons)
     gradient = at_least_float32(score_gradient(score, features, create_graph)).sum((2, 3))  # (N * M, C)
-    shown = features if create_graph else features.detach()
-    return weigh_channels(gradient, shown, num_persons=num_persons, present=present, normalize=normalize)
+    weighted = features if create_graph else features.detach()
+    return weigh_channels(gradient, weighted, num_persons=num_persons, present=present, normalize=normalize)
 
 
 def weigh_channels(
@@ -123,9 +123,9 @@ def weigh_channels(
     present: Tensor | None = None,
     normalize: bool = True,
 ) -> Tensor:
-    """Equation 2 from the gradient's sums over frames and joints.
+    """Compute equation 2 from the gradient's sums over frames and joints.
 
-    With ``present``, absent persons have no focus, and w_c is the mean over the persons that are there.
+    With ``present``, absent persons have no focus, and w_c is the mean over the present persons.
 
     Shape:
         gradient (N * M, C), features (N * M, C, T, V), present (N, M) bool -> (N, M, T, V).
@@ -141,8 +141,8 @@ def weigh_channels(
             channel = by_person.mean(1)
         else:
             _check_present("weigh_channels", present, len(by_person), num_persons)
-            there = present[..., None].to(by_person.dtype)  # (N, M, 1)
-            channel = (by_person * there).sum(1) / there.sum(1).clamp(min=1)
+            mask = present[..., None].to(by_person.dtype)  # (N, M, 1)
+            channel = (by_person * mask).sum(1) / mask.sum(1).clamp(min=1)
         return _focus(channel / features[0, 0].numel(), features, num_persons, present, normalize)
 
 
@@ -157,9 +157,9 @@ def linear_head_focus(
     score: str = "logit",
     normalize: bool = True,
 ) -> Tensor:
-    r"""Focus at the last feature map of a network whose head is global average pooling and a linear layer.
+    r"""Compute the focus at the last feature map of a network with global average pooling and a linear layer.
 
-    There :func:`grad_cam` has a closed form, which needs no gradient at all: with :math:`W` the head's weight,
+    For this head, :func:`grad_cam` has a closed form that needs no gradient: with :math:`W` the head's weight,
 
     .. math:: w_c = \frac{1}{Z} W_{yc}
 
@@ -178,12 +178,12 @@ def linear_head_focus(
         logits: the network's output.
         classes: y, the class to explain for each sample.
         num_persons: M.
-        present: (N, M) bool, which persons are there; the others have no focus. By default all are.
+        present: (N, M) bool, which persons are present; absent persons have no focus. By default all are present.
         score: ``"logit"``, ``"log_odds"`` or ``"probability"``.
-        normalize: min-max to [0, 1] for each sample.
+        normalize: min-max normalise each sample to [0, 1].
 
     Raises:
-        ValueError: shapes that do not fit each other, or an unknown score.
+        ValueError: mismatched shapes, or an unknown score.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
@@ -218,11 +218,10 @@ def linear_head_focus(
 
 
 def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
-    """Stretch each sample to [0, 1] over its last three axes (M, T, V).
+    """Normalise each sample to [0, 1] over its last three axes (M, T, V).
 
-    A map that is constant up to rounding holds no focus: it gives zeros and a zero gradient, never NaN. Persons that
-    are not ``present``, (N, M) or, frame by frame, (N, M, T), have zeros and do not count for the smallest and the
-    greatest value.
+    A map that is constant up to rounding becomes zeros with a zero gradient, never NaN. Persons that are not
+    ``present``, (N, M) or for each frame (N, M, T), become zeros and are excluded from the minimum and maximum.
 
     Shape:
         (N, M, T, V), of any number type; integers and booleans become float32 -> (N, M, T, V).
@@ -255,12 +254,12 @@ def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
     limits = torch.finfo(focus.dtype)
     rounding = torch.finfo(dtype).eps
     varies = span > rounding * torch.maximum(low.abs(), high.abs()) + limits.tiny / limits.eps
-    stretched = torch.where(varies, (focus - low) / torch.where(varies, span, 1.0), 0.0)
-    return (stretched if present is None else stretched.masked_fill(absent, 0)).to(dtype)
+    normalized = torch.where(varies, (focus - low) / torch.where(varies, span, 1.0), 0.0)
+    return (normalized if present is None else normalized.masked_fill(absent, 0)).to(dtype)
 
 
 def resize_focus(focus: Tensor, frames: int) -> Tensor:
-    """Interpolate a focus linearly along time; joints never interpolate.
+    """Interpolate a focus linearly along time, each joint separately.
 
     Shape:
         (N, M, T', V), of any number type; integers and booleans become float32 -> (N, M, T=frames, V).
@@ -283,11 +282,11 @@ def resize_focus(focus: Tensor, frames: int) -> Tensor:
 
 
 def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
-    r"""Take what the focus covers out of an input sequence, every channel alike: :math:`X - Q \odot X`.
+    r"""Mask an input sequence by the focus, the same in every channel: :math:`X - Q \odot X`.
 
     Shape:
-        x (N, C, T, V, M), focus (N, M, T', V), resized to T -> (N, C, T, V, M), of the type of x where that is a
-        floating one.
+        x (N, C, T, V, M), focus (N, M, T', V), resized to T -> (N, C, T, V, M), with the dtype of x if that is
+        floating-point.
 
     Example:
         >>> x = torch.ones(1, 2, 1, 3, 1)
@@ -305,10 +304,11 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
 
 
 def draw_erased(focus: Tensor, probability: float) -> Tensor:
-    r"""Draw the joints to take out of each clip: 1 for those, 0 for the others, to pass to :func:`mask_by_focus`.
+    r"""Draw the joints to erase from each clip: 1 for erased joints, 0 for others, for :func:`mask_by_focus`.
 
-    A clip is chosen with ``probability``. A chosen one loses joint v of person m, in all frames, with the probability
-    :math:`u \bar Q_{mv} / \max \bar Q`, with the mean focus of the joint and one :math:`u \sim U(0, 1)` a clip.
+    A clip is chosen with ``probability``. A chosen clip loses joint v of person m in all frames with probability
+    :math:`u \bar Q_{mv} / \max \bar Q`, where Q-bar is the joint's mean focus and :math:`u \sim U(0, 1)` is drawn once
+    for each clip.
 
     Shape:
         (N, M, T, V) -> (N, M, 1, V).
@@ -326,7 +326,7 @@ def draw_erased(focus: Tensor, probability: float) -> Tensor:
 
 
 def _focus(channel: Tensor, features: Tensor, num_persons: int, present: Tensor | None, normalize: bool) -> Tensor:
-    """ReLU of the channels weighted by (N, C), in at least float32, and its normalisation."""
+    """ReLU of the sum of channels weighted by (N, C), in at least float32, normalised on request."""
     rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)
     focus = F.relu(torch.einsum("nc,nctv->ntv", rows, at_least_float32(features)))
     focus = rearrange(focus, "(n m) t v -> n m t v", m=num_persons)
@@ -336,12 +336,12 @@ def _focus(channel: Tensor, features: Tensor, num_persons: int, present: Tensor 
 
 
 def _without(logits: Tensor, classes: Tensor) -> Tensor:
-    """The logits with each sample's own class taken out of the running (-inf)."""
+    """The logits with each sample's own class set to -inf."""
     return logits.scatter(1, classes[:, None], float("-inf"))
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor itself, or its float32 where it holds less than that: half precision, integers, booleans."""
+    """Convert half precision, integers and booleans to float32; leave float32 and float64 unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -1,4 +1,4 @@
-"""Guidance of the focus by the user: a table of the joints allowed for each class, and a loss on focus outside them."""
+"""User guidance of the focus: a table of the joints allowed for each class, and a loss on the focus outside them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") -> Tensor:
-    r"""Share of the focus that lies outside what is allowed.
+    r"""Compute the fraction of the focus that lies outside the allowed joints and frames.
 
     .. math:: L_g = \frac{\sum_{m,t,v} Q_{mtv} (1 - A_{mtv})}{\sum_{m,t,v} Q_{mtv}}
 
-    0 where the whole focus is inside, 1 where all of it is outside. An empty focus gives 0 and a zero gradient.
+    It is 0 if all focus is inside and 1 if all is outside. An empty focus gives 0 and a zero gradient.
 
     Shape:
-        focus (N, M, T', V), resized to T; allowed (N, M, T, V), or (N, V) for joints at all times -> () or (N,), in
-        [0, 1].
+        focus (N, M, T', V), resized to T; allowed (N, M, T, V), or (N, V) for the same joints in all frames -> () or
+        (N,), in [0, 1].
 
     Args:
-        focus: Q of the class that the clip shows.
+        focus: Q of the labelled class.
         allowed: A, 1 or True where the focus may lie and 0 or False where it may not.
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
     Raises:
-        ValueError: shapes that do not fit each other, or an unknown reduction.
+        ValueError: mismatched shapes, or an unknown reduction.
 
     Example:
         >>> focus = torch.tensor([1.0, 0.5, 0.5, 0.0]).view(1, 1, 1, 4)
@@ -39,7 +39,7 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
         tensor(0.2500)
 
     Reference:
-        Right for the Right Reasons (Ross et al., IJCAI 2017), there for the gradient at the input; GAIN (Li et al.,
+        Right for the Right Reasons (Ross et al., IJCAI 2017), which uses the gradient at the input; GAIN (Li et al.,
         CVPR 2018), which guides Grad-CAM by masks.
     """
     check_shape("guidance_loss", "focus", focus, "N, M, T', V")
@@ -52,14 +52,14 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
         inside = allowed
         focus = resize_focus(focus, allowed.shape[2])
     focus = focus if focus.is_floating_point() else focus.float()
-    whole = focus.sum((1, 2, 3))
+    total = focus.sum((1, 2, 3))
     outside = (focus * (1 - inside.to(focus.dtype))).sum((1, 2, 3))
-    share = torch.where(whole > 0, outside / whole.where(whole > 0, 1.0), 0.0)
-    return reduce_samples("guidance_loss", share, reduction)
+    fraction = torch.where(total > 0, outside / total.where(total > 0, 1.0), 0.0)
+    return reduce_samples("guidance_loss", fraction, reduction)
 
 
 def reduce_samples(who: str, values: Tensor, reduction: str) -> Tensor:
-    """A loss of each sample (N,), their mean or their sum.
+    """Reduce per-sample losses (N,): none, mean or sum.
 
     >>> reduce_samples("guidance_loss", torch.tensor([1.0, 3.0]), "mean")
     tensor(2.)
@@ -71,22 +71,22 @@ def reduce_samples(who: str, values: Tensor, reduction: str) -> Tensor:
 
 
 def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], layout: SkeletonLayout) -> Tensor:
-    """The joints where the focus of each class may lie, from a table written by hand.
+    """Make the mask of joints allowed for each class from a table of names.
 
-    Names are parts or joints of the layout; a space and an underscore are the same, and a name of both, such as
-    ``"right_hand"``, stands for the part. A class that the table does not name may look at every joint.
+    Names are parts or joints of the layout; spaces and underscores are equivalent, and a name that is both, such as
+    ``"right_hand"``, means the part. A class that is not in the table may use every joint.
 
     Shape:
         -> (classes, V) of torch.bool, for ``STFLoss(guidance=..., allowed=...)``.
 
     Args:
-        table: class name to names of joints or parts.
+        table: maps class names to names of joints or parts.
         classes: the names of the classes, in the order of their labels.
         layout: the skeleton.
 
     Raises:
-        ValueError: a class that is not among ``classes``, a name that the layout does not have, a class without any,
-            ``classes`` that are no list of names, or no layout.
+        ValueError: a class that is not among ``classes``, a name that the layout does not have, a class with no names,
+            ``classes`` that are not a list of names, or a ``layout`` of another type.
 
     Example:
         >>> from skeleton_focus import NTU25
@@ -99,9 +99,9 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
         raise ValueError(message(who, "a SkeletonLayout, such as NTU25", type(layout).__name__))
     if not isinstance(classes, list | tuple):
         raise ValueError(message(who, "classes as a list of names, in the order of the labels", type(classes).__name__))
-    strange = [name for name in table if name not in classes]
-    if strange:
-        raise ValueError(message(who, f"a table of classes among {list(classes)}", strange))
+    unknown_classes = [name for name in table if name not in classes]
+    if unknown_classes:
+        raise ValueError(message(who, f"a table of classes among {list(classes)}", unknown_classes))
     known: dict[str, tuple[int, ...]] = {_key(joint): (index,) for index, joint in enumerate(layout.joints)}
     known |= {_key(part): tuple(joints) for part, joints in layout.parts.items()}
     allowed = torch.ones(len(classes), layout.num_joints, dtype=torch.bool)
@@ -124,15 +124,15 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
 
 
 def check_allowed(who: str, allowed: Tensor) -> None:
-    """Refuse what is no table (classes, V) of shares in [0, 1].
+    """Check that ``allowed`` is a table (classes, V) of values in [0, 1].
 
     >>> check_allowed("STFLoss", {"drink": ["head"]})
     Traceback (most recent call last):
         ...
-    ValueError: STFLoss: expected allowed (classes, V) to be a tensor, got dict; allowed_joints makes one of a table
+    ValueError: STFLoss: expected allowed (classes, V) to be a tensor, got dict; allowed_joints makes one from a table
     """
     if not isinstance(allowed, Tensor):
-        hint = "allowed_joints makes one of a table"
+        hint = "allowed_joints makes one from a table"
         raise ValueError(message(who, "allowed (classes, V) to be a tensor", type(allowed).__name__, hint))
     check_shape(who, "allowed", allowed, "classes, V")
     if not allowed.is_meta and allowed.numel() > 0:

@@ -1,4 +1,4 @@
-"""The losses on the focus: STF's (equations 3 to 6), functions of logits and maps, and the weighted sum of all."""
+"""Losses on the focus: STF's terms (equations 3 to 6) as functions of logits and maps, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMS = ("distance", "overlap")
 
 
 def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str = "mean") -> Tensor:
-    r"""Probability that the class predicted before masking keeps once its focus is taken out of the input.
+    r"""Compute the probability of the originally predicted class after its focus is masked in the input.
 
     .. math:: L_e = g^y(X - Q \odot X)
 
@@ -27,12 +27,12 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
         masked_logits (N, classes), classes (N,) -> () or, with ``reduction="none"``, (N,), in [0, 1].
 
     Args:
-        masked_logits: the network's output for :func:`~skeleton_focus.mask_by_focus` of the input.
-        classes: y, the class predicted for the whole input.
+        masked_logits: the network's output for the input masked by :func:`~skeleton_focus.mask_by_focus`.
+        classes: y, the class predicted for the unmasked input.
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
     Raises:
-        ValueError: shapes that do not fit each other, or an unknown reduction.
+        ValueError: mismatched shapes, or an unknown reduction.
 
     Example:
         >>> exploration_loss(torch.zeros(2, 4), torch.tensor([0, 3]))
@@ -51,26 +51,25 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
 def divergence_loss(
     focus: Tensor, rival_focus: Tensor, *, form: str = "distance", norm: str = "l2", reduction: str = "mean"
 ) -> Tensor:
-    r"""Separation of the focus of the two most probable classes, so that each class has joints and frames of its own.
+    r"""Separate the focus of the two most probable classes, so that each class relies on different joints and frames.
 
-    ``form="distance"``, as printed, is minus the distance of the two maps; ``form="overlap"`` is what they share:
+    ``form="distance"``, as printed, is minus the distance of the two maps; ``form="overlap"`` is their overlap:
 
     .. math:: L_d = -\lVert Q^{y_i} - Q^{y_j} \rVert_2, \qquad
         L_d = \frac{2 \sum_{m,t,v} \min(Q^{y_i}, Q^{y_j})}{\sum_{m,t,v} (Q^{y_i} + Q^{y_j})}
 
-    A map of ones and a map of zeros are the farthest apart, so a distance also grows where one map inflates and the
-    other vanishes. The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the root of their
-    number. Where two maps agree everywhere the gradient of their distance is taken as zero; two empty maps overlap by
-    0.
+    A map of ones and a map of zeros have the largest distance, so the distance also grows if one map inflates and the
+    other vanishes. The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the square root of the
+    number of entries. For two equal maps the gradient of the distance is zero; two empty maps have an overlap of 0.
 
     Shape:
-        two maps (N, M, T, V) -> () or (N,), never above 0 for a distance, in [0, 1] for an overlap.
+        two maps (N, M, T, V) -> () or (N,), at most 0 for a distance, in [0, 1] for an overlap.
 
     Args:
         focus: Q of the most probable class.
-        rival_focus: Q of the second.
+        rival_focus: Q of the second most probable class.
         form: ``"distance"`` or ``"overlap"``.
-        norm: of the distance, ``"l2"``, as printed, or ``"rms"``.
+        norm: the distance's norm, ``"l2"``, as printed, or ``"rms"``.
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
     Raises:
@@ -84,7 +83,7 @@ def divergence_loss(
 
     Reference:
         STF (Ke et al., AAAI 2022), equation 4; the overlap is the attention separability of Wang et al., Sharpen Focus,
-        ICCV 2019, without its mask of the object's region.
+        ICCV 2019, without its mask of the object region.
     """
     check_choice("divergence_loss", "form", form, FORMS)
     if form == "distance":
@@ -96,12 +95,12 @@ def divergence_loss(
 
 
 def coherence_loss(low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
-    r"""Distance between the focus at two layers; the shorter is resized to the longer one's frames.
+    r"""Compute the distance between the focus at two layers; the shorter map is resized to the longer one's frames.
 
     .. math:: L_c = \lVert Q_i - Q_j \rVert_2
 
     Shape:
-        (N, M, T', V) and (N, M, T'', V) -> () or (N,), never below 0.
+        (N, M, T', V) and (N, M, T'', V) -> () or (N,), at least 0.
 
     Args:
         low_focus: Q at the earlier layer.
@@ -127,12 +126,12 @@ def coherence_loss(low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduct
 
 
 def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
-    r"""Distance between an STF module's embedding and the focus, which is the target: no gradient reaches it.
+    r"""Compute the distance between an STF module's embedding and the focus, a target that receives no gradient.
 
     .. math:: L_G = \lVert Q - \beta(X^l) \rVert_2
 
     Shape:
-        focus (N, M, T', V), embedding (N * M, T, V) -> () or (N,), never below 0.
+        focus (N, M, T', V), embedding (N * M, T, V) -> () or (N,), at least 0.
 
     Args:
         focus: Q of the last layer; resized to the embedding's frames.
@@ -141,7 +140,7 @@ def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", 
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
     Raises:
-        ValueError: shapes that do not fit each other, or an unknown reduction.
+        ValueError: mismatched shapes, or an unknown reduction.
 
     Example:
         >>> adjacency_focus_loss(torch.ones(1, 1, 2, 2), torch.zeros(1, 2, 2))
@@ -159,28 +158,28 @@ def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", 
 
 
 class STFTerms(NamedTuple):
-    """What :class:`STFLoss` gives: the sum to minimise and, for the log, each term before its weight."""
+    """The output of :class:`STFLoss`: the weighted sum to minimise and, for logging, each term before its weight."""
 
     loss: Tensor
     terms: dict[str, Tensor]
 
 
 class STFLoss(nn.Module):
-    r"""The weighted sum of the classification loss and the terms that act on the focus.
+    r"""Weighted sum of the classification loss and the loss terms on the focus.
 
     .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G + \lambda_g L_g
 
-    The first four terms are STF's. The paper trains L_e apart from the others and averages the two networks'
-    probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. L_g is the guidance of the labelled class's focus
-    by the user, :func:`~skeleton_focus.guidance_loss`.
+    The first four terms are STF's. The paper trains L_e separately from the others and averages the two networks'
+    probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. L_g guides the focus of the labelled class to the
+    joints that the user allows, :func:`~skeleton_focus.guidance_loss`.
 
-    A term of weight 0 costs nothing, and its maps need not be given.
+    A term of weight 0 is not computed and needs no maps.
 
     Shape:
-        logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V), classes (N,), the predicted ones
-        that the maps explain, by default ``logits.argmax(1)`` -> ``STFTerms``: ``loss`` () and ``terms``, one () for
-        each term in use. All are means over the N samples; L_G is also the mean over modules. Guidance takes
-        ``label_focus``, the map of the labelled class, and ``allowed`` (N, M, T, V) or (N, V) in place of the table.
+        logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V), classes (N,), the predicted
+        classes that the maps explain, by default ``logits.argmax(1)`` -> ``STFTerms``: ``loss`` () and ``terms``, one
+        () for each term in use. All are means over the N samples; L_G is also the mean over modules. Guidance takes
+        ``label_focus``, the map of the labelled class, and ``allowed`` (N, M, T, V) or (N, V) instead of the table.
 
     Args:
         exploration: lambda_e, >= 0; the paper's 0.01.
@@ -189,16 +188,16 @@ class STFLoss(nn.Module):
         adjacency: lambda_G, >= 0; the paper's 0.01.
         guidance: lambda_g, >= 0.
         allowed: (classes, V) in [0, 1], where the focus of each class may lie, from
-            :func:`~skeleton_focus.allowed_joints`. Used only with a weight ``guidance`` above 0, for batches whose
-            :meth:`forward` gets no masks of its own.
-        norm: of L_d, L_c and L_G. ``"l2"``, as printed, grows with the root of the map's size; ``"rms"`` divides that
-            out, so that the paper's weights give "comparable absolute ranges" on maps of any size.
-        separation: L_d as ``"distance"``, as printed, or as ``"overlap"``; see :func:`divergence_loss`.
+            :func:`~skeleton_focus.allowed_joints`. Used only if ``guidance`` is above 0 and :meth:`forward` gets no
+            ``allowed``.
+        norm: the norm in L_d, L_c and L_G. ``"l2"``, as printed, grows with the square root of the map's size;
+            ``"rms"`` divides by that, so that the paper's weights give "comparable absolute ranges" for any map size.
+        separation: form of L_d, ``"distance"``, as printed, or ``"overlap"``; see :func:`divergence_loss`.
         classification: L_ce; any module of (logits, target), by default ``nn.CrossEntropyLoss()``.
 
     Raises:
         ValueError: a negative weight, an unknown norm or separation, ``allowed`` of another shape or outside [0, 1], or
-            a term in use whose maps are missing (but L_G of a network without embeddings is left out).
+            missing maps for a term in use (except L_G, which is left out if there are no embeddings).
 
     Example:
         >>> criterion = STFLoss.focus_branch()
@@ -242,7 +241,7 @@ class STFLoss(nn.Module):
         check_choice("STFLoss", "separation", separation, FORMS)
         if allowed is not None:
             check_allowed("STFLoss", allowed)
-        self.register_buffer("allowed", allowed, persistent=False)  # a choice of the user, not something learned
+        self.register_buffer("allowed", allowed, persistent=False)  # set by the user, not learned
         self.norm = norm
         self.separation = separation
         self.classification = classification if classification is not None else nn.CrossEntropyLoss()
@@ -254,21 +253,21 @@ class STFLoss(nn.Module):
 
     @classmethod
     def focus_branch(cls, *, norm: str = "rms", classification: nn.Module | None = None) -> STFLoss:
-        """L_ce, L_d, L_c and L_G, with the paper's weights; see ``norm`` for what they weigh."""
+        """L_ce, L_d, L_c and L_G, with the paper's weights; ``norm`` sets the scale of the maps' distances."""
         return cls(exploration=0, norm=norm, classification=classification)
 
     @classmethod
     def recommended(cls, *, classification: nn.Module | None = None) -> STFLoss:
-        """L_ce, L_e and L_c, with weights that act, for a network that is trained already."""
+        """L_ce, L_e and L_c, with weights large enough to have an effect, for a trained network."""
         return cls(exploration=0.3, divergence=0, coherence=1, adjacency=0, classification=classification)
 
     @classmethod
     def plain(cls, *, classification: nn.Module | None = None) -> STFLoss:
-        """L_ce alone: the same training without STF, to compare with."""
+        """L_ce alone, as a baseline: the same training without STF."""
         return cls(exploration=0, divergence=0, coherence=0, adjacency=0, classification=classification)
 
     def uses(self, *terms: str) -> bool:
-        """Whether any of these terms has a weight.
+        """Whether any of these terms has a non-zero weight.
 
         >>> STFLoss.focus_branch().uses("exploration"), STFLoss.focus_branch().uses("divergence", "coherence")
         (False, True)
@@ -276,7 +275,7 @@ class STFLoss(nn.Module):
         return any(self.weights[term] > 0 for term in terms)
 
     def check_target(self, target: Tensor, clips: int) -> None:
-        """Refuse what is no target of ``clips`` clips; of another classification loss, its shape beyond N is its own.
+        """Check the target of ``clips`` clips; other losses than cross-entropy may use any shape after N.
 
         >>> STFLoss.plain().check_target(torch.zeros(4, 1, dtype=torch.int64), 4)
         Traceback (most recent call last):
@@ -303,10 +302,10 @@ class STFLoss(nn.Module):
             raise ValueError(message("STFLoss", "target (N, classes) of probabilities", target.dtype, hint))
 
     def labels(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The labelled class of each clip, (N,) int64, and which clips have one, (N,) bool.
+        """The labelled class of each clip, (N,) int64, and whether it has a label, (N,) bool.
 
-        The class of a row of probabilities is its greatest entry. A clip whose target is the cross-entropy's
-        ``ignore_index`` has no label: its class is 0, and its second entry False.
+        For rows of probabilities, the class is the largest entry. A clip whose target is the cross-entropy's
+        ``ignore_index`` has no label: its class is returned as 0.
 
         >>> STFLoss.plain().labels(torch.tensor([2, -100]))
         (tensor([2, 0]), tensor([ True, False]))
@@ -339,26 +338,29 @@ class STFLoss(nn.Module):
         terms = {"classification": self.classification(logits, target)}
         if self.uses("exploration"):
             predicted = logits.argmax(1) if classes is None else classes
-            terms["exploration"] = exploration_loss(_given("masked_logits", masked_logits), predicted)
+            terms["exploration"] = exploration_loss(_required("masked_logits", masked_logits), predicted)
         if self.uses("divergence"):
             terms["divergence"] = divergence_loss(
-                _given("focus", focus), _given("rival_focus", rival_focus), form=self.separation, norm=self.norm
+                _required("focus", focus),
+                _required("rival_focus", rival_focus),
+                form=self.separation,
+                norm=self.norm,
             )
         if self.uses("coherence"):
-            low = _given("low_focus", low_focus)
-            terms["coherence"] = coherence_loss(low, _given("focus", focus), norm=self.norm)
+            low = _required("low_focus", low_focus)
+            terms["coherence"] = coherence_loss(low, _required("focus", focus), norm=self.norm)
         if self.uses("adjacency") and embeddings:
-            target_map = _given("focus", focus)
+            target_map = _required("focus", focus)
             losses = [adjacency_focus_loss(target_map, embedding, norm=self.norm) for embedding in embeddings]
             terms["adjacency"] = torch.stack(losses).mean()
         if self.uses("guidance"):
             labels, known = self.labels(target)
             if allowed is None:
-                table = _given("allowed", self.allowed, ": a table from allowed_joints, or masks of each clip")
-                v = _given("label_focus", label_focus).shape[-1]
+                table = _required("allowed", self.allowed, ": a table from allowed_joints, or a mask for each clip")
+                v = _required("label_focus", label_focus).shape[-1]
                 check_shape("STFLoss", "allowed", table, f"classes={logits.shape[1]}, V={v}")
                 allowed = table[labels]
-            outside = guidance_loss(_given("label_focus", label_focus), allowed, reduction="none")
+            outside = guidance_loss(_required("label_focus", label_focus), allowed, reduction="none")
             terms["guidance"] = (outside * known).sum() / known.sum().clamp(min=1)
         loss = terms["classification"]
         for name, weight in self.weights.items():
@@ -371,14 +373,14 @@ class STFLoss(nn.Module):
         return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
-def _given(name: str, value: Tensor | None, hint: str = "") -> Tensor:
+def _required(name: str, value: Tensor | None, hint: str = "") -> Tensor:
     if value is None:
-        raise ValueError(message("STFLoss", name, None, f"a term with a weight needs it{hint}"))
+        raise ValueError(message("STFLoss", name, None, f"a term in use needs it{hint}"))
     return value
 
 
 def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tensor:
-    """Distance of two (N, M, T, V) maps, a number for each sample."""
+    """Distance of two maps (N, M, T, V), one number for each sample."""
     check_choice(who, "norm", norm, NORMS)
     a, b = _pair(who, a, b)
     distance = torch.linalg.vector_norm(a - b, dim=(1, 2, 3))
@@ -386,7 +388,7 @@ def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tens
 
 
 def _pair(who: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Two maps of the same shape (N, M, T, V), of floating type."""
+    """Check that two maps have the same shape (N, M, T, V); convert integers to float."""
     check_shape(who, "focus", a, "N, M, T, V")
     sizes = ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True))
     check_shape(who, "the other focus", b, sizes)

@@ -1,11 +1,11 @@
-"""What a camera misses, to test how robust a trained network is: hidden joints and frames, jitter, short clips.
+"""Corruptions that test the robustness of a trained network: hidden joints and frames, jitter, short clips.
 
-All functions take a :class:`~skeleton_focus.clips.Batch` of positions, before the streams are made of them, run on its
-device and leave it as it was. Centre and scale the clips first where a joint that hides should not move the others:
-both are measured from the joints that are seen. Where a joint is hidden, position, visibility and truth are 0, as for a
-joint that was never seen. The protocols follow RA-GCN. Random numbers are drawn on the CPU from the generator that is
-passed, so that every device sees the same clips. From one state of the generator, a larger p hides all joints, or drops
-all frames, that a smaller one does.
+All functions take a :class:`~skeleton_focus.clips.Batch` of positions, before the streams are computed, run on its
+device and do not modify it. Centring and scaling use the visible joints: do both first if hiding a joint should not
+move the others. Position, visibility and ground truth of a hidden joint are 0, as for a joint that was never seen. The
+protocols follow RA-GCN. Random numbers are drawn on the CPU from the generator that is passed, so that they do not
+depend on the device. With the same state of the generator, a larger p hides every joint, or drops every frame, that a
+smaller p does.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LIMBS = tuple(f"{side}_{limb}" for side in ("left", "right") for limb in ("uppe
 def body_parts(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
     """The five body parts whose joints RA-GCN hides, from the layout's own parts.
 
-    An arm is ``upper_arm`` and ``hand`` of a side, ``two_hands`` the two ``hand``, ``two_legs`` the two ``thigh`` and
-    ``foot``; ``trunk`` is what belongs to no limb. The trunk of ``NTU25`` is spine, neck and head; that of ``COCO17``,
-    which has no joint in between, is the head.
+    An arm consists of ``upper_arm`` and ``hand`` of one side, ``two_hands`` of both ``hand``, ``two_legs`` of both
+    ``thigh`` and ``foot``; ``trunk`` holds the joints of no limb. For ``NTU25`` these are spine, neck and head; for
+    ``COCO17``, which has no spine, the head.
 
     Args:
-        layout: a skeleton whose parts name left and right ``upper_arm``, ``hand``, ``thigh`` and ``foot``, as those of
-            the five named layouts do.
+        layout: a skeleton with the parts left and right ``upper_arm``, ``hand``, ``thigh`` and ``foot``, such as the
+            five named layouts.
 
     Returns:
         ``left_arm``, ``right_arm``, ``two_hands``, ``two_legs`` and ``trunk``, each with its joints in ascending order.
@@ -53,11 +53,11 @@ def body_parts(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
     if missing:
         expected = f"a layout with the parts {', '.join(_LIMBS)}"
         got = f"{layout.name!r} without {', '.join(missing)}"
-        raise ValueError(message("body_parts", expected, got, "SkeletonLayout.from_bones takes them as parts"))
+        raise ValueError(message("body_parts", expected, got, "pass them to SkeletonLayout.from_bones as parts"))
     of_limbs = {joint for name in _LIMBS for joint in layout.parts[name]}
     trunk = tuple(joint for joint in range(layout.num_joints) if joint not in of_limbs)
     if not trunk:
-        raise ValueError(message("body_parts", "a layout with joints outside its limbs", f"{layout.name!r} without"))
+        raise ValueError(message("body_parts", "a layout with joints outside its limbs", repr(layout.name)))
 
     def joints(*names: str) -> tuple[int, ...]:
         return tuple(sorted({joint for name in names for joint in layout.parts[name]}))
@@ -82,8 +82,7 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
         joints: their indices, 0..V-1, for example one of :func:`body_parts`.
 
     Raises:
-        ValueError: a batch whose tensors do not fit each other, names in place of indices, or a joint that it does not
-            have.
+        ValueError: a batch with mismatched shapes, names instead of indices, or a joint out of range.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -112,18 +111,18 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
 def hide_frames(batch: Batch, share: float) -> Batch:
     r"""Hide all joints in a block of frames around the middle of each clip.
 
-    Of a clip of length L, :math:`n = \lfloor share \cdot L + 1/2 \rfloor` frames are hidden, the first being frame
-    :math:`\lfloor (L - n) / 2 \rfloor`. Lengths stay: the camera ran and saw nobody.
+    In a clip of length L, :math:`n = \lfloor share \cdot L + 1/2 \rfloor` frames are hidden, starting with frame
+    :math:`\lfloor (L - n) / 2 \rfloor`. Lengths do not change.
 
     Shape:
         a batch with x (N, C, T, V, M) -> the same.
 
     Args:
         batch: clips.
-        share: of each clip's own length, 0 to 1, for example 0.1 to 0.5.
+        share: fraction of each clip's length, 0 to 1, for example 0.1 to 0.5.
 
     Raises:
-        ValueError: a batch whose tensors do not fit each other, or a share out of its range.
+        ValueError: a batch with mismatched shapes, or a share out of range.
 
     Example:
         >>> from skeleton_focus import SyntheticActions
@@ -138,7 +137,7 @@ def hide_frames(batch: Batch, share: float) -> Batch:
     if not 0 <= share <= 1:
         raise ValueError(message("hide_frames", "a share in 0..1", share))
     n, _, t, v, m = batch.x.shape
-    count = _share_of(batch.lengths, share)
+    count = _frame_counts(batch.lengths, share)
     first = ((batch.lengths - count) // 2)[:, None]
     frames = torch.arange(t, device=batch.x.device)
     inside = (frames >= first) & (frames < first + count[:, None])  # (N, T)
@@ -148,8 +147,7 @@ def hide_frames(batch: Batch, share: float) -> Batch:
 def hide_random_joints(batch: Batch, p: float, generator: torch.Generator) -> Batch:
     """Hide each joint of each person in each frame with probability p.
 
-    :class:`~skeleton_focus.augment.Augment` loses a joint for the whole clip (``joint_dropout``); here it comes and
-    goes.
+    In contrast, ``joint_dropout`` of :class:`~skeleton_focus.augment.Augment` hides a joint in the whole clip.
 
     Shape:
         a batch with x (N, C, T, V, M) -> the same.
@@ -160,7 +158,7 @@ def hide_random_joints(batch: Batch, p: float, generator: torch.Generator) -> Ba
         generator: on the CPU.
 
     Raises:
-        ValueError: a batch whose tensors do not fit each other, a probability out of its range, no CPU generator.
+        ValueError: a batch with mismatched shapes, a probability out of range, no CPU generator.
 
     Example:
         >>> from skeleton_focus import SyntheticActions
@@ -179,11 +177,11 @@ def hide_random_joints(batch: Batch, p: float, generator: torch.Generator) -> Ba
 
 
 def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: float, generator: torch.Generator) -> Batch:
-    r"""Move each joint of each person in each frame, with probability p, by Gaussian noise.
+    r"""Add Gaussian noise to each joint of each person in each frame with probability p.
 
     :math:`x' = x + \sigma h \epsilon`, with the clip's :func:`~skeleton_focus.preparation.body_height` h and a standard
-    normal number :math:`\epsilon` for each coordinate. Only joints that were seen are moved. Their visibility stays: a
-    pose estimator was wrong and did not notice.
+    normal number :math:`\epsilon` for each coordinate. Only visible joints are moved. Their visibility does not change,
+    as if a pose estimator were wrong but confident.
 
     Shape:
         a batch with x (N, C, T, V, M) -> the same.
@@ -196,8 +194,7 @@ def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: floa
         generator: on the CPU.
 
     Raises:
-        ValueError: a batch whose tensors do not fit each other or the layout, an option out of its range, no CPU
-            generator.
+        ValueError: a batch with mismatched shapes, another layout, an option out of range, no CPU generator.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -224,19 +221,19 @@ def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: floa
 
 
 def keep_beginning(batch: Batch, share: float) -> Batch:
-    r"""Cut each clip after the first share of its frames.
+    r"""Keep only the first part of each clip.
 
-    Of a clip of length L, :math:`\lfloor share \cdot L + 1/2 \rfloor` frames stay, and one at least.
+    In a clip of length L, the first :math:`\lfloor share \cdot L + 1/2 \rfloor` frames are kept, at least one.
 
     Shape:
         a batch with x (N, C, T, V, M) -> (N, C, T', V, M), T' being the longest clip's new length.
 
     Args:
         batch: clips.
-        share: of each clip's own length, above 0 and at most 1.
+        share: fraction of each clip's length, above 0 and at most 1.
 
     Raises:
-        ValueError: a batch whose tensors do not fit each other, or a share out of its range.
+        ValueError: a batch with mismatched shapes, or a share out of range.
 
     Example:
         >>> from skeleton_focus import SyntheticActions
@@ -247,12 +244,12 @@ def keep_beginning(batch: Batch, share: float) -> Batch:
     _check("keep_beginning", batch)
     if not 0 < share <= 1:
         raise ValueError(message("keep_beginning", "a share above 0 and at most 1", share))
-    lengths = _share_of(batch.lengths, share).clamp(min=1)
+    lengths = _frame_counts(batch.lengths, share).clamp(min=1)
     return _keep_frames(batch, torch.arange(batch.x.shape[2], device=batch.x.device) < lengths[:, None])
 
 
 def drop_frames(batch: Batch, p: float, generator: torch.Generator) -> Batch:
-    """Remove each frame with probability p and close the clip up; one frame at least stays.
+    """Remove each frame with probability p and join the rest; at least one frame is kept.
 
     Shape:
         a batch with x (N, C, T, V, M) -> (N, C, T', V, M), T' being the longest clip's new length.
@@ -263,7 +260,7 @@ def drop_frames(batch: Batch, p: float, generator: torch.Generator) -> Batch:
         generator: on the CPU.
 
     Raises:
-        ValueError: a batch whose tensors do not fit each other, a probability out of its range, no CPU generator.
+        ValueError: a batch with mismatched shapes, a probability out of range, no CPU generator.
 
     Example:
         >>> from skeleton_focus import SyntheticActions
@@ -276,17 +273,17 @@ def drop_frames(batch: Batch, p: float, generator: torch.Generator) -> Batch:
     n, _, t, _, _ = batch.x.shape
     inside = torch.arange(t, device=batch.x.device) < batch.lengths[:, None]  # (N, T)
     drawn = _draw(batch, n, t, generator=generator).masked_fill(~inside, -1)
-    last = drawn == drawn.amax(1, keepdim=True)  # what stays where all others are dropped
+    last = drawn == drawn.amax(1, keepdim=True)  # kept if all others are dropped
     return _keep_frames(batch, ((drawn >= p) | (last & (last.cumsum(1) == 1))) & inside)
 
 
-def _share_of(lengths: Tensor, share: float) -> Tensor:
-    """So many of each clip's frames, rounded."""
+def _frame_counts(lengths: Tensor, share: float) -> Tensor:
+    """The number of frames in a fraction of each clip, rounded."""
     return (share * lengths.double() + 0.5).floor().to(lengths.dtype)
 
 
 def _hide(batch: Batch, hidden: Tensor) -> Batch:
-    """Zeros where ``hidden`` (N, T, V, M) is true."""
+    """Set positions, visibility and ground truth to zero where ``hidden`` (N, T, V, M) is True."""
     return batch._replace(
         x=batch.x.masked_fill(hidden[:, None], 0),
         visibility=batch.visibility.masked_fill(hidden, 0),
@@ -295,7 +292,7 @@ def _hide(batch: Batch, hidden: Tensor) -> Batch:
 
 
 def _keep_frames(batch: Batch, kept: Tensor) -> Batch:
-    """The frames where ``kept`` (N, T) is true, in their order, padded with zeros to the longest clip."""
+    """Keep the frames where ``kept`` (N, T) is True, in order, and pad with zeros to the longest clip."""
     lengths = kept.sum(1)
     longest = max(lengths.tolist(), default=0)
     order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]  # (N, T')
@@ -318,7 +315,7 @@ def _draw(batch: Batch, *sizes: int, generator: torch.Generator) -> Tensor:
 
 def _check(who: str, batch: Batch) -> None:
     if not isinstance(batch, Batch):
-        raise ValueError(message(who, "a Batch, as SkeletonDataset.collate makes it", type(batch).__name__))
+        raise ValueError(message(who, "a Batch, such as SkeletonDataset.collate returns", type(batch).__name__))
     check_shape(who, "x", batch.x, "N, C, T, V, M")
     n, _, t, v, m = batch.x.shape
     check_lengths(who, batch.lengths, batch.x)
@@ -330,7 +327,7 @@ def _check_random(who: str, p: float, generator: torch.Generator) -> None:
     if not 0 <= p <= 1:
         raise ValueError(message(who, "a probability p in 0..1", p))
     if not isinstance(generator, torch.Generator):
-        raise ValueError(message(who, "a torch.Generator, such as seeded_generator makes", type(generator).__name__))
-    place = generator.device.type
-    if place != "cpu":
-        raise ValueError(message(who, "a generator on the CPU, so that every device draws the same", place))
+        raise ValueError(message(who, "a torch.Generator, such as seeded_generator returns", type(generator).__name__))
+    device = generator.device.type
+    if device != "cpu":
+        raise ValueError(message(who, "a generator on the CPU, so that every device draws the same", device))

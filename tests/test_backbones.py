@@ -127,7 +127,7 @@ WRONG_AXES = [
     ("T N C V", None, "N first"),
     ("N C T M", None, "each once, got 'N C T M'"),
     ("N C T V V", None, "each once"),
-    ("N T (V C)", None, r"axes whose sizes can be told, got 'N T \(V C\)'; pass num_joints"),
+    ("N T (V C)", None, r"axes whose sizes can be inferred, got 'N T \(V C\)'; pass num_joints"),
     ("N T (M V C)", 5, "at most one axis may be joined with V"),
     ("N C T V", 0, "num_joints of at least 1, got 0"),
     (["N", "C", "T", "V"], None, "axes as text, such as 'N C T V M', got list"),
@@ -262,12 +262,12 @@ def test_a_projection_to_another_form_is_refused() -> None:
     x, target = clips()
     with pytest.raises(ValueError, match=r"expected layer 'high' to give \(N\*M=6, C, T, V=5\), got \(6, 9, 3, 2\);"):
         STFObjective(draw(Parts), ["high"], loss=STFLoss(coherence=0))(x, target)
-    text = r"the focus that project gives of \(6, 9, 3, 2\) \(N=3, M=2, T', V=5\), got \(3, 2, 3, 2\)"
+    text = r"the focus that project returns for \(6, 9, 3, 2\) \(N=3, M=2, T', V=5\), got \(3, 2, 3, 2\)"
     with pytest.raises(ValueError, match=text):
         STFObjective(draw(Parts), ["low", "high"], project={"high": lambda focus: focus})(x, target)
-    with pytest.raises(ValueError, match="project to give numbers of at least 0, got others"):
+    with pytest.raises(ValueError, match="project to return values of at least 0, got others"):
         STFObjective(draw(), ["low", "high"], project={"high": lambda focus: -focus})(x, target)
-    with pytest.raises(ValueError, match=r"project for some of \['low', 'high'\], got \['hihg'\]"):
+    with pytest.raises(ValueError, match=r"project for layers among \['low', 'high'\], got \['hihg'\]"):
         STFObjective(draw(), ["low", "high"], project={"hihg": lambda focus: focus})
 
 
@@ -458,7 +458,7 @@ class Odd(Backbone):
 
 TWICE = "layers after 'low' that PyTorch differentiates twice, got "
 ODD = [
-    ("", ["low", "unused"], "layer 'unused' to run once, got 0 runs; take a layer that the model's forward calls"),
+    ("", ["low", "unused"], "layer 'unused' to run once, got 0 runs; name a layer that the model's forward calls"),
     ("", ["low", "shared"], "layer 'shared' to run once, got 2 runs; name the block around it"),
     ("no_grad", ["low", "high"], "layer 'high' to run with gradients, got a run under torch.no_grad.*requires_grad_"),
     ("reentrant", ["low", "high"], "or checkpoint it with use_reentrant=False"),
@@ -526,7 +526,7 @@ def test_the_rehearsal_runs_on_copies() -> None:
     torch.testing.assert_close(out.terms["classification"], expected)
     torch.testing.assert_close(net.mean, plain.mean)
     torch.testing.assert_close(x, clips()[0] / 2)
-    with pytest.raises(ValueError, match="a model that leaves its input as it is, got one that writes to it; let it"):
+    with pytest.raises(ValueError, match="a model that does not modify its input, got one that writes to it; clone"):
         STFObjective(draw(Habits, writes=True), ["high"], loss=STFLoss.exploration_branch())(x, target)
 
 
@@ -579,7 +579,7 @@ def test_a_head_inside_an_mlp_is_none() -> None:
 def test_wrong_calls() -> None:
     (x, target), objective = clips(), STFObjective(draw(), ["low", "high"])
     for inputs in (torch.zeros(3), "lengths"):
-        with pytest.raises(ValueError, match="inputs as a tuple, what the model takes besides x, got"):
+        with pytest.raises(ValueError, match="inputs as a tuple of the model's inputs besides x, got"):
             objective(x, target, inputs)
     with pytest.raises(ValueError, match=r"classes in 0..6, got 0 to 7"):
         objective.explain(x, torch.tensor([0, 7, 1]))
@@ -587,7 +587,7 @@ def test_wrong_calls() -> None:
         objective.explain(x, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"classes \(N=3\), got \(2,\)"):
         objective.explain(x, torch.tensor([0, 1]))
-    with torch.inference_mode(), pytest.raises(ValueError, match=r"not under torch.inference_mode\(\), got one under"):
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"outside torch.inference_mode\(\), got one inside"):
         objective(x, target)
     low = objective.model.low
     torch.testing.assert_close(objective.eval().explain(x, layer=low)[0], objective.explain(x, layer="low")[0])
@@ -614,9 +614,9 @@ def test_half_precision_weights(branch: str, head: str) -> None:
 def test_wrong_options() -> None:
     net = draw()
     for options, text in (
-        ({"every": 0}, "a whole every of at least 1, got 0"),
-        ({"every": 1.5}, "a whole every of at least 1, got 1.5"),
-        ({"warmup": -1}, "whole warmup steps of at least 0, got -1"),
+        ({"every": 0}, "every as an integer of at least 1, got 0"),
+        ({"every": 1.5}, "every as an integer of at least 1, got 1.5"),
+        ({"warmup": -1}, "warmup as an integer of at least 0, got -1"),
     ):
         with pytest.raises(ValueError, match=text):
             STFObjective(net, ["low", "high"], **options)

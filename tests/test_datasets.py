@@ -55,10 +55,10 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         open_dataset(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "file").write_text("")
-    with pytest.raises(ValueError, match=r"CTR-GCN \.npz, got .*/file, which is none of these; for your own arrays"):
+    with pytest.raises(ValueError, match=r"CTR-GCN \.npz, got .*/file, which is none of these; pass your own arrays"):
         open_dataset(tmp_path / "empty" / "file")
     with pytest.raises(
-        ValueError, match=r"expected a folder of NTU .* got .*/empty, which is none of these; for your own arrays"
+        ValueError, match=r"expected a folder of NTU .* got .*/empty, which is none of these; pass your own arrays"
     ):
         open_dataset(tmp_path / "empty")
     (tmp_path / "empty" / "ntu60_3danno.pkl").write_text("")
@@ -99,15 +99,15 @@ def test_a_split_with_an_empty_side(tmp_path: Path, names: list[str], lost: str)
     ("options", "error"),
     [
         ({"split": "xsub"}, "split to be one of 'xview', got 'xsub'"),
-        ({"workers": -1}, "workers, a whole number from 0, got -1"),
-        ({"workers": 1.5}, r"workers, a whole number from 0, got 1\.5"),
-        ({"progress": True}, "progress that takes the clips, such as tqdm, got True"),
-        ({"cache": ""}, "cache, a folder, True or False, got ''"),
-        ({"cache": None}, "cache, a folder, True or False, got None"),
+        ({"workers": -1}, "workers as an integer of at least 0, got -1"),
+        ({"workers": 1.5}, r"workers as an integer of at least 0, got 1\.5"),
+        ({"progress": True}, "progress as a function of the clips, such as tqdm, got True"),
+        ({"cache": ""}, "cache as a folder, True or False, got ''"),
+        ({"cache": None}, "cache as a folder, True or False, got None"),
         ({"on_error": None}, "on_error to be one of 'raise', 'skip', got None"),
         ({"on_error": "ignore"}, "on_error to be one of 'raise', 'skip', got 'ignore'"),
-        ({"persons": 1}, "options for NW-UCLA, got persons; it has none such"),
-        ({"persons": 1, "missing": "fill"}, "options for NW-UCLA, got missing, persons; it has none such"),
+        ({"persons": 1}, "options for NW-UCLA, got persons; leave them out"),
+        ({"persons": 1, "missing": "fill"}, "options for NW-UCLA, got missing, persons; leave them out"),
     ],
 )
 def test_options_that_do_not_fit(tmp_path: Path, options: dict[str, object], error: str) -> None:
@@ -192,7 +192,7 @@ def test_the_command_describes(tmp_path: Path) -> None:
     code, said = command(tmp_path, "--cache", tmp_path / "cache")
     assert code == 0 and (tmp_path / "cache").is_dir()
     *lines, where, none = said.splitlines()
-    assert where.startswith(f"kept in {tmp_path}/cache/") and where.endswith(" MB), for open_dataset to map")
+    assert where.startswith(f"cached in {tmp_path}/cache/") and where.endswith(" MB), which open_dataset maps")
     assert [*lines, none] == [
         "NW-UCLA: KINECT20, 20 joints, C=3 channels, M=1 body",
         "3 clips of 10 classes, 0 to 1 a class",
@@ -211,7 +211,7 @@ def test_the_command_lists_every_problem(tmp_path: Path, capsys: pytest.CaptureF
     assert datasets.main([str(tmp_path), "--no-cache"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert (
-        lines[0].startswith("NW-UCLA") and "split xview: 1 training and 0 test clips: open_dataset wants both" in lines
+        lines[0].startswith("NW-UCLA") and "split xview: 1 training and 0 test clips: open_dataset needs both" in lines
     )
     assert [line.split(": expected")[0] for line in lines[-3:-1]] == [
         f"problem: {tmp_path}/{bad}.json, line 1, column 2" for bad in ("a02_s01_e00_v01", "a02_s01_e01_v01")

@@ -348,7 +348,7 @@ class Writes(Watched):
 def test_a_network_that_writes_to_the_clip_is_refused() -> None:
     """It would find the focus of one clip, and lose joints of another."""
     (x, target), trained = clips(), build(Writes)
-    with pytest.raises(ValueError, match="a model that leaves its input as it is, got one that writes to it; let it"):
+    with pytest.raises(ValueError, match="a model that does not modify its input, got one that writes to it; clone"):
         trained(x, target)
     assert torch.equal(x, clips()[0])
     build(Writes, erasing=0.0)(x, target)

@@ -435,7 +435,7 @@ MISTAKES = [
     (
         "train.py",
         ["--data", "corrupt"],
-        "CTR-GCN .npz, got corrupt, which is none of these; for your own arrays there is SkeletonDataset",
+        "CTR-GCN .npz, got corrupt, which is none of these; pass your own arrays to SkeletonDataset",
     ),
     ("train.py", ["--out", "straight"], "error: expected a new --out, got straight, which holds a run"),
     ("train.py", ["--out", "missing", "--resume"], "error: expected --out with a run to resume, got missing"),

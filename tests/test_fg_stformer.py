@@ -216,7 +216,7 @@ def test_errors() -> None:
     for wrong in ((2, 3, 8, 25, 1), (2, 2, 8, 20, 1), (2, 3, 8, 20)):
         with pytest.raises(ValueError, match=r"^FGSTFormer: expected x \(N, C=3, T, V=20, M\), got"):
             small()(torch.zeros(wrong))
-    with pytest.raises(ValueError, match=r"expected layer 'stage2.1.joint_temporal' to give .*take ScatterToJoints"):
+    with pytest.raises(ValueError, match=r"expected layer 'stage2.1.joint_temporal' to give .*apply ScatterToJoints"):
         STFObjective(small(), layers=["stage1", "stage2.1.joint_temporal"]).explain(torch.randn(2, 3, 8, 20, 1))
     with pytest.raises(ValueError, match=r"for each layer, got stages \(6, 2\), 4 widths and 4 strides$"):
         small(stages=(6, 2))

@@ -330,7 +330,7 @@ class TestFeatureTap:
             self.net["used"](torch.zeros(1, 2))
             self.net["used"](torch.zeros(1, 2))
         with pytest.raises(
-            ValueError, match="expected layer 'unused' to run once, got 0 runs; take a layer that the mod"
+            ValueError, match="expected layer 'unused' to run once, got 0 runs; name a layer that the mod"
         ):
             tap["unused"]
         with pytest.raises(ValueError, match="expected layer 'used' to run once, got 2 runs"):

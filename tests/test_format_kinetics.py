@@ -143,7 +143,7 @@ def test_the_folder(tmp_path: Path) -> None:
         assert split.train.layout is OPENPOSE18 and split.train[0].x.shape == (2, 1, 18, 2)
         assert np.allclose(split.train[0].visibility[0, :, 0], person(0)["score"])  # a confidence survives the cache
     write(tmp_path / "kinetics_val", clip([person(9)], label="action 0", label_index=7), "d")
-    with pytest.raises(FormatError, match=r"expected a name of its own for each class, got 'action 0' for several"):
+    with pytest.raises(FormatError, match=r"expected a unique name for each class, got 'action 0' for several"):
         open_dataset(tmp_path)
     write(tmp_path / "kinetics_val", clip([person(9)], label="another", label_index=0), "d")
     with pytest.raises(FormatError, match=r"expected one name for class 0, got 'action 0' and, in clip 'd', 'another'"):

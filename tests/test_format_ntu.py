@@ -298,7 +298,7 @@ def test_ntu_120_in_two_folders(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(exist_ok=True)
         write(tmp_path / folder, skeleton([{"1": walk(0)}]), name)
     with pytest.raises(
-        FormatError, match=r"clip 'S001C001P001R001A001': expected each clip once, got another of its name"
+        FormatError, match=r"clip 'S001C001P001R001A001': expected each clip once, got another clip of this name"
     ):
         open_dataset(tmp_path)
     (tmp_path / "b" / "S001C001P001R001A001.skeleton").unlink()

@@ -168,7 +168,7 @@ def test_masks_that_do_not_fit_the_clips() -> None:
         trained(x, LABELS, allowed=TABLE)
     with pytest.raises(ValueError, match=r"^STFObjective: expected allowed \(N=3, .*\) to be a tensor, got list"):
         trained(x, LABELS, allowed=TABLE.tolist())
-    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed, got None; a term with a weight needs it"):
+    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed, got None; a term in use needs it"):
         trained(x, LABELS)
     with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes=7, V=20\), got \(6, 20\)"):
         trained_with(network(), guided(allowed=TABLE[:6]), head="fc")(x, LABELS)
@@ -176,7 +176,7 @@ def test_masks_that_do_not_fit_the_clips() -> None:
         trained_with(network(), guided(allowed=TABLE[:, :19]), head="fc")(x, LABELS)
     with pytest.raises(ValueError, match=r"^STFLoss: expected allowed in \[0, 1\], .*, got 0.0 to 2.0"):
         guided(allowed=TABLE * 2.0)
-    with pytest.raises(ValueError, match=r"got dict; allowed_joints makes one of a table$"):
+    with pytest.raises(ValueError, match=r"got dict; allowed_joints makes one from a table$"):
         guided(allowed={"drink": ["head"]})  # type: ignore[arg-type]
     assert trained(x, LABELS, allowed=TABLE[LABELS]).loss.isfinite()
     assert trained(x, LABELS, allowed=MASKS).loss.isfinite()

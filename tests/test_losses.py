@@ -269,9 +269,9 @@ def test_guidance_leaves_out_clips_without_a_label(ignored: int) -> None:
 
 def test_a_table_that_is_missing_or_of_other_classes() -> None:
     (focus,), logits, target = maps(4), torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
-    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed, got None; a term with a weight needs it"):
+    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed, got None; a term in use needs it"):
         guided(allowed=None)(logits, target, label_focus=focus)
-    with pytest.raises(ValueError, match=r"^STFLoss: expected label_focus, got None; a term with a weight needs it"):
+    with pytest.raises(ValueError, match=r"^STFLoss: expected label_focus, got None; a term in use needs it"):
         guided()(logits, target)
     with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes=5, V=4\), got \(4, 4\)"):
         guided(allowed=TABLE[:4])(logits, target, label_focus=focus)
@@ -326,7 +326,7 @@ def test_errors() -> None:
         STFLoss(divergence=-1)
     with pytest.raises(ValueError, match=r"STFLoss: expected separation .*'distance', 'overlap', got 'cosine'"):
         STFLoss(separation="cosine")
-    with pytest.raises(ValueError, match="STFLoss: expected focus, got None; a term with a weight needs it"):
+    with pytest.raises(ValueError, match="STFLoss: expected focus, got None; a term in use needs it"):
         STFLoss.focus_branch()(logits, target)
     with pytest.raises(ValueError, match="STFLoss: expected masked_logits, got None"):
         STFLoss.exploration_branch()(logits, target)

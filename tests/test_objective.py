@@ -246,7 +246,7 @@ def test_without_gradients_the_terms_are_the_same() -> None:
         out = trained(x, target)
     assert not out.loss.requires_grad
     torch.testing.assert_close(out.loss, with_gradients.loss.detach())
-    with torch.inference_mode(), pytest.raises(ValueError, match=r"not under torch.inference_mode\(\)"):
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"outside torch.inference_mode\(\)"):
         trained(x, target)
 
 

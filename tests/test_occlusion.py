@@ -109,7 +109,7 @@ def test_a_layout_without_the_parts_is_refused() -> None:
     with pytest.raises(ValueError, match="outside its limbs, got 'spider' without"):
         body_parts(SkeletonLayout.from_bones(bones, parts=limbs, name="spider"))
     del limbs["right_hand"]
-    with pytest.raises(ValueError, match=r"got 'one hand' without right_hand; SkeletonLayout.from_bones takes them"):
+    with pytest.raises(ValueError, match=r"got 'one hand' without right_hand; pass them to SkeletonLayout"):
         body_parts(SkeletonLayout.from_bones(bones, parts=limbs, name="one hand"))
 
 
@@ -318,7 +318,7 @@ GOOD = some_batch()
     [
         (
             lambda: hide_joints(GOOD.x, (0,)),
-            "hide_joints: expected a Batch, as SkeletonDataset.collate makes it, got T",
+            "hide_joints: expected a Batch, such as SkeletonDataset.collate returns, got T",
         ),
         (
             lambda: hide_joints(GOOD, "left_arm"),

@@ -571,7 +571,7 @@ WRONG_MAPS = [
     ("N M (T C) V", r"maps whose sizes can be inferred, got 'N M \(T C\) V'; keep C and T apart"),
     ("NMCTV", "each once, got 'NMCTV'"),
     (5, "maps as text, such as .* got int"),
-    ({"hihg": "(N M) C T V"}, r"maps for some of \['low', 'high'\], got \['hihg'\]"),
+    ({"hihg": "(N M) C T V"}, r"maps for layers among \['low', 'high'\], got \['hihg'\]"),
 ]
 
 
@@ -594,9 +594,9 @@ def test_maps_that_do_not_fit() -> None:
 def test_an_ambiguous_layout_is_refused() -> None:
     x, target = torch.randn(4, 2, 6, 25, 2), torch.zeros(4, dtype=torch.long)
     objective = STFObjective(draw(), ["low", "high"])
-    with pytest.raises(ValueError, match=r"axes to be given where C and M have the same size, got .*'N M T V C'"):
+    with pytest.raises(ValueError, match=r"axes, because C and M have the same size, got .*'N M T V C'"):
         objective(x, target)
-    with pytest.raises(ValueError, match="axes to be given where C and M have the same size"):
+    with pytest.raises(ValueError, match="axes, because C and M have the same size"):
         objective.explain(x)
     STFObjective(draw(TwoChannels).float(), ["low", "high"], axes="N C T V M")(x, target)
 
@@ -768,7 +768,7 @@ def test_a_layer_that_gives_a_tuple() -> None:
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return x, x
 
-    text = "layer 'pair' to give a tensor, got tuple; name a module inside it that gives the feature map alone, such as"
+    text = "layer 'pair' to give a tensor, got tuple; name a module inside it that returns only the feature map, such"
     with pytest.raises(ValueError, match=text):
         STFObjective(draw(Pair), ["low", "pair"])(*clips())
 
@@ -994,7 +994,7 @@ def test_inputs_are_written_to_once_a_step() -> None:
             return super().forward(x, joint.mul_(0.5))
 
     masked = STFObjective(draw(WritesClip), ["high"], loss=STFLoss.exploration_branch(), mask_inputs=(0,))
-    with pytest.raises(ValueError, match="a model that leaves its input as it is, got one that writes to it"):
+    with pytest.raises(ValueError, match="a model that does not modify its input, got one that writes to it"):
         masked(x, target, (second,))
     assert torch.equal(second, x)
 
