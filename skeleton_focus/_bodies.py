@@ -1,6 +1,6 @@
-"""From what a camera tracked to the main bodies of a clip: tracks joined, spurious ones dropped, gaps filled.
+"""From tracked bodies to the main bodies of a clip: join tracks, drop spurious ones, fill gaps.
 
-A track is what one tracking id saw: the frames, in ascending order, and in each the joints' positions.
+A track holds the observations of one tracking id: frames in ascending order and the joints' positions in each.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# A track goes on from another that ended, if its body stands where the other's can have gone meanwhile.
-JOIN_WITHIN, JOIN_PER_FRAME, JOIN_AT_MOST = 0.3, 0.05, 1.0  # metres; metres a frame, 1.5 m/s at 30 frames a second
-# A track is spurious if it is short, or if its "body" is a thing: broader than high in most of its frames.
+# A track continues one that ended before if the distance between their bodies is within the reach in that time.
+JOIN_WITHIN, JOIN_PER_FRAME, JOIN_AT_MOST = 0.3, 0.05, 1.0  # metres; metres per frame (1.5 m/s at 30 fps); metres
+# A track is spurious if it is short, or if its "body" is an object: broader than high in most of its frames.
 SHORT, BROAD, BROAD_FRAMES = 11, 0.8, 0.7
 
 
 class Track(NamedTuple):
-    """A body as it was seen: frames (t,), poses (t, V, 3) in metres with y upward, seen (t, V)."""
+    """The observations of a body: frames (t,), poses (t, V, 3) in metres with y upward, seen (t, V)."""
 
     frames: NDArray[np.int64]
     poses: NDArray[np.float32]
@@ -26,19 +26,19 @@ class Track(NamedTuple):
 
 
 def join_tracks(tracks: Iterable[tuple[object, Track]]) -> list[Track]:
-    """Join what was seen of one body: by its tracking id, or, where that changed, to the nearest that ended before.
+    """Join the tracks of one body: by tracking id or, if that changed, to the nearest track that ended before.
 
     Args:
-        tracks: tracking ids and what they saw; a gap ends a track, and its id may come back.
+        tracks: tracking ids and their tracks; a gap ends a track, and its id may return.
     """
     tracks = list(tracks)
     if len(tracks) == 1:
         return [tracks[0][1]]
     runs = [(name, run) for name, track in tracks for run in _runs(track)]
     runs.sort(key=lambda run: int(run[1].frames[0]))
-    owner: dict[object, int] = {}  # of each id, the body that it was seen on last
+    owner: dict[object, int] = {}  # the latest body of each id
     bodies: list[list[Track]] = []
-    ends = np.full(len(runs), np.iinfo(np.int64).max)  # of each body: its last frame, and where it stood
+    ends = np.full(len(runs), np.iinfo(np.int64).max)  # the last frame of each body, and its centre there
     centres = np.zeros((len(runs), 3))
     for name, run in runs:
         first, begin = int(run.frames[0]), _centre(run, 0)
@@ -58,22 +58,22 @@ def join_tracks(tracks: Iterable[tuple[object, Track]]) -> list[Track]:
 
 
 def _runs(track: Track) -> list[Track]:
-    """A track in parts without gaps."""
+    """Split a track into parts without gaps."""
     cuts = np.flatnonzero(np.diff(track.frames) > 1) + 1
     return [Track(*parts) for parts in zip(*(np.split(part, cuts) for part in track), strict=True)]
 
 
 def _centre(track: Track, t: int) -> NDArray[np.float64]:
-    """The mean of the joints that were seen, of all if none was; in float64, for positions may be any float32."""
+    """The mean of the joints that were seen, or of all if none was; in float64 to avoid overflow."""
     seen = track.seen[t] if track.seen[t].any() else slice(None)
     centre: NDArray[np.float64] = track.poses[t, seen].mean(0, np.float64)
     return centre
 
 
 def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Track]:
-    """The bodies that move most, spurious ones left out, in the order of their motion.
+    """The bodies that move most, without spurious ones, in order of decreasing motion.
 
-    Motion is the variance over time of the seen joints' positions, added up. If all look spurious, none does.
+    Motion is the sum of the seen joints' position variances over time. If all bodies look spurious, all are kept.
     """
     if len(bodies) == 1:
         return bodies
@@ -95,9 +95,10 @@ def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Trac
 
 
 def fill_gaps(body: Track) -> Track:
-    """Interpolate a body linearly over time, from its first frame to its last, where it or a joint was not seen.
+    """Interpolate a body linearly over time between its first and last frame where it or a joint was not seen.
 
-    A joint keeps its first or last position beyond the frames that saw it; one that no frame saw stays missing.
+    Before its first and after its last observation a joint keeps that position; a joint that was never seen stays
+    missing.
     """
     frames = np.arange(body.frames[0], body.frames[-1] + 1)
     poses = np.zeros((len(frames), *body.poses.shape[1:]), np.float32)

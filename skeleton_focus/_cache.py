@@ -1,7 +1,7 @@
-"""The cache of a data set: all clips in one ``.npy``, which every later opening maps, and a JSON index beside it.
+"""The cache of a data set: all clips in one memory-mapped ``.npy``, and a JSON index beside it.
 
-Both are written under another name and renamed when they are whole, the index last: without it there is no cache. Of a
-clip the ``.npy`` holds (C + 1, T, V, M) float32, the coordinates and the visibility.
+Both are written under a temporary name and renamed when complete, the index last: a cache without index is invalid. For
+each clip the ``.npy`` holds (C + 1, T, V, M) float32, the coordinates and the visibility.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ._checks import message
 from ._packed import Index, Loaded, MappedClips, lock, map_file
 from .formats import ClipFile, ClipSource, FormatError, UnreadableFileError
 
-_VERSION = 2  # of what is written; another is read from the source again
+_VERSION = 2  # of the cache format; caches of other versions are not used
 _SUFFIXES = (".npy", ".json")
 
 
 def default_folder() -> Path:
-    """``$SKELETON_FOCUS_CACHE``, else ``skeleton_focus`` in the user's folder of caches."""
+    """``$SKELETON_FOCUS_CACHE``, else ``skeleton_focus`` in the user's cache folder."""
     named = os.environ.get("SKELETON_FOCUS_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(named) if named else Path(home) / "skeleton_focus"
@@ -37,40 +37,40 @@ def default_folder() -> Path:
 def open_pack(
     source: ClipSource, path: Path, where: Path, options: str, clips: Iterator[ClipFile], problems: list[FormatError]
 ) -> tuple[Loaded, list[FormatError]]:
-    """Open the cache of a source; write it first if there is none or the source's files changed since.
+    """Open the cache of a source; write it first if there is none or if the source's files changed.
 
-    Of processes that start together one writes and the others wait. What a killed one leaves behind is removed by the
-    next, and so is the cache of the files as they were, unless somebody has it open. Nothing is kept of a reading that
-    raises, or of files that the system does not give: it may give them the next time.
+    If several processes start together, one writes and the others wait. The next writer removes the drafts of killed
+    processes and outdated caches of the source that no process has open. No cache is written if reading raises, or if a
+    file cannot be opened, because it may be readable the next time.
 
     Args:
-        source: what was recognised.
-        path: where.
+        source: the recognised source.
+        path: the source's folder or file.
         where: the folder of all caches.
-        options: what besides the files decides about the content.
-        clips: reads the source.
-        problems: what ``clips`` leaves out, filled while it reads.
+        options: the options that affect the content, as text.
+        clips: the iterator that reads the source.
+        problems: errors of clips that are left out, filled while ``clips`` is read.
     """
     state = _state(source, path)
-    true = path.resolve()
-    prefix = f"{true.name[:60]}-{_digest(str(true), options)}"
+    resolved = path.resolve()
+    prefix = f"{resolved.name[:60]}-{_digest(str(resolved), options)}"
     stem = f"{where / prefix}-{state}"
     try:
-        with contextlib.suppress(Exception):  # none there, or not as it was written
+        with contextlib.suppress(Exception):  # no cache, or a damaged one
             return _load(stem)
         where.mkdir(parents=True, exist_ok=True)
         with (where / f".{prefix}.lock").open("wb") as file:
-            alone = lock(file)
-            with contextlib.suppress(Exception):  # another has written it meanwhile
+            locked = lock(file)
+            with contextlib.suppress(Exception):  # another process has written it meanwhile
                 return _load(stem)
-            if alone:
+            if locked:
                 _remove_old(where, prefix)
             draft = f"{where / prefix}-draft-{uuid.uuid4().hex}"
             try:
                 _write(draft, source.splits, clips, problems)
                 if _state(source, path) != state:
                     hint = "open them again when nothing writes there"
-                    raise ValueError(message("open_dataset", "files that stay as they are", f"changes in {path}", hint))
+                    raise ValueError(message("open_dataset", "files that do not change", f"changes in {path}", hint))
                 if any(isinstance(problem, UnreadableFileError) for problem in problems):
                     loaded, problems = _load(draft)
                     return Loaded(loaded.index, list(loaded.x), list(loaded.visibility)), problems
@@ -83,25 +83,25 @@ def open_pack(
     except OSError as error:
         if isinstance(error, ValueError):  # a file of the source, not of the cache
             raise
-        hint = "name another folder as cache, or none by cache=False (--no-cache)"
+        hint = "pass another folder as cache, or cache=False (--no-cache)"
         got = error.strerror or type(error).__name__
         raise OSError(message("open_dataset", f"a folder {where} to write a cache into", got, hint)) from None
 
 
 def _load(stem: str) -> tuple[Loaded, list[FormatError]]:
-    """The clips of a cache and what was left out; an error if anything is not as it was written."""
-    written = json.loads(Path(stem + ".json").read_bytes())
-    index = Index(**written["index"])
+    """Load the clips of a cache and the errors of clips left out; raise if the cache is damaged."""
+    stored = json.loads(Path(stem + ".json").read_bytes())
+    index = Index(**stored["index"])
     columns: list[list[Any]] = [index.names, index.labels, index.actions, index.shapes, *index.sides.values()]
     shapes = np.array(index.shapes, np.int64).reshape(-1, 4)
     shapes[:, 0] += 1  # the visibility
-    offset, size = written["offset"], int(shapes.prod(1).sum())
-    whole = Path(stem + ".npy").stat().st_size == offset + 4 * size
-    if not whole or len({len(column) for column in columns}) > 1 or shapes.min(initial=1) < 1:
-        raise ValueError(f"{stem} is not as it was written")
+    offset, size = stored["offset"], int(shapes.prod(1).sum())
+    complete = Path(stem + ".npy").stat().st_size == offset + 4 * size
+    if not complete or len({len(column) for column in columns}) > 1 or shapes.min(initial=1) < 1:
+        raise ValueError(f"{stem} is damaged")
     array = map_file(stem + ".npy", np.dtype("<f4"), offset, (size,))
     x = MappedClips(array, shapes, _coordinates)
-    return Loaded(index, x, MappedClips(array, shapes, _visibility)), [*map(FormatError, written["problems"])]
+    return Loaded(index, x, MappedClips(array, shapes, _visibility)), [*map(FormatError, stored["problems"])]
 
 
 def _coordinates(clip: Tensor, index: int) -> Tensor:
@@ -120,11 +120,11 @@ def _write(stem: str, splits: Sequence[str], clips: Iterator[ClipFile], problems
         offset = _write_header(file, 0)
         for clip in clips:
             _add(index, clip, splits)
-            packed = np.concatenate([clip.x, _seen(clip)[None]]).astype("<f4", "C")
+            packed = np.concatenate([clip.x, _visibility_of(clip)[None]]).astype("<f4", "C")
             file.write(packed.data)
             size += packed.size
         file.seek(0)
-        _write_header(file, size)  # as long as the first: numpy leaves room for a first axis that grows
+        _write_header(file, size)  # of the same length, because numpy reserves space for the first axis to grow
         file.flush()
         os.fsync(file.fileno())
     with open(stem + ".json", "w") as text:
@@ -140,7 +140,7 @@ def _write_header(file: IO[bytes], size: int) -> int:
 
 
 def _remove_old(where: Path, prefix: str) -> None:
-    """Remove the drafts of killed writers, and the caches of the source as it was that no process has open."""
+    """Remove drafts of killed writers and outdated caches of the source that no process has open."""
     for data in where.iterdir():
         if data.name.startswith(f"{prefix}-") and data.suffix == ".npy":
             with data.open("rb") as file:
@@ -150,13 +150,13 @@ def _remove_old(where: Path, prefix: str) -> None:
 
 
 def _state(source: ClipSource, path: Path) -> str:
-    """Changes with every change of a file: its name, size, time of writing, or who may read it."""
+    """A digest of every file's name, size, modification time and readability."""
     lines = []
     for file in source.files:
         name = file.relative_to(path)
         try:
-            found = file.stat()
-            lines.append(f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}")
+            stat = file.stat()
+            lines.append(f"{name} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}")
         except OSError as error:
             lines.append(f"{name} {error.errno}")
     return _digest(*lines)
@@ -167,12 +167,12 @@ def _digest(*texts: str) -> str:
 
 
 def in_memory(clips: Iterator[ClipFile], splits: Sequence[str]) -> Loaded:
-    """All clips as lists of arrays, where no cache is wanted."""
+    """Load all clips as lists of arrays, without a cache."""
     loaded = Loaded(Index(), [], [])
     for clip in clips:
         _add(loaded.index, clip, splits)
         loaded.x.append(clip.x)
-        loaded.visibility.append(_seen(clip))
+        loaded.visibility.append(_visibility_of(clip))
     return loaded
 
 
@@ -185,5 +185,5 @@ def _add(index: Index, clip: ClipFile, splits: Sequence[str]) -> None:
         index.sides.setdefault(split, []).append(clip.sides.get(split, ""))
 
 
-def _seen(clip: ClipFile) -> Any:
+def _visibility_of(clip: ClipFile) -> Any:
     return np.ones(clip.x.shape[1:], np.float32) if clip.visibility is None else clip.visibility

@@ -1,4 +1,4 @@
-"""Clips that stay in a memory-mapped file and are copied from there, one by one, when they are asked for."""
+"""Clips in a memory-mapped file, each copied when it is read."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ._checks import message
 
 
 class MappedClips(Sequence[Tensor]):
-    """The clips of an array that is mapped for reading and may be larger than the memory.
+    """The clips of an array that is mapped read-only and may be larger than memory.
 
-    The system keeps the pages that were read and shares them among processes. Each clip is a copy, so that nothing
-    writes into the array. A whole file is pickled, for a worker of a DataLoader, as its name.
+    The operating system caches the pages that were read and shares them among processes. Each clip is a copy, so that
+    the array is never modified. Pickling, for a DataLoader worker, stores the file's name and not its content.
 
     Args:
         array: (N, ...), one clip after the other, or (n,), the numbers of clips of different sizes.
         shapes: (N, axes), the shape of each clip of an array (n,).
-        refine: takes each clip that is read and its index, and gives what to return.
+        refine: a function of a clip and its index that returns the clip to use.
 
     Example:
         >>> import pathlib, tempfile
@@ -60,15 +60,15 @@ class MappedClips(Sequence[Tensor]):
 
     def __reduce__(self) -> Any:
         array = self.array
-        if not isinstance(array.base, mmap.mmap):  # a part of a file, whose place in it numpy does not tell
+        if not isinstance(array.base, mmap.mmap):  # a slice: numpy does not expose its offset in the file
             return MappedClips, (array, self.shapes, self.refine)
         order = "C" if array.flags.c_contiguous else "F"
-        place = (str(array.filename), array.dtype, array.offset, array.shape, order)
-        return _map_again, (place, self.shapes, self.refine)
+        arguments = (str(array.filename), array.dtype, array.offset, array.shape, order)
+        return _map_again, (arguments, self.shapes, self.refine)
 
 
 def map_file(path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: Any = "C") -> Any:
-    """Map a file's numbers for reading. The file stays locked, with others who read it, while the map is in use."""
+    """Map a file's numbers read-only. The file keeps a shared lock while the map is in use."""
     try:
         with open(path, "rb") as file:
             lock(file, shared=True)
@@ -76,15 +76,15 @@ def map_file(path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...
     except OSError as error:
         got = error.strerror or type(error).__name__
         hint = "open the data set again"
-        raise OSError(message(path, "the file that the clips are read from", got, hint)) from None
+        raise OSError(message(path, "the file of the clips", got, hint)) from None
 
 
-def _map_again(place: Any, shapes: Any, refine: Any) -> MappedClips:
-    return MappedClips(map_file(*place), shapes, refine)
+def _map_again(arguments: Any, shapes: Any, refine: Any) -> MappedClips:
+    return MappedClips(map_file(*arguments), shapes, refine)
 
 
 def lock(file: IO[bytes], *, shared: bool = False, at_once: bool = False) -> bool:
-    """Lock a file until it, and every map of it, is closed; False if that is not to be had."""
+    """Lock a file until it and every map of it are closed; return False if it cannot be locked."""
     if sys.platform == "win32":
         return False
     import fcntl
@@ -98,7 +98,7 @@ def lock(file: IO[bytes], *, shared: bool = False, at_once: bool = False) -> boo
 
 @dataclass
 class Index:
-    """What of the clips is no array: one entry a clip, in the files' order."""
+    """The clips' metadata: one entry for each clip, in the files' order."""
 
     names: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -109,7 +109,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Loaded:
-    """All clips of a source: their index, x (C, T, V, M) and visibility (T, V, M) of each."""
+    """All clips of a source: their index, and for each clip x (C, T, V, M) and visibility (T, V, M)."""
 
     index: Index
     x: Any

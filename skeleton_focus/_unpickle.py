@@ -1,14 +1,14 @@
-"""Read pickles as data: lists, tuples, dicts, numbers, texts and numpy arrays. Nothing that a file brings is run.
+"""Read pickles as data: lists, tuples, dicts, numbers, strings and numpy arrays. No code in a file is run.
 
 The unpickler is the standard library's, with three changes:
 
-- A global that a file names is looked up in a table of stand-ins and never imported. numpy's ``__setstate__`` is none
-  of them: it is not safe on hostile input. The stand-in for an array makes it of bytes that the file holds.
-- Opcodes that make any other object are refused.
-- Bytes stay in the file, which is memory-mapped: an array costs no memory until it is read.
+- A global in a file is looked up in a table of stand-ins and never imported. numpy's ``__setstate__`` is not among
+  them, because it is not safe on hostile input. The stand-in for an array is a view of bytes in the file.
+- Opcodes that make any other object raise an error.
+- Bytes stay in the memory-mapped file: an array takes no memory until it is read.
 
-It is the implementation in Python, ``pickle._Unpickler``. The one in C allocates as many slots for its memo as an index
-in the file claims, and its opcodes cannot be taken away.
+It uses the Python implementation, ``pickle._Unpickler``. The C implementation allocates as many memo slots as an index
+in the file claims, and its opcodes cannot be removed.
 """
 
 from __future__ import annotations
@@ -38,71 +38,73 @@ _REFUSED = (
 
 
 class RefusedError(Exception):
-    """What was expected and what came; :func:`load_pickle` adds the file and the place."""
+    """The expected and the found content; :func:`load_pickle` adds the file and the byte offset."""
 
 
 class Dtype:
-    """Stand-in for a numpy dtype of numbers or, for a scalar, of text."""
+    """Stand-in for a numpy dtype: numbers or, for scalars, text."""
 
     def __init__(self, code: Any = None, *options: Any) -> None:
         if type(code) is not str or not _DTYPE.fullmatch(code):
-            raise RefusedError("arrays of numbers", f"an array of dtype {told(code)}")
+            raise RefusedError("arrays of numbers", f"an array of dtype {describe_value(code)}")
         self.dtype: np.dtype[Any] = np.dtype(code)
 
     def build(self, state: Any) -> None:
-        """Take the byte order from the state that ``dtype.__reduce__`` writes."""
-        plain = type(state) is tuple and state[2:5] == (None, None, None)  # neither a part of an array nor a record
+        """Set the byte order from the state that ``dtype.__reduce__`` writes."""
+        plain = type(state) is tuple and state[2:5] == (None, None, None)  # neither a subarray nor a record
         if not plain or state[1] not in ("<", ">", "=", "|"):
             raise RefusedError("arrays of numbers", "an array of records")
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
 class PickledArray:
-    """Stand-in for a numpy array, which is ``array``: a view of the file."""
+    """Stand-in for a numpy array; ``array`` is a view of the file."""
 
     def __init__(self, raw: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None) -> None:
         kind = _dtype_of(dtype)
         if kind.kind == "U" or type(shape) is not tuple or min(shape, default=0) < 0:
-            raise RefusedError("the shape, dtype and bytes of an array of numbers", f"{kind} and {told(shape)}")
-        # numpy compares the shape with the bytes that there are.
+            raise RefusedError(
+                "the shape, dtype and bytes of an array of numbers", f"{kind} and {describe_value(shape)}"
+            )
+        # numpy checks the shape against the number of bytes.
         self.array: NDArray[Any] = np.frombuffer(raw, kind).reshape(shape, order="C" if axes is not None else order)
         if axes is not None:
             self.array = self.array.transpose(axes)
 
     def build(self, state: Any) -> None:
-        """Take the state that ``ndarray.__reduce__`` writes: version, shape, dtype, whether in Fortran order, bytes."""
+        """Set the state that ``ndarray.__reduce__`` writes: version, shape, dtype, Fortran order, bytes."""
         if type(state) is not tuple or len(state) != 5:
-            raise RefusedError("the state of an array", told(state))
+            raise RefusedError("the state of an array", describe_value(state))
         _, shape, dtype, fortran, raw = state
         self.array = PickledArray(raw, dtype, shape, "F" if fortran else "C").array
 
 
 def _dtype_of(value: Any) -> np.dtype[Any]:
     if type(value) is not Dtype:
-        raise RefusedError("a dtype", told(value))
+        raise RefusedError("a dtype", describe_value(value))
     return value.dtype
 
 
 def _new_array(*_: Any) -> PickledArray:
-    """Stand-in for numpy's ``_reconstruct``: an empty array, before its state."""
+    """Stand-in for numpy's ``_reconstruct``: an empty array, before its state is set."""
     return PickledArray(b"", Dtype("i1"), (0,))
 
 
 def _scalar(dtype: Any = None, raw: Any = b"") -> Any:
-    """Stand-in for numpy's ``scalar``: the Python number, or text, of a numpy scalar."""
+    """Stand-in for numpy's ``scalar``: the numpy scalar as a Python number or string."""
     kind = _dtype_of(dtype)
     raw = raw.encode("latin-1") if type(raw) is str else raw  # bytes that Python 2 wrote
     if len(raw) != kind.itemsize:
-        raise RefusedError(f"a number of {kind.itemsize} bytes", told(raw))
-    if kind.kind == "U":  # numpy would make characters of any four bytes
+        raise RefusedError(f"a number of {kind.itemsize} bytes", describe_value(raw))
+    if kind.kind == "U":  # numpy would accept any four bytes as a character
         return str(raw, "utf-32-be" if kind.str.startswith(">") else "utf-32-le", "surrogatepass").rstrip("\0")
     return np.frombuffer(raw, kind)[0].item()
 
 
 def _new_dict(factory: Any = None) -> dict[Any, Any]:
-    """Stand-in for ``OrderedDict`` and ``defaultdict``, before their items."""
+    """Stand-in for ``OrderedDict`` and ``defaultdict``: an empty dict, before its items are set."""
     if factory is not None and factory is not _TYPE:
-        raise RefusedError("a dict that is filled item by item", f"a dict made of {told(factory)}")
+        raise RefusedError("a dict that is filled item by item", f"a dict made from {describe_value(factory)}")
     return {}
 
 
@@ -147,18 +149,18 @@ class _Unpickler(pickle._Unpickler):
         return _STAND_INS[full]
 
     def encode(self, text: Any = "", encoding: Any = "latin-1") -> Any:
-        """Stand-in for bytes and ``bytearray``, which protocols 0 to 2 write as the text of their latin-1."""
+        """Stand-in for bytes and ``bytearray``, which protocols 0 to 2 write as latin-1 text."""
         if type(text) in (memoryview, bytes):
             return text
         if type(text) is not str or encoding not in ("latin1", "latin-1"):
-            raise RefusedError("bytes as latin-1 text", told(text))
+            raise RefusedError("bytes as latin-1 text", describe_value(text))
         self.encoded += len(text)
-        if self.encoded > len(self.view):  # one text, encoded a thousand times over
+        if self.encoded > len(self.view):  # such as one text that is encoded a thousand times
             raise RefusedError(f"at most the file's {len(self.view)} bytes in arrays", "more")
         return text.encode("latin-1")
 
     def load_view(self, size: str) -> None:
-        """Put a view of the next bytes on the stack; a number of this size before them says how many."""
+        """Push a view of the next bytes on the stack; their count precedes them in the format ``size``."""
         (count,) = struct.unpack(size, self.read(struct.calcsize(size)))
         start = self.data.tell()
         if count > len(self.view) - start:
@@ -167,13 +169,13 @@ class _Unpickler(pickle._Unpickler):
         self.append(self.view[start : start + count])
 
     def load_items(self, items: list[Any]) -> None:
-        """Put keys and values, which lie in turn, into the dict on top of the stack."""
+        """Add alternating keys and values to the dict on top of the stack."""
         if type(self.stack[-1]) is not dict:
-            raise RefusedError("a dict to put into", told(self.stack[-1]))
+            raise RefusedError("a dict to add items to", describe_value(self.stack[-1]))
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # A tuple that holds one tuple twice, which holds one tuple twice, and so on, would take forever to hash.
+            # Hashing a tuple that nests the same tuple twice on each level would take forever.
             if type(key) is not str and not (type(key) is int and abs(key) <= _LARGEST_KEY):
-                raise RefusedError("keys that are strings or whole numbers", told(key))
+                raise RefusedError("keys that are strings or integers", describe_value(key))
             self.stack[-1][key] = value
 
     def load_setitem(self) -> None:
@@ -192,19 +194,19 @@ class _Unpickler(pickle._Unpickler):
     def load_build(self) -> None:
         state = self.stack.pop()
         if type(self.stack[-1]) not in (PickledArray, Dtype):
-            raise RefusedError(_HARMLESS, f"a state for {told(self.stack[-1])}")
+            raise RefusedError(_HARMLESS, f"a state for {describe_value(self.stack[-1])}")
         if type(state) is tuple and len(state) == 5 and type(state[4]) is str:  # bytes that Python 2 wrote
             state = (*state[:4], self.encode(state[4]))
         self.stack[-1].build(state)
 
     def load_put(self) -> None:
         index = int(self.readline())
-        if not 0 <= index < len(self.view):  # many that hash alike would make the memo slow
-            raise RefusedError("a memo index below the file's size", told(index))
+        if not 0 <= index < len(self.view):  # many indices with equal hashes would make the memo slow
+            raise RefusedError("a memo index below the file's size", describe_value(index))
         self.memo[index] = self.stack[-1]
 
     def load_frame(self) -> None:
-        self.read(8)  # its size: a frame would be a copy
+        self.read(8)  # skips the size: reading the frame would copy it
 
     def refuse(self, what: str) -> None:
         raise RefusedError(_HARMLESS, what)
@@ -231,10 +233,10 @@ _Unpickler.dispatch = _STEPS
 
 
 def load_pickle(path: Path) -> Any:
-    """Load a pickle of any protocol; arrays as :class:`PickledArray`, bytes as views of the file.
+    """Load a pickle of any protocol; arrays become :class:`PickledArray`, bytes become views of the file.
 
     Raises:
-        FormatError: no pickle, a damaged one, or one that holds anything else; nothing that it names is run.
+        FormatError: not a pickle, a damaged one, or one that holds other objects; its code is not run.
 
     Example:
         >>> import pickle, tempfile
@@ -254,23 +256,23 @@ def load_pickle(path: Path) -> Any:
         content = _Unpickler(data).load()
         if data.tell() == len(data):
             return content
-        expected, got = "one pickle", f"{len(data) - data.tell()} bytes behind it"
+        expected, got = "one pickle", f"{len(data) - data.tell()} bytes after it"
     except RefusedError as refused:
         expected, got = refused.args
     except MemoryError:
         expected, got = "a pickle that fits into memory", "a larger one"
     except EOFError:
-        expected, got = "a whole pickle", "a file that is cut short"
-    except Exception as error:  # which ones pickle raises over damaged bytes, its documentation leaves open
+        expected, got = "a complete pickle", "a truncated file"
+    except Exception as error:  # pickle does not document which exceptions damaged bytes raise
         reason = " ".join(str(error).split())[:100]
         expected, got = "a pickle", f"damaged bytes ({type(error).__name__}: {reason})"
     raise FormatError(message(f"{path}, byte {data.tell()}", expected, got))
 
 
-def told(value: object) -> str:
-    """Describe a value for an error: a container by its size alone, for it may hold itself a thousand times over.
+def describe_value(value: object) -> str:
+    """Describe a value for an error message; a container, which may be recursive, by its size only.
 
-    >>> told("x"), told([[1], 2]), told(10**99)
+    >>> describe_value("x"), describe_value([[1], 2]), describe_value(10**99)
     ("'x'", 'a list of 2', 'an integer of more than 60 digits')
     """
     if value is None or isinstance(value, (str, int, float)):
@@ -281,13 +283,13 @@ def told(value: object) -> str:
 
 
 def label_of(where: str, value: object) -> int:
-    """A class index as a pickle holds it.
+    """Check a class index from a pickle.
 
     >>> label_of("x.pkl, annotation 3", -1)
     Traceback (most recent call last):
         ...
-    skeleton_focus.formats.FormatError: x.pkl, annotation 3: expected a label, a whole number in 0..99999, got -1
+    skeleton_focus.formats.FormatError: x.pkl, annotation 3: expected an integer label in 0..99999, got -1
     """
     if type(value) is not int or not 0 <= value < MOST_CLASSES:
-        raise FormatError(message(where, f"a label, a whole number in 0..{MOST_CLASSES - 1}", told(value)))
+        raise FormatError(message(where, f"an integer label in 0..{MOST_CLASSES - 1}", describe_value(value)))
     return value

@@ -1,6 +1,6 @@
-"""The arrays of CTR-GCN (one ``.npz``) and of ST-GCN and 2s-AGCN (a folder of ``.npy``), however large.
+"""Arrays of CTR-GCN (one ``.npz``) and of ST-GCN and 2s-AGCN (a folder of ``.npy``), of any size.
 
-The first is streamed, clip by clip; the second is used where it lies, memory-mapped.
+CTR-GCN's file is streamed clip by clip; ST-GCN's files are memory-mapped in place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils.data import ConcatDataset
 from ._checks import message
 from ._npy import HEAD, Npy, member_header, read_header, take, zip_errors
 from ._packed import Index, Loaded, MappedClips, map_file
-from ._unpickle import PickledArray, label_of, load_pickle, told
+from ._unpickle import PickledArray, describe_value, label_of, load_pickle
 from .formats import MOST_CLASSES, ClipFile, ClipSource, FormatError, layout_of, open_plain_file, short
 from .layouts import KINECT20, NTU25, OPENPOSE18
 
@@ -34,14 +34,14 @@ _MOST_FRAMES = 10_000
 def open_ctr_gcn(path: str | Path) -> ClipSource:
     """Open CTR-GCN's ``.npz``: x_train, x_test (N, T, M*V*C) and y_train, y_test (N, classes), one-hot.
 
-    The file is never in memory: clips are streamed out of its members, stored or deflated. C is 3; of M*V*C, 150 and 75
-    are two bodies and one of NTU25, 120 and 60 of KINECT20. Frames of zeros at a clip's end are padding and go; a body
-    whose joints are all 0 in a frame is absent there, its visibility 0. Clips are called ``train_000012`` and
-    ``test_000003`` and stand on the sides of the one split, ``"given"``.
+    The file is never loaded as a whole: clips are streamed from its members, stored or deflated. C is 3; M*V*C of 150
+    or 75 means two bodies or one of NTU25, 120 or 60 of KINECT20. Frames of zeros at the end of a clip are padding and
+    are removed; a body whose joints are all 0 in a frame is absent there, with visibility 0. Clips are named
+    ``train_000012`` and ``test_000003``; the only split is ``"given"``.
 
     Raises:
-        FormatError: no zip, other members, or headers that do not fit; it names the member. What is wrong with one clip
-            is yielded in its place, and where a member is cut short or damaged, ``read`` raises.
+        FormatError: not a zip, other members, or headers that do not match; it names the member. The error of a single
+            clip is yielded instead of the clip; ``read`` raises if a member is truncated or damaged.
 
     Example:
         >>> import tempfile
@@ -81,7 +81,7 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
 def _read_ctr_gcn(
     path: Path, heads: Mapping[str, Npy], shape: tuple[int, int, int, int]
 ) -> Iterator[ClipFile | FormatError]:
-    """Every clip, x and y read side by side; zipfile compares the checksum at the end. ``shape`` is (T, M, V, C)."""
+    """Yield every clip, reading x and y in parallel; zipfile verifies the checksum. ``shape`` is (T, M, V, C)."""
     with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
         for side in _SIDES:
             x, y = heads[f"x_{side}.npy"], heads[f"y_{side}.npy"]
@@ -94,7 +94,7 @@ def _read_ctr_gcn(
                     row = np.frombuffer(take(label_where, rows, y.shape[1] * y.dtype.itemsize), y.dtype)
                     try:
                         if np.count_nonzero(row) != 1 or row.max() != 1:
-                            raise FormatError(message(label_where, "one 1 and zeros", short(row[:8].tolist())))
+                            raise FormatError(message(label_where, "a one-hot row", short(row[:8].tolist())))
                         poses, visibility = _poses(where, numbers.reshape(shape))
                         clip: ClipFile | FormatError = ClipFile(
                             f"{side}_{i:06d}", poses, int(row.argmax()), visibility=visibility, sides={"given": side}
@@ -105,7 +105,7 @@ def _read_ctr_gcn(
 
 
 def _poses(where: str, numbers: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """A clip's x (C, T, V, M) and visibility out of its numbers (T, M, V, C), without the padding."""
+    """Convert a clip's numbers (T, M, V, C) to x (C, T, V, M) and visibility, without the padding."""
     with np.errstate(over="ignore", invalid="ignore"):
         x = numbers.astype(np.float32).transpose(3, 0, 2, 1)
     x = x[:, : _length(where, x)]
@@ -115,10 +115,10 @@ def _poses(where: str, numbers: NDArray[Any]) -> tuple[NDArray[np.float32], NDAr
 
 
 def trim(where: str, x: Tensor) -> Tensor:
-    """A clip x (C, T, V, M) without the frames of zeros at its end: a view.
+    """Return a view of a clip x (C, T, V, M) without the frames of zeros at its end.
 
     Raises:
-        FormatError: NaN or infinity, or no frame but zeros; ``where`` names the clip.
+        FormatError: NaN or infinity, or only zeros; ``where`` names the clip.
 
     >>> import torch
     >>> x = torch.ones(3, 8, 25, 2)
@@ -130,7 +130,7 @@ def trim(where: str, x: Tensor) -> Tensor:
 
 
 def _length(where: str, x: NDArray[np.float32]) -> int:
-    """How many frames there are up to the last that is not all zeros."""
+    """The number of frames up to the last non-zero one."""
     if not np.isfinite(x).all():
         at = tuple(np.argwhere(~np.isfinite(x))[0].tolist())
         raise FormatError(message(where, "finite numbers", f"{x[at]} at {at} of (C, T, V, M)"))
@@ -141,15 +141,15 @@ def _length(where: str, x: NDArray[np.float32]) -> int:
 
 
 def open_st_gcn(path: str | Path) -> ClipSource | None:
-    """Open a folder of ST-GCN or 2s-AGCN, or None if it holds none of its files; the numbers stay where they lie.
+    """Open a folder of ST-GCN or 2s-AGCN, memory-mapped; None if it holds none of its files.
 
     ``train_data_joint.npy`` or else ``train_data.npy``, (N, C, T, V, M), has its names and labels in
-    ``train_label.pkl``; the test side's files begin with ``val``. A folder may hold one side alone. A clip's true
-    length, which bodies are there and whether it is finite are seen when it is read: :func:`trim`. Of OpenPose's 18
-    joints, as ST-GCN packs Kinetics, the third channel is the confidence: it becomes the visibility.
+    ``train_label.pkl``; the test side's files begin with ``val``. A folder may hold only one side. A clip's length,
+    its bodies and whether it is finite are determined when it is read: :func:`trim`. With OpenPose's 18 joints, as in
+    ST-GCN's Kinetics, the third channel is the confidence: it becomes the visibility.
 
     Raises:
-        FormatError: data without labels or labels without data; a header, a size, names or labels that do not fit.
+        FormatError: data without labels or labels without data; a header, a size, names or labels that do not match.
 
     Example:
         >>> import pickle, tempfile
@@ -169,12 +169,12 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
             continue
         if data is None or not labels.exists():
             expected = f"{arrays[0].name} or {arrays[1].name} beside {labels.name}"
-            raise FormatError(message(str(folder), expected, f"{labels.name if data is None else data.name} alone"))
-        header = _header_of(data)
+            raise FormatError(message(str(folder), expected, f"only {labels.name if data is None else data.name}"))
+        header = _read_data_header(data)
         names, numbers = _read_labels(labels, header.shape[0])
         array = map_file(str(data), header.dtype, header.offset, header.shape)
-        xs.append(MappedClips(array, refine=partial(_true_frames, data, names)))
-        seen.append(MappedClips(array, refine=partial(_bodies_there, data, names)))
+        xs.append(MappedClips(array, refine=partial(_read_positions, data, names)))
+        seen.append(MappedClips(array, refine=partial(_read_visibility, data, names)))
         index.names += names
         index.labels += numbers
         index.shapes += [[*header.shape[1:]]] * len(names)
@@ -187,7 +187,7 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
     if len(kinds) > 1:
         raise FormatError(message(str(folder), "the same (C, V, M) in train and val", sorted(kinds)))
     if len(set(index.names)) < len(index.names):
-        raise FormatError(message(str(folder), "clips that stand on one side", "names on both"))
+        raise FormatError(message(str(folder), "each clip on one side of the split", "names on both"))
     return ClipSource(
         format="ST-GCN arrays",
         layout=layout_of(str(files[0]), index.shapes[0][2]),
@@ -199,29 +199,31 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
     )
 
 
-def _true_frames(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
+def _read_positions(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
     where = f"{path}, clip {names[index]}"
     x = trim(where, x.float())
-    if not _confident(x):
+    if not _has_confidence(x):
         return x
     if not (x[2] > 0).any():
         raise FormatError(message(where, "a joint with some confidence", "none in any frame"))
     return x[:2] * (x[2:] > 0)
 
 
-def _bodies_there(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
+def _read_visibility(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
     """Visibility (T, V, M): the confidence if there is one, else 0 for a body whose joints are all 0 in a frame."""
     x = trim(f"{path}, clip {names[index]}", x.float())
-    return x[2].clamp(0, 1) if _confident(x) else (x != 0).any(2, keepdim=True).any(0).to(x.dtype).expand(x.shape[1:])
+    return (
+        x[2].clamp(0, 1) if _has_confidence(x) else (x != 0).any(2, keepdim=True).any(0).to(x.dtype).expand(x.shape[1:])
+    )
 
 
-def _confident(x: Tensor) -> bool:
-    """Whether the third channel is a confidence: OpenPose's poses, as ST-GCN packs Kinetics, lie in the plane."""
+def _has_confidence(x: Tensor) -> bool:
+    """Whether the third channel is a confidence, as for the 2D OpenPose poses of ST-GCN's Kinetics."""
     return x.shape[0] == 3 and x.shape[2] == OPENPOSE18.num_joints
 
 
-def _header_of(data: Path) -> Npy:
-    """The header of an array (N, C, T, V, M), compared with the file's size."""
+def _read_data_header(data: Path) -> Npy:
+    """Read the header of an array (N, C, T, V, M) and compare it with the file's size."""
     axes = "N, C, T, V, M"
     with open_plain_file(data) as file:
         header, size = read_header(str(data), file.read(HEAD), axes), os.fstat(file.fileno()).st_size
@@ -234,19 +236,19 @@ def _header_of(data: Path) -> Npy:
 
 
 def _read_labels(path: Path, n: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The n names and labels of a label file."""
+    """Read the n names and labels of a label file."""
     content = load_pickle(path)
     if type(content) not in (tuple, list) or len(content) != 2:
-        raise FormatError(message(str(path), "a pair (names, labels)", told(content)))
+        raise FormatError(message(str(path), "a pair (names, labels)", describe_value(content)))
     names, labels = content
     if type(labels) is PickledArray and labels.array.dtype.kind in "iu":
         labels = labels.array.tolist()
     for what, values in (("names", names), ("labels", labels)):
         if type(values) not in (tuple, list) or len(values) != n:
-            raise FormatError(message(str(path), f"{n} {what}, as the data has clips", told(values)))
+            raise FormatError(message(str(path), f"{n} {what}, as the data has clips", describe_value(values)))
     seen: set[str] = set()
     for i, name in enumerate(names):
         if type(name) is not str or name in seen:
-            raise FormatError(message(f"{path}, clip {i}", "a name of its own", told(name)))
+            raise FormatError(message(f"{path}, clip {i}", "a unique name", describe_value(name)))
         seen.add(name)
     return tuple(names), tuple(label_of(f"{path}, clip {i}", label) for i, label in enumerate(labels))

@@ -1,4 +1,4 @@
-"""Kinetics-Skeleton: OpenPose's people of a clip, one JSON file a clip."""
+"""Kinetics-Skeleton: OpenPose's skeletons, one JSON file for each clip."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _SIDES = {"train": ("kinetics_train", "train"), "test": ("kinetics_val", "val", 
 def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
     """Read one clip of Kinetics-Skeleton.
 
-    Of each frame the people with the highest mean confidence are kept, the most confident first.
+    In each frame, the people with the highest mean confidence are kept, the most confident first.
 
     Args:
         path: a JSON file ``{"data": [{"frame_index", "skeleton": [{"pose", "score"}]}], "label", "label_index"}``.
-        persons: M, people kept; zeros stand for those that were not there.
+        persons: M, people kept; absent people are zeros.
 
     Returns:
-        x (C=2, T, V=18, M), positions as in the file: shares of the picture's width and height, 0 to 1, a little beyond
-        at its edges; visibility (T, V, M), the confidence in [0, 1].
+        x (C=2, T, V=18, M), positions as in the file: fractions of the image's width and height, 0 to 1 and slightly
+        beyond at its edges; visibility (T, V, M), the confidence in [0, 1].
 
     Raises:
-        FormatError: broken JSON or missing keys, a frame number twice or left out, a pose that is not 36 such numbers
-            or a score that is not 18 in [0, 1], a label that is no class index, nobody in any frame. It names file,
-            frame and person.
+        FormatError: broken JSON or missing keys, a repeated or missing frame number, a pose that is not 36 such numbers
+            or a score that is not 18 numbers in [0, 1], a label that is not a class index, no person in any frame. It
+            names the file, the frame and the person.
 
     Example:
         >>> import json, tempfile
@@ -71,15 +71,15 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
     if type(label) is not int or not 0 <= label < MOST_CLASSES:
         raise FormatError(message(str(path), "a label_index from 0", short(label)))
     if not isinstance(action, str):
-        raise FormatError(message(str(path), "a label of text", short(action)))
+        raise FormatError(message(str(path), "label as text", short(action)))
     if not isinstance(frames, list) or not frames:
         raise FormatError(message(str(path), "at least one frame in data", "none"))
     people = [*_people(path, frames)]
     x = np.zeros((2, len(frames), OPENPOSE18.num_joints, persons), np.float32)
     visibility = np.zeros(x.shape[1:], np.float32)
     for t, of_frame in enumerate(people):
-        found = [_person(f"{path}, frame {t + 1}, person {i + 1}", person) for i, person in enumerate(of_frame)]
-        for m, (pose, score) in enumerate(sorted(found, key=lambda person: -person[1].mean())[:persons]):
+        poses = [_person(f"{path}, frame {t + 1}, person {i + 1}", person) for i, person in enumerate(of_frame)]
+        for m, (pose, score) in enumerate(sorted(poses, key=lambda person: -person[1].mean())[:persons]):
             x[:, t, :, m] = np.where(score > 0, pose.T, 0)  # (C, V)
             visibility[t, :, m] = score
     if not visibility.any():
@@ -88,7 +88,7 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
 
 
 def _people(path: Path, frames: list[Any]) -> Iterator[list[Any]]:
-    """Those of each frame; frames are numbered one by one."""
+    """Yield the people of each frame; frames are numbered consecutively."""
     first = None
     for t, frame in enumerate(frames):
         where = f"{path}, frame {t + 1}"
@@ -106,7 +106,7 @@ def _people(path: Path, frames: list[Any]) -> Iterator[list[Any]]:
 
 
 def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The pose (V, 2) and the confidence (V,)."""
+    """The pose (V, 2) and the confidence (V,) of one person."""
     arrays = []
     for key, count in (("pose", 2 * OPENPOSE18.num_joints), ("score", OPENPOSE18.num_joints)):
         values = person.get(key) if isinstance(person, dict) else None
@@ -117,7 +117,7 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
                 array = np.array(values, np.float64).astype(np.float32)
         except OverflowError:
             array = np.full(count, np.inf, np.float32)
-        low, high = (0, 1) if key == "score" else (-1, 2)  # what OpenPose guesses may lie beyond the picture's edge
+        low, high = (0, 1) if key == "score" else (-1, 2)  # OpenPose's estimates may lie outside the image
         if not ((array >= low) & (array <= high)).all():
             raise FormatError(message(where, f"{key} of finite numbers in [0, 1]", short(values)))
         arrays.append(array)
@@ -125,15 +125,15 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
 
 
 def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:
-    """A folder with Kinetics-Skeleton's ``kinetics_train`` and ``kinetics_val``; None if it holds no such clips.
+    """Open a folder with Kinetics-Skeleton's ``kinetics_train`` and ``kinetics_val``; None if it holds no such clips.
 
     >>> open_kinetics(Path(__file__).parent) is None
     True
     """
     sides: dict[str, Sequence[Path]] = {}
     for side, names in _SIDES.items():
-        found = (files_in(folder / name, ".json") for name in names)
-        sides[side] = next((files for files in found if files), [])
+        candidates = (files_in(folder / name, ".json") for name in names)
+        sides[side] = next((files for files in candidates if files), [])
     files = [*chain(*sides.values())]
     if not files or not any(b'"frame_index"' in beginning(file) for file in files[:20]):
         return None

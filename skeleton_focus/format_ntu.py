@@ -1,4 +1,4 @@
-"""NTU RGB+D and NTU RGB+D 120: one ``.skeleton`` text a clip."""
+"""NTU RGB+D and NTU RGB+D 120: one ``.skeleton`` text file for each clip."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ _TRAINING_SUBJECTS = {
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95,
     97, 98, 100, 103,
 }  # fmt: skip
-_HEADER = 10  # fields of the line of a body
-_JOINT = 12  # fields of the line of a joint
-_MOST_FRAMES = 10_000  # the longest clip has some 300; frames without a body would fill the memory at two bytes each
-_STATES = {b"0": 0, b"1": 1, b"2": 2}  # how a joint was tracked: not, inferred, tracked
+_HEADER = 10  # number of fields in a body's line
+_JOINT = 12  # number of fields in a joint's line
+_MOST_FRAMES = 10_000  # the longest clip has some 300; frames without bodies are short lines that would fill memory
+_STATES = {b"0": 0, b"1": 1, b"2": 2}  # a joint's tracking state: not tracked, inferred, tracked
 Lines = list[list[bytes]]  # the fields of each line
 
 
 def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> ClipFile:
     """Read one clip of NTU RGB+D.
 
-    Tracks of one body are joined, also where its id changed, spurious bodies (short, or broader than high) dropped if
-    another is left, and the bodies that move most kept, the one that moves most first. A joint counts as seen if the
-    camera tracked or inferred it.
+    Tracks of one body are joined even if its id changed, spurious bodies (short tracks, or broader than high) are
+    dropped if another body remains, and the bodies that move most are kept, in order of decreasing motion. A joint
+    counts as seen if the camera tracked or inferred it.
 
     Args:
         path: a file named ``SsssCcccPpppRrrrAaaa.skeleton``.
-        persons: M, bodies kept; zeros stand for those that were not there.
+        persons: M, bodies kept; absent bodies are zeros.
         missing: ``"mask"``: where a body or joint was not seen, position and visibility are 0. ``"fill"``: between a
-            body's first and last frame they are interpolated over time, and count as seen.
+            body's first and last frame they are interpolated over time and count as seen.
 
     Returns:
         x (C=3, T, V=25, M) in metres, visibility (T, V, M), the sides of ``"xsub"``, ``"xview"`` (which NTU 60 uses)
         and ``"xset"`` (which NTU 120 uses).
 
     Raises:
-        FormatError: another name; a text that is cut short or goes on; a line with another number of fields, or with
-            something that is no number; a position that is not finite; another number of joints; an id twice in a
-            frame; no body at all. It names file and line.
+        FormatError: another file name; truncated or surplus text; a line with a wrong number of fields, or with a field
+            that is not a number; a position that is not finite; another number of joints; a repeated id in a frame; no
+            body at all. It names the file and the line.
 
     Example:
         >>> import tempfile
@@ -60,8 +60,8 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
         ((3, 1, 25, 2), 9, {'xsub': 'test', 'xview': 'train', 'xset': 'test'})
 
     Reference:
-        Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020 (the splits). The least length and the proportions of a body
-        are those that the data set's publishers use.
+        Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020 (the splits). The minimum length and the proportions of a
+        body are those of the data set's publishers.
     """
     path = Path(path)
     check_choice("read_ntu", "missing", missing, ("mask", "fill"))
@@ -89,21 +89,23 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
 
 
 def _parse(path: Path) -> dict[str, int]:
-    """The numbers of a file's name; none of another name."""
+    """Parse the numbers in a file's name; empty for other names."""
     name = _NAME.match(path.stem) if path.suffix == ".skeleton" else None
     numbers = {part: int(number) for part, number in name.groupdict().items()} if name else {}
     return numbers if numbers and min(numbers.values()) >= 1 and numbers["action"] <= len(NTU_ACTIONS) else {}
 
 
 def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSource | None:
-    """A folder with ``.skeleton`` files in it or in its folders, as NTU 120 is unpacked; None if there are none.
+    """Open a folder with ``.skeleton`` files in it or in its subfolders, as NTU 120 is unpacked; None without any.
 
     >>> open_ntu(Path(__file__).parent) is None
     True
     """
     inside = [files_in(inner, ".skeleton") for inner in folders_in(folder)]
     files = [*files_in(folder, ".skeleton"), *chain.from_iterable(inside)]
-    if not files or (files[0].parent != folder and not all(inside)):  # among folders of another kind: no NTU data set
+    if not files or (
+        files[0].parent != folder and not all(inside)
+    ):  # some subfolders hold other files: not an NTU data set
         return None
     names = list(map(_parse, files))
     larger = any(name and (name["action"] > 60 or name["setup"] > 17) for name in names)
@@ -121,20 +123,20 @@ def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSo
 
 
 def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
-    """The number of frames and what each tracking id saw."""
+    """The number of frames and the track of each tracking id."""
     lines = [line.split() for line in text.split(b"\n")]
     while lines and not lines[-1]:  # empty lines may follow
         lines.pop()
     try:
-        frames, at, heads = _find_bodies(path, lines)
+        frames, frame_of, heads = _find_bodies(path, lines)
         joints = [joint for head in heads for joint in lines[head + 2 : head + 2 + NTU25.num_joints]]
         fields = [*chain.from_iterable(joints), *chain.from_iterable(lines[head] for head in heads)]
-        if b"_" in text:  # float would take 1_0
+        if b"_" in text:  # float() would accept 1_0
             raise ValueError
         numbers = np.array(list(map(float, fields)))[: _JOINT * len(joints)]
         states = [_STATES.get(joint[-1], -1) for joint in joints]
     except ValueError as error:
-        raise _no_number(path, lines) or error from None
+        raise _find_bad_number(path, lines) or error from None
     with np.errstate(over="ignore"):
         poses = numbers.reshape(-1, NTU25.num_joints, _JOINT)[..., :3].astype(np.float32)  # (bodies, V, 3)
     seen = np.array(states).reshape(poses.shape[:2])
@@ -146,20 +148,20 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
             raise _error(path, lines, heads[b] + 2 + v, expected)
     ids: dict[bytes, list[int]] = {}
     for b, head in enumerate(heads):
-        mine = ids.setdefault(lines[head][0], [])
-        if mine and at[mine[-1]] == at[b]:
+        rows = ids.setdefault(lines[head][0], [])
+        if rows and frame_of[rows[-1]] == frame_of[b]:
             got = short(lines[head][0].decode("ascii", "backslashreplace") + " again")
             raise FormatError(message(f"{path}, line {head + 1}", "each body id once a frame", got))
-        mine.append(b)
-    return frames, {body: Track(np.array(at)[mine], poses[mine], seen[mine] > 0) for body, mine in ids.items()}
+        rows.append(b)
+    return frames, {body: Track(np.array(frame_of)[rows], poses[rows], seen[rows] > 0) for body, rows in ids.items()}
 
 
 def _find_bodies(path: Path, lines: Lines) -> tuple[int, list[int], list[int]]:
-    """The number of frames; for each body in them, the frame and the index of its first line."""
+    """The number of frames; for each body in each frame, the frame's index and the index of the body's first line."""
     frames = _whole(lines, 0)
     if not 0 <= frames <= _MOST_FRAMES:
         raise _error(path, lines, 0, f"the number of frames, up to {_MOST_FRAMES}")
-    at: list[int] = []
+    frame_of: list[int] = []
     heads: list[int] = []
     line = 1
     for frame in range(frames):
@@ -175,24 +177,24 @@ def _find_bodies(path: Path, lines: Lines) -> tuple[int, list[int], list[int]]:
             for joint in range(line + 2, line + 2 + NTU25.num_joints):
                 if joint >= len(lines) or len(lines[joint]) != _JOINT:
                     raise _error(path, lines, joint, f"the {_JOINT} fields of a joint")
-            at.append(frame)
+            frame_of.append(frame)
             heads.append(line)
             line += 2 + NTU25.num_joints
     if line < len(lines):
         raise _error(path, lines, line, f"the end of the file after {frames} frames")
     if not heads:
         raise FormatError(message(str(path), "at least one body in a frame", f"0 in {frames} frames"))
-    return frames, at, heads
+    return frames, frame_of, heads
 
 
 def _whole(lines: Lines, line: int) -> int:
-    """The whole number that is alone in a line, or -1."""
+    """The integer that is the only field of a line, or -1."""
     fields = lines[line] if line < len(lines) else []
     return int(fields[0]) if len(fields) == 1 and fields[0].isdigit() and len(fields[0]) <= 8 else -1
 
 
-def _no_number(path: Path, lines: Lines) -> FormatError | None:
-    """An error for the first field that is no number, if there is one."""
+def _find_bad_number(path: Path, lines: Lines) -> FormatError | None:
+    """Return an error for the first field that is not a number, if there is one."""
     for i, fields in enumerate(lines):
         for field in fields:
             try:

@@ -1,4 +1,4 @@
-"""NW-UCLA as CTR-GCN distributes it: one JSON file a clip."""
+"""NW-UCLA as distributed by CTR-GCN: one JSON file for each clip."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ NW_UCLA_ACTIONS = {
     "a11": "throw",
     "a12": "carry",
 }
-"""Action codes in file names, in label order, and what they are."""
+"""Maps the action codes in file names, in label order, to action names."""
 
-_NUMBERS = {int, float}  # not bool, which is an int
+_NUMBERS = {int, float}  # excludes bool, a subclass of int
 _NW_UCLA_NAME = re.compile(r"(?P<action>a\d\d)_s(?P<subject>\d\d)_e(?P<take>\d\d)_v(?P<view>\d\d)$")
 
 
 def read_nw_ucla(path: str | Path) -> ClipFile:
-    """Read one clip of Northwestern-UCLA as CTR-GCN distributes it: JSON, T x 20 joints x 3 coordinates in metres.
+    """Read one clip of Northwestern-UCLA from CTR-GCN's JSON: T x 20 joints x 3 coordinates in metres.
 
     Args:
         path: a file named ``aAA_sSS_eEE_vVV.json``.
 
     Raises:
-        FormatError: another name, broken JSON, missing keys, frames that are not 20 x 3 finite numbers, no frame, or a
-            label that does not belong to the file's name.
+        FormatError: another file name, broken JSON, missing keys, frames that are not 20 x 3 finite numbers, no frames,
+            or a label that does not match the file name.
         UnreadableFileError: a file that cannot be opened.
 
     Example:
@@ -83,7 +83,7 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
 
 
 def open_nw_ucla(folder: Path) -> ClipSource | None:
-    """A folder of NW-UCLA's files, in itself or in its ``all_sqe``; None if it holds none.
+    """Open a folder of NW-UCLA's files, or its subfolder ``all_sqe``; None if it holds none.
 
     >>> open_nw_ucla(Path(__file__).parent) is None
     True
@@ -104,7 +104,7 @@ def open_nw_ucla(folder: Path) -> ClipSource | None:
 
 
 def _frames(path: Path, skeletons: Any) -> NDArray[np.float32]:
-    """(T, V, C), or an error that names the frame."""
+    """Convert skeletons to an array (T, V, C); raise an error that names the frame."""
     joints = KINECT20.num_joints
     if not isinstance(skeletons, list) or not skeletons:
         raise FormatError(message(str(path), "at least one frame", "none"))

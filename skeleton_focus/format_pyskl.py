@@ -1,4 +1,4 @@
-"""The pickles of pyskl and mmaction2: one file with all clips of a data set, 2D or 3D, and its splits."""
+"""Pickles of pyskl and mmaction2: one file with all clips of a data set, 2D or 3D, and its splits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import message
-from ._unpickle import PickledArray, label_of, load_pickle, told
+from ._unpickle import PickledArray, describe_value, label_of, load_pickle
 from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file
 from .layouts import NTU25, NTU25_PYSKL
 
@@ -23,24 +23,25 @@ _NTU_NAME = re.compile(r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R\d
 
 
 def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
-    """Open a pickle of pyskl or mmaction2; nothing that it names is run, and its arrays are read one by one.
+    """Open a pickle of pyskl or mmaction2 without running its code; its arrays are read one by one.
 
     The file holds ``split``, {name: [frame_dir, ...]}, and ``annotations``, a list of {frame_dir, label, keypoint
     (M, T, V, C), keypoint_score (M, T, V), total_frames}, the last two not in every file. ``xsub_train`` and
     ``xsub_val`` (or ``xsub_test``) make the split ``"xsub"``, ``train`` and ``val`` the split ``"given"``, ``train1``
-    and ``test1`` the split ``"split1"``; where both a val and a test list stand, val is on neither side. V tells the
+    and ``test1`` the split ``"split1"``; if a split has both a val and a test list, val is not used. V determines the
     layout: 25 joints NTU25_PYSKL, 20 KINECT20, 18 OPENPOSE18, 17 COCO17.
 
-    Visibility is the score, clamped to 0..1 (peaks of a heat map may lie outside by a little); without scores a body
-    whose joints are all 0 in a frame is absent there. Where it is 0, x is 0. x has the file's units: metres or pixels.
+    Visibility is the score, clamped to 0..1 (peaks of a heat map may lie slightly outside); without scores, a body
+    whose joints are all 0 in a frame is absent there. Where visibility is 0, x is 0. x has the file's units: metres or
+    pixels.
 
     Args:
         path: the pickle, of any protocol.
-        persons: M, bodies kept: those seen the most, in the file's order; zeros stand for those that were not there.
+        persons: M, bodies kept: those seen the most, in the file's order; absent bodies are zeros.
 
     Raises:
-        FormatError: a file of another kind, without skeletons, or with a split that does not fit its clips. What is
-            wrong with one annotation is yielded in its clip's place.
+        FormatError: another kind of file, no skeletons, or a split that does not match the clips. The error of a single
+            annotation is yielded instead of its clip.
 
     Example:
         >>> import pickle, tempfile
@@ -57,10 +58,10 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
     content = load_pickle(path)
     keys = "a dict with the keys split and annotations"
     if type(content) is not dict or not {"split", "annotations"} <= set(content):
-        raise FormatError(message(str(path), keys, _keys(content)))
+        raise FormatError(message(str(path), keys, _describe_keys(content)))
     split, annotations = content["split"], content["annotations"]
     if type(split) is not dict or type(annotations) is not list or not annotations:
-        got = f"split {told(split)}, annotations {told(annotations)}"
+        got = f"split {describe_value(split)}, annotations {describe_value(annotations)}"
         raise FormatError(message(str(path), "split as a dict, annotations as a list of at least one", got))
     joints, channels = _common_shape(path, annotations)
     layout = layout_of(str(path), joints)
@@ -76,10 +77,10 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
     )
 
 
-def _keys(value: object) -> str:
-    """What a dict holds, as an error shows it."""
+def _describe_keys(value: object) -> str:
+    """Describe the keys of a dict for an error message."""
     if type(value) is not dict:
-        return told(value)
+        return describe_value(value)
     names = (str(key)[:60] for key in list(value)[:12])
     return f"the keys {', '.join(name if name.isprintable() else repr(name) for name in names)}"[:200]
 
@@ -91,58 +92,62 @@ def _name(annotation: Any) -> str:
 
 
 def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
-    """The V and C that most clips have."""
+    """The most common V and C of the clips."""
     keypoints = [a.get("keypoint") for a in annotations if type(a) is dict]
     arrays = [keypoint.array for keypoint in keypoints if type(keypoint) is PickledArray]
     shapes = Counter(array.shape[2:] for array in arrays if len(array.shape) == 4)
     if not shapes:
         first = annotations[0]
-        got = _keys(first) if type(first) is not dict or "keypoint" not in first else told(first["keypoint"])
-        hint = "a file that names raw_file or kp files has its skeletons elsewhere: put them in with pyskl's tools"
+        got = (
+            _describe_keys(first)
+            if type(first) is not dict or "keypoint" not in first
+            else describe_value(first["keypoint"])
+        )
+        hint = "if it refers to raw_file or kp files, insert their skeletons with pyskl's tools"
         raise FormatError(message(str(path), "annotations that hold keypoint (M, T, V, C)", got, hint))
     (joints, channels), _ = shapes.most_common(1)[0]
     if channels not in (2, 3):
         raise FormatError(message(str(path), "keypoint (M, T, V, C) with C of 2 or 3", f"C={channels}"))
-    held = sum(array.nbytes for array in arrays)
+    total = sum(array.nbytes for array in arrays)
     with open_plain_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-    if held > size:  # a file that names one array ten thousand times would fill a disk
-        raise FormatError(message(str(path), f"keypoint arrays of at most the file's {size} bytes", held))
+    if total > size:  # a file that refers to one array ten thousand times would fill the disk
+        raise FormatError(message(str(path), f"keypoint arrays of at most the file's {size} bytes", total))
     return joints, channels
 
 
 def _read_splits(path: Path, split: dict[Any, Any], sides: dict[str, dict[str, str]]) -> tuple[str, ...]:
-    """Write each clip's side of each split into ``sides``; the splits' names in the file's order."""
-    found: dict[str, dict[str, Any]] = {}
+    """Write each clip's side in each split into ``sides``; return the splits' names in the file's order."""
+    splits: dict[str, dict[str, Any]] = {}
     if not split:
         raise FormatError(message(f"{path}, split", "a train list and a val or test list", "no list"))
     for key in split:
         parts = _SIDE.fullmatch(key) if type(key) is str else None
         if parts is None:
             expected = "names of splits that end in train, val or test"
-            raise FormatError(message(f"{path}, split", expected, told(key)))
+            raise FormatError(message(f"{path}, split", expected, describe_value(key)))
         name = parts["name"] + parts["number"] if parts["name"] else f"split{parts['number']}"
-        lists = found.setdefault("given" if name == "split" else name, {})
+        lists = splits.setdefault("given" if name == "split" else name, {})
         if parts["side"] in lists:
-            got = f"{told(lists[parts['side']])} and {told(key)}"
+            got = f"{describe_value(lists[parts['side']])} and {describe_value(key)}"
             raise FormatError(message(f"{path}, split", "each split once", got))
         lists[parts["side"]] = key
-    for name, lists in found.items():
+    for name, lists in splits.items():
         test = lists.get("test", lists.get("val"))
         if test is None or "train" not in lists:
             expected = "a train list and a val or test list of each split"
-            raise FormatError(message(f"{path}, split", expected, ", ".join(map(told, lists.values()))))
+            raise FormatError(message(f"{path}, split", expected, ", ".join(map(describe_value, lists.values()))))
         for side, key in (("train", lists["train"]), ("test", test)):
-            where = f"{path}, split {told(key)}"
+            where = f"{path}, split {describe_value(key)}"
             if type(split[key]) not in (list, tuple):
-                raise FormatError(message(where, "a list of frame_dir", told(split[key])))
+                raise FormatError(message(where, "a list of frame_dir", describe_value(split[key])))
             for clip in split[key]:
                 if type(clip) is not str or clip not in sides:
-                    raise FormatError(message(where, "the frame_dir of an annotation", told(clip)))
+                    raise FormatError(message(where, "the frame_dir of an annotation", describe_value(clip)))
                 if sides[clip].setdefault(name, side) != side:
-                    expected = f"clips that {told(lists['train'])} does not hold"
-                    raise FormatError(message(where, expected, told(clip)))
-    return tuple(found)
+                    expected = f"clips that {describe_value(lists['train'])} does not hold"
+                    raise FormatError(message(where, expected, describe_value(clip)))
+    return tuple(splits)
 
 
 @dataclass(frozen=True)
@@ -160,13 +165,17 @@ class _Annotations:
         seen: set[str] = set()
         for index, annotation in enumerate(self.annotations):
             name = _name(annotation)
-            where = f"{self.path}, annotation {index}" + (f" ({told(name)})" if name else "")
+            where = f"{self.path}, annotation {index}" + (f" ({describe_value(name)})" if name else "")
             try:
                 if not name:
-                    got = told(annotation.get("frame_dir")) if type(annotation) is dict else told(annotation)
+                    got = (
+                        describe_value(annotation.get("frame_dir"))
+                        if type(annotation) is dict
+                        else describe_value(annotation)
+                    )
                     raise FormatError(message(where, "a dict with a frame_dir", got))
                 if name in seen:
-                    raise FormatError(message(where, "each frame_dir once", "the one of an annotation before"))
+                    raise FormatError(message(where, "each frame_dir once", "one of an earlier annotation"))
                 seen.add(name)
                 clip: ClipFile | FormatError = self._clip(where, name, annotation)
             except FormatError as error:
@@ -175,14 +184,14 @@ class _Annotations:
 
     def _clip(self, where: str, name: str, annotation: dict[Any, Any]) -> ClipFile:
         if not {"label", "keypoint"} <= set(annotation):
-            raise FormatError(message(where, "the keys frame_dir, label and keypoint", _keys(annotation)))
+            raise FormatError(message(where, "the keys frame_dir, label and keypoint", _describe_keys(annotation)))
         label = label_of(f"{where}, label", annotation["label"])
         axes = f"M, T, V={self.joints}, C={self.channels}"
         points = _numbers(f"{where}, keypoint", annotation["keypoint"], axes, (0, 0, self.joints, self.channels))
         bodies, frames = points.shape[:2]
         if annotation.get("total_frames", frames) != frames or type(annotation.get("total_frames", 0)) is not int:
             expected = f"total_frames {frames}, as keypoint has frames"
-            raise FormatError(message(where, expected, told(annotation["total_frames"])))
+            raise FormatError(message(where, expected, describe_value(annotation["total_frames"])))
         present = np.any(points != 0, axis=(2, 3))
         seen = np.repeat(present[..., None], self.joints, 2).astype(np.float32)  # (M, T, V)
         if annotation.get("keypoint_score") is not None:
@@ -198,19 +207,19 @@ class _Annotations:
         x[..., : len(kept)], visibility[..., : len(kept)] = points.transpose(3, 1, 2, 0), seen[kept].transpose(1, 2, 0)
         ntu = _NTU_NAME.fullmatch(name)
         subject, view, setup = (int(ntu[part]) if ntu else 0 for part in ("subject", "view", "setup"))
-        shown = None if (visibility == 1).all() else visibility
-        return ClipFile(name, x, label, subject, view, setup, shown, self.sides[name])
+        partial_visibility = None if (visibility == 1).all() else visibility
+        return ClipFile(name, x, label, subject, view, setup, partial_visibility, self.sides[name])
 
 
 def _numbers(where: str, value: Any, axes: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """An array of this shape, where 0 stands for any size but zero, as finite float32."""
+    """Convert an array of this shape (0: any non-zero size) to float32 and check that it is finite."""
     if type(value) is not PickledArray:
-        raise FormatError(message(where, f"numbers ({axes})", told(value)))
+        raise FormatError(message(where, f"numbers ({axes})", describe_value(value)))
     array = value.array
     fits = array.dtype.kind in "fiu" and array.ndim == len(shape)
     if not fits or any(got != size if size else got < 1 for got, size in zip(array.shape, shape, strict=True)):
-        raise FormatError(message(where, f"numbers ({axes})", f"{told(value)} of {array.dtype}"))
-    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused below
+        raise FormatError(message(where, f"numbers ({axes})", f"{describe_value(value)} of {array.dtype}"))
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values raise below
         numbers: NDArray[np.float32] = array.astype(np.float32)
     if not np.isfinite(numbers).all():
         at = tuple(np.argwhere(~np.isfinite(numbers))[0].tolist())

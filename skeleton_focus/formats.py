@@ -1,6 +1,7 @@
-"""What all readers share: a clip as its file tells it, a source of clips, the error that names file and line.
+"""Types and functions of all readers: a clip, a source of clips, errors that name file and line.
 
-One file a format: ``format_ntu``, ``format_nw_ucla``, ``format_kinetics``, ``format_pyskl``, ``format_arrays``.
+Each format has its own module: ``format_ntu``, ``format_nw_ucla``, ``format_kinetics``, ``format_pyskl``,
+``format_arrays``.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ MOST_CLASSES = 100_000
 """Labels are class indices below this: larger ones are mistakes that would fill the memory with class names."""
 
 _Read = TypeVar("_Read")
-_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe would wait for its writer
+_OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(
+    os, "O_BINARY", 0
+)  # without O_NONBLOCK, opening a pipe would block
 
 
 class FormatError(ValueError):
-    """A file that does not hold what its format says. The message names file, line and what was expected.
+    """A file does not follow its format. The message names the file, the line and what was expected.
 
     >>> raise FormatError("a01_s01_e00_v01.json: expected a number, got 'x'")
     Traceback (most recent call last):
@@ -41,7 +44,7 @@ class FormatError(ValueError):
 
 
 class UnreadableFileError(FormatError, OSError):
-    """A file that the system does not give: absent, without permission, a loop of links, no plain file.
+    """A file cannot be opened: it is absent, not permitted, a loop of links, or not a plain file.
 
     >>> read_bytes(Path("/"))
     Traceback (most recent call last):
@@ -51,18 +54,18 @@ class UnreadableFileError(FormatError, OSError):
 
 
 class ClipFile(NamedTuple):
-    """One clip as its file tells it.
+    """One clip as read from its file.
 
     Attributes:
         name: the clip's name.
         x: (C, T, V, M) float32, in the format's units; 0 where a joint was not seen.
         label: class index from 0.
-        subject: the performer's number, 0 where the format tells none.
-        view: the camera's number, 0 where the format tells none.
-        setup: the number of the camera setup, 0 where the format tells none.
+        subject: the performer's number, 0 if the format has none.
+        view: the camera's number, 0 if the format has none.
+        setup: the number of the camera setup, 0 if the format has none.
         visibility: (T, V, M), 0 where a joint was not seen, otherwise 1 or the detector's confidence; None: all seen.
-        sides: on which side of each published split the clip stands, such as ``{"xsub": "train"}``.
-        action: the class's name, where the file tells it.
+        sides: the clip's side in each published split, such as ``{"xsub": "train"}``.
+        action: the class's name, if the file holds it.
     """
 
     name: str
@@ -78,18 +81,18 @@ class ClipFile(NamedTuple):
 
 @dataclass(frozen=True)
 class ClipSource:
-    """A folder or file of clips that was recognised and not read yet.
+    """A folder or file of clips whose format is known and that is not read yet.
 
     Attributes:
-        format: what was found, such as ``"NTU RGB+D 60"``.
+        format: the format's name, such as ``"NTU RGB+D 60"``.
         layout: the skeleton.
         files: every file that the clips come from.
-        num_clips: how many clips or problems there are.
-        readers: each yields some clips, or in a clip's place the error that says why it cannot be read; one after the
-            other they yield all. They know nothing of each other.
+        num_clips: the number of clips, including those that cannot be read.
+        readers: each yields some of the clips, or an error instead of a clip that cannot be read; in sequence they
+            yield all clips. They are independent of each other.
         splits: the names of the published splits, the default first.
-        classes: class names in label order; empty where only the clips tell them.
-        mapped: the clips themselves, where they are used in place and nothing is left to read.
+        classes: class names in label order; empty if they are stored in the clips.
+        mapped: the clips themselves, if they are memory-mapped in place and need no reading.
     """
 
     format: str
@@ -102,18 +105,18 @@ class ClipSource:
     mapped: Loaded | None = None
 
     def read(self, workers: int = 0) -> Iterator[ClipFile | FormatError]:
-        """All clips, or in a clip's place the error, in order; by so many other processes, if there are any."""
+        """Yield all clips in order, or an error instead of a clip; ``workers`` is the number of processes."""
         if workers < 1 or len(self.readers) < 2:
             return chain.from_iterable(reader() for reader in self.readers)
-        own = torch.Generator()  # torch's global one goes on as if nothing had been read
+        own = torch.Generator()  # keeps torch's global generator unchanged
         loader = DataLoader(
-            _Readers(self.readers), batch_size=None, num_workers=workers, collate_fn=_as_read, generator=own
+            _Readers(self.readers), batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=own
         )
         return chain.from_iterable(loader)
 
 
 class _Readers(Dataset[list["ClipFile | FormatError"]]):
-    """What each reader reads."""
+    """The clips of each reader, as a list."""
 
     def __init__(self, readers: Sequence[Callable[[], Iterator[ClipFile | FormatError]]]) -> None:
         self.readers = readers
@@ -125,12 +128,12 @@ class _Readers(Dataset[list["ClipFile | FormatError"]]):
         return list(self.readers[index]())
 
 
-def _as_read(clips: list[ClipFile | FormatError]) -> list[ClipFile | FormatError]:
+def _unchanged(clips: list[ClipFile | FormatError]) -> list[ClipFile | FormatError]:
     return clips
 
 
 def files_in(folder: Path, suffix: str) -> list[Path]:
-    """The files of a folder that end so, hidden ones left out; none of a folder that does not exist.
+    """List the files in a folder with this suffix, without hidden ones; none if the folder does not exist.
 
     >>> [file.name for file in files_in(Path(__file__).parent, "layouts.py")]
     ['layouts.py']
@@ -139,7 +142,7 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders of a folder that are not empty, hidden ones left out.
+    """List the subfolders of a folder that are neither empty nor hidden.
 
     >>> folders_in(Path("no/such/folder"))
     []
@@ -158,7 +161,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def grouped(files: Sequence[Path], size: int = 32) -> list[Sequence[Path]]:
-    """Some files for each reader.
+    """Divide files into groups, one for each reader.
 
     >>> [len(group) for group in grouped([Path("x")] * 40)]
     [32, 8]
@@ -167,7 +170,7 @@ def grouped(files: Sequence[Path], size: int = 32) -> list[Sequence[Path]]:
 
 
 def read_each(files: Sequence[Path], read: Callable[[Path], _Read]) -> Iterator[_Read | FormatError]:
-    """Read files one by one; an error takes its place.
+    """Read files one by one and yield the error instead of a file that cannot be read.
 
     >>> [str(error) for error in read_each([Path("/")], read_bytes)]
     ['/: expected a plain file, got a folder']
@@ -180,7 +183,7 @@ def read_each(files: Sequence[Path], read: Callable[[Path], _Read]) -> Iterator[
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a plain file; of nothing that would wait for ever, such as a pipe.
+    """Read a plain file; raise for others, such as a pipe, which could block forever.
 
     >>> read_bytes(Path("no/such/file"))
     Traceback (most recent call last):
@@ -196,7 +199,7 @@ got No such file or directory
 
 
 def beginning(path: Path, size: int = 4096) -> bytes:
-    """The first bytes of a file, to tell its format by; none of a file that cannot be read.
+    """Read the first bytes of a file to detect its format; empty if it cannot be read.
 
     >>> beginning(Path("no/such/file"))
     b''
@@ -209,7 +212,7 @@ def beginning(path: Path, size: int = 4096) -> bytes:
 
 
 def open_plain_file(path: Path) -> IO[bytes]:
-    """A plain file, opened for reading.
+    """Open a plain file for reading.
 
     >>> open_plain_file(Path("/"))
     Traceback (most recent call last):
@@ -217,20 +220,20 @@ def open_plain_file(path: Path) -> IO[bytes]:
     skeleton_focus.formats.UnreadableFileError: /: expected a plain file, got a folder
     """
     try:
-        opened = os.open(path, os.O_RDONLY | _AT_ONCE)
+        descriptor = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableFileError(message(str(path), "a file that can be read", reason)) from None
-    mode = os.fstat(opened).st_mode
+    mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
-        os.close(opened)
+        os.close(descriptor)
         got = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
         raise UnreadableFileError(message(str(path), "a plain file", got))
-    return os.fdopen(opened, "rb")
+    return os.fdopen(descriptor, "rb")
 
 
 def parse_json(path: Path, text: bytes) -> Any:
-    """The content of a JSON text that was read from ``path``."""
+    """Parse a JSON text that was read from ``path``."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -241,7 +244,7 @@ def parse_json(path: Path, text: bytes) -> Any:
 
 
 def layout_of(where: str, num_joints: int) -> SkeletonLayout:
-    """The named layout with so many joints.
+    """Return the named layout with this number of joints.
 
     >>> layout_of("clips.npy", 18).name
     'OPENPOSE18'
@@ -249,11 +252,11 @@ def layout_of(where: str, num_joints: int) -> SkeletonLayout:
     for layout in (NTU25, KINECT20, OPENPOSE18, COCO17):
         if layout.num_joints == num_joints:
             return layout
-    raise FormatError(message(where, "V of 25, 20, 18 or 17 joints", num_joints, "other skeletons: SkeletonDataset"))
+    raise FormatError(message(where, "V of 25, 20, 18 or 17 joints", num_joints, "for others, use SkeletonDataset"))
 
 
 def short(value: object) -> str:
-    """A value as an error shows it: its text if that is short, else its beginning; never a walk through all of it.
+    """Format a value for an error message: its repr, cut to 60 characters without traversing large containers.
 
     >>> short([1, "x"]), short("y" * 1000)[:5], len(short("y" * 1000))
     ("[1, 'x']", "'yyyy", 60)

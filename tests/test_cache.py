@@ -116,7 +116,7 @@ def test_a_cache_that_is_gone(data: Path, cache: Path) -> None:
         path.unlink()
     assert split.train[0].x.shape == (3, 2, 20, 1)
     with pytest.raises(
-        OSError, match=r"\.npy: expected the file that the clips are read from, got No such .*; open the data"
+        OSError, match=r"\.npy: expected the file of the clips, got No such .*; open the data"
     ):
         pickle.loads(pickled)
 
@@ -267,7 +267,7 @@ def test_files_that_change_meanwhile(data: Path, cache: Path) -> None:
             yield clip
 
     with pytest.raises(
-        ValueError, match=r"^open_dataset: expected files that stay as they are, got changes in .*/data; open"
+        ValueError, match=r"^open_dataset: expected files that do not change, got changes in .*/data; open"
     ):
         open_dataset(data, cache=cache, progress=bar)
     assert kept(cache) == []
@@ -374,7 +374,7 @@ def test_a_cache_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
         OSError, match=r"^open_dataset: expected a folder .*/file/cache to write a cache into, got Not a dir"
     ) as error:
         open_dataset(data, cache=tmp_path / "file" / "cache")
-    assert str(error.value).endswith("name another folder as cache, or none by cache=False (--no-cache)")
+    assert str(error.value).endswith("pass another folder as cache, or cache=False (--no-cache)")
 
 
 def test_where_caches_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,10 +189,10 @@ def one_row(*row: float) -> dict[str, Any]:
         (one_clip(np.nan), r"finite numbers, got nan at \(0, 2, 1, 0\) of \(C, T, V, M\)"),
         (one_clip(-np.inf), r"finite numbers, got -inf at "),
         (one_clip(0, 1), r"a body in some frame, got none in any"),
-        (one_row(0, 0, 0, 0, 0), r"one 1 and zeros, got \[0\.0, 0\.0, 0\.0, 0\.0, 0\.0\]"),
-        (one_row(0, 1, 1, 0, 0), r"one 1 and zeros"), (one_row(0, 2, 0, 0, 0), r"one 1 and zeros"),
-        (one_row(0, np.nan, 0, 0, 0), r"one 1 and zeros"), (one_row(0.5, 0.5, 0, 0, 0), r"one 1 and zeros"),
-        (one_row(0, -1, 0, 0, 0), r"one 1 and zeros"),
+        (one_row(0, 0, 0, 0, 0), r"a one-hot row, got \[0\.0, 0\.0, 0\.0, 0\.0, 0\.0\]"),
+        (one_row(0, 1, 1, 0, 0), r"a one-hot row"), (one_row(0, 2, 0, 0, 0), r"a one-hot row"),
+        (one_row(0, np.nan, 0, 0, 0), r"a one-hot row"), (one_row(0.5, 0.5, 0, 0, 0), r"a one-hot row"),
+        (one_row(0, -1, 0, 0, 0), r"a one-hot row"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_one_clip_takes_its_place(tmp_path: Path, arrays: Any, error: str) -> None:
@@ -417,9 +417,9 @@ FOLDERS: list[tuple[dict[str, Any], str]] = [
     ({"val": {"labels": 7}}, "expected 3 labels, as the data has clips, got 7"),
     ({"val": {"labels": np.ones(3)}}, r"expected 3 labels, as the data has clips, got an array \(3,\)"),
     ({"val": {"labels": np.ones((), int)}}, "expected 3 labels, as the data has clips, got 1"),
-    ({"val": {"names": ["a", "b", "a"]}}, r"val_label\.pkl, clip 2: expected a name of its own, got 'a'"),
-    ({"val": {"names": ["a", "b", 3]}}, r"val_label\.pkl, clip 2: expected a name of its own, got 3"),
-    ({"val": {"labels": [0, -1, 2]}}, r"val_label\.pkl, clip 1: expected a label, a whole number in 0\.\..*, got -1"),
+    ({"val": {"names": ["a", "b", "a"]}}, r"val_label\.pkl, clip 2: expected a unique name, got 'a'"),
+    ({"val": {"names": ["a", "b", 3]}}, r"val_label\.pkl, clip 2: expected a unique name, got 3"),
+    ({"val": {"labels": [0, -1, 2]}}, r"val_label\.pkl, clip 1: expected an integer label in 0\.\..*, got -1"),
     ({"val": {"labels": [0, 1, 10**9]}}, "clip 2: expected a label, .*, got 1000000000"),
     ({"val": {"labels": [0, 1, 2.0]}}, "clip 2: expected a label, .*, got 2.0"),
     ({"val": {"labels": np.ones((3, 2), int)}}, "clip 0: expected a label, .*, got a list of 2"),
@@ -448,7 +448,7 @@ def test_data_without_labels_and_labels_without_data(tmp_path: Path) -> None:
         open_st_gcn(tmp_path)
     st_gcn(tmp_path)
     (tmp_path / "train_data_joint.npy").unlink()
-    with pytest.raises(FormatError, match=r"beside train_label\.pkl, got train_label\.pkl alone"):
+    with pytest.raises(FormatError, match=r"beside train_label\.pkl, got only train_label\.pkl"):
         open_st_gcn(tmp_path)
 
 

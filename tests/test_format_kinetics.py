@@ -89,7 +89,7 @@ def with_person(**changes: Any) -> dict[str, Any]:
         (clip([person(1)], label_index="3"), r": expected a label_index from 0, got '3'"),
         (clip([person(1)], label_index=True), r": expected a label_index from 0, got True"),
         (clip([person(1)], label_index=10**9), r": expected a label_index from 0, got 1000000000"),
-        (clip([person(1)], label=3), r": expected a label of text, got 3"),
+        (clip([person(1)], label=3), r": expected label as text, got 3"),
         (clip([person(1)], data={"a": 1}), r": expected at least one frame in data, got none"),
         (changed(1, frame_index=1), r", frame 2: expected frame_index 2, got 1; each frame once, in order"),
         (changed(1, frame_index=3), r", frame 2: expected frame_index 2, got 3; each frame once, in order"),

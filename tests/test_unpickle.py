@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skeleton_focus._unpickle import _REFUSED, _STAND_INS, _STEPS, PickledArray, load_pickle, told
+from skeleton_focus._unpickle import _REFUSED, _STAND_INS, _STEPS, PickledArray, describe_value, load_pickle
 from skeleton_focus.formats import FormatError, UnreadableFileError
 
 PLAIN = {
@@ -201,7 +201,7 @@ SHAPE = b"(K\x01K\x02\x85" + DTYPE + b"\x89"  # the state of an array of two num
         (b"version https://git-lfs", "byte 1: expected lists, .*, got byte 0x76, which is no opcode"),
         (b"PK\x03\x04", r"byte 1: expected lists, dicts, tuples, .* alone, got the opcode PERSID"),
         (b"\x80\x06].", "byte 2: expected a pickle, got damaged bytes .*unsupported pickle protocol: 6"),
-        (b"]", "byte 1: expected a whole pickle, got a file that is cut short"), (b"I12", "cut short"),
+        (b"]", "byte 1: expected a complete pickle, got a truncated file"), (b"I12", "a truncated file"),
         (b".", r"damaged bytes \(IndexError: pop from"), (b"a.", "IndexError"), (b"]\x86.", "IndexError"),
         (b"e.", "IndexError"), (b"q\x00.", "IndexError"), (b"K\x01s.", "IndexError"), (b"K\x02K\x01s.", "IndexError"),
         (b"M\x01", "damaged bytes .*unpack requires"), (b"(K\x01d.", r"damaged bytes \(ValueError: zip\("),
@@ -209,8 +209,8 @@ SHAPE = b"(K\x01K\x02\x85" + DTYPE + b"\x89"  # the state of an array of two num
         (b"Ix\n.", r"damaged bytes \(ValueError: invalid literal"), (b"Fx\n.", "ValueError"),
         (b"X\x01\x00\x00\x00\xff.", "UnicodeDecodeError"),
         (b"I" + b"9" * 5000 + b"\n.", "ValueError"), (b"L" + b"9" * 10**6 + b"L\n.", "ValueError"),
-        (b"].]", "expected one pickle, got 1 bytes behind it"),
-        (b"X\x05\x00\x00\x00abc.", "byte 9: expected a whole pickle, got a file that is cut short"),
+        (b"].]", "expected one pickle, got 1 bytes after it"),
+        (b"X\x05\x00\x00\x00abc.", "byte 9: expected a complete pickle, got a truncated file"),
         (b"B\x05\x00\x00\x00abc.", "byte 5: expected 5 bytes, got 4, then the end of the file"),
         (b"T\xff\xff\xff\xffabc.", "BINSTRING pickle has negative byte count"),
         (b"]p-1\n.", "expected a memo index below the file's size, got -1"),
@@ -225,10 +225,10 @@ SHAPE = b"(K\x01K\x02\x85" + DTYPE + b"\x89"  # the state of an array of two num
         (b"cnumpy\ndtype\nNb.", "got a state for a type"),
         (b"cnumpy.core.multiarray\nscalar\n}X\x0c\x00\x00\x00__defaults__Nsb.", "got a state for a function"),
         (b"}(K\x01e.", "'dict' object has no attribute 'append'"),
-        (b"](K\x01K\x02u.", "expected a dict to put into, got a list of 0"),
-        (b"})K\x01s.", r"expected keys that are strings or whole numbers, got a tuple of 0"),
+        (b"](K\x01K\x02u.", "expected a dict to add items to, got a list of 0"),
+        (b"})K\x01s.", r"expected keys that are strings or integers, got a tuple of 0"),
         (b"}\x8a\x09" + b"\xff" * 8 + b"\x7fK\x01s.", "expected keys .*, got 2361183241434822606847"),
-        (b"}NK\x01s.", "expected keys that are strings or whole numbers, got None"),
+        (b"}NK\x01s.", "expected keys that are strings or integers, got None"),
         (b"ccollections\nOrderedDict\n]\x85R.", "expected a dict that is filled item by item"),
         (b"cnumpy\ndtype\n" + text("O8") + b"\x85R.", "expected arrays of numbers, got an array of dtype 'O8'"),
         (b"cnumpy\ndtype\n" + text("V8") + b"\x85R.", "got an array of dtype 'V8'"),
@@ -300,7 +300,7 @@ BOMBS = {
 IN_A_SMALL_ROOM = """
 import json, resource, sys, time
 from pathlib import Path
-from skeleton_focus._unpickle import load_pickle, told
+from skeleton_focus._unpickle import load_pickle, describe_value
 from skeleton_focus.format_pyskl import open_pyskl
 from skeleton_focus.formats import FormatError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -310,7 +310,7 @@ for file in sys.argv[1:]:
     start, answers[file] = time.monotonic(), []
     for read in (load_pickle, open_pyskl):
         try:
-            answers[file].append(told(read(Path(file))))
+            answers[file].append(describe_value(read(Path(file))))
         except FormatError as error:
             answers[file].append(str(error))
     answers[file].append(time.monotonic() - start)
@@ -339,7 +339,7 @@ def test_an_error_never_shows_a_whole_container() -> None:
     value: Any = ()
     for _ in range(1000):
         value = (value, value)
-    assert told(value) == "a tuple of 2" and told([value]) == "a list of 1"
+    assert describe_value(value) == "a tuple of 2" and describe_value([value]) == "a list of 1"
 
 
 @given(seed=st.integers(0, 10**9), protocol=st.integers(0, 5), edits=st.integers(1, 6))
