@@ -1,8 +1,8 @@
-"""Augmentation: rotation, scale, shear, mirror images and lost joints, drawn at random for each clip by ``Augment``.
+"""Augmentation: rotation, scale, shear, mirroring and joint dropout, drawn at random for each clip by ``Augment``.
 
-The functions take batches x (N, C, T, V, M) and numbers for each clip, run on x's device and return a new tensor.
-Positions are measured from the centre, as :func:`~skeleton_focus.preparation.center` gives them; a joint that was not
-seen is at 0 and stays there.
+The functions take batches x (N, C, T, V, M) and parameters for each clip, run on x's device and return a new tensor.
+Positions must be centred, for example by :func:`~skeleton_focus.preparation.center`; joints that were not seen stay
+at 0.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from .preparation import resample_frames
 
 
 def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> torch.Generator:
-    """Random numbers that follow from where training stands: anew in every epoch, step, process and worker.
+    """Make a random generator that is seeded by the state of training: epoch, step, process and worker.
 
-    The same arguments give the same numbers, so that a resumed run draws what an uninterrupted one draws. In a worker
-    of a DataLoader its number counts too. A persistent worker keeps its copy of the ``collate_fn``: tell it the epoch
-    by a tensor in shared memory.
+    The same arguments give the same numbers, so that a resumed run draws the same numbers as an uninterrupted one. In a
+    DataLoader worker, the worker's id is also used. A persistent worker keeps its copy of the ``collate_fn``: pass it
+    the epoch by a tensor in shared memory.
 
     Args:
-        seed: of the run, at least 0.
+        seed: seed of the run, at least 0.
         epoch: at least 0.
-        step: within the epoch, at least 0.
-        rank: of the process where several train together, at least 0.
+        step: step within the epoch, at least 0.
+        rank: rank of the process in distributed training, at least 0.
 
     Raises:
         ValueError: a negative number.
@@ -42,16 +42,16 @@ def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> 
         >>> numbers(0) == numbers(0), numbers(0) == numbers(1)
         (True, False)
     """
-    place = {"seed": seed, "epoch": epoch, "step": step, "rank": rank}
-    if min(place.values()) < 0:
-        raise ValueError(message("seeded_generator", "numbers of at least 0", place))
+    numbers = {"seed": seed, "epoch": epoch, "step": step, "rank": rank}
+    if min(numbers.values()) < 0:
+        raise ValueError(message("seeded_generator", "numbers of at least 0", numbers))
     worker = get_worker_info()
-    sequence = np.random.SeedSequence([*place.values(), 0 if worker is None else worker.id + 1])
+    sequence = np.random.SeedSequence([*numbers.values(), 0 if worker is None else worker.id + 1])
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn each clip about the origin: about x first, then y, then z; in the plane about z alone.
+    """Rotate each clip about the origin: about x first, then y, then z; in 2D, about z only.
 
     Shape:
         x (N, C=3, T, V, M), angles (N, 3) in radians -> (N, 3, T, V, M); or
@@ -78,7 +78,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def scale(x: Tensor, factors: Tensor) -> Tensor:
-    """Resize each clip about the origin, alike along all axes.
+    """Scale each clip about the origin by the same factor along all axes.
 
     Shape:
         x (N, C, T, V, M), factors (N,) -> the same as x.
@@ -93,14 +93,14 @@ def scale(x: Tensor, factors: Tensor) -> Tensor:
 
 
 def shear(x: Tensor, factors: Tensor) -> Tensor:
-    r"""Slant each clip: :math:`x'_i = x_i + \sum_{j \ne i} s_{ij} x_j`.
+    r"""Shear each clip: :math:`x'_i = x_i + \sum_{j \ne i} s_{ij} x_j`.
 
     Shape:
         x (N, C, T, V, M), factors (N, C, C - 1) -> the same as x.
 
     Args:
         x: positions.
-        factors: s; row i holds what the other axes, in their order, add to axis i. So for C = 3 the rows are
+        factors: s; row i holds the factors of the other axes, in order, for axis i. For C = 3 the rows are
             (s_xy, s_xz), (s_yx, s_yz), (s_zx, s_zy).
 
     Example:
@@ -121,18 +121,18 @@ def shear(x: Tensor, factors: Tensor) -> Tensor:
 
 
 def flip(x: Tensor, layout: SkeletonLayout, which: Tensor) -> Tensor:
-    """Mirror clips: the first channel, from left to right, changes its sign, and left and right joints change places.
+    """Mirror clips: negate the first channel, the left-right axis, and swap left and right joints.
 
     Shape:
         x (N, C, T, V, M), which (N,) -> the same as x.
 
     Args:
         x: positions.
-        layout: the skeleton; its pairs change places.
-        which: true for the clips to mirror.
+        layout: the skeleton; the joints of its pairs are swapped.
+        which: True for the clips to mirror.
 
     Raises:
-        ValueError: shapes that do not fit, or a layout that names no pairs.
+        ValueError: mismatched shapes, or a layout without pairs.
 
     Example:
         >>> from skeleton_focus import SkeletonLayout
@@ -151,12 +151,12 @@ def flip(x: Tensor, layout: SkeletonLayout, which: Tensor) -> Tensor:
 
 
 def drop_joints(x: Tensor, which: Tensor) -> Tensor:
-    """Lose joints for the whole clip: they stay at 0.
+    """Set joints to 0 in the whole clip.
 
-    A visibility (N, T, V, M) goes the same way as one channel, ``drop_joints(visibility[:, None], which)[:, 0]``.
+    For a visibility (N, T, V, M), add a channel axis: ``drop_joints(visibility[:, None], which)[:, 0]``.
 
     Shape:
-        x (N, C, T, V, M), which (N, V, M), true for the joints to lose -> the same as x.
+        x (N, C, T, V, M), which (N, V, M), True for the joints to drop -> the same as x.
 
     Example:
         >>> drop_joints(torch.ones(1, 1, 2, 3, 1), torch.tensor([[[False], [True], [False]]])).flatten()
@@ -169,38 +169,38 @@ def drop_joints(x: Tensor, which: Tensor) -> Tensor:
 
 
 class Augment(nn.Module):
-    """Show each clip of a batch from a random side, in a random size, mirrored, in part, and so on.
+    """Augment each clip of a batch at random; by default, nothing is changed.
 
-    In this order: :func:`flip`, :func:`scale`, :func:`rotate`, :func:`shear`, :func:`drop_joints`, then a span of the
-    clip, played unevenly, by :func:`~skeleton_focus.preparation.resample_frames`. Visibility and truth go with the
-    positions. Between a lost and a seen frame of a joint lies no position: there it counts as lost. Where it was seen,
-    the visibility is the mean of the frames beside it, so that a confidence stays one; the truth is the nearer frame's.
-    Nothing happens by default.
+    The order is :func:`flip`, :func:`scale`, :func:`rotate`, :func:`shear`, :func:`drop_joints`, then resampling of a
+    span of the clip with varying speed by :func:`~skeleton_focus.preparation.resample_frames`. Visibility and ground
+    truth are transformed with the positions. Positions are not interpolated between a missing and a seen frame of a
+    joint: there the joint is missing. Where it was seen, the visibility is interpolated, so that a confidence remains
+    one; the ground truth is that of the nearest frame.
 
-    The numbers are drawn on the CPU, so that every device sees the same clips: for rotation, scale and span always and
-    first, for the others, in the order of the arguments, if they are switched on. The arithmetic runs on the batch's
-    device in float32, under autocast too, or in float64 if x is.
+    Parameters are drawn on the CPU, so that they do not depend on the device: first those of rotation, scale and span,
+    always, then those of the other options in use, in the order of the arguments. Computation runs on the batch's
+    device in float32, even under autocast, or in float64 if x is float64.
 
     Shape:
         a :class:`~skeleton_focus.clips.Batch` with x (N, C, T, V, M) and a CPU generator -> a batch with
-        x (N, C, frames, V, M) and all lengths ``frames``. Without a generator, as in tests, clips, or their middles
-        (``test_crop``), are brought to ``frames`` as they are.
+        x (N, C, frames, V, M) and all lengths ``frames``. Without a generator, as for testing, clips or their middle
+        parts (``test_crop``) are only resampled to ``frames``.
 
     Args:
         layout: the skeleton.
-        rotation: largest angles about x, y and z, 0 to 180 degrees; for C = 2 those about x and y are 0.
-        scale: sizes lie in 1 - scale to 1 + scale, 0 <= scale < 1.
-        crop: shortest share of a clip, 0 < crop <= 1.
+        rotation: largest angles about x, y and z, 0 to 180 degrees; for C = 2, those about x and y must be 0.
+        scale: factors lie in 1 - scale to 1 + scale, 0 <= scale < 1.
+        crop: smallest fraction of a clip that is kept, 0 < crop <= 1.
         shear: largest factor, 0 <= shear <= 1.
-        flip: probability 0 to 1 of the mirror image.
-        joint_dropout: probability 0 <= p < 1 that a joint of a person is lost.
-        speed: largest warp, 0 <= speed < 1: a clip runs at 1 + warp times its speed in the beginning.
-        test_crop: share of a clip that is left without a generator, its middle, 0 < test_crop <= 1; CTR-GCN's 0.95.
-        frames: T of the result; without it time is left alone.
+        flip: probability of mirroring, 0 to 1.
+        joint_dropout: probability that a joint of a person is dropped, 0 <= p < 1.
+        speed: largest warp, 0 <= speed < 1: a clip begins at 1 + warp times its speed.
+        test_crop: fraction of a clip, its middle, that is kept without a generator, 0 < test_crop <= 1; CTR-GCN's 0.95.
+        frames: T of the result; None keeps the frames.
 
     Raises:
-        ValueError: an option out of its range, ``flip`` with a layout that names no pairs, ``crop``, ``speed`` or
-            ``test_crop`` without ``frames``; a batch that does not fit, a generator that is not on the CPU.
+        ValueError: an option out of range, ``flip`` with a layout without pairs, ``crop``, ``speed`` or ``test_crop``
+            without ``frames``; a batch with mismatched shapes, a generator that is not on the CPU.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -265,56 +265,58 @@ class Augment(nn.Module):
         self._check(batch)
         exact = torch.promote_types(batch.x.dtype, torch.float32)
         x, truth = batch.x.to(exact), batch.critical.permute(0, 2, 3, 1)  # (N, M, T, V) -> (N, T, V, M)
-        told = torch.stack([batch.visibility.to(exact), truth.to(exact)], dim=1)  # (N, 2, T, V, M)
+        extra = torch.stack([batch.visibility.to(exact), truth.to(exact)], dim=1)  # (N, 2, T, V, M)
         lengths, drawn = batch.lengths, self._middle(x) if random is None else self._draw(x, random)
         with torch.autocast(x.device.type, enabled=False):
             if random is not None:
-                x, told = self._in_space(x, told, drawn)
+                x, extra = self._transform(x, extra, drawn)
             if self.frames is not None:
                 span = {name: drawn.get(name) for name in ("start", "stop", "warp")}
-                x, told = _in_time(x, told, lengths, self.frames, **span)
+                x, extra = _resample(x, extra, lengths, self.frames, **span)
                 lengths = torch.full_like(lengths, self.frames)
-        visibility, truth = told.unbind(1)
+        visibility, truth = extra.unbind(1)
         critical = truth.permute(0, 3, 1, 2)  # (N, T, V, M) -> (N, M, T, V)
         return Batch(x, lengths, batch.label, visibility, critical)
 
     def _middle(self, x: Tensor) -> dict[str, Tensor]:
-        """The span of each clip that tests see; none where it is the whole clip."""
+        """The middle span of each clip for testing; empty for the whole clip."""
         if self.test_crop == 1:
             return {}
         start = x.new_full((len(x),), (1 - self.test_crop) / 2)
         return {"start": start, "stop": 1 - start}
 
     def _draw(self, x: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        """What happens to each clip, on x's device."""
+        """Draw the parameters of each clip, on x's device."""
         n, c, _, v, m = x.shape
-        place = random.device.type
-        if place != "cpu":
-            raise ValueError(message("Augment", "a generator on the CPU, so that every device draws the same", place))
+        device = random.device.type
+        if device != "cpu":
+            raise ValueError(message("Augment", "a generator on the CPU, so that every device draws the same", device))
 
-        def share(*sizes: int) -> Tensor:
+        def uniform(*sizes: int) -> Tensor:
             return torch.rand(n, *sizes, generator=random, device="cpu", dtype=torch.float32)
 
-        drawn = {"angles": (2 * share(3) - 1) * torch.tensor(self.rotation, dtype=torch.float32).deg2rad()}
-        drawn["sizes"] = 1 + self.scale * (2 * share() - 1)
-        length = self.crop + (1 - self.crop) * share()
-        drawn["start"] = (1 - length) * share()
+        drawn = {"angles": (2 * uniform(3) - 1) * torch.tensor(self.rotation, dtype=torch.float32).deg2rad()}
+        drawn["sizes"] = 1 + self.scale * (2 * uniform() - 1)
+        length = self.crop + (1 - self.crop) * uniform()
+        drawn["start"] = (1 - length) * uniform()
         drawn["stop"] = drawn["start"] + length
         if self.shear:
-            drawn["slants"] = self.shear * (2 * share(c, c - 1) - 1)
+            drawn["slants"] = self.shear * (2 * uniform(c, c - 1) - 1)
         if self.flip:
-            drawn["mirrored"] = share() < self.flip
+            drawn["mirrored"] = uniform() < self.flip
         if self.joint_dropout:
-            drawn["lost"] = share(v, m) < self.joint_dropout
+            drawn["lost"] = uniform(v, m) < self.joint_dropout
         if self.speed:
-            drawn["warp"] = self.speed * (2 * share() - 1)
+            drawn["warp"] = self.speed * (2 * uniform() - 1)
         return {name: value.to(x.device) for name, value in drawn.items()}
 
-    def _in_space(self, x: Tensor, told: Tensor, drawn: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Positions x (N, C, T, V, M) and what is told of them, (N, 2, T, V, M): where joints change, both do."""
+    def _transform(self, x: Tensor, extra: Tensor, drawn: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Transform x (N, C, T, V, M), and if joints change also ``extra`` (N, 2, T, V, M), visibility and truth."""
         if self.flip:
-            both = flip(torch.cat([x, told], dim=1), self.layout, drawn["mirrored"])  # only channel 0 has a left
-            x, told = both[:, :-2], both[:, -2:]
+            both = flip(
+                torch.cat([x, extra], dim=1), self.layout, drawn["mirrored"]
+            )  # channel 0 is left-right
+            x, extra = both[:, :-2], both[:, -2:]
         if self.scale:
             x = scale(x, drawn["sizes"].to(x.dtype))
         if any(self.rotation):
@@ -322,8 +324,8 @@ class Augment(nn.Module):
         if self.shear:
             x = shear(x, drawn["slants"])
         if self.joint_dropout:
-            x, told = drop_joints(x, drawn["lost"]), drop_joints(told, drawn["lost"])
-        return x, told
+            x, extra = drop_joints(x, drawn["lost"]), drop_joints(extra, drawn["lost"])
+        return x, extra
 
     def _check(self, batch: Batch) -> None:
         check_shape("Augment", "x", batch.x, f"N, C, T, V={self.layout.num_joints}, M")
@@ -340,14 +342,14 @@ class Augment(nn.Module):
         return f"{self.layout.name}, " + ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
-def _in_time(
-    x: Tensor, told: Tensor, lengths: Tensor, frames: int, *, start: Tensor | None, stop: Tensor | None,
+def _resample(
+    x: Tensor, extra: Tensor, lengths: Tensor, frames: int, *, start: Tensor | None, stop: Tensor | None,
     warp: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Positions, and what is told of them, at other times."""
-    seen = (told[:, :1] > 0).to(x.dtype)
-    both = torch.cat([x, seen, told], dim=1)
+    """Resample positions x and ``extra``, visibility and ground truth, in time."""
+    seen = (extra[:, :1] > 0).to(x.dtype)
+    both = torch.cat([x, seen, extra], dim=1)
     both = resample_frames(both, lengths, frames, start=start, stop=stop, warp=warp)
-    x, share, visibility, truth = both[:, :-3], both[:, -3:-2], both[:, -2:-1], both[:, -1:]
-    seen = (share > 0.99).to(x.dtype)  # between a lost joint and a seen one lies no position
-    return x * seen, torch.cat([visibility / share.clamp(min=0.99), (truth > 0.5).to(x.dtype)], dim=1) * seen
+    x, weight, visibility, truth = both[:, :-3], both[:, -3:-2], both[:, -2:-1], both[:, -1:]
+    seen = (weight > 0.99).to(x.dtype)  # do not interpolate between missing and seen positions
+    return x * seen, torch.cat([visibility / weight.clamp(min=0.99), (truth > 0.5).to(x.dtype)], dim=1) * seen

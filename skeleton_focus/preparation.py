@@ -1,7 +1,7 @@
-"""From raw joint positions to what a network is fed: preparation, streams, resampling, fusion.
+"""From raw joint positions to network inputs: preparation, streams, resampling, fusion.
 
-All functions take batches x (N, C, T, V, M), run on x's device and leave their input as it was. A visibility
-(N, T, V, M) is 1 where a joint was seen; a joint that was not stays at 0 whatever happens to the others.
+All functions take batches x (N, C, T, V, M), run on x's device and do not modify their input. A visibility
+(N, T, V, M) is 1 where a joint was seen; joints that were not seen stay at 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 def center(
     x: Tensor, joint: int, *, each_frame: bool = True, person: int | None = None, visibility: Tensor | None = None
 ) -> Tensor:
-    """Measure positions from the centre joint.
+    """Subtract the position of the centre joint.
 
     Shape:
         x (N, C, T, V, M) -> the same.
@@ -28,15 +28,15 @@ def center(
     Args:
         x: positions.
         joint: the centre, for example ``layout.center``.
-        each_frame: each person's own centre in each frame, as STF does; where it was not seen, its mean over the frames
-            in which it was. Otherwise one origin for the whole clip, the centre joint as first seen, so that travel
-            and the distance between persons are kept.
-        person: the one whose centre all persons are measured from, as in DGNN, where 0 is the first; by default each
-            person has its own, or, with ``each_frame=False``, the first person seen.
-        visibility: (N, T, V, M); joints not seen stay at 0.
+        each_frame: if True, use the centre joint in each frame, as STF does, or its mean over the frames in which it
+            was seen where it was not. If False, use one origin for the whole clip, the centre joint when first seen,
+            which keeps translation and the distance between persons.
+        person: index of the person whose centre is subtracted from all persons, 0 in DGNN; by default each person's
+            own, or with ``each_frame=False`` that of the first person seen.
+        visibility: (N, T, V, M); joints that were not seen stay at 0.
 
     Raises:
-        ValueError: shapes that do not fit, a joint or a person that x does not have.
+        ValueError: mismatched shapes, a joint or a person that x does not have.
 
     Example:
         >>> x = torch.tensor([[1.0, 3.0], [5.0, 8.0]]).view(1, 1, 2, 2, 1)
@@ -63,14 +63,14 @@ def center(
     else:
         first = seen.flatten(1).argmax(1)[:, None, None].expand(-1, x.shape[1], 1)  # (N, C, 1), of T * M
         origin = centers.flatten(2).gather(2, first)[..., None, None]  # (N, C, 1, 1, 1)
-    return _seen(x - origin, visibility)
+    return _mask_unseen(x - origin, visibility)
 
 
 def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
-    """Height of the tallest body of each clip: bone lengths along the path from head to foot.
+    """Measure the height of the tallest body of each clip: the sum of bone lengths from head to foot.
 
-    Averaged over the frames in which that whole path was seen; 1 where there is no such frame or the path has no
-    length, so that dividing by it is always safe.
+    It is averaged over the frames in which the whole path was seen; it is 1 if there is no such frame or the path has
+    length 0, so that dividing by it is always safe.
 
     Shape:
         x (N, C, T, V, M) -> (N,), in the units of x.
@@ -98,14 +98,14 @@ BODY_AXES = ("spine_base", "spine", "left_shoulder", "right_shoulder")
 
 
 def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
-    r"""Turn each clip so that its first person stands along z and its shoulders lie along x.
+    r"""Rotate each clip so that its first person's spine lies along z and its shoulders along x.
 
     .. math:: e_z \propto p_{spine} - p_{base}, \qquad
         e_x \propto s - (s \cdot e_z) e_z, \quad s = p_{right} - p_{left}, \qquad e_y = e_z \times e_x
 
-    One rotation about the origin for the whole clip, from the first frame in which the first person's four joints were
-    seen: the spine is parallel to z, the shoulders to x as nearly as the spine allows. A clip without such a frame, or
-    whose shoulders are parallel to its spine there, stays as it is.
+    The whole clip is rotated about the origin, by the first frame in which the first person's four joints were seen:
+    the spine becomes parallel to z, the shoulders as parallel to x as the spine allows. A clip without such a frame, or
+    with shoulders parallel to the spine in it, is not changed.
 
     Shape:
         x (N, C=3, T, V, M) -> the same.
@@ -117,7 +117,7 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
         visibility: (N, T, V, M); by default all joints were seen.
 
     Raises:
-        ValueError: shapes that do not fit, positions in the plane, or a layout without those joints.
+        ValueError: mismatched shapes, 2D positions, or a layout without those joints.
 
     Example:
         >>> from skeleton_focus import SkeletonLayout
@@ -134,7 +134,7 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
     """
     who = "align_body"
     if not set(BODY_AXES) <= set(layout.joints):
-        hint = "clips of other skeletons can be centred alone"
+        hint = "only center clips of other skeletons"
         raise ValueError(message(who, f"a layout with the joints {', '.join(BODY_AXES)}", repr(layout.name), hint))
     check_shape(who, "x", x, f"N, C=3, T, V={layout.num_joints}, M")
     _check(who, x, layout, visibility=visibility)
@@ -146,27 +146,27 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
     across = shoulders - (shoulders * e_z).sum(2, keepdim=True) * e_z
     width = across.norm(dim=2)
     e_x = across / torch.where(width > 0, width, 1.0)[..., None]
-    fits = (length > 0) & (width > 1e-3 * shoulders.norm(dim=2))  # (N, T)
+    usable = (length > 0) & (width > 1e-3 * shoulders.norm(dim=2))  # (N, T)
     if visibility is not None:
-        fits = fits & (visibility[:, :, joints, 0] > 0).all(2)
+        usable = usable & (visibility[:, :, joints, 0] > 0).all(2)
     axes = torch.stack([e_x, torch.linalg.cross(e_z, e_x), e_z], dim=2)  # (N, T, 3, C): rows are the new axes
-    first = fits.to(torch.uint8).argmax(1)
+    first = usable.to(torch.uint8).argmax(1)
     turn = axes[torch.arange(len(x), device=x.device), first]  # (N, 3, C)
     same = torch.eye(3, dtype=x.dtype, device=x.device)
-    turn = torch.where(fits.any(1)[:, None, None], turn, same)
-    with torch.autocast(x.device.type, enabled=False):  # which would round positions to half precision
+    turn = torch.where(usable.any(1)[:, None, None], turn, same)
+    with torch.autocast(x.device.type, enabled=False):  # autocast would round positions to half precision
         return torch.einsum("nic,nctvm->nitvm", turn, x)
 
 
 def repeat_frames(x: Tensor, lengths: Tensor, frames: int) -> Tensor:
-    """Fill every clip to the same number of frames by playing it again from its first frame.
+    """Fill every clip to the same number of frames by repeating it from its first frame.
 
     Shape:
         x (N, C, T, V, M), lengths (N,) -> (N, C, frames, V, M).
 
     Args:
-        x: clips; what lies beyond a clip's length is not read.
-        lengths: true number of frames of each, 1..T.
+        x: clips; frames beyond a clip's length are ignored.
+        lengths: true number of frames of each clip, 1..T.
         frames: T of the result; the paper's 300. Longer clips are cut.
 
     Example:
@@ -190,25 +190,25 @@ def resample_frames(
     stop: Tensor | None = None,
     warp: Tensor | None = None,
 ) -> Tensor:
-    r"""Stretch or shrink every clip, or a span of it, to the same number of frames by linear interpolation.
+    r"""Resample every clip, or a span of it, to the same number of frames by linear interpolation.
 
-    The first and the last frame of the result are the first and last of the span; one frame takes the span's middle.
-    With a warp a, share u of the result shows :math:`u + a u (1 - u)` of the span.
+    The first and the last frame of the result are those of the span; with ``frames=1`` the result is its middle. With a
+    warp a, relative time u of the result shows relative time :math:`u + a u (1 - u)` of the span.
 
     Shape:
         x (N, C, T, V, M), lengths (N,) -> (N, C, frames, V, M).
 
     Args:
-        x: clips; what lies beyond a clip's length is not read.
-        lengths: true number of frames of each, 1..T.
+        x: clips; frames beyond a clip's length are ignored.
+        lengths: true number of frames of each clip, 1..T.
         frames: T of the result.
-        start: (N,) where the span begins, as a share of the clip in [0, 1]; by default 0.
-        stop: (N,) where it ends; by default 1.
-        warp: (N,) a, within (-1, 1): the span runs at 1 + a times its speed where it begins and at 1 - a times where it
-            ends; by default evenly.
+        start: (N,) begin of the span, as a fraction of the clip in [0, 1]; by default 0.
+        stop: (N,) end of the span, as a fraction of the clip in [0, 1]; by default 1.
+        warp: (N,) a, within (-1, 1): the span runs at 1 + a times its speed at its begin and at 1 - a times at its end;
+            by default at constant speed.
 
     Raises:
-        ValueError: shapes, lengths, spans or warps that do not fit.
+        ValueError: mismatched shapes; lengths, spans or warps out of range.
 
     Example:
         >>> resample_frames(torch.tensor([0.0, 2.0, 9.0]).view(1, 1, 3, 1, 1), torch.tensor([2]), 5).flatten()
@@ -220,7 +220,7 @@ def resample_frames(
     end = x.new_ones(len(x), dtype=exact) if stop is None else stop.to(x.device, exact)
     for name, edge in (("start", begin), ("stop", end)):
         check_shape("resample_frames", name, edge, f"N={len(x)}")
-    inside = (begin > -1e-6) & (begin <= end) & (end < 1 + 1e-6)  # a sum of shares may round past 1
+    inside = (begin > -1e-6) & (begin <= end) & (end < 1 + 1e-6)  # a sum of fractions may round past 1
     if can_read(inside) and not inside.all():
         raise ValueError(message("resample_frames", "spans 0 <= start <= stop <= 1", (begin.tolist(), end.tolist())))
     steps = torch.linspace(0, 1, frames, device=x.device, dtype=exact) if frames > 1 else begin.new_full((1,), 0.5)
@@ -229,26 +229,26 @@ def resample_frames(
         if can_read(warp) and not (warp.abs() < 1).all():
             raise ValueError(message("resample_frames", "a warp within (-1, 1)", warp.tolist()))
         steps = steps + warp.to(x.device, exact)[:, None] * steps * (1 - steps)  # (N, frames)
-    share_of_clip = (begin[:, None] + (end - begin)[:, None] * steps).clamp(0, 1)
-    at = share_of_clip * (lengths[:, None] - 1)  # (N, frames)
-    low = at.floor().long()
+    relative_time = (begin[:, None] + (end - begin)[:, None] * steps).clamp(0, 1)
+    time = relative_time * (lengths[:, None] - 1)  # (N, frames)
+    low = time.floor().long()
     high = torch.minimum(low + 1, lengths[:, None] - 1)
-    share = (at - low).to(x.dtype)[:, None, :, None, None]
-    return _take_frames(x, low).lerp(_take_frames(x, high), share)
+    weight = (time - low).to(x.dtype)[:, None, :, None, None]
+    return _take_frames(x, low).lerp(_take_frames(x, high), weight)
 
 
 def make_stream(x: Tensor, stream: str, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
-    r"""One of the field's four streams.
+    r"""Compute one of the field's four input streams.
 
     ``"joint"``: positions; ``"bone"``: :math:`x_v - x_{parent(v)}`, zero at the centre; ``"joint_motion"`` and
-    ``"bone_motion"``: their differences :math:`x_{t+1} - x_t`, zero in the last frame. A bone counts as seen with both
-    its ends, a motion with both its frames.
+    ``"bone_motion"``: their differences :math:`x_{t+1} - x_t`, zero in the last frame. A bone counts as seen if both
+    its joints were seen, a motion if it was seen in both frames.
 
     Shape:
         x (N, C, T, V, M) -> the same.
 
     Raises:
-        ValueError: an unknown stream, or a number of joints that is not the layout's.
+        ValueError: an unknown stream, or a number of joints that differs from the layout's.
 
     Example:
         >>> from skeleton_focus import SkeletonLayout
@@ -265,16 +265,16 @@ def make_stream(x: Tensor, stream: str, layout: SkeletonLayout, *, visibility: T
         parents = list(layout.parents)
         x = x - x[:, :, :, parents]
         visibility = None if visibility is None else visibility * visibility[:, :, parents]
-        x = _seen(x, visibility)
+        x = _mask_unseen(x, visibility)
     if stream.endswith("motion"):
         x = torch.cat([x[:, :, 1:] - x[:, :, :-1], torch.zeros_like(x[:, :, :1])], dim=2)
         if visibility is not None:
             visibility = torch.cat([visibility[:, 1:] * visibility[:, :-1], visibility[:, -1:]], dim=1)
-    return _seen(x, visibility)
+    return _mask_unseen(x, visibility)
 
 
 def add_visibility(x: Tensor, visibility: Tensor | None = None) -> Tensor:
-    """Append the visibility as one more channel; ones where it is not known. Kinetics: the confidence.
+    """Append the visibility as another channel, ones if it is None; for Kinetics, it is the confidence.
 
     Shape:
         x (N, C, T, V, M), visibility (N, T, V, M) -> (N, C + 1, T, V, M).
@@ -293,7 +293,7 @@ def add_visibility(x: Tensor, visibility: Tensor | None = None) -> Tensor:
 def prepare_stf(
     x: Tensor, lengths: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None, frames: int = 300
 ) -> Tensor:
-    """The paper's whole preparation: centre, body height, repeat to ``frames``, visibility channel.
+    """Apply the paper's preparation: centre, divide by body height, append visibility, repeat to ``frames``.
 
     Shape:
         x (N, C, T, V, M), lengths (N,), visibility (N, T, V, M) -> (N, C + 1, frames, V, M).
@@ -320,11 +320,11 @@ def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None
         each (N, classes) -> (N, classes).
 
     Args:
-        probabilities: after the softmax, not logits.
-        weights: one for each, by default equal; they are divided by their sum.
+        probabilities: outputs of the softmax, not logits.
+        weights: one for each network, by default equal; they are divided by their sum.
 
     Raises:
-        ValueError: nothing to average, different shapes, rows that are no probabilities, or weights that do not fit.
+        ValueError: no tensors, different shapes, rows that are not probabilities, or invalid weights.
 
     Example:
         >>> fuse([torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])])
@@ -342,25 +342,25 @@ def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None
         if not can_read(p):
             continue
         sums = p.double().sum(1)
-        right = ((sums - 1).abs() < 1e-2) & (p >= 0).all(1)  # bfloat16 rows are a few thousandths off; NaN is wrong
-        if not right.all():
-            hint = "take the softmax of logits first"
-            got = sums[~right][:1].tolist()
+        valid = ((sums - 1).abs() < 1e-2) & (p >= 0).all(1)  # bfloat16 rows deviate by a few thousandths; NaN fails
+        if not valid.all():
+            hint = "apply the softmax to logits first"
+            got = sums[~valid][:1].tolist()
             raise ValueError(message("fuse", "probabilities, each row adding up to 1", got, hint))
-    shares = [1.0] * len(probabilities) if weights is None else list(weights)
-    if len(shares) != len(probabilities) or not min(shares) >= 0 or not sum(shares) > 0:
-        raise ValueError(message("fuse", f"{len(probabilities)} weights of at least 0, not all 0", shares))
-    return torch.stack([p * (share / sum(shares)) for p, share in zip(probabilities, shares, strict=True)]).sum(0)
+    factors = [1.0] * len(probabilities) if weights is None else list(weights)
+    if len(factors) != len(probabilities) or not min(factors) >= 0 or not sum(factors) > 0:
+        raise ValueError(message("fuse", f"{len(probabilities)} weights of at least 0, not all 0", factors))
+    return torch.stack([p * (factor / sum(factors)) for p, factor in zip(probabilities, factors, strict=True)]).sum(0)
 
 
 def _take_frames(x: Tensor, index: Tensor) -> Tensor:
-    """x (N, C, T, V, M) at frames index (N, frames)."""
+    """Select frames ``index`` (N, frames) of x (N, C, T, V, M)."""
     rows = torch.arange(len(x), device=x.device)[:, None]
     return x.transpose(1, 2)[rows, index].transpose(1, 2)  # (N, frames, C, V, M) -> (N, C, frames, V, M)
 
 
-def _seen(x: Tensor, visibility: Tensor | None) -> Tensor:
-    """Zero where a joint was not seen."""
+def _mask_unseen(x: Tensor, visibility: Tensor | None) -> Tensor:
+    """Set joints that were not seen to zero."""
     return x if visibility is None else x * (visibility > 0).to(x.dtype)[:, None]
 
 

@@ -1,15 +1,15 @@
-"""Generated actions whose critical joints and frames are known, to train and to check without a download.
+"""Generated actions with known critical joints and frames, for training and evaluation without a download.
 
-A rig of named points is moved by the class table ``ACTIONS`` through forward kinematics: a point stands at
+The class table ``ACTIONS`` animates a rig of named points by forward kinematics. The positions are
 
     p_child = p_parent + R_parent o_child,    R_joint = R_parent exp(w_joint(t)),
 
-where ``o`` is a bone's rest offset (metres), ``R`` a joint's orientation and ``w`` its turn, a rotation vector
-(radians): what the class's moves ask of that joint at time t. The body's axes: x to its left, y up, z forward. Classes
-are written for the right hand; a left-handed performer is the mirror image. P counts the rig's points, J those of them
-that turn, k the clips of one class.
+where ``o`` is a bone's rest offset (metres), ``R`` a joint's orientation and ``w`` its rotation vector (radians) at
+time t, as defined by the class's moves. The body's axes: x to its left, y up, z forward. Classes are defined for the
+right hand; a left-handed performer is the mirror image. P is the number of the rig's points, J the number of joints
+that rotate, k the number of clips of one class.
 
-A clip may also show its class's cue from the table ``CUES``: a motion that predicts the class and is no part of it.
+A clip may also show its class's cue from the table ``CUES``: a motion that predicts the class but is not part of it.
 """
 
 from __future__ import annotations
@@ -28,37 +28,38 @@ from ._kinematics import Array, arm_turns, forward, rest_points, rotation
 from .clips import Batch
 from .layouts import NTU25, SkeletonLayout
 
-_MIRROR = np.array([-1, 1, 1], np.float32)  # a position in the mirror; a rotation vector changes the other two signs
-_BLOCK = 256  # clips animated together: they stay in the cache, and memory does not grow with the data set
+_MIRROR = np.array([-1, 1, 1], np.float32)  # mirrors a position; for a rotation vector, the other two signs change
+_BLOCK = 256  # clips animated together: few enough for the CPU cache, and memory is bounded
 
 
 class SyntheticActions:
-    """Clips of an articulated body that acts, with the joints and frames that make the class.
+    """Generate clips of an articulated body, with the joints and frames that determine the class.
 
-    Some classes differ in the joints alone (touch head / neck), some in the timing alone (walk / run, wave slowly /
-    fast, shake hands / hand over, sit down / its reverse). Drawn for each clip, telling nothing of the class: body,
-    view (yaw within 60 degrees, pitch within 8), place, onset, duration, amplitude, hand, idle motion, noise, losses.
+    Some classes differ only in the joints (touch head / neck), some only in the timing (walk / run, wave slowly /
+    fast, shake hands / hand over, sit down / its reverse). Drawn for each clip, independently of the class: body, view
+    (yaw within 60 degrees, pitch within 8), place, onset, duration, amplitude, hand, idle motion, noise, missing data.
 
-    ``shortcut`` makes a benchmark of shortcut learning. A clip with a cue shows a periodic motion from its first frame
-    to its last: the head, an arm, both arms or a leg turns by 30 to 40 degrees either way, 3 or 6 times a clip. Each
-    class has its own cue, of a limb that does not act in the class and has no critical joint. A left-handed performer
-    shows the mirror image. In a class for two, only the performer of the first role shows it: the one who hands over
+    ``shortcut`` makes a benchmark of shortcut learning. A clip with a cue shows a periodic motion in all frames: the
+    head, an arm, both arms or a leg turns by 30 to 40 degrees either way, 3 or 6 times in a clip. Each class has its
+    own cue, performed by a limb that does not act in the class and has no critical joint. A left-handed performer
+    shows the mirror image. In a class for two persons, only the performer of the first role shows it, who hands over
     or pushes. A network that learned the cues loses accuracy on test clips with ``shuffle_shortcut``.
 
     Shape: ``generate`` returns a :class:`~skeleton_focus.clips.Batch` with x (N, C=3, T, V, M) in metres (y up), all
         ``lengths`` T, visibility (N, T, V, M), critical (N, M, T, V). Where visibility is 0, x and critical are 0.
 
     Args:
-        layout: a layout whose joints the rig has by name, as it has those of the five named ones.
-        frames: T, at least 16; an act fills half to three quarters of a clip, so T sets the sampling rate.
-        num_persons: M; the second acts in the classes for two, all others are absent. With 1 these are left out.
+        layout: a layout whose joint names exist in the rig, such as the five named layouts.
+        frames: T, at least 16; an action fills half to three quarters of a clip, so T sets the sampling rate.
+        num_persons: M; the second person acts in classes for two, further persons are absent. With 1, classes for two
+            are left out.
         noise: standard deviation of the sensor noise, metres.
-        missing: probability, 0 to 1, that a joint is lost for a run of up to half the frames.
-        distraction: strength of idle sway and of motions of the limbs that do not act; 0 is none, 1 about 10 degrees.
-        shortcut: probability, 0 to 1, that a clip shows a cue; ``critical`` is the same with and without.
+        missing: probability, 0 to 1, that a joint is missing in up to half the frames in a row.
+        distraction: strength of idle motion of the limbs that do not act; 0 is none, 1 about 10 degrees.
+        shortcut: probability, 0 to 1, that a clip shows a cue; ``critical`` does not depend on it.
 
     Raises:
-        ValueError: an option out of range, or a layout with a joint that the rig does not know.
+        ValueError: an option out of range, or a layout with a joint that the rig does not have.
 
     Example:
         >>> data = SyntheticActions(frames=32)
@@ -98,12 +99,12 @@ class SyntheticActions:
         self.layout, self.frames, self.num_persons = layout, frames, num_persons
         self.noise, self.missing, self.distraction, self.shortcut = noise, missing, distraction, shortcut
         self._actions = tuple(action for action in ACTIONS if len(action.roles) <= num_persons)
-        # Of each class, the others whose cue it can show.
+        # For each class, the other classes whose cue it can show.
         self._others = [
-            [k for k, other in enumerate(self._actions) if other is not action and _suits(CUES[other.name], action)]
+            [k for k, other in enumerate(self._actions) if other is not action and _is_free(CUES[other.name], action)]
             for action in self._actions
         ]
-        # The layout's joints on a right-handed performer, and on one seen in the mirror.
+        # The layout's joints on a right-handed performer, and on the mirror image.
         swap = {f"{a}_": f"{b}_" for a, b in zip(SIDES, SIDES[::-1], strict=True)}
         mirrored = [next((j.replace(a, b, 1) for a, b in swap.items() if j.startswith(a)), j) for j in layout.joints]
         self._pick = np.array([[POINT[joint] for joint in joints] for joints in (layout.joints, mirrored)])
@@ -122,8 +123,8 @@ class SyntheticActions:
     def critical_joints(self) -> dict[str, tuple[str, ...]]:
         """The names of the joints that can be critical in each class, in the layout's order.
 
-        The union over roles and hands: in a clip of ``"touch head"`` the joints of one arm are critical, here those of
-        both arms.
+        This is the union over roles and hands: a clip of ``"touch head"`` has the critical joints of one arm, this
+        table those of both arms.
 
         >>> joints = SyntheticActions().critical_joints
         >>> joints["sit down"]
@@ -132,9 +133,9 @@ class SyntheticActions:
         table = {}
         for action in self._actions:
             picks = self._pick if action.side == "either" else self._pick[[SIDES.index(action.side)]]
-            roles = np.stack([_named(role.critical) for role in action.roles])  # (roles, P)
-            found = np.flatnonzero(roles[:, picks].any((0, 1)))  # (roles, hands, V) -> (V,)
-            table[action.name] = tuple(self.layout.joints[joint] for joint in found)
+            roles = np.stack([_critical_points(role.critical) for role in action.roles])  # (roles, P)
+            joints = np.flatnonzero(roles[:, picks].any((0, 1)))  # (roles, hands, V) -> (V,)
+            table[action.name] = tuple(self.layout.joints[joint] for joint in joints)
         return table
 
     def generate(
@@ -147,12 +148,12 @@ class SyntheticActions:
     ) -> Batch:
         """Generate clips; the same arguments give the same bits, and no global random state is read or written.
 
-        A seed gives the i-th clip the same performers, view and timing whatever its label and ``shortcut``. Whether it
-        shows a cue does not depend on its label either.
+        With the same seed, the i-th clip has the same performers, view and timing for any label and ``shortcut``.
+        Whether it shows a cue does not depend on its label either.
 
         Args:
             num_clips: N, at least 1.
-            seed: a whole number of at least 0.
+            seed: an integer of at least 0.
             labels: N classes; by default every class equally often, shuffled.
             shuffle_shortcut: a clip with a cue shows the cue of another class instead of its own, drawn from the cues
                 whose limb does not act in the clip's class and has no critical joint.
@@ -171,25 +172,25 @@ class SyntheticActions:
             if label.shape != (num_clips,):
                 raise ValueError(message(who, f"labels (N={num_clips})", label.shape))
             if label.dtype.kind not in "iu":
-                raise ValueError(message(who, "whole-numbered labels", label.dtype))
+                raise ValueError(message(who, "integer labels", label.dtype))
             outside = label[(label < 0) | (label >= self.num_classes)]
             if outside.size != 0:
                 raise ValueError(message(who, f"labels in 0..{self.num_classes - 1}", outside.tolist()))
         blocks = []
-        for at in range(0, num_clips, _BLOCK):
-            rng, cue_rng = np.random.default_rng([seed, at]), np.random.default_rng([seed, at, 1])
-            blocks.append(self._block(rng, cue_rng, label[at : at + _BLOCK], shuffle_shortcut))
+        for start in range(0, num_clips, _BLOCK):
+            rng, cue_rng = np.random.default_rng([seed, start]), np.random.default_rng([seed, start, 1])
+            blocks.append(self._block(rng, cue_rng, label[start : start + _BLOCK], shuffle_shortcut))
         x, visibility, critical = (torch.cat(part) for part in zip(*blocks, strict=True))
         lengths = torch.full((num_clips,), self.frames)
         return Batch(x, lengths, torch.from_numpy(label.astype(np.int64)), visibility, critical)
 
     def _cues(self, rng: np.random.Generator, label: Array, shuffled: bool) -> Array:
-        """The class (n) whose cue each clip shows, -1 where it shows none."""
+        """The class (n) whose cue each clip shows, or -1 for none."""
         shows, choice = rng.random((2, len(label)))
         shown = label
         if shuffled:
             others = [self._others[k] for k in label]
-            shown = np.array([some[int(part * len(some))] for some, part in zip(others, choice, strict=True)])
+            shown = np.array([some[int(u * len(some))] for some, u in zip(others, choice, strict=True)])
         return np.where(shows < self.shortcut, shown, -1)
 
     def _block(
@@ -197,11 +198,13 @@ class SyntheticActions:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x (n, C, T, V, M), visibility (n, T, V, M) and critical (n, M, T, V) of one block of clips."""
         sizes = (len(label), self.num_persons, self.layout.num_joints, self.frames)
-        hand, first, flip = rng.integers(0, 2, (3, len(label)))  # drawn for every clip, needed or not: see `generate`
+        hand, first, flip = rng.integers(
+            0, 2, (3, len(label))
+        )  # always drawn: later draws must not depend on labels
         cast = _draw(rng, len(label), self.frames)
         if self.shortcut > 0:
             shown = self._cues(cue_rng, label, shuffled)
-            cast = _with_cues(cast, cue_rng, shown, [CUES[action.name] for action in self._actions])
+            cast = _add_cues(cast, cue_rng, shown, [CUES[action.name] for action in self._actions])
         x, visible, critical = np.zeros((*sizes, 3), np.float32), np.zeros(sizes, bool), np.zeros(sizes, bool)
         for index in np.unique(label):
             action, rows = self._actions[index], np.flatnonzero(label == index)
@@ -211,7 +214,7 @@ class SyntheticActions:
                 points = points[np.arange(len(rows))[:, None], self._pick[lefty]]  # (k, P, T, 3) -> (k, V, T, 3)
                 points[lefty == 1] *= _MIRROR
                 view, slot = cast.view[rows], np.zeros_like(rows)
-                if len(action.roles) == 2:  # face to face, seen from the side; neither place nor slot tells the role
+                if len(action.roles) == 2:  # face to face, seen from the side; place and slot do not reveal the role
                     points[..., 2] -= cast.meet[rows, number, 2][:, None, None]
                     points *= np.array([[1, 1, 1], [-1, 1, -1]], np.float32)[number]
                     turn = np.array([[0, np.pi / 2, 0]], np.float32) * (2 * flip[rows, None] - 1)
@@ -220,7 +223,7 @@ class SyntheticActions:
                 x[rows, slot] = points + cast.place[rows, None, None]
                 visible[rows, slot] = True
                 active = (cast.act[rows] > 0) & (cast.act[rows] < 1)
-                critical[rows, slot] = _named(role.critical)[self._pick[lefty]][:, :, None] & active[:, None]
+                critical[rows, slot] = _critical_points(role.critical)[self._pick[lefty]][:, :, None] & active[:, None]
         begin, span = rng.uniform(0, 0.8, sizes[:3]), rng.uniform(0.05, 0.5, sizes[:3])
         since = np.arange(self.frames) / self.frames - begin[..., None]
         visible &= ~((since >= 0) & (since < span[..., None]) & (rng.random(sizes[:3]) < self.missing)[..., None])
@@ -231,34 +234,34 @@ class SyntheticActions:
 
 
 class _Cast(NamedTuple):
-    """What is drawn for n clips with room for two persons, whatever their labels."""
+    """The random parameters of n clips of two persons, independent of the labels."""
 
     offset: Array  # (n, 2, P, 3) bones, metres
-    meet: Array  # (n, 2, 3) half way to a partner, seen from one's own root, metres
-    act: Array  # (n, T) how much of the act is done, 0 to 1
-    since: Array  # (n, T) parts of a clip gone by since the onset, times the pace
-    phase: Array  # (n, 1) where a period starts, cycles
+    meet: Array  # (n, 2, 3) midpoint between the partners, relative to each root, metres
+    act: Array  # (n, T) progress of the action, 0 to 1
+    since: Array  # (n, T) time since the onset in clip lengths, times the pace
+    phase: Array  # (n, 1) phase of periodic motion, cycles
     amplitude: Array  # (n, 1, 1) factor on every turn
-    view: Array  # (n, 3, 3) from the scene to the camera
-    place: Array  # (n, 3) where the scene stands, metres
+    view: Array  # (n, 3, 3) rotation from the scene to the camera
+    place: Array  # (n, 3) position of the scene, metres
     base: Array  # (n, 2, 1, J, 3) resting pose, radians; (n, 2, T, J, 3) with cues
     idle: Array  # (n, 2, T, J, 3) irrelevant motion, radians
     stance: Array  # (n, 2, 2) whether the right and the left foot may bear weight, 0 or 1
 
 
 def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
-    """Draw everything but the class."""
+    """Draw all random parameters except the class."""
 
     def uniform(low: float, high: float, *shape: int) -> Array:
         return rng.uniform(low, high, (n, *shape)).astype(np.float32)
 
     time, joints = np.linspace(0, 1, frames, dtype=np.float32), len(JOINT)
-    scale = uniform(0.85, 1.12, 2, 1) * uniform(0.93, 1.07, 2, 3)  # the whole body, then trunk, arms and legs
+    scale = uniform(0.85, 1.12, 2, 1) * uniform(0.93, 1.07, 2, 3)  # of the whole body, then of trunk, arms and legs
     offset = np.array([o for _, o, _ in RIG.values()], np.float32) * scale[..., [s for *_, s in RIG.values()], None]
     rest = rest_points(offset)
     shoulder, hand = rest[:, :, POINT["right_shoulder"]], rest[:, :, POINT["right_hand"]]
     floor = rest[:, :, FEET].min(2)
-    meet = np.zeros_like(floor)  # both the height and half the gap are shared, so that two hands meet
+    meet = np.zeros_like(floor)  # both persons share its height and half the gap, so that their hands meet
     meet[..., 1] = (shoulder - floor)[..., 1].mean(1, keepdims=True) - 0.27 + floor[..., 1]
     meet[..., 2] = 0.7 * (shoulder - hand)[..., 1].mean(1, keepdims=True)
     span = uniform(0.5, 0.72, 1)
@@ -267,7 +270,7 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
     yaw[:, 1], pitch[:, 0] = np.radians(uniform(-60, 60)), np.radians(uniform(-8, 8))
     base = np.zeros((n, 2, 1, joints, 3), np.float32)
     for name, low, high in (("shoulder spread", 3, 12), ("elbow", 5, 25)):  # relaxed arms
-        for joint, degree in _degrees(f"both_{name}"):
+        for joint, degree in _turn_axes(f"both_{name}"):
             base[..., joint, :] = uniform(low, high, 2, 1, 1) * degree
     rate, phase, burst = uniform(0.4, 2, 2, 1, joints), uniform(0, 1, 2, 1, joints), uniform(0, 1, 2, 1, joints)
     swell = 1 + 1.5 * np.exp(-(((time[:, None] - burst) / 0.2) ** 2))
@@ -290,8 +293,8 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
     )
 
 
-def _with_cues(cast: _Cast, rng: np.random.Generator, shown: Array, cues: Sequence[Cue]) -> _Cast:
-    """The cast whose first person shows, in clip i, the cue ``shown[i]`` (-1 for none) on top of the resting pose."""
+def _add_cues(cast: _Cast, rng: np.random.Generator, shown: Array, cues: Sequence[Cue]) -> _Cast:
+    """Add the cue ``shown[i]`` (-1 for none) to the first person's resting pose in clip i."""
     n, frames = cast.act.shape
     pace, phase = rng.uniform(0.92, 1.08, (n, 1)), rng.uniform(0, 1, (n, 1))
     time, base, stance = np.linspace(0, 1, frames), np.repeat(cast.base, frames, 2), cast.stance.copy()
@@ -300,29 +303,29 @@ def _with_cues(cast: _Cast, rng: np.random.Generator, shown: Array, cues: Sequen
         cycle = cue.periods * pace[rows] * time + phase[rows]  # (k, T)
         for turn in cue.turns:
             share = _wave(turn.curve, cycle)[..., None]
-            for joint, degree in _degrees(turn.joint):
+            for joint, degree in _turn_axes(turn.joint):
                 base[rows, 0, :, joint] += turn.amount * degree * cast.amplitude[rows] * share
-        stance[rows, 0] = [f"{side}_ankle" not in _carried(_turned(cue.turns)) for side in SIDES]
+        stance[rows, 0] = [f"{side}_ankle" not in _moved_points(_moved_joints(cue.turns)) for side in SIDES]
     return cast._replace(base=base, stance=stance)
 
 
 def _pair(name: str) -> list[str]:
-    """``both_knee`` to the names of the two knees."""
+    """Expand ``both_knee`` to the names of both knees; return other names unchanged."""
     return [name.replace("both", side) for side in SIDES] if name.startswith("both_") else [name]
 
 
-def _turned(moves: Sequence[Turn | Reach]) -> set[str]:
-    """The joints that moves turn."""
+def _moved_joints(moves: Sequence[Turn | Reach]) -> set[str]:
+    """The joints that the moves turn."""
     return {name for move in moves for name in _pair(move.joint.partition(" ")[0])}
 
 
-def _limbs(joints: set[str]) -> set[str]:
-    """The joints, and all others of their limbs."""
+def _whole_limbs(joints: set[str]) -> set[str]:
+    """The joints and all other joints of their limbs."""
     return joints.union(*(limb for limb in LIMBS if limb & joints))
 
 
-def _carried(joints: set[str]) -> set[str]:
-    """The joints, and the points that move with them."""
+def _moved_points(joints: set[str]) -> set[str]:
+    """The joints and the points that move with them."""
     points = set(joints)
     for name, (parent, _, _) in RIG.items():  # parents come first
         if parent in points:
@@ -330,19 +333,19 @@ def _carried(joints: set[str]) -> set[str]:
     return points
 
 
-def _suits(cue: Cue, action: Action) -> bool:
+def _is_free(cue: Cue, action: Action) -> bool:
     """Whether the cue's limb is free in the first role: not acting, touched, critical or the only support."""
-    role, limb = action.roles[0], _carried(_limbs(_turned(cue.turns)))
-    acting = _limbs(_turned(role.moves))
+    role, limb = action.roles[0], _moved_points(_whole_limbs(_moved_joints(cue.turns)))
+    acting = _whole_limbs(_moved_joints(role.moves))
     touched = {move.target for move in role.moves if isinstance(move, Reach)}
-    critical = {name for name, here in zip(RIG, _named(role.critical), strict=True) if here}
+    critical = {name for name, is_critical in zip(RIG, _critical_points(role.critical), strict=True) if is_critical}
     lifted = {side for side in SIDES if f"{side}_ankle" in limb}
     stands = not lifted or not lifted.issuperset(action.planted)
     return stands and not limb & (acting | touched | critical)
 
 
-def _named(critical: str) -> Array:
-    """The points (P) that a role calls critical."""
+def _critical_points(critical: str) -> Array:
+    """A mask (P) of the points that are critical in a role."""
     names: set[str] = set()
     for part in critical.split():
         side, _, kind = part.rpartition("_")
@@ -350,10 +353,10 @@ def _named(critical: str) -> Array:
     return np.array([name in names for name in RIG])
 
 
-def _degrees(spec: str) -> list[tuple[int, Array]]:
-    """The joints that ``"both_shoulder spread"`` turns, and the rotation vector (3) of one degree of it."""
+def _turn_axes(spec: str) -> list[tuple[int, Array]]:
+    """The joints that ``"both_shoulder spread"`` turns, and the rotation vector (3) of one degree for each."""
     joint, _, axis = spec.partition(" ")
-    if joint == "root":  # it does not turn but rises, by metres
+    if joint == "root":  # the root moves up, in metres
         return [(JOINT[joint], np.array([0, 1, 0], np.float32))]
     turns = []
     for name in _pair(joint):
@@ -369,31 +372,31 @@ def _smooth(part: Array) -> Array:
 
 
 def _wave(curve: str, cycle: Array) -> Array:
-    """``sway``, -1 to 1, or ``beat``, 0 to 1, after so many cycles."""
+    """The periodic curve ``sway``, -1 to 1, or ``beat``, 0 to 1, at a number of cycles."""
     angle = 2 * np.pi * cycle
     return np.asarray(np.sin(angle) if curve == "sway" else (1 - np.cos(angle)) / 2)
 
 
 def _curve(act: Array, move: Turn | Reach, cycle: Array) -> Array:
-    """How far a move has gone, (k, T, 1)."""
+    """The progress of a move, (k, T, 1)."""
     part = (act - move.when[0]) / (move.when[1] - move.when[0])
-    share = _smooth(np.minimum(part, 1 - part) / 0.3)
+    progress = _smooth(np.minimum(part, 1 - part) / 0.3)
     if isinstance(move, Turn) and move.curve != "hold":
-        share = _smooth(part) if move.curve == "ramp" else share * _wave(move.curve, cycle + move.phase)
-    return share[..., None]
+        progress = _smooth(part) if move.curve == "ramp" else progress * _wave(move.curve, cycle + move.phase)
+    return progress[..., None]
 
 
 def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction: float) -> Array:
-    """The points (k, P, T, 3) of one role: resting pose, idle motion of the limbs that do not act, and the moves."""
+    """The points (k, P, T, 3) of one role: resting pose, idle motion of the limbs that do not act, and moves."""
     moves, offset, idle = action.roles[number].moves, cast.offset[rows, number], cast.idle[rows, number]
     act = 1 - cast.act[rows] if action.backwards else cast.act[rows]
     cycle, rest = action.cadence * cast.since[rows] + cast.phase[rows], rest_points(offset)
-    idle[:, :, [JOINT[name] for limb in LIMBS if limb & _turned(moves) for name in limb]] = 0
+    idle[:, :, [JOINT[name] for limb in LIMBS if limb & _moved_joints(moves) for name in limb]] = 0
     pose = cast.base[rows, number] + np.float32(distraction) * idle
     for move in moves:
         share = _curve(act, move, cycle)
         if isinstance(move, Turn):
-            for joint, degree in _degrees(move.joint):
+            for joint, degree in _turn_axes(move.joint):
                 pose[:, :, joint] += move.amount * degree * cast.amplitude[rows] * share
             continue
         start = cast.meet[rows, number] if move.target == "partner" else rest[:, POINT[move.target]]

@@ -115,9 +115,7 @@ def test_a_cache_that_is_gone(data: Path, cache: Path) -> None:
     for path in cache.iterdir():
         path.unlink()
     assert split.train[0].x.shape == (3, 2, 20, 1)
-    with pytest.raises(
-        OSError, match=r"\.npy: expected the file of the clips, got No such .*; open the data"
-    ):
+    with pytest.raises(OSError, match=r"\.npy: expected the file of the clips, got No such .*; open the data"):
         pickle.loads(pickled)
 
 

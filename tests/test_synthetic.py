@@ -340,7 +340,7 @@ def test_bad_options(options: dict[str, Any], words: str) -> None:
         (2, 0, [1], re.escape("labels (N=2), got (1,)")),
         (2, 0, [1, 18], re.escape("labels in 0..17, got [18]")),
         (2, 0, [-1, 3], re.escape("labels in 0..17, got [-1]")),
-        (2, 0, [0.5, 1.0], "whole-numbered labels, got float64"),
+        (2, 0, [0.5, 1.0], "integer labels, got float64"),
     ],
 )
 def test_bad_requests(count: int, seed: int, labels: Any, words: str) -> None:
