@@ -1,4 +1,4 @@
-"""The body and the classes of the generated actions: a rig, what moves and when in each class, and a cue of each."""
+"""Body and classes of the generated actions: the rig, the moves of each class, and a cue for each class."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ for _side, _out in zip(SIDES, (-1, 1), strict=True):
     }
 POINT = {name: index for index, name in enumerate(RIG)}
 FEET = [POINT[f"{side}_{name}"] for side in SIDES for name in ("ankle", "foot")]
-# The joints that turn: the sign of x that bends them the natural way, and how far idle motion turns them (degrees).
+# The joints that rotate: the sign of x for natural bending, and the amplitude of idle motion (degrees).
 TURNS = {"root": (0, 0.0), "spine_base": (1, 1.5), "spine": (1, 1.5), "neck": (1, 4.0)}
 for _side in SIDES:
     TURNS |= {f"{_side}_shoulder": (-1, 7.0), f"{_side}_elbow": (-1, 12.0)}
@@ -43,7 +43,7 @@ for _side in SIDES:
 JOINT = {name: index for index, name in enumerate(TURNS)}
 LIMBS = [{f"{side}_{name}" for name in ("shoulder", "elbow")} for side in SIDES]
 LIMBS += [{f"{side}_{name}" for name in ("hip", "knee", "ankle")} for side in SIDES]
-PARTS = {  # what a role may call critical; of the paired points the role's side, or both
+PARTS = {  # names for a role's critical joints; paired points mean the role's side, or both
     "arm": ("elbow", "wrist", "hand", "hand_tip", "thumb"),
     "leg": ("knee", "ankle", "foot"),
     "hips": ("hip", "knee", "spine_base"),
@@ -53,11 +53,11 @@ PARTS = {  # what a role may call critical; of the paired points the role's side
 
 @dataclass(frozen=True)
 class Turn:
-    """A joint turns by ``amount`` degrees times a curve; ``both_`` stands for the two joints of a pair.
+    """A rotation of a joint by ``amount`` degrees times a curve; ``both_`` means both joints of a pair.
 
-    ``joint`` bends the natural way (knees backwards, others forwards); ``"spine twist"`` and ``"spine spread"`` turn
-    inwards and outwards, ``"root"`` rises by metres. ``curve``: ``hold`` (there and back), ``ramp`` (there), and at the
-    class's cadence, ``phase`` cycles ahead, ``sway`` (-1 to 1) or ``beat`` (0 to 1). ``when``: part of the act.
+    ``joint`` bends naturally (knees backwards, others forwards); ``"spine twist"`` and ``"spine spread"`` turn inwards
+    and outwards, ``"root"`` rises by metres. ``curve``: ``hold`` (there and back), ``ramp`` (there), or periodic at the
+    class's cadence, ``phase`` cycles ahead: ``sway`` (-1 to 1) or ``beat`` (0 to 1). ``when``: span of the act.
     """
 
     joint: str
@@ -69,9 +69,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Reach:
-    """The hand goes to ``offset`` (metres) from a point of the resting body, or from ``partner``, half way; and back.
+    """A motion of the hand to ``target`` plus ``offset`` (metres) and back.
 
-    ``elbow``: the direction in which the elbow points. ``both``: the left hand does the same in the mirror.
+    ``target``: a point of the resting body, or ``partner``, the midpoint between two persons. ``elbow``: the direction
+    in which the elbow points. ``both``: the left hand does the mirror image.
     """
 
     target: str
@@ -87,7 +88,7 @@ class Reach:
 
 
 class Role(NamedTuple):
-    """What one person does: the parts that make the class, such as ``"right_arm"``, and the moves, reaches first."""
+    """What one person does: the critical parts, such as ``"right_arm"``, and the moves, reaches first."""
 
     critical: str
     moves: tuple[Turn | Reach, ...]
@@ -95,7 +96,7 @@ class Role(NamedTuple):
 
 @dataclass(frozen=True)
 class Action:
-    """A class: a role per person; its periods per clip; which feet stay put; for which hand; or played in reverse."""
+    """A class: a role for each person, periods per clip, feet that do not move, side of the hand, reversed in time."""
 
     name: str
     roles: tuple[Role, ...]

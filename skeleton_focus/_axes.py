@@ -1,4 +1,4 @@
-"""Where the axes of a clip or of a feature map lie in a tensor: an einops pattern, the way to our order and back."""
+"""The order of the axes of clips and feature maps: einops patterns, and conversion to our order and back."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class ClipAxes:
     """A layout of clips, such as ``"N C T V M"``, ``"N M T V C"``, ``"N C T V"`` or ``"N T (V C)"``.
 
     Args:
-        who: on whose behalf errors are raised.
-        pattern: N first, then C, T, V and, of clips of several persons, M, each once; joined axes in parentheses.
-        num_joints: V; needed where it is joined with another axis.
+        who: the name in error messages.
+        pattern: N first, then C, T, V and, for several persons, M, each once; joined axes in parentheses.
+        num_joints: V; needed if it is joined with another axis.
 
     Example:
         >>> import torch
@@ -48,7 +48,7 @@ class ClipAxes:
         self._shape = ", ".join(self._named(group) for group in self._groups)
 
     def check(self, x: Tensor, name: str = "x") -> None:
-        """Refuse a tensor of another form, and one without values."""
+        """Raise for a tensor of another shape, and for one without values."""
         check_shape(self.who, name, x, self._shape, "for another layout pass axes, such as 'N C T V M' or 'N C T V'")
         if 0 in x.shape:
             raise ValueError(message(self.who, f"{name} ({self._shape}) without an empty axis", tuple(x.shape)))
@@ -60,19 +60,19 @@ class ClipAxes:
                 raise ValueError(message(self.who, expected, tuple(x.shape)))
 
     def are_alike(self, one: Tensor, other: Tensor) -> bool:
-        """Whether two tensors have the same sizes but for the channels."""
+        """Whether two tensors have the same sizes, except for the channels."""
         if one.dim() != len(self._groups) or one.dim() != other.dim():
             return False
         sizes = zip(self._groups, one.shape, other.shape, strict=True)
         return all(a == b for group, a, b in sizes if group != "C")
 
     def to_clip(self, x: Tensor) -> Tensor:
-        """(N, C, T, V, M)."""
+        """Convert to (N, C, T, V, M)."""
         sizes = {} if self.num_joints is None else {"V": self.num_joints}
         return rearrange(x, f"{self.pattern} -> {self._clip}", **sizes)
 
     def from_clip(self, clip: Tensor) -> Tensor:
-        """The user's form again."""
+        """Convert back to the user's layout."""
         return rearrange(clip, f"{self._clip} -> {self.pattern}")
 
     def _named(self, group: str) -> str:
@@ -85,12 +85,12 @@ _MAP_PATTERN = re.compile(r"([NCTVM]|\([NCTVM]( [NCTVM])+\))( ([NCTVM]|\([NCTVM]
 
 
 class MapAxes:
-    """A layout of feature maps, such as ``"(N M) C T V"``, ``"(N M) T V C"`` or, of tokens, ``"(N M) (T V) C"``.
+    """A layout of feature maps, such as ``"(N M) C T V"``, ``"(N M) T V C"`` or, for tokens, ``"(N M) (T V) C"``.
 
     Args:
-        who: on whose behalf errors are raised.
-        pattern: N and C, and those of M, T and V that the map has, each once; joined axes in parentheses. An axis that
-            is not there has size 1.
+        who: the name in error messages.
+        pattern: N, C and those of M, T and V that the map has, each once; joined axes in parentheses. Missing axes have
+            size 1.
 
     Example:
         >>> import torch
@@ -124,13 +124,13 @@ class MapAxes:
                 raise ValueError(message(who, "maps whose sizes can be inferred", repr(pattern), "keep C and T apart"))
 
     def bind(self, layer: str, *, clips: int, persons: int, joints: int) -> MapsOfOneBatch:
-        """The two ways for a batch of ``clips`` clips."""
+        """The conversions for a batch of ``clips`` clips."""
         sizes = {"N": clips, "M": persons, "V": joints}
         return MapsOfOneBatch(self, layer, clips, {axis: sizes[axis] for axis in self._given})
 
 
 class MapsOfOneBatch:
-    """The ways from what a layer gives to (N * M, C, T, V) and back, for one batch."""
+    """Convert a layer's output to (N * M, C, T, V) and back, for one batch."""
 
     def __init__(self, axes: MapAxes, layer: str, clips: int, sizes: dict[str, int]) -> None:
         self._axes = axes
@@ -139,7 +139,7 @@ class MapsOfOneBatch:
         self._sizes = sizes
 
     def to_map(self, output: Tensor) -> Tensor:
-        """(N * M, C, T, V), the persons of a clip next to each other."""
+        """Convert to (N * M, C, T, V), with the persons of a clip next to each other."""
         try:
             return rearrange(output, f"{self._axes.pattern} -> {self._axes._ours}", **self._sizes)
         except EinopsError:
@@ -148,11 +148,11 @@ class MapsOfOneBatch:
             raise ValueError(message(self._axes.who, expected, tuple(output.shape))) from None
 
     def to_rows(self, rows: Tensor) -> Tensor:
-        """What has a row for each person of each clip, in the order of the layer's, as (N * M, ...)."""
+        """Reorder rows for each person of each clip from the layer's order to (N * M, ...)."""
         return rearrange(rows, "(m n) ... -> (n m) ...", n=self._clips) if self._axes.persons_first else rows
 
     def from_map(self, features: Tensor) -> Tensor:
-        """The layer's own form again."""
+        """Convert back to the layer's layout."""
         sizes = {"N": self._clips}
         if "M" in self._axes._ours:
             sizes["M"] = len(features) // self._clips

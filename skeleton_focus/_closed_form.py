@@ -11,7 +11,7 @@ from torch.autograd.graph import Node, get_gradient_edge
 
 from ._checks import message
 
-# Operations that average, or that keep every value, as their gradients are called.
+# Operations that average or keep every value, by the names of their gradients.
 _POOLING = {"AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "AvgPool2D", "AvgPool3D", "Mean", "Sum"}
 _RESHAPING = {
     "Alias", "AsStrided", "Clone", "Expand", "Permute", "ReshapeAlias", "Squeeze", "T", "ToCopy", "Transpose",
@@ -23,13 +23,13 @@ _PRODUCTS = {"Addmm": 1, "Linear": 0, "Mm": 0}  # which operand the features are
 def is_pooled_linear(
     head: nn.Linear, features: Tensor, shift: Tensor, logits: Tensor, *, num_persons: int
 ) -> bool | None:
-    """Whether logits = head(mean of the features) for every batch; None where this one cannot tell.
+    """Whether logits = head(mean of the features) for every batch; None if this batch cannot decide it.
 
-    The values must agree, and :func:`keeps_pooled_linear` must hold: a layer that starts at zero, a mask of ones or a
-    clamp that does not act yet could agree now and not later.
+    The values must agree, and :func:`keeps_pooled_linear` must hold: with a layer that starts at zero, a mask of ones
+    or an inactive clamp, the values could agree now but not later.
 
     Shape:
-        features (N * M, C, T, V) with ``shift`` (N * M, C, 1, 1) of zero added to them on their way to logits (N, K).
+        features (N * M, C, T, V), to which a zero ``shift`` (N * M, C, 1, 1) was added, logits (N, K).
 
     Example:
         >>> head, x, shift = nn.Linear(3, 4), torch.randn(2, 3, 5, 6), torch.zeros(2, 3, 1, 1, requires_grad=True)
@@ -39,7 +39,7 @@ def is_pooled_linear(
     """
     if (head.out_features, head.in_features) != (logits.shape[1], features.shape[1]):
         return False
-    if len(logits) == 1 and num_persons > 1:  # which rows belong together shows in several clips
+    if len(logits) == 1 and num_persons > 1:  # one clip cannot reveal which rows belong together
         return None
     with torch.no_grad():
         scale = (logits if head.bias is None else logits - head.bias).abs().max()
@@ -54,9 +54,9 @@ def is_pooled_linear(
 def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
     """Whether a single chain of pooling, reshaping and one product with the head's weight leads from start to logits.
 
-    A factor that is a tensor may change, and a second way around the head may grow from zero, so neither is accepted.
-    Positive Python numbers are: such a factor does not survive the normalisation of the focus. Reads no tensor's values
-    but those of Python numbers, which lie on the CPU.
+    Tensor factors are not accepted, because they may change, nor is a second path around the head, which may grow from
+    zero. Positive Python numbers are accepted, because the normalisation of the focus removes them. No tensor values
+    are read except Python numbers, which are on the CPU.
 
     Example:
         >>> head, x = nn.Linear(3, 4), torch.randn(2, 3, 5, 6, requires_grad=True)
@@ -68,7 +68,7 @@ def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
     node = _node(start)
     products = 0
     while node is not logits.grad_fn:
-        if node is None or len(users.get(node, [])) != 1:  # no way, or two
+        if node is None or len(users.get(node, [])) != 1:  # no path, or several
             return False
         node, operand = users[node][0]
         name = _name(node)
@@ -82,10 +82,10 @@ def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
 
 
 def refuse_another_order(gradients: list[Tensor], batch: int) -> None:
-    """Refuse rows whose persons are not next to each other, such as persons folded as m * N + n.
+    """Raise if a clip's persons are not in adjacent rows, for example if they are folded as m * N + n.
 
-    Then the gradients of the clips' scores lie in one row of every N, also where a model mixes the clips of a batch a
-    little, or in as few rows as a clip has persons, but not in its own.
+    In that case the gradient of a clip's score lies mostly in every N-th row, even if the model mixes the batch's clips
+    a little, or in as few rows as a clip has persons, but not in its own rows.
 
     Shape:
         the gradient (N * M, C) of one clip's score alone, for each of the first clips of N = ``batch``.
@@ -118,7 +118,7 @@ then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...)
 
 
 def _users(logits: Tensor, start: Tensor) -> dict[Node, list[tuple[Node, int]]]:
-    """For each operation between start and logits, those that use its result, and as which operand."""
+    """For each operation between start and logits, the operations that use its result and their operand's index."""
     users: dict[Node, list[tuple[Node, int]]] = {}
     waiting = [logits.grad_fn]
     seen = {start.grad_fn, None}
@@ -139,17 +139,17 @@ def _node(x: Tensor) -> Node | None:
 
 
 def _name(node: Node) -> str:
-    """The name of one of PyTorch's own operations; its nodes are numbered, those of an autograd.Function are not."""
+    """The name of a built-in PyTorch operation; only their nodes are numbered, unlike those of autograd.Function."""
     own = re.fullmatch(r"(\w+?)Backward\d+", node.name())
     return own[1] if own else ""
 
 
 def _keeps_the_mean(node: Node, name: str, operand: int) -> bool:
-    """Whether what passes through stays the mean of the features, or a number times it, whatever the data are.
+    """Whether an operation keeps the mean of the features up to a constant factor, for any data.
 
-    What an operation saved for its gradient, its ``_saved_...``, is the only place where autograd shows its operands.
+    Autograd exposes the operands only in ``_saved_...``, the values saved for the gradient.
     """
-    if name == "Select":  # of one entry
+    if name == "Select":  # from an axis of size 1
         return node._saved_self_sym_sizes[node._saved_dim] == 1  # type: ignore[attr-defined, no-any-return]
     if name in ("Mul", "Div"):
         return operand == 0 and _is_positive_number(node._saved_other)  # type: ignore[attr-defined]
@@ -157,7 +157,7 @@ def _keeps_the_mean(node: Node, name: str, operand: int) -> bool:
 
 
 def _is_positive_number(other: Tensor | None) -> bool:
-    """Whether an operand was a positive Python number: PyTorch gives numbers no say in the type of a result."""
+    """Whether an operand was a positive Python number, which does not affect the dtype of a result."""
     if other is None or other.dim() > 0 or other.dtype not in (torch.int64, torch.float64):
         return False
     probe = torch.int8 if other.dtype == torch.int64 else torch.float16

@@ -1,7 +1,7 @@
-"""The body of the generated actions in motion: points at rest, forward kinematics, an arm that reaches.
+"""Kinematics of the generated actions: rest positions, forward kinematics, inverse kinematics of an arm.
 
-k counts clips, P the rig's points, J those of them that turn. Positions are in metres, turns are rotation vectors in
-radians.
+k is the number of clips, P of the rig's points, J of the joints that rotate. Positions are in metres, turns are
+rotation vectors in radians.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ def arm_turns(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
     """Turns (k, 3) of the right shoulder and elbow that bring the hand to ``goal`` (k, 3), by the law of cosines."""
     shoulder, elbow, hand = (rest[:, POINT[f"right_{name}"]] for name in ("shoulder", "elbow", "hand"))
     upper, lower = (np.linalg.norm(bone, axis=-1, keepdims=True) for bone in (elbow - shoulder, hand - elbow))
-    far = np.linalg.norm(goal - shoulder, axis=-1, keepdims=True)
-    way = (goal - shoulder) / far
-    far = np.clip(far, 1.1 * np.abs(upper - lower) + 0.02, 0.99 * (upper + lower))
-    along = (upper**2 + far**2 - lower**2) / (2 * far)
-    aside = hint - (way @ np.array(hint))[:, None] * way
-    aside /= np.linalg.norm(aside, axis=-1, keepdims=True)
-    arm = (along * way + np.sqrt(upper**2 - along**2) * aside) / upper  # the upper arm's direction
-    fore = (far * way - upper * arm) / lower  # the forearm's
+    distance = np.linalg.norm(goal - shoulder, axis=-1, keepdims=True)
+    direction = (goal - shoulder) / distance
+    distance = np.clip(distance, 1.1 * np.abs(upper - lower) + 0.02, 0.99 * (upper + lower))
+    along = (upper**2 + distance**2 - lower**2) / (2 * distance)
+    normal = hint - (direction @ np.array(hint))[:, None] * direction
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    arm = (along * direction + np.sqrt(upper**2 - along**2) * normal) / upper  # the upper arm's direction
+    fore = (distance * direction - upper * arm) / lower  # the forearm's direction
     cos = (arm * fore).sum(-1, keepdims=True)
-    bend = (fore - cos * arm) / np.sqrt(1 - cos**2)  # where the elbow bends to: the upper arm's z, as its y is -arm
+    bend = (fore - cos * arm) / np.sqrt(1 - cos**2)  # bending direction of the elbow: the upper arm's z, its y is -arm
     frame = np.stack([np.cross(-arm, bend), -arm, bend], -1)
-    # The rotation vector of that frame, by the inverse of Rodrigues' formula.
+    # The rotation vector of this frame, by the inverse of Rodrigues' formula.
     angle = np.arccos(np.clip((np.trace(frame, axis1=1, axis2=2) - 1) / 2, -1, 1))[:, None]
     skew = np.stack([frame[:, i, j] - frame[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1)
     return {"shoulder": skew * angle / (2 * np.sin(angle) + 1e-6), "elbow": np.arccos(cos) * np.array([-1, 0, 0])}
@@ -49,7 +49,7 @@ def rotation(turn: Array) -> Array:
 
 
 def rest_points(offset: Array) -> Array:
-    """The points (..., P, 3) of the body at rest, measured from its root."""
+    """The points (..., P, 3) of the body at rest, relative to its root."""
     points = np.zeros_like(offset)
     for name, (parent, _, _) in list(RIG.items())[1:]:
         points[..., POINT[name], :] = points[..., POINT[parent], :] + offset[..., POINT[name], :]
@@ -59,7 +59,7 @@ def rest_points(offset: Array) -> Array:
 def forward(pose: Array, offset: Array, stance: Array) -> Array:
     """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a body on the floor.
 
-    ``stance`` (k, 2): 1 for a foot, right or left, that stays where it is.
+    ``stance`` (k, 2): 1 for a foot, right or left, that does not move.
     """
     turns, frames = rotation(pose), {"root": np.eye(3, dtype=np.float32)}
     points = np.zeros((len(pose), len(RIG), pose.shape[1], 3), np.float32)

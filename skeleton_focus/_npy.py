@@ -1,4 +1,4 @@
-"""What an ``.npy`` file or a member of an ``.npz`` claims to hold, checked before a number of it is read."""
+"""Read and check headers of ``.npy`` files and ``.npz`` members before their numbers are read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import numpy as np
 from ._checks import message
 from .formats import FormatError, short
 
-HEAD = 12 + 10_000  # bytes that hold magic, version and header; numpy itself reads no longer header
-_MOST, _MOST_DEFLATED = 1 << 40, 1032  # deflate makes 1032 bytes of one at most
+HEAD = 12 + 10_000  # bytes of magic, version and header; numpy reads no longer headers
+_MOST, _MOST_DEFLATED = 1 << 40, 1032  # largest axis; deflate expands by at most 1032
 
 
 class Npy(NamedTuple):
-    """A header. ``offset`` is the byte where the numbers begin, which lie in C order."""
+    """A header; the numbers start at byte ``offset``, in C order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -31,18 +31,18 @@ class Npy(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The bytes of the whole file."""
+        """The size of the whole file in bytes."""
         return self.offset + prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
-    """The header in the first ``HEAD`` bytes of an array of numbers.
+    """Read the header in the first ``HEAD`` bytes of an array of numbers.
 
     Args:
-        where: what an error calls the array.
+        where: the array's name in errors.
         head: the bytes.
-        axes: the array's axes, such as ``"N, C, T, V, M"``; none may be empty but the first.
-        kinds: numpy's letters of the dtypes that are let in.
+        axes: the array's axes, such as ``"N, C, T, V, M"``; only the first may be empty.
+        kinds: numpy's letters of the allowed dtypes.
 
     >>> file = io.BytesIO()
     >>> np.save(file, np.zeros((2, 3)))
@@ -56,9 +56,9 @@ def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
             raise ValueError(f"version {version}")
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy tells that Python 2 wrote the header, as it did ST-GCN's
+            warnings.simplefilter("ignore")  # numpy warns about headers written by Python 2, such as ST-GCN's
             shape, fortran, dtype = read(text)
-    except Exception as error:  # numpy parses the header as Python text, which may fail in a dozen ways
+    except Exception as error:  # numpy parses the header as Python source, which may raise many exceptions
         raise FormatError(message(where, "an .npy header", _reason(error))) from None
     if dtype.kind not in kinds or dtype.hasobject:
         allowed = "float32, float64 or float16" if kinds == "f" else "numbers"
@@ -74,14 +74,14 @@ def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
 
 
 def _reason(error: Exception) -> str:
-    """What a library says of a file, in one short line."""
+    """A library's error as one short line."""
     text = re.sub(r" at 0x\w+", "", " ".join(str(error).split()))  # the same in every process
     return text[:100] or type(error).__name__
 
 
 @contextmanager
 def zip_errors(where: str) -> Iterator[None]:
-    """Tell what zipfile and zlib raise over a damaged file as the one error."""
+    """Convert the exceptions of zipfile and zlib for damaged files to FormatError."""
     try:
         yield
     except FormatError:
@@ -97,11 +97,11 @@ def zip_errors(where: str) -> Iterator[None]:
         TypeError,
         ValueError,
     ) as error:  # RuntimeError: encrypted; NotImplementedError is one of them
-        raise FormatError(message(where, "a whole .npz", _reason(error))) from None
+        raise FormatError(message(where, "an intact .npz", _reason(error))) from None
 
 
 def member_header(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Npy:
-    """The header of a member x (N, T, M*V*C) or y (N, classes), checked against the bytes that the member has."""
+    """Read the header of a member x (N, T, M*V*C) or y (N, classes) and check it against the member's size."""
     least = info.file_size if info.compress_type == zipfile.ZIP_STORED else info.file_size // _MOST_DEFLATED
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.compress_size < least:
         got = f"method {info.compress_type}, {info.file_size} bytes out of {info.compress_size}"
@@ -116,7 +116,7 @@ def member_header(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -
 
 
 def take(where: str, member: IO[bytes], count: int) -> bytes:
-    """The next so many bytes of a member, and not fewer."""
+    """Read exactly ``count`` bytes of a member."""
     with zip_errors(where):
         taken = member.read(count)
     if len(taken) != count:

@@ -22,7 +22,7 @@ _RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 class _PlainRecurrence(TorchFunctionMode):
-    """While active, recurrent layers on a GPU run without cuDNN, whose gradient has no gradient."""
+    """While active, recurrent layers on a GPU run without cuDNN, which cannot be differentiated twice."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -35,7 +35,7 @@ class _PlainRecurrence(TorchFunctionMode):
 
 @contextmanager
 def plain_kernels() -> Iterator[None]:
-    """While active, attention and recurrent layers run in kernels that PyTorch differentiates twice.
+    """While active, attention and recurrent layers use kernels that PyTorch can differentiate twice.
 
     Example:
         >>> with plain_kernels():
@@ -46,13 +46,13 @@ def plain_kernels() -> Iterator[None]:
 
 
 class SecondOrder(TorchFunctionMode):
-    """While active, a map can be shifted by zero, where the gradient of a score is then found and differentiated again.
+    """While active, :meth:`shift` adds zeros to a map; a score's gradient at them can be differentiated again.
 
-    From the first shift on, attention and recurrent layers run in :func:`plain_kernels`.
+    After the first shift, attention and recurrent layers use :func:`plain_kernels`.
 
     Args:
-        fixed_statistics: in training, take BatchNorm's batch statistics as constants: the values stay, and the gradient
-            of one clip's score reaches that clip alone.
+        fixed_statistics: in training, treat BatchNorm's batch statistics as constants: outputs do not change, and the
+            gradient of one clip's score reaches only that clip.
 
     Example:
         >>> x, conv = torch.randn(2, 3, 4, 5), torch.nn.Conv2d(3, 6, 1)
@@ -74,7 +74,7 @@ class SecondOrder(TorchFunctionMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def shift(self, x: Tensor, axes: MapsOfOneBatch | None = None) -> tuple[Tensor, Tensor]:
-        """x plus a shift of zero for each channel, and the shift; ``axes`` where x is not (N * M, C, T, V).
+        """Return x plus a zero shift for each channel, and the shift; pass ``axes`` if x is not (N * M, C, T, V).
 
         The gradient at the shift is the gradient at x summed over frames and joints.
         """
@@ -100,7 +100,7 @@ class SecondOrder(TorchFunctionMode):
 
 
 def _with_fixed_statistics(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """BatchNorm whose gradient takes the batch's mean and variance as constants."""
+    """BatchNorm whose gradient treats the batch's mean and variance as constants."""
     names = ["x", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"]
     if func is torch.batch_norm:
         names = ["x", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps"]
@@ -110,7 +110,7 @@ def _with_fixed_statistics(func: Callable[..., Any], args: tuple[Any, ...], kwar
         return result
     x = given["x"]
     weight = given.get("weight")
-    F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # one value a channel, as F.batch_norm says it
+    F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # raises F.batch_norm's error
     rest = [axis for axis in range(x.dim()) if axis != 1]
     values = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     dtype = x.dtype if weight is None else weight.dtype  # under autocast x has less precision
@@ -120,11 +120,11 @@ def _with_fixed_statistics(func: Callable[..., Any], args: tuple[Any, ...], kwar
 
 
 def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
-    """The gradient of ``score.sum()``, or an error that says why there is none."""
+    """The gradient of ``score.sum()``; raise an error that explains a missing gradient."""
     if not (score.requires_grad and at.requires_grad):
         got = f"requires_grad {score.requires_grad} and {at.requires_grad}"
-        hint = "run the model under torch.enable_grad(), not under torch.inference_mode(), with parameters that train"
-        raise ValueError(message("grad_cam", "a score and features with gradients on", got, hint))
+        hint = "run the model under torch.enable_grad(), not torch.inference_mode(), with trainable parameters"
+        raise ValueError(message("grad_cam", "a score and features that require gradients", got, hint))
     try:
         return torch.autograd.grad(score.sum(), at, create_graph=create_graph, retain_graph=True)[0]
     except RuntimeError as error:
@@ -132,10 +132,10 @@ def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
             raise
         expected = "a score that depends on the features"
         raise ValueError(
-            message("grad_cam", expected, "one that does not", "take a layer that feeds the head")
+            message("grad_cam", expected, "one that does not", "use a layer that feeds the head")
         ) from None
 
 
 def _is_checkpointed() -> bool:
-    """Inside torch.utils.checkpoint what runs here runs again later, outside this mode, and must save the same."""
+    """Whether torch.utils.checkpoint is active: it recomputes outside this mode and must save the same tensors."""
     return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None

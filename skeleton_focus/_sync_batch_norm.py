@@ -1,7 +1,7 @@
-"""SyncBatchNorm that can be differentiated twice, and on any device.
+"""SyncBatchNorm that can be differentiated twice, on any device.
 
-PyTorch's own runs on GPUs alone, and its gradient has no gradient, which the coherence loss needs. This one computes
-the same function from sums over the processes, each differentiable as often as wanted.
+PyTorch's own runs only on GPUs and cannot be differentiated twice, as the coherence loss needs. This one computes the
+same function from sums over the processes, which can be differentiated any number of times.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ._forward import replace_forward
 
 @contextmanager
 def plain_sync_batch_norm(model: nn.Module, *, fixed_statistics: bool = False) -> Iterator[None]:
-    """While active, each SyncBatchNorm of the model that trains in a process group takes plain operations.
+    """While active, each SyncBatchNorm of the model that trains in a process group uses plain operations.
 
     Args:
         model: the network.
-        fixed_statistics: take the batch's mean and variance as constants in the gradient.
+        fixed_statistics: treat the batch's mean and variance as constants in the gradient.
 
     Example:
         >>> with plain_sync_batch_norm(nn.SyncBatchNorm(4)):
@@ -49,7 +49,7 @@ def _in_training(layer: nn.SyncBatchNorm, x: Tensor, *, fixed_statistics: bool) 
         return total
 
     if dist.get_world_size(layer.process_group) == 1:
-        F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # one value a channel, as F.batch_norm says it
+        F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # raises F.batch_norm's error
     channel = (1, -1, *[1] * (x.dim() - 2))
     rest = [axis for axis in range(x.dim()) if axis != 1]
     full = x.float() if x.dtype.itemsize < 4 else x
@@ -69,18 +69,18 @@ def _in_training(layer: nn.SyncBatchNorm, x: Tensor, *, fixed_statistics: bool) 
 
 @torch.no_grad()
 def _track(layer: nn.SyncBatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """Move the running statistics towards this batch's."""
+    """Update the running statistics with this batch's."""
     if layer.num_batches_tracked is None:
         return
     layer.num_batches_tracked.add_(1)
-    share = 1 / layer.num_batches_tracked if layer.momentum is None else layer.momentum
-    for running, now in ((layer.running_mean, mean), (layer.running_var, variance)):
+    momentum = 1 / layer.num_batches_tracked if layer.momentum is None else layer.momentum
+    for running, current in ((layer.running_mean, mean), (layer.running_var, variance)):
         if running is not None:
-            running.lerp_(now.to(running.dtype), share)
+            running.lerp_(current.to(running.dtype), momentum)
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over the processes; the gradient of that is the sum of the gradients."""
+    """Sum a tensor over the processes; its gradient is the sum of the processes' gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:

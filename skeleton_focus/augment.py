@@ -313,9 +313,7 @@ class Augment(nn.Module):
     def _transform(self, x: Tensor, extra: Tensor, drawn: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Transform x (N, C, T, V, M), and if joints change also ``extra`` (N, 2, T, V, M), visibility and truth."""
         if self.flip:
-            both = flip(
-                torch.cat([x, extra], dim=1), self.layout, drawn["mirrored"]
-            )  # channel 0 is left-right
+            both = flip(torch.cat([x, extra], dim=1), self.layout, drawn["mirrored"])  # channel 0 is left-right
             x, extra = both[:, :-2], both[:, -2:]
         if self.scale:
             x = scale(x, drawn["sizes"].to(x.dtype))

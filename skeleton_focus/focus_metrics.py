@@ -1,12 +1,11 @@
-"""How good a focus is: against the truth, another class's or another layer's focus, or the network's own prediction.
+"""Measures of a focus: against the ground truth, the focus of another class or layer, or the network's prediction.
 
-Every measure gives one number for each clip, computed in at least float32 and without a gradient. Where a clip has
-nothing to measure against, its number is NaN: average with ``nanmean``.
+Every measure returns one number for each clip, computed in at least float32 and without a gradient. The number is NaN
+if it is undefined for a clip: average with ``nanmean``.
 
-Deletion and insertion curves show whether a focus is faithful to the network: the prediction while the units of highest
-focus are taken out of the clip, or put in. A unit is an entry (m, t, v), a joint (m, v) of a person, or a frame t. Only
-units with a channel that is not zero are ranked and counted. The highest focus comes first, equal ones in the order of
-their indices.
+Deletion and insertion curves test whether a focus is faithful to the network: they show the prediction while the units
+of highest focus are removed from the clip, or inserted. A unit is an entry (m, t, v), a joint (m, v) of a person, or a
+frame t. Only units with a non-zero channel are ranked and counted, by decreasing focus; ties are ordered by index.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ UNITS = ("entries", "joints", "frames")
 
 
 def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
-    r"""Area under the precision-recall curve of a focus against the truth, for each clip.
+    r"""Compute the average precision of a focus against the ground truth, for each clip.
 
     With the entries (m, t, v) ranked by focus, :math:`AP = \sum_i (R_i - R_{i-1}) P_i`; entries of equal focus count
-    as one step. 1 when every critical entry ranks above every other; a focus that knows nothing reaches the share of
-    critical entries.
+    as one step. It is 1 if every critical entry ranks above all others; for an uninformative focus, it is the fraction
+    of critical entries.
 
     Shape:
         focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip without critical entries.
 
     Raises:
-        ValueError: shapes that differ, or no entries.
+        ValueError: mismatched shapes, or no entries.
 
     Example:
         >>> truth = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
@@ -51,7 +50,7 @@ def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
     hit = (critical.flatten(1).gather(1, order) > 0).to(score.dtype)
     hits = hit.cumsum(1)
     precision = hits / torch.arange(1, hit.shape[1] + 1, device=focus.device)
-    # A step ends where the next focus is lower; its precision counts for all of its hits.
+    # A step ends where the next focus is lower; all hits of a step get the precision at its end.
     ends = torch.cat([score[:, 1:] < score[:, :-1], torch.ones_like(hit[:, :1], dtype=torch.bool)], dim=1)
     before = torch.where(ends, hits, 0.0).cummax(1).values.roll(1, 1)
     before[:, 0] = 0
@@ -59,23 +58,23 @@ def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
 
 
 def focus_iou(focus: Tensor, critical: Tensor, *, threshold: float = 0.5) -> Tensor:
-    r"""Intersection over union of where the focus is high and what is critical, for each clip.
+    r"""Compute the intersection over union of the entries of high focus and the critical ones, for each clip.
 
     .. math:: IoU = \frac{|F \cap C|}{|F \cup C|}, \qquad F = \{Q \ge \theta\}, \quad C = \{critical > 0\}
 
-    over the entries (m, t, v). A focus that is high nowhere reaches 0, one that is high everywhere the share of
-    critical entries.
+    over the entries (m, t, v). It is 0 if the focus is high nowhere, and the fraction of critical entries if it is high
+    everywhere.
 
     Shape:
         focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip without critical entries.
 
     Args:
         focus: Q, in [0, 1].
-        critical: the truth.
-        threshold: from which focus on an entry is chosen, in [0, 1].
+        critical: the ground truth.
+        threshold: smallest focus of a chosen entry, in [0, 1].
 
     Raises:
-        ValueError: shapes that differ, no entries, or a threshold outside [0, 1].
+        ValueError: mismatched shapes, no entries, or a threshold outside [0, 1].
 
     Example:
         >>> truth = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
@@ -94,17 +93,17 @@ def focus_iou(focus: Tensor, critical: Tensor, *, threshold: float = 0.5) -> Ten
 
 
 def pointing_game(focus: Tensor, critical: Tensor) -> Tensor:
-    r"""Whether the highest focus lies on a critical entry: hit or miss, for each clip.
+    r"""Determine whether the highest focus lies on a critical entry, for each clip.
 
     :math:`|A \cap C| / |A|` with :math:`A = \arg\max_{m,t,v} Q` and :math:`C = \{critical > 0\}`: 1 for a hit and 0 for
-    a miss; of several entries that tie for the highest focus, the share that hits. The mean over clips is the game's
-    accuracy. There is no margin around the truth: a joint has no neighbouring pixels.
+    a miss; if several entries tie for the highest focus, the fraction of hits. The mean over clips is the game's
+    accuracy. There is no margin around the ground truth, because joints have no neighbouring pixels.
 
     Shape:
         focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip without critical entries.
 
     Raises:
-        ValueError: shapes that differ, or no entries.
+        ValueError: mismatched shapes, or no entries.
 
     Example:
         >>> truth = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
@@ -124,12 +123,12 @@ def pointing_game(focus: Tensor, critical: Tensor) -> Tensor:
 
 
 def relevance_mass(focus: Tensor, critical: Tensor) -> Tensor:
-    r"""The share of the focus that lies on critical entries, for each clip.
+    r"""Compute the fraction of the focus that lies on critical entries, for each clip.
 
     .. math:: \frac{\sum_{(m,t,v) \in C} Q_{mtv}}{\sum_{m,t,v} Q_{mtv}}, \qquad C = \{critical > 0\}
 
-    1 for a focus that is zero outside the truth. A constant focus reaches the share of critical entries. In contrast to
-    :func:`focus_iou` and :func:`pointing_game`, a faint focus over many entries counts by its sum.
+    It is 1 if the focus is zero outside the ground truth, and the fraction of critical entries if it is constant.
+    Unlike in :func:`focus_iou` and :func:`pointing_game`, a low focus over many entries counts by its sum.
 
     Shape:
         focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip without critical entries
@@ -137,10 +136,10 @@ def relevance_mass(focus: Tensor, critical: Tensor) -> Tensor:
 
     Args:
         focus: Q, at least 0; its scale does not matter.
-        critical: the truth.
+        critical: the ground truth.
 
     Raises:
-        ValueError: shapes that differ, or no entries.
+        ValueError: mismatched shapes, or no entries.
 
     Example:
         >>> truth = torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 1, 2, 2)
@@ -160,16 +159,15 @@ def relevance_mass(focus: Tensor, critical: Tensor) -> Tensor:
 
 
 def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
-    r"""How much the focus of two classes has in common, for each clip: low where each class has entries of its own.
+    r"""Compute the overlap of the focus of two classes, for each clip; low if the classes use different entries.
 
     .. math:: O = \frac{\sum_{m,t,v} \min(Q_1, Q_2)}{\sum_{m,t,v} \max(Q_1, Q_2)}
 
-    1 for equal maps, 0 for maps without a common entry; of maps of zeros and ones, their intersection over union. Where
-    one of them is empty there is nothing to tell apart, and the overlap is NaN: a 0 would praise a focus that has
-    vanished.
+    It is 1 for equal maps and 0 for maps without a common entry; for binary maps, it is the intersection over union. If
+    one map is empty, the overlap is NaN, because 0 would reward a focus that has vanished.
 
-    Of two classes that share all the probability, the focus of the one is where that of the other is not, whatever the
-    training: equation 2 weighs the channels by W_1 - W_2 for the one and by W_2 - W_1 for the other.
+    If two classes share all the probability, their focus is disjoint for any weights: equation 2 weights the channels
+    by W_1 - W_2 for one class and by W_2 - W_1 for the other.
 
     Shape:
         focus (N, M, T, V), rival_focus (N, M, T, V) -> (N,) in [0, 1]; NaN for a clip where one is zero everywhere.
@@ -179,7 +177,7 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
         rival_focus: Q of another class at the same layer, in [0, 1].
 
     Raises:
-        ValueError: shapes that differ, or no entries.
+        ValueError: mismatched shapes, or no entries.
 
     Example:
         >>> first = torch.tensor([1.0, 0.5, 0.0, 0.0]).view(1, 1, 2, 2)
@@ -188,8 +186,8 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
         tensor([0.4000])
 
     Reference:
-        Ruzicka's similarity, the soft form of intersection over union. It is what STF's divergence loss (Ke et al.,
-        AAAI 2022, equation 4) is to lower.
+        Ruzicka similarity, the soft form of intersection over union. STF's divergence loss (Ke et al., AAAI 2022,
+        equation 4) aims to lower it.
     """
     _check_pair("class_overlap", focus, "rival_focus", rival_focus)
     one, other = _full(focus).flatten(1), _full(rival_focus).flatten(1)  # (N, M * T * V)
@@ -198,14 +196,14 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
 
 
 def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
-    r"""Pearson's correlation of the focus at two layers, for each clip.
+    r"""Compute Pearson's correlation of the focus at two layers, for each clip.
 
     .. math:: CC = \frac{\sum (P - \bar P)(Q - \bar Q)}{\sqrt{\sum (P - \bar P)^2 \sum (Q - \bar Q)^2}}
 
-    over the entries (m, t, v), the map of fewer frames first brought to the other's by :func:`resize_focus`. Scaling or
-    shifting a map changes nothing. A map that is constant up to rounding agrees with nothing: 0, never NaN.
+    over the entries (m, t, v); the map with fewer frames is first resized by :func:`resize_focus`. The correlation is
+    invariant to scaling and shifting. It is 0, never NaN, if a map is constant up to rounding.
 
-    It also tells whether the embedding of :class:`STFAdjacency` follows Q, its rows (N * M, T, V) as (N, M, T, V).
+    It also measures whether the embedding of :class:`STFAdjacency`, reshaped to (N, M, T, V), follows Q.
 
     Shape:
         low_focus (N, M, T', V), focus (N, M, T, V) -> (N,) in [-1, 1].
@@ -224,8 +222,8 @@ def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
         (tensor([1.]), tensor([-1.]), tensor([0.]))
 
     Reference:
-        CC in Bylinskii et al., What do different evaluation metrics tell us about saliency models?, TPAMI 2019. It is
-        what STF's coherence loss (Ke et al., AAAI 2022, equation 5) is to raise.
+        CC in Bylinskii et al., What do different evaluation metrics tell us about saliency models?, TPAMI 2019. STF's
+        coherence loss (Ke et al., AAAI 2022, equation 5) aims to raise it.
     """
     _check_map("layer_coherence", "focus", focus)
     n, m, t, v = focus.shape
@@ -238,23 +236,23 @@ def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
 
 
 def focus_coverage(focus: Tensor, within: Tensor | None = None, *, threshold: float = 0.5) -> Tensor:
-    r"""The share of the entries on which the focus is high, for each clip.
+    r"""Compute the fraction of entries with high focus, for each clip.
 
     .. math:: \frac{|\{Q \ge \theta\} \cap W|}{|W|}
 
     over the entries (m, t, v). W may be the joints that are present (how wide is the focus?) or the critical ones (how
-    much of the action does it find?).
+    much of the action does it cover?).
 
     Shape:
         focus (N, M, T, V), within (N, M, T, V) -> (N,) in [0, 1]; NaN for a clip where ``within`` is positive nowhere.
 
     Args:
         focus: Q, in [0, 1].
-        within: W, the entries that count, where it is positive; all of them by default.
-        threshold: from which focus on an entry is covered, in [0, 1].
+        within: W, positive at the entries that count; by default all.
+        threshold: smallest focus of a covered entry, in [0, 1].
 
     Raises:
-        ValueError: shapes that differ, no entries, or a threshold outside [0, 1].
+        ValueError: mismatched shapes, no entries, or a threshold outside [0, 1].
 
     Example:
         >>> focus = torch.tensor([0.9, 0.1, 0.8, 0.7]).view(1, 1, 2, 2)
@@ -277,36 +275,36 @@ def deletion_curve(
     steps: int = 10,
     by: str = "entries",
 ) -> Tensor:
-    r"""Probability of a class while the units of highest focus are taken out of the clip; a steep fall is good.
+    r"""Compute the probability of a class while the units of highest focus are removed; a steep fall is good.
 
     .. math:: d_i = \mathrm{softmax}\big(f(x \odot [\mathrm{rank} \ge k_i])\big)_y, \qquad
         k_i = \Big\lfloor \frac{i}{S} K + \frac{1}{2} \Big\rfloor, \quad i = 0 \dots S
 
-    with the rank of a unit, from 0, in its clip's focus (equal focus: the lower index (m, t, v) first), K the units
-    present in that clip, any channel non-zero, and S the steps. Every channel of what is taken out is 0, as in
-    :func:`mask_by_focus`. A clip with nothing in it has a constant curve.
+    with the rank of a unit, from 0, in its clip's focus (ties: lower index (m, t, v) first), K the number of units
+    present in that clip (any channel non-zero), and S the number of steps. Every channel of removed units is set to 0,
+    as in :func:`mask_by_focus`. An empty clip has a constant curve.
 
-    The model is called S + 1 times, once a step and without gradients, and otherwise as it is: call its ``eval()``
-    first, or dropout blurs the curve and batch normalisation learns from clips with holes. No mode is touched here.
+    The model is called S + 1 times without gradients, and its mode is not changed: call ``eval()`` first, or dropout
+    distorts the curve and BatchNorm's running statistics include masked clips.
 
     Shape:
-        x (N, C, T, V, M), focus (N, M, T', V), resized to T, classes (N,) int64 -> (N, S + 1), from nothing to all.
+        x (N, C, T, V, M), focus (N, M, T', V), resized to T, classes (N,) int64 -> (N, S + 1), nothing to all removed.
 
     Args:
-        model: what gives the logits (N, classes) of x.
-        x: the clips; what is not there is zero in every channel.
-        focus: Q, of which only the order counts.
-        classes: y of each clip; the class predicted for the whole clip by default.
+        model: a function that returns the logits (N, classes) of x.
+        x: the clips; absent joints are zero in every channel.
+        focus: Q; only its order matters.
+        classes: y of each clip; by default the class predicted for the whole clip.
         steps: S, at least 1.
         by: ``"entries"``; ``"joints"``, the joints of each person by their mean focus over time; ``"frames"``, by their
             mean focus over persons and joints. Means are over the entries that are present.
 
     Raises:
-        ValueError: shapes that do not fit each other, classes that the model does not know, or an unknown option.
+        ValueError: mismatched shapes, classes out of range, or an unknown option.
 
     Example:
         >>> x = torch.tensor([[4.0, 3.0], [2.0, 1.0]]).view(1, 1, 2, 2, 1)
-        >>> def model(x):  # the probability of class 0 is the share of the whole that is left
+        >>> def model(x):  # the probability of class 0 is the fraction of the total that is left
         ...     share = x.sum((1, 2, 3, 4)) / 10
         ...     return torch.stack([share, 1 - share], 1).log()
         >>> focus = torch.tensor([[1.0, 0.8], [0.1, 0.0]]).view(1, 1, 2, 2)
@@ -330,29 +328,29 @@ def insertion_curve(
     steps: int = 10,
     by: str = "entries",
 ) -> Tensor:
-    r"""Probability of a class while the units of highest focus are brought into an empty clip; a steep rise is good.
+    r"""Compute the probability of a class while the units of highest focus are inserted; a steep rise is good.
 
     .. math:: e_i = \mathrm{softmax}\big(f(x \odot [\mathrm{rank} < k_i])\big)_y
 
-    with the ranks, the k_i and the model's calls of :func:`deletion_curve`. It ends where that one begins.
+    with ranks, k_i and model calls as in :func:`deletion_curve`. Its last value is that curve's first.
 
     Shape:
-        x (N, C, T, V, M), focus (N, M, T', V), resized to T, classes (N,) int64 -> (N, S + 1), from nothing to all.
+        x (N, C, T, V, M), focus (N, M, T', V), resized to T, classes (N,) int64 -> (N, S + 1), nothing to all inserted.
 
     Args:
-        model: what gives the logits (N, classes) of x.
-        x: the clips; what is not there is zero in every channel.
-        focus: Q, of which only the order counts.
-        classes: y of each clip; the class predicted for the whole clip by default.
+        model: a function that returns the logits (N, classes) of x.
+        x: the clips; absent joints are zero in every channel.
+        focus: Q; only its order matters.
+        classes: y of each clip; by default the class predicted for the whole clip.
         steps: S, at least 1.
         by: the units, ``"entries"``, ``"joints"`` or ``"frames"``.
 
     Raises:
-        ValueError: shapes that do not fit each other, classes that the model does not know, or an unknown option.
+        ValueError: mismatched shapes, classes out of range, or an unknown option.
 
     Example:
         >>> x = torch.tensor([[4.0, 3.0], [2.0, 1.0]]).view(1, 1, 2, 2, 1)
-        >>> def model(x):  # the probability of class 0 is the share of the whole that is there
+        >>> def model(x):  # the probability of class 0 is the fraction of the total that is present
         ...     share = x.sum((1, 2, 3, 4)) / 10
         ...     return torch.stack([share, 1 - share], 1).log()
         >>> focus = torch.tensor([[1.0, 0.8], [0.1, 0.0]]).view(1, 1, 2, 2)
@@ -360,13 +358,13 @@ def insertion_curve(
         tensor([[0.0000, 0.4000, 0.7000, 0.9000, 1.0000]])
 
     Reference:
-        RISE (Petsiuk et al., BMVC 2018), section 4.1, from an empty clip where images start blurred.
+        RISE (Petsiuk et al., BMVC 2018), section 4.1, starting from an empty clip instead of a blurred image.
     """
     return _curve("insertion_curve", model, x, focus, classes, steps, by, insert=True)
 
 
 def area_under_curve(curve: Tensor) -> Tensor:
-    r"""Area under a deletion or insertion curve, by the trapezoidal rule over [0, 1].
+    r"""Compute the area under a deletion or insertion curve by the trapezoidal rule over [0, 1].
 
     .. math:: \frac{1}{S} \sum_{i=1}^{S} \frac{d_{i-1} + d_i}{2}
 
@@ -405,7 +403,7 @@ def _curve(
     with torch.no_grad():
         rank, present = _ranks(x, focus, by)
         curve: list[Tensor] = []
-        # The whole clip comes first, as it says which class is meant.
+        # The whole clip comes first, because its prediction is the default class.
         for step in range(steps, -1, -1) if insert else range(steps + 1):
             border = (2 * step * present + steps) // (2 * steps)  # step / steps of what is present, rounded in integers
             before = rank < border.view(-1, 1, 1, 1, 1)
@@ -419,15 +417,15 @@ def _curve(
 
 
 def _ranks(x: Tensor, focus: Tensor, by: str) -> tuple[Tensor, Tensor]:
-    """Each unit's rank from 0, to be broadcast against x, those not present last; and how many are present, (N,)."""
-    there = rearrange((x != 0).any(1), "n t v m -> n m t v")
+    """Each unit's rank from 0, broadcastable against x, absent units last; and the number of present units, (N,)."""
+    present_entries = rearrange((x != 0).any(1), "n t v m -> n m t v")
     axes = {"entries": (), "joints": (2,), "frames": (1, 3)}[by]
     score = resize_focus(at_least_float32(focus), x.shape[2])
     if axes:
-        count = there.sum(axes, keepdim=True)
-        score = torch.where(there, score, 0.0).sum(axes, keepdim=True) / count.clamp(min=1)
-        there = count > 0
-    present = there.flatten(1)
+        count = present_entries.sum(axes, keepdim=True)
+        score = torch.where(present_entries, score, 0.0).sum(axes, keepdim=True) / count.clamp(min=1)
+        present_entries = count > 0
+    present = present_entries.flatten(1)
     order = torch.where(present, score.flatten(1), -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(1).view(score.shape)  # the inverse permutation
     return rearrange(rank, "n m t v -> n 1 t v m"), present.sum(1)
@@ -443,14 +441,14 @@ def _check_curve(
     by: str,
 ) -> None:
     if not callable(model):
-        raise ValueError(message(who, "a model to call", type(model).__name__))
+        raise ValueError(message(who, "model to be a function", type(model).__name__))
     check_choice(who, "by", by, UNITS)
     if not isinstance(steps, int) or steps < 1:
-        raise ValueError(message(who, "steps, a whole number from 1", steps))
+        raise ValueError(message(who, "steps as an integer of at least 1", steps))
     check_shape(who, "x", x, "N, C, T, V, M")
     n, _, t, v, m = x.shape
     if min(t, v, m) == 0:
-        raise ValueError(message(who, "x (N, C, T, V, M) of at least one entry a clip", tuple(x.shape)))
+        raise ValueError(message(who, "x (N, C, T, V, M) with at least one entry", tuple(x.shape)))
     check_shape(who, "focus", focus, f"N={n}, M={m}, T', V={v}")
     if focus.shape[2] == 0:
         raise ValueError(message(who, "a focus of at least one frame", tuple(focus.shape)))
@@ -461,25 +459,25 @@ def _check_curve(
 
 
 def _full(x: Tensor) -> Tensor:
-    """At least float32, and no part of a graph."""
+    """Detach and convert to at least float32."""
     return at_least_float32(x.detach())
 
 
 def _count(entries: Tensor, like: Tensor) -> Tensor:
-    """How many of (N, entries) hold, in the type that a measure of ``like`` has."""
+    """The number of True entries in (N, entries), in the dtype of a measure of ``like``."""
     return entries.sum(1).to(torch.promote_types(like.dtype, torch.float32))
 
 
 def _centered(focus: Tensor, frames: int) -> Tensor:
-    """The map at that many frames less its mean, (N, M * T * V); zeros where it was constant before it was resized."""
-    stretched = resize_focus(min_max_normalize(_full(focus)), frames).flatten(1)
-    return stretched - stretched.mean(1, keepdim=True)
+    """The map resized to ``frames`` minus its mean, (N, M * T * V); zeros if the original map is constant."""
+    resized = resize_focus(min_max_normalize(_full(focus)), frames).flatten(1)
+    return resized - resized.mean(1, keepdim=True)
 
 
 def _check_map(who: str, name: str, focus: Tensor) -> None:
     check_shape(who, name, focus, "N, M, T, V")
     if 0 in focus.shape[1:]:
-        raise ValueError(message(who, f"{name} (N, M, T, V) of at least one entry a clip", tuple(focus.shape)))
+        raise ValueError(message(who, f"{name} (N, M, T, V) with at least one entry", tuple(focus.shape)))
 
 
 def _check_pair(who: str, focus: Tensor, name: str, other: Tensor) -> None:

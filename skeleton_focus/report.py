@@ -1,8 +1,7 @@
-"""A run as one HTML file that opens offline: frame by frame, class by class, where the network looks on each clip.
+"""An HTML report of a run: one offline file that shows the focus on each clip, frame by frame and class by class.
 
-The page is ``_report.html`` with its style, its two scripts and the clips inside it; it needs a browser and nothing
-else. It draws as :mod:`skeleton_focus.plot` does: absent persons and missing joints, those at exactly 0 in every
-coordinate, are left out.
+The page is ``_report.html`` with style, scripts and clips embedded; it needs only a browser. As in
+:mod:`skeleton_focus.plot`, absent persons and missing joints, which are exactly 0 in every coordinate, are not drawn.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ class ReportClip(NamedTuple):
     """One clip of a report.
 
     Attributes:
-        name: what the page calls it; no two clips share one.
+        name: its name on the page; names must be unique.
         x: (C, T, V, M) positions, C of 2 or 3.
-        label: index of its class, or None where that is not known.
+        label: index of its class, or None if it is unknown.
         probabilities: (classes,) in [0, 1]; the largest is the prediction.
-        focus: (M, T, V) in [0, 1] of some classes, by their index.
-        truth: (M, T, V), above 0 at the joints and frames that truly matter, or None where that is not known.
+        focus: (M, T, V) in [0, 1] for some classes, by their index.
+        truth: (M, T, V), above 0 at the critical joints and frames, or None if they are unknown.
     """
 
     name: str
@@ -51,22 +50,22 @@ def write_report(
     path: str | Path, clips: Sequence[ReportClip], layout: SkeletonLayout, classes: Sequence[str], *, title: str,
     facts: Mapping[str, object] | None = None, invert_y: bool = False,
 ) -> Path:  # fmt: skip
-    """Write a page that shows clips with their focus, truth and prediction, and return its path.
+    """Write a page that shows clips with their focus, ground truth and prediction, and return its path.
 
-    Positions are kept to 1/65534 of the clip's largest extent, a focus to 1/510. A file already there is replaced when
-    the new one is complete.
+    Positions are stored with a resolution of 1/65534 of the clip's largest extent, a focus within 1/510. An existing
+    file is replaced when the new one is complete.
 
     Args:
-        path: ends in ``.html``, in a folder that exists.
-        clips: in the order of the page's list.
+        path: a path that ends in ``.html``, in an existing folder.
+        clips: the clips, in the order of the page's list.
         layout: the skeleton.
-        classes: names that differ, two at least.
+        classes: unique names, at least two.
         title: the page's heading.
         facts: a small table below it, such as ``{"accuracy": "93.5 %"}``.
         invert_y: for image coordinates, whose y grows downwards.
 
     Raises:
-        ValueError: a path, clips or classes that do not fit; the error names the clip.
+        ValueError: an invalid path, clip or list of classes; the error names the clip.
         OSError: the file cannot be written.
 
     Example:
@@ -93,9 +92,9 @@ def write_report(
             raise ValueError(message(who, f"names of {what} to be strings", given))
         if len(given) < least:
             raise ValueError(message(who, f"at least {least} {what}", len(given)))
-        twice = sorted({name for name in given if given.count(name) > 1})
-        if twice:
-            raise ValueError(message(who, f"names of {what} that differ", f"{twice} more than once"))
+        repeated = sorted({name for name in given if given.count(name) > 1})
+        if repeated:
+            raise ValueError(message(who, f"unique names of {what}", f"{repeated} more than once"))
     groups = sort_by_part(layout.parts, layout.num_joints)
     shown = {
         "joints": [joint.replace("_", " ") for joint in layout.joints],
@@ -115,7 +114,7 @@ def write_report(
     }  # fmt: skip
     for key, file in (("STYLE", "_report.css"), ("DRAW", "_report_draw.js"), ("PAGE", "_report_page.js")):
         parts[key] = _read(file)
-    # In one pass, since a title may hold @DATA@.
+    # In one pass, because a title may contain @DATA@.
     page = re.sub("@([A-Z]+)@", lambda place: parts[place[1]], _read("_report.html"))
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
@@ -127,7 +126,7 @@ def write_report(
 
 
 def _encode(clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bool) -> dict[str, Any]:
-    """A checked clip as the page reads it: little-endian int16 positions (M, T, V, C), uint8 focus, bits of truth."""
+    """Check and encode a clip: little-endian int16 positions (M, T, V, C), uint8 focus, bits of ground truth."""
     who, v = f"write_report, clip {clip.name!r}", layout.num_joints
     x = array(who, "x", clip.x, f"C, T, V={v}, M")
     if x.shape[0] not in (2, 3):
@@ -135,16 +134,16 @@ def _encode(clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bo
     c, t, _, m = x.shape
     seen = (x != 0).any(0)  # (T, V, M)
     if not seen.any():
-        raise ValueError(message(who, "a clip with joints", "zeros alone"))
+        raise ValueError(message(who, "a clip with joints", "only zeros"))
     label = clip.label
     if label is not None and not _is_class(label, classes):
         raise ValueError(message(who, f"a label in 0..{classes - 1} or None", repr(label)))
     p = array(who, "probabilities", clip.probabilities, f"classes={classes}")
     if not (p.min() >= 0 and p.max() <= 1):
         raise ValueError(message(who, "probabilities in [0, 1]", f"{p.min():.3g} to {p.max():.3g}"))
-    strange = [key for key in clip.focus if not _is_class(key, classes)]
-    if not clip.focus or strange:
-        raise ValueError(message(who, f"a focus of some classes in 0..{classes - 1}", strange or "none"))
+    unknown = [key for key in clip.focus if not _is_class(key, classes)]
+    if not clip.focus or unknown:
+        raise ValueError(message(who, f"a focus for classes in 0..{classes - 1}", unknown or "none"))
     heats = {key: array(who, "focus", focus, f"M={m}, T={t}, V={v}") for key, focus in clip.focus.items()}
     truth = None if clip.truth is None else array(who, "truth", clip.truth, f"M={m}, T={t}, V={v}") > 0
     x = x * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None, None]
@@ -152,18 +151,18 @@ def _encode(clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bo
     step = float((high - low).max() / 65534) or 1.0
     steps = np.rint((x - low[:, None, None, None]) / step) - 32767
     steps = np.where(seen, steps, _MISSING).astype("<i2").transpose(3, 1, 2, 0)  # (M, T, V, C)
-    there = np.flatnonzero(seen.any((0, 1)))
+    present = np.flatnonzero(seen.any((0, 1)))
     return {
         "name": clip.name, "label": None if label is None else int(label), "p": [float(f"{value:.6g}") for value in p],
-        "shape": [len(there), t, v, c], "persons": (there + 1).tolist(), "low": low.tolist(), "step": step,
-        "x": _base64(steps[there]),
-        "focus": {int(key): _base64(np.rint(255 * heat[there]).astype(np.uint8)) for key, heat in heats.items()},
-        "truth": None if truth is None else _base64(np.packbits(truth[there])),
+        "shape": [len(present), t, v, c], "persons": (present + 1).tolist(), "low": low.tolist(), "step": step,
+        "x": _base64(steps[present]),
+        "focus": {int(key): _base64(np.rint(255 * heat[present]).astype(np.uint8)) for key, heat in heats.items()},
+        "truth": None if truth is None else _base64(np.packbits(truth[present])),
     }  # fmt: skip
 
 
 def _is_class(label: object, classes: int) -> bool:
-    """Python's integers and numpy's; no bool."""
+    """Whether a label is a Python or numpy integer, not a bool, in 0..classes - 1."""
     return isinstance(label, Integral) and not isinstance(label, bool) and 0 <= int(label) < classes
 
 

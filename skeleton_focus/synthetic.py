@@ -198,9 +198,7 @@ class SyntheticActions:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x (n, C, T, V, M), visibility (n, T, V, M) and critical (n, M, T, V) of one block of clips."""
         sizes = (len(label), self.num_persons, self.layout.num_joints, self.frames)
-        hand, first, flip = rng.integers(
-            0, 2, (3, len(label))
-        )  # always drawn: later draws must not depend on labels
+        hand, first, flip = rng.integers(0, 2, (3, len(label)))  # always drawn: later draws must not depend on labels
         cast = _draw(rng, len(label), self.frames)
         if self.shortcut > 0:
             shown = self._cues(cue_rng, label, shuffled)

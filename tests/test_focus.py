@@ -283,7 +283,7 @@ ERRORS = [
         lambda f, w, y: linear_head_focus(f, w, head(f, w, 1), y, num_persons=2),
         r"features \(N\*M=4, C, T, V\), got \(2",
     ),
-    (lambda f, w, y: grad_cam(head(f, w, 1)[:, 0], f), "expected a score and features with gradients on"),
+    (lambda f, w, y: grad_cam(head(f, w, 1)[:, 0], f), "expected a score and features that require gradients"),
     (
         lambda f, w, y: grad_cam(w.requires_grad_()[:2, 0], f.requires_grad_()),
         "expected a score that depends on the feat",

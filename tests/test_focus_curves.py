@@ -374,12 +374,12 @@ def test_area_refuses_a_point() -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"model": None}, "a model to call, got NoneType"),
+        ({"model": None}, "model to be a function, got NoneType"),
         ({"by": "persons"}, "by to be one of 'entries', 'joints', 'frames', got 'persons'"),
-        ({"steps": 0}, "steps, a whole number from 1, got 0"),
-        ({"steps": 2.5}, "steps, a whole number from 1, got 2.5"),
+        ({"steps": 0}, "steps as an integer of at least 1, got 0"),
+        ({"steps": 2.5}, "steps as an integer of at least 1, got 2.5"),
         ({"x": torch.zeros(2, 3, 6, 5)}, "x (N, C, T, V, M), got (2, 3, 6, 5)"),
-        ({"x": torch.zeros(2, 3, 0, 5, 2)}, "x (N, C, T, V, M) of at least one entry a clip, got (2, 3, 0, 5, 2)"),
+        ({"x": torch.zeros(2, 3, 0, 5, 2)}, "x (N, C, T, V, M) with at least one entry, got (2, 3, 0, 5, 2)"),
         ({"focus": torch.zeros(2, 6, 5)}, "focus (N=2, M=2, T', V=5), got (2, 6, 5)"),
         ({"focus": torch.zeros(1, 2, 6, 5)}, "focus (N=2, M=2, T', V=5), got (1, 2, 6, 5)"),
         ({"focus": torch.zeros(2, 1, 6, 5)}, "focus (N=2, M=2, T', V=5), got (2, 1, 6, 5)"),

@@ -130,7 +130,7 @@ def test_a_long_clip_of_two_persons_in_half_precision() -> None:
         ((1, 2, 3), (1, 2, 3), "focus (N, M, T, V), got (1, 2, 3)"),
         ((1, 2, 3, 4), (1, 2, 4, 3), "critical (N=1, M=2, T=3, V=4), got (1, 2, 4, 3)"),
         ((1, 2, 3, 4), (2, 2, 3, 4), "critical (N=1, M=2, T=3, V=4), got (2, 2, 3, 4)"),
-        ((1, 2, 0, 4), (1, 2, 0, 4), "focus (N, M, T, V) of at least one entry a clip, got (1, 2, 0, 4)"),
+        ((1, 2, 0, 4), (1, 2, 0, 4), "focus (N, M, T, V) with at least one entry, got (1, 2, 0, 4)"),
     ],
 )
 def test_errors(focus: tuple[int, ...], critical: tuple[int, ...], error: str) -> None:
@@ -403,7 +403,7 @@ def test_refuses_maps_that_differ(name: str) -> None:
         with pytest.raises(ValueError, match=re.escape(told)):
             measure(focus, torch.zeros(wrong))
     for empty in [(1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)]:
-        told = f"{name}: expected focus (N, M, T, V) of at least one entry a clip, got {empty}"
+        told = f"{name}: expected focus (N, M, T, V) with at least one entry, got {empty}"
         with pytest.raises(ValueError, match=re.escape(told)):
             measure(torch.zeros(empty), torch.zeros(empty))
     if name != "layer_coherence":
@@ -412,7 +412,7 @@ def test_refuses_maps_that_differ(name: str) -> None:
 
 
 def test_coherence_refuses_a_low_map_without_frames() -> None:
-    told = "layer_coherence: expected low_focus (N, M, T, V) of at least one entry a clip, got (1, 2, 0, 4)"
+    told = "layer_coherence: expected low_focus (N, M, T, V) with at least one entry, got (1, 2, 0, 4)"
     with pytest.raises(ValueError, match=re.escape(told)):
         layer_coherence(torch.zeros(1, 2, 0, 4), torch.zeros(1, 2, 3, 4))
 
