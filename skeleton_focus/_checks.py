@@ -1,4 +1,4 @@
-"""The one form of error: who refuses, what was expected, what came.
+"""The common form of errors: the function, what it expected, what it got.
 
 GraphConv: expected x (N, C=3, T, V=25), got (8, 3, 64, 17)
 """
@@ -15,7 +15,7 @@ _AXIS = re.compile(r"(?P<name>[A-Za-z'*]+)(?P<positive>>0)?(?:=(?P<size>\d+))?$"
 
 
 def message(who: str, expected: str, got: object, hint: str = "") -> str:
-    """Spell an error in the one form.
+    """Format an error message.
 
     >>> message("open", "a folder", "'x.txt'", "pass the folder that holds the clips")
     "open: expected a folder, got 'x.txt'; pass the folder that holds the clips"
@@ -26,9 +26,9 @@ def message(who: str, expected: str, got: object, hint: str = "") -> str:
 def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **sizes: int) -> None:
     """Check a tensor against named axes such as ``"N, C=3, T, V=25"``.
 
-    An axis without ``=`` may have any size, or the one in ``sizes``: as a number and not as text, so that a traced size
-    stays one. ``T>0`` refuses a size of 0. ``hint`` is the way out of another shape. The check reads type and shape
-    alone, so it costs nothing on a device.
+    An axis without ``=`` may have any size, or the one in ``sizes``, which is a number and not text so that traced
+    sizes stay symbolic. ``T>0`` does not allow size 0. ``hint`` suggests a fix for other shapes. The check reads only
+    type and shape, so it never waits for a device.
 
     >>> import torch
     >>> check_shape("GraphConv", "x", torch.zeros(8, 3, 64, 17), "N, C=3, T, V=25")
@@ -53,9 +53,9 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
 
 
 def can_read(x: Tensor) -> bool:
-    """Whether reading the values of x costs nothing, so that a check may.
+    """Whether checks may read the values of x, which must not stall a GPU.
 
-    A GPU has to finish all its work before it can answer. Values on it are not checked.
+    Reading a value from a GPU waits for all its work, so values on it are not checked.
 
     >>> can_read(torch.zeros(3)), can_read(torch.zeros(3, device="meta"))
     (True, False)
@@ -76,7 +76,7 @@ def check_classes(who: str, classes: Tensor, num_classes: int) -> None:
 
 
 def check_lengths(who: str, lengths: Tensor, x: Tensor) -> None:
-    """Check the true lengths of clips x (N, C, T, V, ...), and their values where they lie on a CPU.
+    """Check the shape of the true lengths of clips x (N, C, T, V, ...) and, on a CPU, their values.
 
     >>> check_lengths("TemporalContext", torch.tensor([4, 2]), torch.zeros(2, 3, 3, 25))
     Traceback (most recent call last):
@@ -91,7 +91,7 @@ def check_lengths(who: str, lengths: Tensor, x: Tensor) -> None:
 
 
 def check_choice(who: str, name: str, value: str, choices: Collection[str]) -> None:
-    """Refuse an option that is not on the list.
+    """Check that an option is one of the choices.
 
     >>> check_choice("STFLoss", "score", "logit", ["log_odds", "probability"])
     Traceback (most recent call last):
@@ -103,7 +103,7 @@ def check_choice(who: str, name: str, value: str, choices: Collection[str]) -> N
 
 
 def check_adjacency(who: str, adjacency: Tensor) -> None:
-    """Refuse what is not (K, V, V).
+    """Check that an adjacency is (K, V, V).
 
     >>> import torch
     >>> check_adjacency("GraphConv", torch.zeros(3, 25, 20))

@@ -1,4 +1,4 @@
-"""Let a module run another forward for a while, in a way that torch.compile traces."""
+"""Temporarily replace a module's forward in a way that torch.compile can trace."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import nn
 
 
 def replace_forward(module: nn.Module, forward: Callable[..., object]) -> Callable[[], None]:
-    """Put ``forward`` in the place of the module's own; gives the function that takes it back.
+    """Replace the module's ``forward``; return a function that restores it.
 
-    It is written into the instance's dictionary: unlike a forward hook, torch.compile follows that without a break.
+    It is written to the instance's dictionary: unlike a forward hook, this causes no graph break in torch.compile.
 
     >>> relu = nn.ReLU()
     >>> restore = replace_forward(relu, lambda x: "replaced")

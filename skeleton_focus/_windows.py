@@ -96,8 +96,8 @@ class _MixAggregate(torch.autograd.Function):
         frames: int = ctx.frames
         if torch.is_grad_enabled():  # to be differentiated again
             wanted = [tensor for tensor, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
-            found = iter(torch.autograd.grad(_mix_aggregate(*inputs, frames), wanted, g, create_graph=True))
-            return (*(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None)
+            gradients = iter(torch.autograd.grad(_mix_aggregate(*inputs, frames), wanted, g, create_graph=True))
+            return (*(next(gradients) if needed else None for needed in ctx.needs_input_grad[:3]), None)
         phases, weight, tables = inputs
         to_phases, to_weight, to_tables = ctx.needs_input_grad[:3]
         g = g.flatten(2)
@@ -152,7 +152,7 @@ class _Work:
 
 
 def _add_bmm(out: Tensor, one: Tensor, other: Tensor, *, onto: bool) -> None:
-    """out + one @ other, or one @ other alone, into out."""
+    """Write out + one @ other (``onto``) or one @ other to out."""
     torch.baddbmm(out, one, other, beta=float(onto), out=out)
 
 

@@ -75,7 +75,7 @@ def multi_scale_adjacency(
 
     .. math:: A_k[v, w] = 1 \text{ where } d(v, w) = k \text{ or } v = w, \quad \text{then } D^{-1/2} A_k D^{-1/2}
 
-    A scale beyond the longest path holds the identity alone (NTU25 from scale 13 on, NTU25_PYSKL from 12).
+    A scale beyond the longest path is the identity (NTU25 from scale 13 on, NTU25_PYSKL from 12).
 
     Shape:
         returns (K=num_scales, V, V).
@@ -83,8 +83,8 @@ def multi_scale_adjacency(
     Args:
         layout: the skeleton.
         num_scales: K >= 1; MS-G3D uses 13, STF's equation 1 uses 3.
-        first: k of the first scale, so that the scales are first .. first+K-1. MS-G3D begins with 0, the identity
-            alone; 1 gives A_1, A_2 and A_3 of STF's equation 1 as joints 1, 2 and 3 bones apart.
+        first: k of the first scale; the scales are first .. first+K-1. MS-G3D begins with 0, the identity; 1 gives
+            A_1, A_2 and A_3 of STF's equation 1 as joints 1, 2 and 3 bones apart.
         dtype: floating type of the result.
 
     Raises:

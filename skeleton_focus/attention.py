@@ -55,8 +55,8 @@ class SpatialAttention(nn.Module):
         Z = \mathrm{BN}(X + [H_1, \dots, H_H] W_O), \qquad Y = \mathrm{BN}(Z + \sigma(Z W))
 
     Q, K and V are linear in X plus the codes of its joints; :math:`A_g` (V x V) is learned and shared by all clips,
-    frames and heads, or each head has its own; :math:`\sigma` is a leaky ReLU. Of some joints only, :math:`A_g` and the
-    codes are those of the joints that ``joints`` names. Parts are as good as joints.
+    frames and heads, or each head has its own; :math:`\sigma` is a leaky ReLU. If ``joints`` is given, :math:`A_g` and
+    the codes are indexed by it. The V axis may also hold parts.
 
     Shape:
         x (N, C, T, V') -> (N, C, T, V'). joints (N, T, V') int64, by default all V joints in order, V' = V.

@@ -249,7 +249,7 @@ class SkeletonDataset(Dataset[Clip]):
         3 clips of 2 classes, 1 to 2 a class
         frames: 5 to 8, median 5
         bodies: 1 in 100.0 % of the clips
-        joints missing, of bodies that are there: 0.0 %
+        missing joints of present bodies: 0.0 %
         """
         counts = torch.bincount(torch.tensor(self.labels), minlength=len(self.classes))
         frames, bodies, missing, places = [], [], 0, 0
@@ -266,7 +266,7 @@ class SkeletonDataset(Dataset[Clip]):
             f"{len(self)} {clips} of {len(self.classes)} classes, {least} to {most} a class\n"
             f"frames: {min(frames)} to {max(frames)}, median {median(frames):g}\n"
             f"bodies: {shares} of the clips\n"
-            f"joints missing, of bodies that are there: {100 * missing / max(places, 1):.1f} %"
+            f"missing joints of present bodies: {100 * missing / max(places, 1):.1f} %"
         )
 
     @staticmethod

@@ -32,11 +32,11 @@ class FocalJointSelection(nn.Module):
     .. math:: S = \mathrm{sigmoid}\Big(\frac{X W_p}{\lVert W_p \rVert}\Big), \qquad
         \mathrm{idx} = \mathrm{sort}(S, K), \qquad X^J = X(\mathrm{idx})
 
-    As printed, :math:`W_p` gets no gradient: an index has none. By default the kept features are therefore multiplied
-    by their scores, as in graph top-k pooling. Of joints with the same score the first come first.
+    As printed, :math:`W_p` gets no gradient, because an index has none. By default the kept features are therefore
+    multiplied by their scores, as in graph top-k pooling. Joints with equal scores keep their order.
 
     Shape:
-        x (N, C, T, V) -> :class:`FocalJoints` with K slots, or V where there are fewer joints.
+        x (N, C, T, V) -> :class:`FocalJoints` with K slots, or V slots if V < K.
 
     Args:
         channels: C.

@@ -86,11 +86,11 @@ class AttentiveFocus(nn.Module):
 
 
 class AttentiveDiffusion(nn.Module):
-    r"""Hand a node's context back to the joints, to each as much as its weight says, and mix it with their features.
+    r"""Distribute a node's context to the joints in proportion to their weights, and mix it with their features.
 
     .. math:: Y_{tv} = [X_{tv}, w_{tv} G_t] W_3 + b
 
-    The weights are those of the focus, which the paper shares. No map of the context over the joints is made:
+    The weights are shared with the focus, as in the paper. The context is not expanded over the joints, because
     :math:`w_{tv} G_t W_3` is :math:`w_{tv}` times a frame's :math:`G_t W_3`.
 
     Shape:
@@ -156,7 +156,7 @@ class FocusDiffusionBlock(nn.Module):
         hidden_channels: channels between the graph convolutions; by default O // 4, as in the paper, or 1.
         context_channels: see :class:`TemporalContext`; the paper's 128. Without context there are none.
         focus: see :class:`AttentiveFocus`; ``"none"`` leaves out focus, context and diffusion.
-        context: ``"bidirectional"``, ``"forward"``, or ``"none"``, which hands the latent node back as it is.
+        context: ``"bidirectional"``, ``"forward"``, or ``"none"``, which uses the latent node without context.
         normalize: see :class:`AttentiveFocus`.
 
     Raises:
@@ -224,16 +224,16 @@ class FocusDiffusionBlock(nn.Module):
     def stream(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """The next frames of a clip, as :meth:`TemporalContext.stream`; as the whole clip's in ``eval()`` mode.
+        """Process the next frames of a clip, see :meth:`TemporalContext.stream`; in ``eval()`` as for the whole clip.
 
-        Of a network, what follows may need later frames: a convolution of 9 frames looks 4 ahead.
+        Later layers of a network may need later frames: a convolution over 9 frames looks 4 ahead.
 
         Shape:
             x (N, C, T, V), state as returned -> (N, O, T, V), state, None without context.
 
         Args:
             x: the next frames, at least one.
-            state: what the frames before them returned; None before the first, and without context.
+            state: the state returned for the previous frames; None for the first frames, and without context.
 
         Raises:
             ValueError: a bidirectional context, or a state of another batch or dtype.

@@ -175,7 +175,7 @@ class GraphConv(nn.Module):
         return convolve_graph(x, self.weight, self.current_adjacency(x), self.bias)
 
     def current_adjacency(self, x: Tensor) -> Tensor:
-        """What x (N, C, T, V) is convolved over: (K, V, V), or (N, K, V, V) where a subclass makes it from x."""
+        """The adjacency used for x (N, C, T, V): (K, V, V), or (N, K, V, V) if a subclass computes it from x."""
         weighted = self.adjacency if self.importance is None else self.importance * self.adjacency
         return weighted if self.correction is None else weighted + self.correction
 
@@ -233,7 +233,7 @@ class _WindowConv(GraphConv):
 class MultiScaleG3D(nn.Module):
     """One G3D pathway of MS-G3D: a graph convolution over windows of frames, then the window's frames become one.
 
-    BatchNorm and ReLU follow the graph convolution, BatchNorm alone the convolution over the window's w frames; the
+    BatchNorm and ReLU follow the graph convolution, only BatchNorm the convolution over the window's w frames; the
     published block adds the pathways of several windows to a spatial one before its ReLU.
 
     Shape:

@@ -1,4 +1,4 @@
-"""Skeleton layouts: which joints there are, which bones join them, and where the centre lies."""
+"""Skeleton layouts: joints, the bones between them, and the centre joint."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class SkeletonLayout:
     Build one with :meth:`from_bones`, or take ``NTU25``, ``NTU25_PYSKL``, ``KINECT20``, ``OPENPOSE18`` or ``COCO17``.
 
     Attributes:
-        name: what errors and pictures call it.
+        name: the name in errors and pictures.
         joints: V joint names; a layout built without names calls them ``"joint_0"``, ``"joint_1"``, ...
-        bones: ``(joint, parent)`` pairs in ascending order, the parent being the end nearer to the centre; of a bone
-            between two joints equally near, the one of the smaller index.
-        center: the joint that the others are measured from.
-        pairs: ``(left, right)`` joints that a mirror image exchanges.
-        parts: body parts, name to joints.
+        bones: ``(joint, parent)`` pairs in ascending order; the parent is the joint nearer to the centre or, if both
+            are equally near, the one with the smaller index.
+        center: the centre joint, the origin of centred positions.
+        pairs: ``(left, right)`` joints that mirroring swaps.
+        parts: body parts, a mapping from name to joints.
         height: the two joints, head and foot, whose path along the bones measures a body's height.
 
     Example:
@@ -56,7 +56,7 @@ class SkeletonLayout:
 
         Args:
             bones: 0-based joint pairs that connect every joint.
-            name: what errors call the layout.
+            name: the name in errors.
             joints: V joint names; by default one joint for every index up to the largest in ``bones``.
             center: the centre joint.
             pairs: ``(left, right)`` joints.
@@ -64,8 +64,8 @@ class SkeletonLayout:
             height: head and foot; by default the two ends of the longest path along the bones.
 
         Raises:
-            ValueError: a bone out of range, from a joint to itself or given twice, joints no bone reaches, a joint name
-                given twice, or pairs, parts or a height that do not fit.
+            ValueError: a bone out of range, from a joint to itself or repeated, joints without a path to the centre, a
+                repeated joint name, or invalid pairs, parts or height.
 
         Example:
             >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1)
@@ -193,7 +193,7 @@ def _pairs(who: str, pairs: Iterable[Sequence[int]]) -> list[Sequence[int]]:
 
 
 def _hops_from(start: int, size: int, edges: Iterable[Sequence[int]]) -> list[int]:
-    """Breadth-first hop distances; -1 where no path leads."""
+    """Breadth-first hop distances; -1 without a path."""
     near: list[list[int]] = [[] for _ in range(size)]
     for a, b in edges:
         near[a].append(b)
@@ -211,7 +211,7 @@ def _hops_from(start: int, size: int, edges: Iterable[Sequence[int]]) -> list[in
 
 
 def _longest_path(size: int, edges: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The pair of joints the most bones apart; the first such pair in joint order."""
+    """The two joints with the longest shortest path; the first such pair in joint order."""
     spans = [(_hops_from(a, size, edges), a) for a in range(size)]
     return max(((a, b) for hops, a in spans for b in range(a, size)), key=lambda ends: spans[ends[0]][0][ends[1]])
 

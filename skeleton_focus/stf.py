@@ -11,7 +11,7 @@ from .graph_conv import GraphConv, convolve_graph
 
 
 class STFAdjacency(nn.Module):
-    r"""Generate an adjacency for each sample from where and when its features matter.
+    r"""Generate an adjacency for each sample from its features.
 
     .. math:: e = \beta(X) \in [0, 1]^{T \times V}, \qquad G = \alpha(e) \in \mathbb{R}^{K \times V \times V}
 
@@ -62,7 +62,7 @@ class STFAdjacency(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew, but start the last convolution of alpha at zero: G = 0."""
+        """Re-initialise all weights; the last convolution of alpha starts at zero, so that G = 0."""
         for module in (*self.beta, self.cover):
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
                 module.reset_parameters()
@@ -142,7 +142,7 @@ class STFGraphConv(GraphConv):
         self.generator = STFAdjacency(in_channels, generated, joints, bins=bins, hidden=hidden)
 
     def reset_parameters(self) -> None:
-        """Draw W_k anew and start G at zero."""
+        """Re-initialise W_k and start G at zero."""
         super().reset_parameters()
         if hasattr(self, "generator"):  # not yet while GraphConv is built
             self.generator.reset_parameters()
@@ -152,12 +152,12 @@ class STFGraphConv(GraphConv):
         if generated == subsets:
             return super().forward(x)
         check_shape("STFGraphConv", "x", x, f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}")
-        # Subsets without G_k are the same for every sample; apart from the others they take much less memory.
+        # Subsets without G_k are the same for every sample; computed separately, they take much less memory.
         own = convolve_graph(x, self.weight[:generated], self.current_adjacency(x)[:, :generated], self.bias)
         return own + convolve_graph(x, self.weight[generated:], super().current_adjacency(x)[generated:])
 
     def current_adjacency(self, x: Tensor) -> Tensor:
-        """A + R + G (N, K, V, V) of each sample, G zero where none is generated."""
+        """A + R + G (N, K, V, V) for each sample; G is zero for subsets without a generated one."""
         generated: Tensor = self.generator(x)[0]
         rest = len(self.weight) - self.generator.num_subsets
         return super().current_adjacency(x) + F.pad(generated, (0, 0, 0, 0, 0, rest))

@@ -1,4 +1,4 @@
-"""The context of all frames of a clip, its true ones alone (BAGCN, equations 5 and 6)."""
+"""The context of a clip's frames by an LSTM that ignores padding (BAGCN, equations 5 and 6)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class TemporalContext(nn.Module):
     .. math:: i_t, f_t, o_t, g_t = W [X_t W_2, H_{t-1}] + b, \qquad
         c_t = \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t), \qquad H_t = \sigma(o_t) \odot \tanh(c_t)
 
-    Both ways through the clip, the output is :math:`[\overrightarrow H, \overleftarrow H]`. Several joints are as many
-    sequences. Only true frames are read: those beyond a clip's length give zeros.
+    In both directions, the output is :math:`[\overrightarrow H, \overleftarrow H]`. Each joint is a separate sequence.
+    Frames beyond a clip's length are not read, and their output is zero.
 
-    Keep ``lengths`` on the CPU: PyTorch packs sequences there, and to fetch them a GPU finishes all its work first.
+    Keep ``lengths`` on the CPU, because PyTorch packs sequences there: copying them from a GPU would stall it.
 
     Shape:
         x (N, C, T, V), lengths (N,) int64 -> (N, O, T, V).
@@ -73,16 +73,16 @@ class TemporalContext(nn.Module):
         return self._back(y[order.argsort().to(x.device)], x)
 
     def stream(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The next frames of a clip: their context, and what to hand in with the frames after them.
+        """Return the context of the next frames of a clip, and the state to pass with the frames after them.
 
-        Chunk by chunk the output is that of the whole clip. Detach the state to train on a chunk alone.
+        The outputs of consecutive chunks are those of the whole clip. Detach the state to train on one chunk.
 
         Shape:
             x (N, C, T, V), state as returned: twice (layers, N * V, O) -> (N, O, T, V), state.
 
         Args:
             x: the next frames, at least one.
-            state: what the frames before them returned; None before the first.
+            state: the state returned for the previous frames; None for the first frames.
 
         Raises:
             ValueError: the other direction, which needs the clip's end first, or a state of another batch or dtype.
@@ -125,9 +125,9 @@ class TemporalContext(nn.Module):
 
 
 def mask_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Zeros beyond each clip's true length, whatever stood there, NaN included.
+    """Set frames beyond each clip's true length to zero, even if they are NaN.
 
-    Between two layers, what the first makes of the padding is then what the second pads with.
+    Apply it between two layers, so that the second sees zeros as padding and not the first one's output there.
 
     Shape:
         x (N, C, T, V), lengths (N,) int64 -> (N, C, T, V).

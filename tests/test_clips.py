@@ -189,7 +189,7 @@ def test_describe_counts() -> None:
         "3 clips of 3 classes, 0 to 2 a class",
         "frames: 2 to 4, median 3",
         "bodies: 1 in 33.3 %, 2 in 66.7 % of the clips",
-        f"joints missing, of bodies that are there: {100 * 1 / (6 + 24 + 15):.1f} %",
+        f"missing joints of present bodies: {100 * 1 / (6 + 24 + 15):.1f} %",
     ]
     lines = Split(data, data.subset([0])).describe().splitlines()
     assert lines[0] == "mine: custom, 3 joints, C=2 channels, M=2 bodies"

@@ -198,7 +198,7 @@ def test_the_command_describes(tmp_path: Path) -> None:
         "3 clips of 10 classes, 0 to 1 a class",
         "frames: 2 to 2, median 2",
         "bodies: 1 in 100.0 % of the clips",
-        "joints missing, of bodies that are there: 0.0 %",
+        "missing joints of present bodies: 0.0 %",
         "split xview: 2 training and 1 test clips",
         "no problems",
     ]
