@@ -69,10 +69,9 @@ class Turn:
 
 @dataclass(frozen=True)
 class Reach:
-    """A motion of the hand to ``target`` plus ``offset`` (metres) and back.
+    """A motion of the hand to ``offset`` (metres) from a point of the resting body or from ``partner``, and back.
 
-    ``target``: a point of the resting body, or ``partner``, the midpoint between two persons. ``elbow``: the direction
-    in which the elbow points. ``both``: the left hand does the mirror image.
+    ``partner`` is the midpoint to a partner. ``elbow``: where the elbow points. ``both``: mirrored by the left hand.
     """
 
     target: str

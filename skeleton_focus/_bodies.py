@@ -97,8 +97,7 @@ def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Trac
 def fill_gaps(body: Track) -> Track:
     """Interpolate a body linearly over time between its first and last frame where it or a joint was not seen.
 
-    Before its first and after its last observation a joint keeps that position; a joint that was never seen stays
-    missing.
+    Before its first and after its last observation, a joint keeps that position; a joint never seen stays missing.
     """
     frames = np.arange(body.frames[0], body.frames[-1] + 1)
     poses = np.zeros((len(frames), *body.poses.shape[1:]), np.float32)

@@ -85,7 +85,7 @@ def check_lengths(who: str, lengths: Tensor, x: Tensor) -> None:
     """
     check_shape(who, "lengths", lengths, f"N={len(x)}")
     if lengths.dtype not in (torch.int64, torch.int32):
-        raise ValueError(message(who, "lengths of integers", lengths.dtype))
+        raise ValueError(message(who, "integer lengths", lengths.dtype))
     if can_read(lengths) and not ((lengths >= 1) & (lengths <= x.shape[2])).all():
         raise ValueError(message(who, f"lengths in 1..{x.shape[2]}", lengths.tolist()))
 

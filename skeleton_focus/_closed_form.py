@@ -94,7 +94,7 @@ def refuse_another_order(gradients: list[Tensor], batch: int) -> None:
     >>> refuse_another_order([torch.tensor([[1.0], [0.0], [1.0], [0.0]])], batch=2)
     Traceback (most recent call last):
         ...
-    ValueError: STFObjective: expected features of a clip's persons in a row, got the first persons of all clips, \
+    ValueError: STFObjective: expected each clip's persons in adjacent rows, got the first persons of all clips, \
 then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...), or pass maps='(M N) C T V'
     """
     persons = len(gradients[0]) // batch
@@ -112,9 +112,9 @@ then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...)
         hint = "fold persons into the batch as (N, M, ...) -> (N * M, ...), or pass maps='(M N) C T V'"
     else:
         got = "rows of other clips"
-        hint = "maps, such as '(N M) C T V', says how persons and clips are folded"
+        hint = "pass maps, such as '(N M) C T V', to say how persons and clips are folded"
     if elsewhere or not in_turn <= 1.5 * own:
-        raise ValueError(message("STFObjective", "features of a clip's persons in a row", got, hint))
+        raise ValueError(message("STFObjective", "each clip's persons in adjacent rows", got, hint))
 
 
 def _users(logits: Tensor, start: Tensor) -> dict[Node, list[tuple[Node, int]]]:

@@ -132,7 +132,7 @@ class ExplainedModel(nn.Module):
         if present is not None:
             check_shape("STFObjective", "present", present, f"N={n}, M={m}, T={t}")
             if present.dtype != torch.bool:
-                raise ValueError(message("STFObjective", "present of torch.bool", present.dtype))
+                raise ValueError(message("STFObjective", "present with dtype torch.bool", present.dtype))
         elif m > 1:
             present = torch.count_nonzero(clip, (1, 2, 3))[..., None] > 0  # (N, M, 1)
         lengths = inputs[self._lengths] if self._lengths is not None and self._lengths < len(inputs) else None

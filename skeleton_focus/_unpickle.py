@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ._checks import message
 from .formats import MOST_CLASSES, FormatError, UnreadableFileError, open_plain_file, short
 
-_HARMLESS = "lists, dicts, tuples, numbers, strings and numpy arrays alone"
+_HARMLESS = "only lists, dicts, tuples, numbers, strings and numpy arrays"
 _DTYPE = re.compile(r"f[248]|[iu][1248]|b1|U[1-9][0-9]{0,2}")
 _LARGEST_KEY = (1 << 61) - 2  # larger integers hash to smaller ones: a file could make a dict slow
 _REFUSED = (
@@ -46,7 +46,7 @@ class Dtype:
 
     def __init__(self, code: Any = None, *options: Any) -> None:
         if type(code) is not str or not _DTYPE.fullmatch(code):
-            raise RefusedError("arrays of numbers", f"an array of dtype {describe_value(code)}")
+            raise RefusedError("arrays of numbers", f"an array of dtype {describe(code)}")
         self.dtype: np.dtype[Any] = np.dtype(code)
 
     def build(self, state: Any) -> None:
@@ -63,9 +63,7 @@ class PickledArray:
     def __init__(self, raw: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None) -> None:
         kind = _dtype_of(dtype)
         if kind.kind == "U" or type(shape) is not tuple or min(shape, default=0) < 0:
-            raise RefusedError(
-                "the shape, dtype and bytes of an array of numbers", f"{kind} and {describe_value(shape)}"
-            )
+            raise RefusedError("the shape, dtype and bytes of an array of numbers", f"{kind} and {describe(shape)}")
         # numpy checks the shape against the number of bytes.
         self.array: NDArray[Any] = np.frombuffer(raw, kind).reshape(shape, order="C" if axes is not None else order)
         if axes is not None:
@@ -74,14 +72,14 @@ class PickledArray:
     def build(self, state: Any) -> None:
         """Set the state that ``ndarray.__reduce__`` writes: version, shape, dtype, Fortran order, bytes."""
         if type(state) is not tuple or len(state) != 5:
-            raise RefusedError("the state of an array", describe_value(state))
+            raise RefusedError("the state of an array", describe(state))
         _, shape, dtype, fortran, raw = state
         self.array = PickledArray(raw, dtype, shape, "F" if fortran else "C").array
 
 
 def _dtype_of(value: Any) -> np.dtype[Any]:
     if type(value) is not Dtype:
-        raise RefusedError("a dtype", describe_value(value))
+        raise RefusedError("a dtype", describe(value))
     return value.dtype
 
 
@@ -95,7 +93,7 @@ def _scalar(dtype: Any = None, raw: Any = b"") -> Any:
     kind = _dtype_of(dtype)
     raw = raw.encode("latin-1") if type(raw) is str else raw  # bytes that Python 2 wrote
     if len(raw) != kind.itemsize:
-        raise RefusedError(f"a number of {kind.itemsize} bytes", describe_value(raw))
+        raise RefusedError(f"a number of {kind.itemsize} bytes", describe(raw))
     if kind.kind == "U":  # numpy would accept any four bytes as a character
         return str(raw, "utf-32-be" if kind.str.startswith(">") else "utf-32-le", "surrogatepass").rstrip("\0")
     return np.frombuffer(raw, kind)[0].item()
@@ -104,7 +102,7 @@ def _scalar(dtype: Any = None, raw: Any = b"") -> Any:
 def _new_dict(factory: Any = None) -> dict[Any, Any]:
     """Stand-in for ``OrderedDict`` and ``defaultdict``: an empty dict, before its items are set."""
     if factory is not None and factory is not _TYPE:
-        raise RefusedError("a dict that is filled item by item", f"a dict made from {describe_value(factory)}")
+        raise RefusedError("a dict that is filled item by item", f"a dict made from {describe(factory)}")
     return {}
 
 
@@ -153,7 +151,7 @@ class _Unpickler(pickle._Unpickler):
         if type(text) in (memoryview, bytes):
             return text
         if type(text) is not str or encoding not in ("latin1", "latin-1"):
-            raise RefusedError("bytes as latin-1 text", describe_value(text))
+            raise RefusedError("bytes as latin-1 text", describe(text))
         self.encoded += len(text)
         if self.encoded > len(self.view):  # such as one text that is encoded a thousand times
             raise RefusedError(f"at most the file's {len(self.view)} bytes in arrays", "more")
@@ -171,11 +169,11 @@ class _Unpickler(pickle._Unpickler):
     def load_items(self, items: list[Any]) -> None:
         """Add alternating keys and values to the dict on top of the stack."""
         if type(self.stack[-1]) is not dict:
-            raise RefusedError("a dict to add items to", describe_value(self.stack[-1]))
+            raise RefusedError("a dict to add items to", describe(self.stack[-1]))
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Hashing a tuple that nests the same tuple twice on each level would take forever.
             if type(key) is not str and not (type(key) is int and abs(key) <= _LARGEST_KEY):
-                raise RefusedError("keys that are strings or integers", describe_value(key))
+                raise RefusedError("keys that are strings or integers", describe(key))
             self.stack[-1][key] = value
 
     def load_setitem(self) -> None:
@@ -194,7 +192,7 @@ class _Unpickler(pickle._Unpickler):
     def load_build(self) -> None:
         state = self.stack.pop()
         if type(self.stack[-1]) not in (PickledArray, Dtype):
-            raise RefusedError(_HARMLESS, f"a state for {describe_value(self.stack[-1])}")
+            raise RefusedError(_HARMLESS, f"a state for {describe(self.stack[-1])}")
         if type(state) is tuple and len(state) == 5 and type(state[4]) is str:  # bytes that Python 2 wrote
             state = (*state[:4], self.encode(state[4]))
         self.stack[-1].build(state)
@@ -202,7 +200,7 @@ class _Unpickler(pickle._Unpickler):
     def load_put(self) -> None:
         index = int(self.readline())
         if not 0 <= index < len(self.view):  # many indices with equal hashes would make the memo slow
-            raise RefusedError("a memo index below the file's size", describe_value(index))
+            raise RefusedError("a memo index below the file's size", describe(index))
         self.memo[index] = self.stack[-1]
 
     def load_frame(self) -> None:
@@ -269,10 +267,10 @@ def load_pickle(path: Path) -> Any:
     raise FormatError(message(f"{path}, byte {data.tell()}", expected, got))
 
 
-def describe_value(value: object) -> str:
+def describe(value: object) -> str:
     """Describe a value for an error message; a container, which may be recursive, by its size only.
 
-    >>> describe_value("x"), describe_value([[1], 2]), describe_value(10**99)
+    >>> describe("x"), describe([[1], 2]), describe(10**99)
     ("'x'", 'a list of 2', 'an integer of more than 60 digits')
     """
     if value is None or isinstance(value, (str, int, float)):
@@ -291,5 +289,5 @@ def label_of(where: str, value: object) -> int:
     skeleton_focus.formats.FormatError: x.pkl, annotation 3: expected an integer label in 0..99999, got -1
     """
     if type(value) is not int or not 0 <= value < MOST_CLASSES:
-        raise FormatError(message(where, f"an integer label in 0..{MOST_CLASSES - 1}", describe_value(value)))
+        raise FormatError(message(where, f"an integer label in 0..{MOST_CLASSES - 1}", describe(value)))
     return value

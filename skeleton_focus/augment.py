@@ -144,7 +144,7 @@ def flip(x: Tensor, layout: SkeletonLayout, which: Tensor) -> Tensor:
     check_shape("flip", "which", which, f"N={len(x)}")
     if not layout.pairs:
         hint = "pass them to SkeletonLayout.from_bones as pairs"
-        raise ValueError(message("flip", "a layout with left and right pairs", f"{layout.name!r} without", hint))
+        raise ValueError(message("flip", "a layout with left and right pairs", repr(layout.name), hint))
     mirrored = x[:, :, :, list(layout.mirror)]
     mirrored = torch.cat([-mirrored[:, :1], mirrored[:, 1:]], dim=1)
     return torch.where(which.bool()[:, None, None, None, None], mirrored, x)
@@ -246,7 +246,7 @@ class Augment(nn.Module):
         if frames is None and not whole:
             raise ValueError(message(who, "frames with crop, speed or test_crop", "None"))
         if flip and not layout.pairs:
-            raise ValueError(message(who, "a layout with left and right pairs for flip", f"{layout.name!r} without"))
+            raise ValueError(message(who, "a layout with left and right pairs for flip", repr(layout.name)))
         self.layout, self.rotation, self.scale, self.crop, self.shear = layout, angles, scale, crop, shear
         self.flip, self.joint_dropout, self.speed, self.frames = flip, joint_dropout, speed, frames
         self.test_crop = test_crop

@@ -119,7 +119,7 @@ def scatter_to_joints(slots: Tensor, joints: Tensor, num_joints: int) -> Tensor:
     n, c, t, k = slots.shape
     check_shape("scatter_to_joints", "joints", joints, f"N, T, K={k}", N=n, T=t)
     if k > num_joints:
-        raise ValueError(message("scatter_to_joints", f"at most {num_joints} slots, one a joint", k))
+        raise ValueError(message("scatter_to_joints", f"at most {num_joints} slots, one for each joint", k))
     return slots.new_zeros(n, c, t, num_joints).scatter_add(3, joints[:, None].expand(-1, c, -1, -1), slots)
 
 

@@ -348,7 +348,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 def _check_present(who: str, present: Tensor, clips: int, persons: int) -> None:
     check_shape(who, "present", present, f"N={clips}, M={persons}")
     if present.dtype != torch.bool:
-        raise ValueError(message(who, "present of torch.bool", present.dtype))
+        raise ValueError(message(who, "present with dtype torch.bool", present.dtype))
 
 
 def _check_logits(who: str, logits: Tensor) -> None:

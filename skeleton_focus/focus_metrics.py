@@ -455,7 +455,7 @@ def _check_curve(
     if classes is not None:
         check_shape(who, "classes", classes, f"N={n}")
         if classes.is_floating_point():
-            raise ValueError(message(who, "classes of integers", classes.dtype))
+            raise ValueError(message(who, "integer classes", classes.dtype))
 
 
 def _full(x: Tensor) -> Tensor:

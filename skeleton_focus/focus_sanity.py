@@ -305,4 +305,4 @@ def _check_call(who: str, explain: Callable[[Tensor], Tensor], x: Tensor) -> Non
         raise ValueError(message(who, "explain to be a function", type(explain).__name__))
     check_shape(who, "x", x, "N, C>0, T>0, V>0, M>0")
     if not x.is_floating_point():
-        raise ValueError(message(who, "x of floating point", x.dtype))
+        raise ValueError(message(who, "x with a floating-point dtype", x.dtype))

@@ -21,7 +21,7 @@ from torch.utils.data import ConcatDataset
 from ._checks import message
 from ._npy import HEAD, Npy, member_header, read_header, take, zip_errors
 from ._packed import Index, Loaded, MappedClips, map_file
-from ._unpickle import PickledArray, describe_value, label_of, load_pickle
+from ._unpickle import PickledArray, describe, label_of, load_pickle
 from .formats import MOST_CLASSES, ClipFile, ClipSource, FormatError, layout_of, open_plain_file, short
 from .layouts import KINECT20, NTU25, OPENPOSE18
 
@@ -239,16 +239,16 @@ def _read_labels(path: Path, n: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Read the n names and labels of a label file."""
     content = load_pickle(path)
     if type(content) not in (tuple, list) or len(content) != 2:
-        raise FormatError(message(str(path), "a pair (names, labels)", describe_value(content)))
+        raise FormatError(message(str(path), "a pair (names, labels)", describe(content)))
     names, labels = content
     if type(labels) is PickledArray and labels.array.dtype.kind in "iu":
         labels = labels.array.tolist()
     for what, values in (("names", names), ("labels", labels)):
         if type(values) not in (tuple, list) or len(values) != n:
-            raise FormatError(message(str(path), f"{n} {what}, as the data has clips", describe_value(values)))
+            raise FormatError(message(str(path), f"{n} {what}, one for each clip", describe(values)))
     seen: set[str] = set()
     for i, name in enumerate(names):
         if type(name) is not str or name in seen:
-            raise FormatError(message(f"{path}, clip {i}", "a unique name", describe_value(name)))
+            raise FormatError(message(f"{path}, clip {i}", "a unique name", describe(name)))
         seen.add(name)
     return tuple(names), tuple(label_of(f"{path}, clip {i}", label) for i, label in enumerate(labels))

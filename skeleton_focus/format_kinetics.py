@@ -83,7 +83,7 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
             x[:, t, :, m] = np.where(score > 0, pose.T, 0)  # (C, V)
             visibility[t, :, m] = score
     if not visibility.any():
-        raise FormatError(message(str(path), "somebody in a frame", f"nobody in {len(frames)} frames"))
+        raise FormatError(message(str(path), "a person in some frame", f"none in {len(frames)} frames"))
     return ClipFile(path.stem, x, label, visibility=visibility, action=action)
 
 

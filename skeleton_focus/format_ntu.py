@@ -151,7 +151,7 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
         rows = ids.setdefault(lines[head][0], [])
         if rows and frame_of[rows[-1]] == frame_of[b]:
             got = short(lines[head][0].decode("ascii", "backslashreplace") + " again")
-            raise FormatError(message(f"{path}, line {head + 1}", "each body id once a frame", got))
+            raise FormatError(message(f"{path}, line {head + 1}", "each body id once in a frame", got))
         rows.append(b)
     return frames, {body: Track(np.array(frame_of)[rows], poses[rows], seen[rows] > 0) for body, rows in ids.items()}
 

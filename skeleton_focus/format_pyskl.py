@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import message
-from ._unpickle import PickledArray, describe_value, label_of, load_pickle
+from ._unpickle import PickledArray, describe, label_of, load_pickle
 from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file
 from .layouts import NTU25, NTU25_PYSKL
 
@@ -32,8 +32,7 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
     layout: 25 joints NTU25_PYSKL, 20 KINECT20, 18 OPENPOSE18, 17 COCO17.
 
     Visibility is the score, clamped to 0..1 (peaks of a heat map may lie slightly outside); without scores, a body
-    whose joints are all 0 in a frame is absent there. Where visibility is 0, x is 0. x has the file's units: metres or
-    pixels.
+    whose joints are all 0 in a frame is absent there. Where visibility is 0, x is 0. Units are metres or pixels.
 
     Args:
         path: the pickle, of any protocol.
@@ -61,8 +60,8 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
         raise FormatError(message(str(path), keys, _describe_keys(content)))
     split, annotations = content["split"], content["annotations"]
     if type(split) is not dict or type(annotations) is not list or not annotations:
-        got = f"split {describe_value(split)}, annotations {describe_value(annotations)}"
-        raise FormatError(message(str(path), "split as a dict, annotations as a list of at least one", got))
+        got = f"split {describe(split)}, annotations {describe(annotations)}"
+        raise FormatError(message(str(path), "split as a dict, annotations as a non-empty list", got))
     joints, channels = _common_shape(path, annotations)
     layout = layout_of(str(path), joints)
     sides: dict[str, dict[str, str]] = {name: {} for name in map(_name, annotations) if name}
@@ -80,7 +79,7 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
 def _describe_keys(value: object) -> str:
     """Describe the keys of a dict for an error message."""
     if type(value) is not dict:
-        return describe_value(value)
+        return describe(value)
     names = (str(key)[:60] for key in list(value)[:12])
     return f"the keys {', '.join(name if name.isprintable() else repr(name) for name in names)}"[:200]
 
@@ -99,9 +98,7 @@ def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
     if not shapes:
         first = annotations[0]
         got = (
-            _describe_keys(first)
-            if type(first) is not dict or "keypoint" not in first
-            else describe_value(first["keypoint"])
+            _describe_keys(first) if type(first) is not dict or "keypoint" not in first else describe(first["keypoint"])
         )
         hint = "if it refers to raw_file or kp files, insert their skeletons with pyskl's tools"
         raise FormatError(message(str(path), "annotations that hold keypoint (M, T, V, C)", got, hint))
@@ -125,28 +122,28 @@ def _read_splits(path: Path, split: dict[Any, Any], sides: dict[str, dict[str, s
         parts = _SIDE.fullmatch(key) if type(key) is str else None
         if parts is None:
             expected = "names of splits that end in train, val or test"
-            raise FormatError(message(f"{path}, split", expected, describe_value(key)))
+            raise FormatError(message(f"{path}, split", expected, describe(key)))
         name = parts["name"] + parts["number"] if parts["name"] else f"split{parts['number']}"
         lists = splits.setdefault("given" if name == "split" else name, {})
         if parts["side"] in lists:
-            got = f"{describe_value(lists[parts['side']])} and {describe_value(key)}"
+            got = f"{describe(lists[parts['side']])} and {describe(key)}"
             raise FormatError(message(f"{path}, split", "each split once", got))
         lists[parts["side"]] = key
     for name, lists in splits.items():
         test = lists.get("test", lists.get("val"))
         if test is None or "train" not in lists:
             expected = "a train list and a val or test list of each split"
-            raise FormatError(message(f"{path}, split", expected, ", ".join(map(describe_value, lists.values()))))
+            raise FormatError(message(f"{path}, split", expected, ", ".join(map(describe, lists.values()))))
         for side, key in (("train", lists["train"]), ("test", test)):
-            where = f"{path}, split {describe_value(key)}"
+            where = f"{path}, split {describe(key)}"
             if type(split[key]) not in (list, tuple):
-                raise FormatError(message(where, "a list of frame_dir", describe_value(split[key])))
+                raise FormatError(message(where, "a list of frame_dir", describe(split[key])))
             for clip in split[key]:
                 if type(clip) is not str or clip not in sides:
-                    raise FormatError(message(where, "the frame_dir of an annotation", describe_value(clip)))
+                    raise FormatError(message(where, "the frame_dir of an annotation", describe(clip)))
                 if sides[clip].setdefault(name, side) != side:
-                    expected = f"clips that {describe_value(lists['train'])} does not hold"
-                    raise FormatError(message(where, expected, describe_value(clip)))
+                    expected = f"clips that are not in {describe(lists['train'])}"
+                    raise FormatError(message(where, expected, describe(clip)))
     return tuple(splits)
 
 
@@ -165,14 +162,10 @@ class _Annotations:
         seen: set[str] = set()
         for index, annotation in enumerate(self.annotations):
             name = _name(annotation)
-            where = f"{self.path}, annotation {index}" + (f" ({describe_value(name)})" if name else "")
+            where = f"{self.path}, annotation {index}" + (f" ({describe(name)})" if name else "")
             try:
                 if not name:
-                    got = (
-                        describe_value(annotation.get("frame_dir"))
-                        if type(annotation) is dict
-                        else describe_value(annotation)
-                    )
+                    got = describe(annotation.get("frame_dir")) if type(annotation) is dict else describe(annotation)
                     raise FormatError(message(where, "a dict with a frame_dir", got))
                 if name in seen:
                     raise FormatError(message(where, "each frame_dir once", "one of an earlier annotation"))
@@ -190,8 +183,8 @@ class _Annotations:
         points = _numbers(f"{where}, keypoint", annotation["keypoint"], axes, (0, 0, self.joints, self.channels))
         bodies, frames = points.shape[:2]
         if annotation.get("total_frames", frames) != frames or type(annotation.get("total_frames", 0)) is not int:
-            expected = f"total_frames {frames}, as keypoint has frames"
-            raise FormatError(message(where, expected, describe_value(annotation["total_frames"])))
+            expected = f"total_frames {frames}, the length of keypoint"
+            raise FormatError(message(where, expected, describe(annotation["total_frames"])))
         present = np.any(points != 0, axis=(2, 3))
         seen = np.repeat(present[..., None], self.joints, 2).astype(np.float32)  # (M, T, V)
         if annotation.get("keypoint_score") is not None:
@@ -214,11 +207,11 @@ class _Annotations:
 def _numbers(where: str, value: Any, axes: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Convert an array of this shape (0: any non-zero size) to float32 and check that it is finite."""
     if type(value) is not PickledArray:
-        raise FormatError(message(where, f"numbers ({axes})", describe_value(value)))
+        raise FormatError(message(where, f"numbers ({axes})", describe(value)))
     array = value.array
     fits = array.dtype.kind in "fiu" and array.ndim == len(shape)
     if not fits or any(got != size if size else got < 1 for got, size in zip(array.shape, shape, strict=True)):
-        raise FormatError(message(where, f"numbers ({axes})", f"{describe_value(value)} of {array.dtype}"))
+        raise FormatError(message(where, f"numbers ({axes})", f"{describe(value)} of {array.dtype}"))
     with np.errstate(over="ignore", invalid="ignore"):  # infinite values raise below
         numbers: NDArray[np.float32] = array.astype(np.float32)
     if not np.isfinite(numbers).all():

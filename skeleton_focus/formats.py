@@ -1,7 +1,6 @@
 """Types and functions of all readers: a clip, a source of clips, errors that name file and line.
 
-Each format has its own module: ``format_ntu``, ``format_nw_ucla``, ``format_kinetics``, ``format_pyskl``,
-``format_arrays``.
+Modules of formats: ``format_ntu``, ``format_nw_ucla``, ``format_kinetics``, ``format_pyskl``, ``format_arrays``.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ class STFObjective(ExplainedModel):
             raise ValueError(message("STFObjective", "warmup as an integer of at least 0", warmup))
         listed = mask_inputs is None or isinstance(mask_inputs, list | tuple)
         if not listed or not all(isinstance(i, int) and i >= 0 for i in mask_inputs or ()):
-            raise ValueError(message("STFObjective", "mask_inputs of positions in inputs, from 0", mask_inputs))
+            raise ValueError(message("STFObjective", "mask_inputs as positions in inputs, from 0", mask_inputs))
         self.loss = loss if loss is not None else STFLoss.focus_branch()
         self.erasing = erasing
         self._explained_layers()  # raises if the loss needs more layers

@@ -51,8 +51,7 @@ class SyntheticActions:
     Args:
         layout: a layout whose joint names exist in the rig, such as the five named layouts.
         frames: T, at least 16; an action fills half to three quarters of a clip, so T sets the sampling rate.
-        num_persons: M; the second person acts in classes for two, further persons are absent. With 1, classes for two
-            are left out.
+        num_persons: M; the second person acts in classes for two, others are absent; 1 leaves out classes for two.
         noise: standard deviation of the sensor noise, metres.
         missing: probability, 0 to 1, that a joint is missing in up to half the frames in a row.
         distraction: strength of idle motion of the limbs that do not act; 0 is none, 1 about 10 degrees.

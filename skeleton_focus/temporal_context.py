@@ -101,7 +101,7 @@ class TemporalContext(nn.Module):
         if state is not None:
             parts = [isinstance(part, Tensor) for part in state]
             if not isinstance(state, tuple | list) or parts != [True, True]:
-                raise ValueError(message(who, "a state as it was returned, a pair of tensors", type(state).__name__))
+                raise ValueError(message(who, "the returned state, a pair of tensors", type(state).__name__))
             size = f"layers={self.lstm.num_layers}, N*V={len(sequences)}, O={self.context_channels}"
             for part in state:
                 check_shape(who, "a state", part, size)

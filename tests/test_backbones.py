@@ -541,7 +541,7 @@ def test_beside_another_loss_of_the_same_model() -> None:
 @pytest.mark.parametrize(("head", "dropout"), [("fc", 0.0), ("fc", 0.5), (None, 0.0)])
 def test_persons_in_another_order_are_told(head: str | None, dropout: float) -> None:
     (x, target), net = clips(), draw(FoldedOtherwise, dropout=dropout)
-    text = "features of a clip's persons in a row, got the first persons of all clips, then the second ones; fold"
+    text = "each clip's persons in adjacent rows, got the first persons of all clips, then the second ones; fold"
     with pytest.raises(ValueError, match=text):
         STFObjective(net, ["low"], head=head, loss=STFLoss(coherence=0))(x, target)
 
@@ -559,7 +559,7 @@ def test_what_is_tried_without_gradients_is_tried_again_with_them() -> None:
 def test_one_clip_first() -> None:
     """Of one clip the order of the persons does not show: neither the form nor the order is settled by it."""
     (x, target), net = clips(), draw(FoldedOtherwise)
-    text = "features of a clip's persons in a row"
+    text = "each clip's persons in adjacent rows"
     one = STFObjective(net, ["low"], head="fc", loss=STFLoss(coherence=0)).eval()
     one(x[:1], target[:1])
     one.explain(x[:1])

@@ -77,7 +77,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
     folder: Path = tmp_path_factory.mktemp("processes")
     mp.spawn(in_one_of_two, (str(folder),), nprocs=2)
     for rank in range(2):  # persons before clips, under a SyncBatchNorm that mixes all rows before the head
-        assert "expected features of a clip's persons in a row" in (folder / f"{rank}.txt").read_text()
+        assert "expected each clip's persons in adjacent rows" in (folder / f"{rank}.txt").read_text()
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

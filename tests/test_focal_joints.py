@@ -190,7 +190,7 @@ def test_errors() -> None:
         FocalJointSelection(4, 3)(torch.zeros(2, 3, 5, 6))
     with pytest.raises(ValueError, match=r"^scatter_to_joints: expected joints \(N=2, T=5, K=3\), got \(2, 5, 4\)$"):
         scatter_to_joints(torch.zeros(2, 4, 5, 3), torch.zeros(2, 5, 4, dtype=torch.long), 6)
-    with pytest.raises(ValueError, match=r"^scatter_to_joints: expected at most 2 slots, one a joint, got 3$"):
+    with pytest.raises(ValueError, match=r"^scatter_to_joints: expected at most 2 slots, one for each joint, got 3$"):
         ScatterToJoints(2)(torch.zeros(2, 4, 5, 3), torch.zeros(2, 5, 3, dtype=torch.long))
     with pytest.raises(
         ValueError, match=r"^PartEncoding: expected at least one part, and joints in each, got \[\[0\], \[\]\]$"

@@ -386,7 +386,7 @@ def test_area_refuses_a_point() -> None:
         ({"focus": torch.zeros(2, 2, 6, 4)}, "focus (N=2, M=2, T', V=5), got (2, 2, 6, 4)"),
         ({"focus": torch.zeros(2, 2, 0, 5)}, "a focus of at least one frame, got (2, 2, 0, 5)"),
         ({"classes": torch.tensor([1])}, "classes (N=2), got (1,)"),
-        ({"classes": torch.tensor([0.0, 1.0])}, "classes of integers, got torch.float32"),
+        ({"classes": torch.tensor([0.0, 1.0])}, "integer classes, got torch.float32"),
         ({"classes": torch.tensor([0, 3])}, "classes in 0..2, got 0 to 3"),
         ({"classes": torch.tensor([-1, 0])}, "classes in 0..2, got -1 to 0"),
         ({"model": lambda x: x}, "logits (N=2, classes), got (2, 3, 6, 5, 2)"),

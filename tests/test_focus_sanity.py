@@ -400,7 +400,7 @@ def test_no_clips() -> None:
         ),
         ({"x": torch.zeros(2, 3, 8, 5)}, "x (N, C, T, V, M), got (2, 3, 8, 5)"),
         ({"x": torch.zeros(2, 3, 0, 5, 2)}, "x (N, C>0, T>0, V>0, M>0), got (2, 3, 0, 5, 2)"),
-        ({"x": torch.zeros(2, 3, 8, 5, 2).long()}, "x of floating point, got torch.int64"),
+        ({"x": torch.zeros(2, 3, 8, 5, 2).long()}, "x with a floating-point dtype, got torch.int64"),
     ],
 )
 def test_randomization_errors(change: dict[str, Any], told: str) -> None:

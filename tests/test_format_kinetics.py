@@ -84,7 +84,7 @@ def with_person(**changes: Any) -> dict[str, Any]:
         ("[1]", r": expected the keys data, label and label_index, got list"),
         ({"data": [], "label": "x"}, r": expected the keys data, label and label_index, got \['data', 'label'\]"),
         (clip(), r": expected at least one frame in data, got none"),
-        (clip([], []), r": expected somebody in a frame, got nobody in 2 frames"),
+        (clip([], []), r": expected a person in some frame, got none in 2 frames"),
         (clip([person(1)], label_index=-1), r": expected a label_index from 0, got -1"),
         (clip([person(1)], label_index="3"), r": expected a label_index from 0, got '3'"),
         (clip([person(1)], label_index=True), r": expected a label_index from 0, got True"),

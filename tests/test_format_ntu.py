@@ -381,7 +381,7 @@ def field(line: int, number: int, to: str) -> str:
         (field(9, 11, "3"), r", line 9: expected a tracking state 0, 1 or 2 at the end, got "),
         (field(9, 11, "-1"), r", line 9: expected a tracking state 0, 1 or 2 at the end, got "),
         (field(9, 11, "2.0"), r", line 9: expected a tracking state 0, 1 or 2 at the end, got "),
-        (GOOD.replace("\n7 0", "\n72057594037931648 0"), r", line 59: expected each body id once a frame, got '7205"),
+        (GOOD.replace("\n7 0", "\n72057594037931648 0"), r", line 59: expected each body id once in a frame, got"),
         (GOOD[: len(GOOD) // 2], r", line \d+: expected "),
         (GOOD.replace(" ", "\t\0", 1), r", line 3: expected numbers, got '.*x00"),
         ("\r\n".join(LINES[:9]) + "\r" + "\r\n".join([*LINES[9:], ""]), r", line 9: expected the 12 fields of a joint"),

@@ -320,7 +320,7 @@ def test_persons_before_clips_with_batch_norm_are_refused(head: str | None, abse
     if absent:
         x[0, ..., 1] = 0
     objective = STFObjective(draw(FoldedOtherwise), ["low", "high"], head=head)
-    with pytest.raises(ValueError, match="features of a clip's persons in a row, got the first persons of all clips"):
+    with pytest.raises(ValueError, match="each clip's persons in adjacent rows, got the first persons of all clips"):
         objective(x, target)
 
 
@@ -419,7 +419,7 @@ def test_a_second_clip_needs_a_decision() -> None:
     with pytest.raises(ValueError, match="mask_inputs within the 1 inputs, got 3"):
         objective((3,))(x, target, (other,))
     for wrong in ((-1,), ("joint",), 0):
-        with pytest.raises(ValueError, match=r"mask_inputs of positions in inputs, from 0, got"):
+        with pytest.raises(ValueError, match=r"mask_inputs as positions in inputs, from 0, got"):
             objective(wrong)
 
 
@@ -641,7 +641,7 @@ def test_present_says_who_is_there() -> None:
     torch.testing.assert_close(focus, objective(x, target, present=present).focus)
     with pytest.raises(ValueError, match=r"present \(N=4, M=2, T=6\), got \(4, 2\)"):
         objective(x, target, present=present[..., 0])
-    with pytest.raises(ValueError, match=r"present of torch.bool, got torch.float32"):
+    with pytest.raises(ValueError, match=r"present with dtype torch.bool, got torch.float32"):
         objective.explain(x, present=present.float())
 
 
@@ -807,7 +807,7 @@ def test_a_1x1_convolution_after_a_map_in_another_layout(branch: Callable[[], ST
 def test_maps_of_the_other_order_are_refused() -> None:
     x, target = clips()
     objective = STFObjective(draw(), ["low", "high"], head="fc", maps="(M N) C T V")
-    with pytest.raises(ValueError, match=r"features of a clip's persons in a row, got .*maps"):
+    with pytest.raises(ValueError, match=r"each clip's persons in adjacent rows, got .*maps"):
         objective(x, target)
 
 
@@ -837,7 +837,7 @@ class Mixing(FoldedOtherwise):
 def test_persons_before_clips_under_any_mixing(way: str) -> None:
     x, target = clips()
     divergence = STFLoss(exploration=0, coherence=0)
-    with pytest.raises(ValueError, match="features of a clip's persons in a row"):
+    with pytest.raises(ValueError, match="each clip's persons in adjacent rows"):
         STFObjective(draw(Mixing, way=way, folded=False), ["high"], loss=divergence)(x, target)
     out = STFObjective(draw(Mixing, way=way, folded=True), ["high"], loss=divergence)(x, target)
     assert out.loss.isfinite()
@@ -849,7 +849,7 @@ def test_the_order_of_persons_is_looked_at_when_there_are_several() -> None:
     for head in ("fc", None):
         objective = STFObjective(draw(FoldedOtherwise), ["high"], head=head, loss=STFLoss(coherence=0))
         objective(alone, target)
-        with pytest.raises(ValueError, match="features of a clip's persons in a row"):
+        with pytest.raises(ValueError, match="each clip's persons in adjacent rows"):
             objective(clips()[0], target)
 
 

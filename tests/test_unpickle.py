@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skeleton_focus._unpickle import _REFUSED, _STAND_INS, _STEPS, PickledArray, describe_value, load_pickle
+from skeleton_focus._unpickle import _REFUSED, _STAND_INS, _STEPS, PickledArray, describe, load_pickle
 from skeleton_focus.formats import FormatError, UnreadableFileError
 
 PLAIN = {
@@ -300,7 +300,7 @@ BOMBS = {
 IN_A_SMALL_ROOM = """
 import json, resource, sys, time
 from pathlib import Path
-from skeleton_focus._unpickle import load_pickle, describe_value
+from skeleton_focus._unpickle import load_pickle, describe
 from skeleton_focus.format_pyskl import open_pyskl
 from skeleton_focus.formats import FormatError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -310,7 +310,7 @@ for file in sys.argv[1:]:
     start, answers[file] = time.monotonic(), []
     for read in (load_pickle, open_pyskl):
         try:
-            answers[file].append(describe_value(read(Path(file))))
+            answers[file].append(describe(read(Path(file))))
         except FormatError as error:
             answers[file].append(str(error))
     answers[file].append(time.monotonic() - start)
@@ -339,7 +339,7 @@ def test_an_error_never_shows_a_whole_container() -> None:
     value: Any = ()
     for _ in range(1000):
         value = (value, value)
-    assert describe_value(value) == "a tuple of 2" and describe_value([value]) == "a list of 1"
+    assert describe(value) == "a tuple of 2" and describe([value]) == "a list of 1"
 
 
 @given(seed=st.integers(0, 10**9), protocol=st.integers(0, 5), edits=st.integers(1, 6))

@@ -202,7 +202,7 @@ X = torch.zeros(2, 3, 4, 5, 2)
         (lambda: flip(X, ARMS, torch.ones(2, 1)), r"flip: expected which \(N=2\), got \(2, 1\)"),
         (
             lambda: flip(X, SkeletonLayout.from_bones([(0, j) for j in range(1, 5)]), torch.ones(2)),
-            "flip: expected a layout with left and right pairs, got 'custom' without; SkeletonLayout.from_bones takes",
+            "flip: expected a layout with left and right pairs, got 'custom'; pass them to SkeletonLayout",
         ),
         (lambda: drop_joints(X, torch.ones(2, 5)), r"drop_joints: expected which \(N=2, V=5, M=2\), got \(2, 5\)"),
         (lambda: drop_joints(X[0], torch.ones(2, 5, 2)), r"drop_joints: expected x \(N, C, T, V, M\), got \(3, 4,"),
