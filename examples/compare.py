@@ -19,7 +19,7 @@ from loading import clip_options
 from results import load_run
 from train import run
 
-from skeleton_focus.plot_classes import plot_class_difference, plot_confusion
+from skeleton_focus.plot_runs import plot_class_difference, plot_confusion
 
 
 def main(arguments: list[str] | None = None) -> None:

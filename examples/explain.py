@@ -46,13 +46,14 @@ from skeleton_focus import (
 from skeleton_focus.focus import SCORES
 from skeleton_focus.plot import (
     animate_focus,
+    plot_adjacency,
     plot_film_strip,
     plot_focus_comparison,
     plot_focus_map,
+    plot_joint_attention,
+    plot_latent_edges,
 )
-from skeleton_focus.plot_adjacency import plot_adjacency
-from skeleton_focus.plot_attention import plot_joint_attention, plot_latent_edges
-from skeleton_focus.plot_curves import plot_curves
+from skeleton_focus.plot_runs import plot_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._checks import message
-from ._figure import BONE, INK, MUTED, PANEL, SHADES, TRUTH, Array, Values, array, sort_by_part
 from .layouts import SkeletonLayout
+from .plot import BONE, INK, MUTED, PANEL, SHADES, TRUTH, Array, Values, array, sort_by_part
 
 _MISSING = -32768
 

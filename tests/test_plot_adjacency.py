@@ -16,11 +16,11 @@ matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.colors import to_rgb  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from plot_tools import check_canvas, texts  # noqa: E402
 
 from skeleton_focus import multi_scale_adjacency  # noqa: E402
-from skeleton_focus._figure import BELOW, TRUTH  # noqa: E402
 from skeleton_focus.layouts import LAYOUTS, SkeletonLayout  # noqa: E402
-from skeleton_focus.plot_adjacency import plot_adjacency  # noqa: E402
+from skeleton_focus.plot import BELOW, TRUTH, plot_adjacency  # noqa: E402
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)])
 BODY = torch.tensor([[1.0, 1.0], [2.0, 1.0], [3.0, 2.0], [4.0, 3.0]])
@@ -112,13 +112,16 @@ def test_missing_joints_take_no_chords_and_do_not_count() -> None:
 def test_rows_have_a_title_and_a_scale_of_their_own() -> None:
     rows = {"fixed": entries((0, 1, 0.5)), "learned": torch.cat([entries((0, 1, -0.02)), entries((2, 1, 0.01))])}
     figure = plot_adjacency(BODY, rows, CHAIN, title="wave")
-    assert [text.get_text() for text in figure.texts][:3] == ["wave", "fixed", "learned"]
-    scales = [[text.get_text() for text in ax.texts] for ax in figure.axes if ax not in panels(figure)]
+    headings = [ax for ax in figure.axes if ax not in panels(figure)]
+    assert figure.texts[0].get_text() == "wave"
+    assert [ax.get_title("left") for ax in headings] == ["fixed", "learned"]
+    scales = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in headings]
+    check_canvas(figure)
     assert scales == [["+0.5", "+0.25"], ["+0.02", "+0.01", "-0.02", "-0.01"]]
     first, second, third = panels(figure)
     assert first.collections[3].get_linewidths()[0] == second.collections[6].get_linewidths()[0] == 2.6
     assert third.collections[3].get_linewidths()[0] == pytest.approx(0.5 + 2.1 / 2)
-    assert first.get_position().y0 > second.get_position().y0 == third.get_position().y0
+    assert first.get_position().y0 > second.get_position().y0 == pytest.approx(third.get_position().y0)
     assert second.get_position().x0 < third.get_position().x0
     assert first.get_xlim() == second.get_xlim() == third.get_xlim()
 
@@ -138,10 +141,7 @@ def test_every_layout_and_number_of_subsets(layout: SkeletonLayout, k: int) -> N
         assert len(rings(drawn[1])[0]) == v
     tops = sorted({round(ax.get_position().y0, 6) for ax in drawn})
     assert len(tops) == (4 if k == 13 else 2)
-    figure.draw_without_rendering()
-    for ax in drawn:  # nothing hangs out of the figure, no panel covers another
-        box = ax.get_position()
-        assert min(box.x0, box.y0) > 0 and max(box.x1, box.y1) < 1
+    check_canvas(figure)
 
 
 def test_zero_equal_and_one_subset(tmp_path: Path) -> None:
@@ -149,7 +149,8 @@ def test_zero_equal_and_one_subset(tmp_path: Path) -> None:
     figure = plot_adjacency(BODY, rows, CHAIN, invert_y=True)
     assert [ax.get_xlabel() for ax in panels(figure)] == ["k = 0: all 0 entries", "k = 1: all 0 entries",
                                                           "k = 0: all 16 entries"]  # fmt: skip
-    assert "zero throughout" in [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert "zero throughout" in texts(figure)
+    check_canvas(figure)
     assert [len(found) for found in chords(panels(figure)[2]).values()] == [6, 0]
     figure.savefig(tmp_path / "edges.png")
     body = torch.ones(4, 3)  # all joints at one place

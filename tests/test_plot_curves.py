@@ -13,8 +13,9 @@ import torch
 matplotlib = pytest.importorskip("matplotlib")
 
 from matplotlib.figure import Figure  # noqa: E402
+from plot_tools import check_canvas  # noqa: E402
 
-from skeleton_focus.plot_curves import plot_curves  # noqa: E402
+from skeleton_focus.plot_runs import plot_curves  # noqa: E402
 
 CURVES = np.array([[1.0, 0.5, 0.0], [0.8, 0.3, 0.0], [0.9, 0.1, 0.0], [0.9, 0.1, 0.4]])
 
@@ -54,7 +55,9 @@ def test_styles_differ_in_more_than_colour(tmp_path: Path) -> None:
     assert len({line.get_color() for line in lines}) == 6
     assert len({str(line._dash_pattern) for line in lines}) == 6
     figure.savefig(tmp_path / "curves.png")
-    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
+    check_canvas(figure)
+    legend, axes = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
+    assert legend.x0 > axes.x1 and legend.x1 <= figure.bbox.x1
     assert figure.get_figwidth() == 9
 
 

@@ -29,8 +29,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from skeleton_focus import Batch
-from skeleton_focus._figure import SHADES
 from skeleton_focus.layouts import COCO17, KINECT20, NTU25, SkeletonLayout
+from skeleton_focus.plot import SHADES
 from skeleton_focus.report import ReportClip, write_report
 
 T, HAND, FOOT = 6, KINECT20.index("left_hand"), KINECT20.index("right_foot")
