@@ -813,14 +813,14 @@ def new_figure(title: str | None = None, note: str = "", rows: int = 1, width: f
     Its height has room for ``rows`` of axes and is preliminary: see :func:`set_height`.
     """
     mpl = load_matplotlib()
-    engine = mpl.layout_engine.ConstrainedLayoutEngine(rect=(0.007, 0, 0.986, 1))
+    engine = mpl.layout_engine.ConstrainedLayoutEngine(rect=(0.012, 0, 0.976, 1))
     engine.set(w_pad=0.03, h_pad=0.05, wspace=0, hspace=0)
     figure: Figure = mpl.figure.Figure((width, 3.0 + 2.0 * rows), dpi=200, layout=engine)
-    left: Look = {"x": 0.01, "ha": "left"}
+    left: Look = {"x": 0.015, "ha": "left"}
     if title:
         figure.suptitle(textwrap.fill(title, 100), fontsize=11, color=INK, **left)
     if note:
-        figure.supxlabel(textwrap.fill(note, 120), parse_math=False, **left, **SMALL)
+        figure.supxlabel(textwrap.fill(note, 140), parse_math=False, **left, **SMALL)
     return figure
 
 
