@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ._checks import message
 from .formats import MOST_CLASSES, FormatError, UnreadableFileError, open_plain_file, short
 
-_HARMLESS = "only lists, dicts, tuples, numbers, strings and numpy arrays"
+_HARMLESS = "lists, dicts, tuples, numbers, strings and numpy arrays alone"
 _DTYPE = re.compile(r"f[248]|[iu][1248]|b1|U[1-9][0-9]{0,2}")
 _LARGEST_KEY = (1 << 61) - 2  # larger integers hash to smaller ones: a file could make a dict slow
 _REFUSED = (
