@@ -363,7 +363,7 @@ def test_fuse_an_empty_batch() -> None:
     [
         ([], None, "one tensor of probabilities, got none"),
         ([[[2.0, -1.0]]], None, "probabilities, each row adding up to 1, .*; apply the softmax to logits first"),
-        ([[[2.0, 1.0]]], None, r"each row adding up to 1, got \[3.0\]; take the softmax"),
+        ([[[2.0, 1.0]]], None, r"each row adding up to 1, got \[3.0\]; apply the softmax"),
         ([[[math.nan, 1.0]]], None, "probabilities, each row adding up to 1"),
         ([[[0.5, 0.5]], [[0.2, 0.3, 0.5]]], None, r"probabilities \(N=1, classes=2\), got \(1, 3\)"),
         ([[[0.5, 0.5]], [[0.5, 0.5]] * 2], None, r"probabilities \(N=1, classes=2\), got \(2, 2\)"),
