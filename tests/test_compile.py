@@ -152,7 +152,7 @@ def test_erasing_is_refused_in_a_whole_graph() -> None:
     x, target = small_clips()
     objective = STFObjective(bare(), ["high"], head="fc", loss=STFLoss.plain(), erasing=0.5)
     objective(x, target)
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="STFObjective finds the focus that it erases outside"):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="STFObjective computes the focus for erasing outside"):
         torch.compile(objective, fullgraph=True, backend="aot_eager")(x, target)
 
 

@@ -210,7 +210,7 @@ def test_a_damaged_member_is_told_while_reading(tmp_path: Path, method: int) -> 
     content[40_000] ^= 16
     path.write_bytes(content)
     source = open_ctr_gcn(path)
-    with pytest.raises(FormatError, match=rf"^{path}, x_train\.npy(, clip \d)?: expected a whole \.npz, got "):
+    with pytest.raises(FormatError, match=rf"^{path}, x_train\.npy(, clip \d)?: expected an intact \.npz, got "):
         list(source.read())
 
 
@@ -219,7 +219,7 @@ def test_a_zip_that_is_none(tmp_path: Path) -> None:
     content = path.read_bytes()
     for damaged in (b"", b"\x93NUMPY", content[:-30], content[: len(content) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(FormatError, match=rf"^{path}: expected a whole \.npz, got File is not a zip file"):
+        with pytest.raises(FormatError, match=rf"^{path}: expected an intact \.npz, got File is not a zip file"):
             open_ctr_gcn(path)
     with pytest.raises(FormatError, match=r"expected a plain file, got a folder"):
         open_ctr_gcn(tmp_path)
@@ -242,7 +242,7 @@ def test_members_twice_locked_or_lying(tmp_path: Path) -> None:
     locked, lying = bytearray(content), bytearray(content)
     locked[at + 8] |= 1
     path.write_bytes(locked)
-    with pytest.raises(FormatError, match=r"x_train\.npy: expected a whole \.npz, got File .*encrypted"):
+    with pytest.raises(FormatError, match=r"x_train\.npy: expected an intact \.npz, got File .*encrypted"):
         open_ctr_gcn(path)
     lying[at + 24 : at + 28] = (2**31).to_bytes(4, "little")
     path.write_bytes(lying)
@@ -420,10 +420,10 @@ FOLDERS: list[tuple[dict[str, Any], str]] = [
     ({"val": {"names": ["a", "b", "a"]}}, r"val_label\.pkl, clip 2: expected a unique name, got 'a'"),
     ({"val": {"names": ["a", "b", 3]}}, r"val_label\.pkl, clip 2: expected a unique name, got 3"),
     ({"val": {"labels": [0, -1, 2]}}, r"val_label\.pkl, clip 1: expected an integer label in 0\.\..*, got -1"),
-    ({"val": {"labels": [0, 1, 10**9]}}, "clip 2: expected a label, .*, got 1000000000"),
-    ({"val": {"labels": [0, 1, 2.0]}}, "clip 2: expected a label, .*, got 2.0"),
-    ({"val": {"labels": np.ones((3, 2), int)}}, "clip 0: expected a label, .*, got a list of 2"),
-    ({"train": {"names": ["a", "b", "c"]}, "val": {"names": ["x", "y", "c"]}}, "that stand on one side, got names"),
+    ({"val": {"labels": [0, 1, 10**9]}}, "clip 2: expected an integer label in 0..99999, got 1000000000"),
+    ({"val": {"labels": [0, 1, 2.0]}}, "clip 2: expected an integer label in 0..99999, got 2.0"),
+    ({"val": {"labels": np.ones((3, 2), int)}}, "clip 0: expected an integer label in 0..99999, got a list of 2"),
+    ({"train": {"names": ["a", "b", "c"]}, "val": {"names": ["x", "y", "c"]}}, "each clip on one side of the split, got names"),
     ({"val": {"pickle": [1, 2, 3]}}, r"val_label\.pkl: expected a pair \(names, labels\), got a list of 3"),
     ({"val": {"pickle": {"names": 1}}}, r"expected a pair \(names, labels\), got a dict of 1"),
     ({"val": {"pickle": b"cos\nsystem\n(S'true'\ntR."}}, r"val_label\.pkl, byte 11: .*, got os\.system, which"),
@@ -442,7 +442,7 @@ def test_data_without_labels_and_labels_without_data(tmp_path: Path) -> None:
     st_gcn(tmp_path)
     (tmp_path / "val_label.pkl").unlink()
     error = (
-        rf"^{tmp_path}: expected val_data_joint\.npy or val_data\.npy beside val_label\.pkl, got val_data_joint\.npy"
+        rf"^{tmp_path}: expected val_data_joint\.npy or val_data\.npy beside val_label\.pkl, got only val_data_joint\.npy"
     )
     with pytest.raises(FormatError, match=error):
         open_st_gcn(tmp_path)
