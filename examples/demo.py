@@ -92,14 +92,14 @@ def going_on(out: Path) -> Iterator[None]:
     except ValueError as error:
         if not goes_on:
             raise
-        raise ValueError(f"{error}; to start anew remove {out} or name another --out") from None
+        raise ValueError(f"{error}; to start again, remove {out} or name another --out") from None
 
 
 def measured(out: Path) -> tuple[dict[str, Any], SkeletonDataset]:
     """All runs, how well they recognise and look, and the test clips."""
     report: dict[str, Any] = {}
-    for name, (told, options) in RUNS.items():
-        print(f"\ntraining {told}")
+    for name, (description, options) in RUNS.items():
+        print(f"\ntraining {description}")
         start = [] if name == "base" else ["--start-from", str(out / "base")]
         run_of = trained(out / name, [*options, *start, "--validate-every", "100", "--devices", "1"])
         objective, recipe, _, _ = load_run(out / name)

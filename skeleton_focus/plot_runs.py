@@ -123,8 +123,8 @@ def plot_class_difference(
     n = len(shown)
     figure = new_figure(title, note)
     ax = figure.add_subplot()
-    told = textwrap.fill(f"{accuracy}: {gain}", 70)
-    ax.set_title(told, loc="left", fontsize=10, color=INK, parse_math=False)
+    summary = textwrap.fill(f"{accuracy}: {gain}", 70)
+    ax.set_title(summary, loc="left", fontsize=10, color=INK, parse_math=False)
     ax.barh(range(n), 2 * one_clip, left=-one_clip, height=1, color="#e8ebef", linewidth=0)
     colours = [TRUTH if point > 0 else BELOW for point in points]
     bars = ax.barh(range(n), points, height=0.62, color=colours)
@@ -245,8 +245,8 @@ def plot_confusion(
     above = figure.add_subplot(grid[0, 0])
     bar: Any = figure.colorbar(errors, cax=above, orientation="horizontal", ticks=[])
     bar.outline.set_visible(False)
-    told = f"errors, up to {top:.0%} of a class" if wrong.any() else "no errors"
-    above.set_title(told, loc="left", **SMALL)
+    heading = f"errors, up to {top:.0%} of a class" if wrong.any() else "no errors"
+    above.set_title(heading, loc="left", **SMALL)
     measure(figure, ax)
     set_height(figure, ax, height)
     return figure

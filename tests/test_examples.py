@@ -382,7 +382,7 @@ def test_a_demo_of_another_version_names_the_way_out(
     with pytest.raises(ValueError, match="from this version of the program") as refused:
         demo.main()
     assert "momentum" in str(refused.value)
-    assert str(refused.value).endswith(f"; to start anew remove {tmp_path / 'demo'} or name another --out")
+    assert str(refused.value).endswith(f"; to start again, remove {tmp_path / 'demo'} or name another --out")
 
 
 SHORT = ["--preset", "synthetic", "--widths", *"666666", "--frames", "8", "--threads", "1", "--branch", "plain"]

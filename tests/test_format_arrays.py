@@ -423,7 +423,10 @@ FOLDERS: list[tuple[dict[str, Any], str]] = [
     ({"val": {"labels": [0, 1, 10**9]}}, "clip 2: expected an integer label in 0..99999, got 1000000000"),
     ({"val": {"labels": [0, 1, 2.0]}}, "clip 2: expected an integer label in 0..99999, got 2.0"),
     ({"val": {"labels": np.ones((3, 2), int)}}, "clip 0: expected an integer label in 0..99999, got a list of 2"),
-    ({"train": {"names": ["a", "b", "c"]}, "val": {"names": ["x", "y", "c"]}}, "each clip on one side .*, got names"),
+    (
+        {"train": {"names": ["a", "b", "c"]}, "val": {"names": ["x", "y", "c"]}},
+        "expected each clip on one side of the split, got names",
+    ),
     ({"val": {"pickle": [1, 2, 3]}}, r"val_label\.pkl: expected a pair \(names, labels\), got a list of 3"),
     ({"val": {"pickle": {"names": 1}}}, r"expected a pair \(names, labels\), got a dict of 1"),
     ({"val": {"pickle": b"cos\nsystem\n(S'true'\ntR."}}, r"val_label\.pkl, byte 11: .*, got os\.system, which"),

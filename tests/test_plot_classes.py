@@ -108,6 +108,8 @@ def test_names_fit_and_do_not_overlap(c: int, draws: str) -> None:
                  for a, b in pairwise(boxes)]  # fmt: skip
         assert all(step / 2 > 0.1 * figure.dpi for step in pitch)  # the height of letters of 8 points
     assert all(label.get_fontsize() >= 8 for label in [*ax.get_yticklabels(), *ax.get_xticklabels(), *ax.texts])
+    widest = 2.6 if draws == "difference" else 1.85  # inches
+    assert all(label.get_window_extent().width < (widest + 0.02) * figure.dpi for label in ax.get_yticklabels())
     assert ax.get_window_extent().width > (0.5 if c > 12 or draws == "difference" else 0.03) * page.width
     assert any("…" in name for name in rows(ax)) or c < 18
     assert len(rows(ax)) == min(c, 120 if draws == "difference" else 60)
