@@ -121,7 +121,10 @@ def test_rows_have_a_title_and_a_scale_of_their_own() -> None:
     first, second, third = panels(figure)
     assert first.collections[3].get_linewidths()[0] == second.collections[6].get_linewidths()[0] == 2.6
     assert third.collections[3].get_linewidths()[0] == pytest.approx(0.5 + 2.1 / 2)
-    assert first.get_position().y0 > second.get_position().y0 == pytest.approx(third.get_position().y0, rel=0, abs=1e-15)
+    row = second.get_position().y0
+    assert (
+        first.get_position().y0 > row == pytest.approx(third.get_position().y0, rel=0, abs=1e-15)
+    )  # matplotlib rounds
     assert second.get_position().x0 < third.get_position().x0
     assert first.get_xlim() == second.get_xlim() == third.get_xlim()
 
