@@ -8,7 +8,12 @@ from .adjacency import (
     spatial_partition,
     window_adjacency,
 )
-from .attention import DilatedTemporalAttention, JointPartAttention, SpatialAttention, position_codes
+from .attention import (
+    DilatedTemporalAttention,
+    JointPartAttention,
+    SpatialAttention,
+    position_codes,
+)
 from .augment import Augment, drop_joints, flip, rotate, scale, seeded_generator, shear
 from .clips import Batch, Clip, SkeletonDataset, Split
 from .datasets import open_dataset
@@ -51,7 +56,13 @@ from .format_kinetics import read_kinetics
 from .format_ntu import read_ntu
 from .format_nw_ucla import read_nw_ucla
 from .formats import ClipFile, FormatError, UnreadableFileError
-from .graph_conv import GraphConv, MultiScaleG3D, MultiScaleGraphConv, convolve_graph, convolve_windows
+from .graph_conv import (
+    GraphConv,
+    MultiScaleG3D,
+    MultiScaleGraphConv,
+    convolve_graph,
+    convolve_windows,
+)
 from .guidance import allowed_joints, guidance_loss
 from .layouts import COCO17, KINECT20, LAYOUTS, NTU25, NTU25_PYSKL, OPENPOSE18, SkeletonLayout
 from .losses import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss

@@ -1,4 +1,6 @@
-"""Body and classes of the generated actions: the rig, the moves of each class, and a cue for each class."""
+"""Body and classes of the generated actions: the rig, the moves of each class, and a cue for each
+class.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ Vector: TypeAlias = tuple[float, float, float]
 
 SIDES = ("right", "left")
 
-RIG: dict[str, tuple[str, Vector, int]] = {  # point: parent, rest offset in metres, scaled as 0 trunk, 1 arm, 2 leg
+RIG: dict[
+    str, tuple[str, Vector, int]
+] = {  # point: parent, rest offset in metres, scaled as 0 trunk, 1 arm, 2 leg
     "root": ("", (0, 0, 0), 0),
     "spine_base": ("root", (0, 0, 0), 0),
     "spine": ("spine_base", (0, 0.25, 0), 0),
@@ -35,7 +39,8 @@ for _side, _out in zip(SIDES, (-1, 1), strict=True):
     }
 POINT = {name: index for index, name in enumerate(RIG)}
 FEET = [POINT[f"{side}_{name}"] for side in SIDES for name in ("ankle", "foot")]
-# The joints that rotate: the sign of x for natural bending, and the amplitude of idle motion (degrees).
+# The joints that rotate: the sign of x for natural bending, and the amplitude of idle motion
+# (degrees).
 TURNS = {"root": (0, 0.0), "spine_base": (1, 1.5), "spine": (1, 1.5), "neck": (1, 4.0)}
 for _side in SIDES:
     TURNS |= {f"{_side}_shoulder": (-1, 7.0), f"{_side}_elbow": (-1, 12.0)}
@@ -53,11 +58,13 @@ PARTS = {  # names for a role's critical joints; paired points mean the role's s
 
 @dataclass(frozen=True)
 class Turn:
-    """A rotation of a joint by ``amount`` degrees times a curve; ``both_`` means both joints of a pair.
+    """A rotation of a joint by ``amount`` degrees times a curve; ``both_`` means both joints of a
+    pair.
 
-    ``joint`` bends naturally (knees backwards, others forwards); ``"spine twist"`` and ``"spine spread"`` turn inwards
-    and outwards, ``"root"`` rises by metres. ``curve``: ``hold`` (there and back), ``ramp`` (there), or periodic at the
-    class's cadence, ``phase`` cycles ahead: ``sway`` (-1 to 1) or ``beat`` (0 to 1). ``when``: span of the act.
+    ``joint`` bends naturally (knees backwards, others forwards); ``"spine twist"`` and ``"spine
+    spread"`` turn inwards and outwards, ``"root"`` rises by metres. ``curve``: ``hold`` (there and
+    back), ``ramp`` (there), or periodic at the class's cadence, ``phase`` cycles ahead: ``sway``
+    (-1 to 1) or ``beat`` (0 to 1). ``when``: span of the act.
     """
 
     joint: str
@@ -69,9 +76,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Reach:
-    """A motion of the hand to ``offset`` (metres) from a point of the resting body or from ``partner``, and back.
+    """A motion of the hand to ``offset`` (metres) from a point of the resting body or from
+    ``partner``, and back.
 
-    ``partner`` is the midpoint to a partner. ``elbow``: where the elbow points. ``both``: mirrored by the left hand.
+    ``partner`` is the midpoint to a partner. ``elbow``: where the elbow points. ``both``: mirrored
+    by the left hand.
     """
 
     target: str
@@ -87,7 +96,9 @@ class Reach:
 
 
 class Role(NamedTuple):
-    """What one person does: the critical parts, such as ``"right_arm"``, and the moves, reaches first."""
+    """What one person does: the critical parts, such as ``"right_arm"``, and the moves, reaches
+    first.
+    """
 
     critical: str
     moves: tuple[Turn | Reach, ...]
@@ -95,7 +106,9 @@ class Role(NamedTuple):
 
 @dataclass(frozen=True)
 class Action:
-    """A class: a role for each person, periods per clip, feet that do not move, side of the hand, reversed in time."""
+    """A class: a role for each person, periods per clip, feet that do not move, side of the hand,
+    reversed in time.
+    """
 
     name: str
     roles: tuple[Role, ...]
@@ -106,7 +119,9 @@ class Action:
 
 
 class Cue(NamedTuple):
-    """A motion that may accompany a class without being part of it: its turns, and its periods per clip."""
+    """A motion that may accompany a class without being part of it: its turns, and its periods per
+    clip.
+    """
 
     periods: float
     turns: tuple[Turn, ...]
@@ -117,7 +132,10 @@ def _role(critical: str, *moves: Turn | Reach) -> Role:
 
 
 def _touch(target: str) -> Action:
-    return Action(f"touch {target}", (_role("right_arm", Reach(target, (-0.03, 0.0, 0.03), (-1.0, -0.3, 0.3))),))
+    return Action(
+        f"touch {target}",
+        (_role("right_arm", Reach(target, (-0.03, 0.0, 0.03), (-1.0, -0.3, 0.3))),),
+    )
 
 
 def _crouch(*when: float) -> list[Turn]:
@@ -127,17 +145,26 @@ def _crouch(*when: float) -> list[Turn]:
 
 
 def _stride(side: str, ahead: float) -> list[Turn]:
-    """A leg's step and its arm, which swings against it; the knee bends most while the hip swings forward fastest."""
+    """A leg's step and its arm, which swings against it; the knee bends most while the hip swings
+    forward fastest.
+    """
     turns = (("hip", 26, "sway", 0.0), ("knee", 48, "beat", 0.5), ("shoulder", 26, "sway", 0.5))
-    return [Turn(f"{side}_{name}", amount, curve, phase=phase + ahead) for name, amount, curve, phase in turns]
+    return [
+        Turn(f"{side}_{name}", amount, curve, phase=phase + ahead)
+        for name, amount, curve, phase in turns
+    ]
 
 
 _OVERHEAD = Reach("right_shoulder", (-0.05, 0.56, 0.1), (-1.0, 0.0, 0.3))
 _BESIDE = Reach("right_shoulder", (-0.3, 0.3, 0.1), (-0.5, -1.0, 0.0))
 _RAISE = Action("raise right hand", (_role("right_arm", _OVERHEAD),), side="right")
-_WAVE = Action("wave slowly", (_role("right_arm", _BESIDE, Turn("right_elbow", 28, "sway")),), cadence=2.8)
+_WAVE = Action(
+    "wave slowly", (_role("right_arm", _BESIDE, Turn("right_elbow", 28, "sway")),), cadence=2.8
+)
 # A gait stays on the spot, so that the way through the room does not tell the class.
-_GAIT = _role("both_leg both_arm", Turn("both_elbow", 30), *_stride("right", 0.0), *_stride("left", 0.5))
+_GAIT = _role(
+    "both_leg both_arm", Turn("both_elbow", 30), *_stride("right", 0.0), *_stride("left", 0.5)
+)
 _WALK = Action("walk", (_GAIT,), cadence=2.4, planted=())
 _LOWER = (Turn("both_hip", 85, "ramp"), Turn("both_knee", 85, "ramp"), Turn("spine_base", 32))
 _SIT = Action("sit down", (_role("both_hips", *_LOWER),))
@@ -147,10 +174,15 @@ _WIND_UP = Reach("right_shoulder", (-0.18, 0.25, -0.18), (-1.0, 0.0, -0.3), (0.0
 _HURL = Reach("right_shoulder", (0.12, 0.05, 0.52), (-1.0, 0.0, 0.0), (0.4, 1.0))
 _TWIST = (Turn("spine twist", -20, when=(0.0, 0.55)), Turn("spine twist", 20, when=(0.4, 1.0)))
 _HANDS = Reach("upper_spine", (-0.01, -0.12, 0.36), both=True)
-_ARM_SWING = (Turn("both_shoulder", -35, when=(0.0, 0.45)), Turn("both_shoulder", 75, when=(0.35, 0.9)))
+_ARM_SWING = (
+    Turn("both_shoulder", -35, when=(0.0, 0.45)),
+    Turn("both_shoulder", 75, when=(0.35, 0.9)),
+)
 _LEAP = (*_crouch(0.0, 0.5), Turn("root", 0.3, when=(0.4, 0.8)), *_crouch(0.68, 1.0), *_ARM_SWING)
 _SHAKE = _role("right_arm", Reach("partner"), Turn("right_elbow", 11, "sway"))
-_GIVE, _TAKE = (_role("right_arm", Reach("partner", when=when)) for when in ((0.0, 0.72), (0.3, 1.0)))
+_GIVE, _TAKE = (
+    _role("right_arm", Reach("partner", when=when)) for when in ((0.0, 0.72), (0.3, 1.0))
+)
 _SHOVE = Reach("partner", (-0.1, 0.12, 0.4), when=(0.0, 0.8), both=True)
 _RECOIL = {"spine_base": -24, "both_shoulder": 32, "both_elbow": 25}
 _STAGGER = tuple(Turn(joint, amount, when=(0.35, 1.0)) for joint, amount in _RECOIL.items())
@@ -168,24 +200,33 @@ ACTIONS: tuple[Action, ...] = (
     replace(_SIT, name="stand up", backwards=True),
     Action("kick", (_role("right_leg", *_SWING, *_STRIKE),), planted=("left",)),
     Action("throw", (_role("right_arm", _WIND_UP, _HURL, *_TWIST),)),
-    Action("clap", (_role("both_arm", _HANDS, Turn("both_shoulder twist", -38, "beat")),), cadence=4.5),
+    Action(
+        "clap", (_role("both_arm", _HANDS, Turn("both_shoulder twist", -38, "beat")),), cadence=4.5
+    ),
     Action("bow", (_role("chest", Turn("spine_base", 42), Turn("spine", 12), Turn("neck", 15)),)),
     Action("jump", (_role("both_leg", *_LEAP),)),
     Action("shake hands", (_SHAKE, _SHAKE), cadence=5.0),
     Action("hand over", (_GIVE, _TAKE)),
-    Action("push", (_role("both_arm", _SHOVE, Turn("spine_base", 14, when=(0.1, 0.8))), _role("chest", *_STAGGER))),
+    Action(
+        "push",
+        (
+            _role("both_arm", _SHOVE, Turn("spine_base", 14, when=(0.1, 0.8))),
+            _role("chest", *_STAGGER),
+        ),
+    ),
 )
 """Every class in the order of its label; those for two persons come last."""
 
-_SLOW, _FAST = 3.0, 6.0  # idle motion has at most 2 periods a clip
-_NOD, _TILT = (Turn("neck", 30, "sway"),), (Turn("neck spread", 30, "sway"),)
+_SLOW = 3.0
+_FAST = 6.0  # idle motion has at most 2 periods a clip
+_NOD = (Turn("neck", 30, "sway"),)
+_TILT = (Turn("neck spread", 30, "sway"),)
 _CIRCLE = (*_NOD, Turn("neck spread", 30, "sway", phase=0.25))
-_RAISE_ARM, _BEND_ARM = (Turn("left_shoulder spread", 70, "beat"),), (Turn("left_elbow", 80, "beat"),)
-_SWING_ARMS, _RAISE_ARMS, _BEND_ARMS = (
-    (Turn("both_shoulder", 40, "sway"),),
-    (Turn("both_shoulder spread", 70, "beat"),),
-    (Turn("both_elbow", 80, "beat"),),
-)
+_RAISE_ARM = (Turn("left_shoulder spread", 70, "beat"),)
+_BEND_ARM = (Turn("left_elbow", 80, "beat"),)
+_SWING_ARMS = (Turn("both_shoulder", 40, "sway"),)
+_RAISE_ARMS = (Turn("both_shoulder spread", 70, "beat"),)
+_BEND_ARMS = (Turn("both_elbow", 80, "beat"),)
 # The other foot stays on the floor, so that the body stays where it is.
 _MARCH = (Turn("left_hip", 60, "beat"), Turn("left_knee", 60, "beat"))
 _LEG_ASIDE = (Turn("left_hip spread", 60, "beat"),)
@@ -212,7 +253,8 @@ CUES: dict[str, Cue] = {
     "hand over": Cue(_FAST, _SWING_LEG),
     "push": Cue(_SLOW, _LEG_ASIDE),
 }
-"""Every class's cue, by limbs that are never critical for it, with either hand, and are free in its first role.
+"""Every class's cue, by limbs that are never critical for it, with either hand, and are free in its
+first role.
 
 They differ also where left and right are exchanged.
 """

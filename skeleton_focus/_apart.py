@@ -1,4 +1,6 @@
-"""Run a model on copies of its buffers and attributes, so that a dry run or a masked pass does not change them."""
+"""Run a model on copies of its buffers and attributes, so that a dry run or a masked pass does not
+change them.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ from torch import Tensor, nn
 
 @contextmanager
 def apart(model: nn.Module) -> Iterator[None]:
-    """While active, the model uses copies of its buffers; the attributes of its modules are restored afterwards.
+    """While active, the model uses copies of its buffers; the attributes of its modules are
+    restored afterwards.
 
-    A buffer that several modules share is copied once, and a module with several names is visited once. Tensor
-    attributes are also copied; a list that the model appends to, or a value outside its modules, is not.
+    A buffer that several modules share is copied once, and a module with several names is visited
+    once. Tensor attributes are also copied; a list that the model appends to, or a value outside
+    its modules, is not.
 
     Example:
         >>> norm = nn.BatchNorm1d(3)
@@ -33,8 +37,16 @@ def apart(model: nn.Module) -> Iterator[None]:
     before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
     try:
         for module, attributes, buffers in before:
-            vars(module).update({name: copy(value) for name, value in attributes.items() if isinstance(value, Tensor)})
-            module._buffers.update({name: copy(buffer) for name, buffer in buffers.items() if buffer is not None})
+            vars(module).update(
+                {
+                    name: copy(value)
+                    for name, value in attributes.items()
+                    if isinstance(value, Tensor)
+                }
+            )
+            module._buffers.update(
+                {name: copy(buffer) for name, buffer in buffers.items() if buffer is not None}
+            )
         yield
     finally:
         for module, attributes, buffers in before:
@@ -45,7 +57,8 @@ def apart(model: nn.Module) -> Iterator[None]:
 
 
 def call_apart(model: nn.Module, *inputs: object) -> object:
-    """Call the model on copies of its buffers; torch.compile can trace this call, but not restored attributes.
+    """Call the model on copies of its buffers; torch.compile can trace this call, but not restored
+    attributes.
 
     Example:
         >>> norm = nn.BatchNorm1d(3)
@@ -65,7 +78,9 @@ def call_apart(model: nn.Module, *inputs: object) -> object:
 
 
 def each_tensor(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Apply a function to each tensor in nested tuples, lists and dictionaries; return the same structure."""
+    """Apply a function to each tensor in nested tuples, lists and dictionaries; return the same
+    structure.
+    """
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):

@@ -1,4 +1,6 @@
-"""The order of the axes of clips and feature maps: einops patterns, and conversion to our order and back."""
+"""The order of the axes of clips and feature maps: einops patterns, and conversion to our order and
+back.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,13 @@ _PATTERN = re.compile(r"N( ([CTVM]|\([CTVM]( [CTVM])+\)))+")
 
 
 class ClipAxes:
-    """A layout of clips, such as ``"N C T V M"``, ``"N M T V C"``, ``"N C T V"`` or ``"N T (V C)"``.
+    """A layout of clips, such as ``"N C T V M"``, ``"N M T V C"``, ``"N C T V"`` or ``"N T (V
+    C)"``.
 
     Args:
         who: the name in error messages.
-        pattern: N first, then C, T, V and, for several persons, M, each once; joined axes in parentheses.
+        pattern: N first, then C, T, V and, for several persons, M, each once; joined axes in
+            parentheses.
         num_joints: V; needed if it is joined with another axis.
 
     Example:
@@ -30,30 +34,57 @@ class ClipAxes:
 
     def __init__(self, who: str, pattern: str, num_joints: int | None = None) -> None:
         if not isinstance(pattern, str):
-            raise ValueError(message(who, "axes as text, such as 'N C T V M'", type(pattern).__name__))
+            raise ValueError(
+                message(who, "axes as text, such as 'N C T V M'", type(pattern).__name__)
+            )
         letters = re.findall("[A-Z]", pattern)
-        known = _PATTERN.fullmatch(pattern) and len(set(letters)) == len(letters) and set("NCTV") <= set(letters)
+        known = (
+            _PATTERN.fullmatch(pattern)
+            and len(set(letters)) == len(letters)
+            and set("NCTV") <= set(letters)
+        )
         if not known:
             hint = "such as 'N C T V M', 'N M T V C', 'N C T V' or, with num_joints, 'N T (V C)'"
-            raise ValueError(message(who, "axes of N, C, T, V and perhaps M, N first, each once", repr(pattern), hint))
+            raise ValueError(
+                message(
+                    who, "axes of N, C, T, V and perhaps M, N first, each once", repr(pattern), hint
+                )
+            )
         self._groups: list[str] = re.findall(r"\(.*?\)|[A-Z]", pattern)
-        unknown = [set(re.findall("[A-Z]", group)) - ({"V"} if num_joints else set()) for group in self._groups]
+        unknown = [
+            set(re.findall("[A-Z]", group)) - ({"V"} if num_joints else set())
+            for group in self._groups
+        ]
         if not all(len(axes) <= 1 for axes in unknown):
-            hint = "pass num_joints" if num_joints is None else "at most one axis may be joined with V"
+            hint = (
+                "pass num_joints" if num_joints is None else "at most one axis may be joined with V"
+            )
             raise ValueError(message(who, "axes whose sizes can be inferred", repr(pattern), hint))
         if num_joints is not None and num_joints < 1:
             raise ValueError(message(who, "num_joints of at least 1", num_joints))
-        self.who, self.pattern, self.num_joints = who, pattern, num_joints
+        self.who = who
+        self.pattern = pattern
+        self.num_joints = num_joints
         self._clip = "N C T V M" if "M" in letters else "N C T V 1"
         self._shape = ", ".join(self._named(group) for group in self._groups)
 
     def check(self, x: Tensor, name: str = "x") -> None:
         """Raise for a tensor of another shape, and for one without values."""
-        check_shape(self.who, name, x, self._shape, "for another layout pass axes, such as 'N C T V M' or 'N C T V'")
+        check_shape(
+            self.who,
+            name,
+            x,
+            self._shape,
+            "for another layout pass axes, such as 'N C T V M' or 'N C T V'",
+        )
         if 0 in x.shape:
-            raise ValueError(message(self.who, f"{name} ({self._shape}) without an empty axis", tuple(x.shape)))
+            raise ValueError(
+                message(self.who, f"{name} ({self._shape}) without an empty axis", tuple(x.shape))
+            )
         if x.is_meta:
-            raise ValueError(message(self.who, f"{name} on a device that holds values", f"{name} on 'meta'"))
+            raise ValueError(
+                message(self.who, f"{name} on a device that holds values", f"{name} on 'meta'")
+            )
         for group, size in zip(self._groups, x.shape, strict=True):
             if self.num_joints and len(group) > 1 and "V" in group and size % self.num_joints:
                 expected = f"x ({self._shape}) with V={self.num_joints}"
@@ -85,12 +116,13 @@ _MAP_PATTERN = re.compile(r"([NCTVM]|\([NCTVM]( [NCTVM])+\))( ([NCTVM]|\([NCTVM]
 
 
 class MapAxes:
-    """A layout of feature maps, such as ``"(N M) C T V"``, ``"(N M) T V C"`` or, for tokens, ``"(N M) (T V) C"``.
+    """A layout of feature maps, such as ``"(N M) C T V"``, ``"(N M) T V C"`` or, for tokens, ``"(N
+    M) (T V) C"``.
 
     Args:
         who: the name in error messages.
-        pattern: N, C and those of M, T and V that the map has, each once; joined axes in parentheses. Missing axes have
-            size 1.
+        pattern: N, C and those of M, T and V that the map has, each once; joined axes in
+            parentheses. Missing axes have size 1.
 
     Example:
         >>> import torch
@@ -102,15 +134,26 @@ class MapAxes:
 
     def __init__(self, who: str, pattern: str) -> None:
         if not isinstance(pattern, str):
-            raise ValueError(message(who, f"maps as text, such as {MAPS!r}", type(pattern).__name__))
+            raise ValueError(
+                message(who, f"maps as text, such as {MAPS!r}", type(pattern).__name__)
+            )
         letters = re.findall("[A-Z]", pattern)
-        known = _MAP_PATTERN.fullmatch(pattern) and len(set(letters)) == len(letters) and {"N", "C"} <= set(letters)
+        known = (
+            _MAP_PATTERN.fullmatch(pattern)
+            and len(set(letters)) == len(letters)
+            and {"N", "C"} <= set(letters)
+        )
         if not known:
             hint = f"such as {MAPS!r}, '(N M) T V C', 'N M T V C' or, for tokens, '(N M) (T V) C'"
-            raise ValueError(message(who, "maps of N, C and some of M, T, V, each once", repr(pattern), hint))
-        self.who, self.pattern = who, pattern
+            raise ValueError(
+                message(who, "maps of N, C and some of M, T, V, each once", repr(pattern), hint)
+            )
+        self.who = who
+        self.pattern = pattern
         self.persons_first = "M" in letters and letters.index("M") < letters.index("N")
-        persons, frames, joints = ("M" in letters, "T" in letters, "V" in letters)
+        persons = "M" in letters
+        frames = "T" in letters
+        joints = "V" in letters
         rows = "(N M)" if persons else "N"
         self._ours = f"{rows} C {'T' if frames else '1'} {'V' if joints else '1'}"
         self._given = {"N"}  # axes whose size comes from the clip, where einops cannot infer it
@@ -121,7 +164,11 @@ class MapAxes:
                     unknown.remove(axis)
                     self._given.add(axis)
             if len(unknown) >= 2:
-                raise ValueError(message(who, "maps whose sizes can be inferred", repr(pattern), "keep C and T apart"))
+                raise ValueError(
+                    message(
+                        who, "maps whose sizes can be inferred", repr(pattern), "keep C and T apart"
+                    )
+                )
 
     def bind(self, layer: str, *, clips: int, persons: int, joints: int) -> MapsOfOneBatch:
         """The conversions for a batch of ``clips`` clips."""
@@ -149,7 +196,11 @@ class MapsOfOneBatch:
 
     def to_rows(self, rows: Tensor) -> Tensor:
         """Reorder rows for each person of each clip from the layer's order to (N * M, ...)."""
-        return rearrange(rows, "(m n) ... -> (n m) ...", n=self._clips) if self._axes.persons_first else rows
+        return (
+            rearrange(rows, "(m n) ... -> (n m) ...", n=self._clips)
+            if self._axes.persons_first
+            else rows
+        )
 
     def from_map(self, features: Tensor) -> Tensor:
         """Convert back to the layer's layout."""

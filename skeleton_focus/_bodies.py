@@ -1,6 +1,7 @@
 """From tracked bodies to the main bodies of a clip: join tracks, drop spurious ones, fill gaps.
 
-A track holds the observations of one tracking id: frames in ascending order and the joints' positions in each.
+A track holds the observations of one tracking id: frames in ascending order and the joints'
+positions in each.
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# A track continues one that ended before if the distance between their bodies is within the reach in that time.
-JOIN_WITHIN, JOIN_PER_FRAME, JOIN_AT_MOST = 0.3, 0.05, 1.0  # metres; metres per frame (1.5 m/s at 30 fps); metres
-# A track is spurious if it is short, or if its "body" is an object: broader than high in most of its frames.
-SHORT, BROAD, BROAD_FRAMES = 11, 0.8, 0.7
+# A track continues one that ended before if the distance between their bodies is within the reach
+# in that time.
+JOIN_WITHIN = 0.3
+JOIN_PER_FRAME = 0.05
+JOIN_AT_MOST = 1.0  # metres; metres per frame (1.5 m/s at 30 fps); metres
+# A track is spurious if it is short, or if its "body" is an object: broader than high in most of
+# its frames.
+SHORT = 11
+BROAD = 0.8
+BROAD_FRAMES = 0.7
 
 
 class Track(NamedTuple):
-    """The observations of a body: frames (t,), poses (t, V, 3) in metres with y upward, seen (t, V)."""
+    """The observations of a body: frames (t,), poses (t, V, 3) in metres with y upward, seen (t,
+    V).
+    """
 
     frames: NDArray[np.int64]
     poses: NDArray[np.float32]
@@ -26,7 +35,8 @@ class Track(NamedTuple):
 
 
 def join_tracks(tracks: Iterable[tuple[object, Track]]) -> list[Track]:
-    """Join the tracks of one body: by tracking id or, if that changed, to the nearest track that ended before.
+    """Join the tracks of one body: by tracking id or, if that changed, to the nearest track that
+    ended before.
 
     Args:
         tracks: tracking ids and their tracks; a gap ends a track, and its id may return.
@@ -38,10 +48,13 @@ def join_tracks(tracks: Iterable[tuple[object, Track]]) -> list[Track]:
     runs.sort(key=lambda run: int(run[1].frames[0]))
     owner: dict[object, int] = {}  # the latest body of each id
     bodies: list[list[Track]] = []
-    ends = np.full(len(runs), np.iinfo(np.int64).max)  # the last frame of each body, and its centre there
+    ends = np.full(
+        len(runs), np.iinfo(np.int64).max
+    )  # the last frame of each body, and its centre there
     centres = np.zeros((len(runs), 3))
     for name, run in runs:
-        first, begin = int(run.frames[0]), _centre(run, 0)
+        first = int(run.frames[0])
+        begin = _centre(run, 0)
         gap = first - ends
         distance = np.linalg.norm(centres - begin, axis=1)
         reach = np.minimum(JOIN_WITHIN + JOIN_PER_FRAME * gap, JOIN_AT_MOST)
@@ -53,7 +66,9 @@ def join_tracks(tracks: Iterable[tuple[object, Track]]) -> list[Track]:
                 body = len(bodies)
                 bodies.append([])
         bodies[body].append(run)
-        owner[name], ends[body], centres[body] = body, run.frames[-1], _centre(run, -1)
+        owner[name] = body
+        ends[body] = run.frames[-1]
+        centres[body] = _centre(run, -1)
     return [Track(*map(np.concatenate, zip(*body, strict=True))) for body in bodies]
 
 
@@ -64,7 +79,9 @@ def _runs(track: Track) -> list[Track]:
 
 
 def _centre(track: Track, t: int) -> NDArray[np.float64]:
-    """The mean of the joints that were seen, or of all if none was; in float64 to avoid overflow."""
+    """The mean of the joints that were seen, or of all if none was; in float64 to avoid
+    overflow.
+    """
     seen = track.seen[t] if track.seen[t].any() else slice(None)
     centre: NDArray[np.float64] = track.poses[t, seen].mean(0, np.float64)
     return centre
@@ -73,19 +90,24 @@ def _centre(track: Track, t: int) -> NDArray[np.float64]:
 def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Track]:
     """The bodies that move most, without spurious ones, in order of decreasing motion.
 
-    Motion is the sum of the seen joints' position variances over time. If all bodies look spurious, all are kept.
+    Motion is the sum of the seen joints' position variances over time. If all bodies look spurious,
+    all are kept.
     """
     if len(bodies) == 1:
         return bodies
 
     def spurious(body: Track) -> bool:
-        seen, poses = body.seen[..., None], body.poses.astype(np.float64)
-        extent = np.where(seen, poses, -np.inf).max(1) - np.where(seen, poses, np.inf).min(1)  # (t, 3)
+        seen = body.seen[..., None]
+        poses = body.poses.astype(np.float64)
+        extent = np.where(seen, poses, -np.inf).max(1) - np.where(seen, poses, np.inf).min(
+            1
+        )  # (t, 3)
         broad = extent[:, 0] > BROAD * extent[:, 1]
         return len(body.frames) <= min(SHORT, num_frames // 2) or bool(broad.mean() > BROAD_FRAMES)
 
     def motion(body: Track) -> float:
-        seen, poses = body.seen[..., None], body.poses.astype(np.float64)
+        seen = body.seen[..., None]
+        poses = body.poses.astype(np.float64)
         count = np.maximum(seen.sum(0), 1)  # (V, 1)
         mean = np.where(seen, poses, 0).sum(0) / count
         return float((np.where(seen, poses - mean, 0) ** 2 / count).sum())
@@ -95,9 +117,11 @@ def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Trac
 
 
 def fill_gaps(body: Track) -> Track:
-    """Interpolate a body linearly over time between its first and last frame where it or a joint was not seen.
+    """Interpolate a body linearly over time between its first and last frame where it or a joint
+    was not seen.
 
-    Before its first and after its last observation, a joint keeps that position; a joint never seen stays missing.
+    Before its first and after its last observation, a joint keeps that position; a joint never seen
+    stays missing.
     """
     frames = np.arange(body.frames[0], body.frames[-1] + 1)
     poses = np.zeros((len(frames), *body.poses.shape[1:]), np.float32)

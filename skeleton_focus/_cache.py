@@ -1,7 +1,8 @@
 """The cache of a data set: all clips in one memory-mapped ``.npy``, and a JSON index beside it.
 
-Both are written under a temporary name and renamed when complete, the index last: a cache without index is invalid. For
-each clip the ``.npy`` holds (C + 1, T, V, M) float32, the coordinates and the visibility.
+Both are written under a temporary name and renamed when complete, the index last: a cache without
+index is invalid. For each clip the ``.npy`` holds (C + 1, T, V, M) float32, the coordinates and the
+visibility.
 """
 
 from __future__ import annotations
@@ -35,13 +36,19 @@ def default_folder() -> Path:
 
 
 def open_pack(
-    source: ClipSource, path: Path, where: Path, options: str, clips: Iterator[ClipFile], problems: list[FormatError]
+    source: ClipSource,
+    path: Path,
+    where: Path,
+    options: str,
+    clips: Iterator[ClipFile],
+    problems: list[FormatError],
 ) -> tuple[Loaded, list[FormatError]]:
     """Open the cache of a source; write it first if there is none or if the source's files changed.
 
-    If several processes start together, one writes and the others wait. The next writer removes the drafts of killed
-    processes and outdated caches of the source that no process has open. No cache is written if reading raises, or if a
-    file cannot be opened, because it may be readable the next time.
+    If several processes start together, one writes and the others wait. The next writer removes the
+    drafts of killed processes and outdated caches of the source that no process has open. No cache
+    is written if reading raises, or if a file cannot be opened, because it may be readable the next
+    time.
 
     Args:
         source: the recognised source.
@@ -70,7 +77,11 @@ def open_pack(
                 _write(draft, source.splits, clips, problems)
                 if _state(source, path) != state:
                     hint = "open them again when nothing writes there"
-                    raise ValueError(message("open_dataset", "files that do not change", f"changes in {path}", hint))
+                    raise ValueError(
+                        message(
+                            "open_dataset", "files that do not change", f"changes in {path}", hint
+                        )
+                    )
                 if any(isinstance(problem, UnreadableFileError) for problem in problems):
                     loaded, problems = _load(draft)
                     return Loaded(loaded.index, list(loaded.x), list(loaded.visibility)), problems
@@ -85,23 +96,34 @@ def open_pack(
             raise
         hint = "pass another folder as cache, or cache=False (--no-cache)"
         got = error.strerror or type(error).__name__
-        raise OSError(message("open_dataset", f"a folder {where} to write a cache into", got, hint)) from None
+        raise OSError(
+            message("open_dataset", f"a folder {where} to write a cache into", got, hint)
+        ) from None
 
 
 def _load(stem: str) -> tuple[Loaded, list[FormatError]]:
     """Load the clips of a cache and the errors of clips left out; raise if the cache is damaged."""
     stored = json.loads(Path(stem + ".json").read_bytes())
     index = Index(**stored["index"])
-    columns: list[list[Any]] = [index.names, index.labels, index.actions, index.shapes, *index.sides.values()]
+    columns: list[list[Any]] = [
+        index.names,
+        index.labels,
+        index.actions,
+        index.shapes,
+        *index.sides.values(),
+    ]
     shapes = np.array(index.shapes, np.int64).reshape(-1, 4)
     shapes[:, 0] += 1  # the visibility
-    offset, size = stored["offset"], int(shapes.prod(1).sum())
+    offset = stored["offset"]
+    size = int(shapes.prod(1).sum())
     complete = Path(stem + ".npy").stat().st_size == offset + 4 * size
     if not complete or len({len(column) for column in columns}) > 1 or shapes.min(initial=1) < 1:
         raise ValueError(f"{stem} is damaged")
     array = map_file(stem + ".npy", np.dtype("<f4"), offset, (size,))
     x = MappedClips(array, shapes, _coordinates)
-    return Loaded(index, x, MappedClips(array, shapes, _visibility)), [*map(FormatError, stored["problems"])]
+    return Loaded(index, x, MappedClips(array, shapes, _visibility)), [
+        *map(FormatError, stored["problems"])
+    ]
 
 
 def _coordinates(clip: Tensor, index: int) -> Tensor:
@@ -112,7 +134,9 @@ def _visibility(clip: Tensor, index: int) -> Tensor:
     return clip[-1]
 
 
-def _write(stem: str, splits: Sequence[str], clips: Iterator[ClipFile], problems: list[FormatError]) -> None:
+def _write(
+    stem: str, splits: Sequence[str], clips: Iterator[ClipFile], problems: list[FormatError]
+) -> None:
     """Write all clips, one at a time."""
     index = Index()
     size = 0
@@ -124,11 +148,15 @@ def _write(stem: str, splits: Sequence[str], clips: Iterator[ClipFile], problems
             file.write(packed.data)
             size += packed.size
         file.seek(0)
-        _write_header(file, size)  # of the same length, because numpy reserves space for the first axis to grow
+        _write_header(
+            file, size
+        )  # of the same length, because numpy reserves space for the first axis to grow
         file.flush()
         os.fsync(file.fileno())
     with open(stem + ".json", "w") as text:
-        json.dump({"index": asdict(index), "problems": [*map(str, problems)], "offset": offset}, text)
+        json.dump(
+            {"index": asdict(index), "problems": [*map(str, problems)], "offset": offset}, text
+        )
         text.flush()
         os.fsync(text.fileno())
 
@@ -140,7 +168,9 @@ def _write_header(file: IO[bytes], size: int) -> int:
 
 
 def _remove_old(where: Path, prefix: str) -> None:
-    """Remove drafts of killed writers and outdated caches of the source that no process has open."""
+    """Remove drafts of killed writers and outdated caches of the source that no process has
+    open.
+    """
     for data in where.iterdir():
         if data.name.startswith(f"{prefix}-") and data.suffix == ".npy":
             with data.open("rb") as file:
@@ -163,7 +193,9 @@ def _state(source: ClipSource, path: Path) -> str:
 
 
 def _digest(*texts: str) -> str:
-    return hashlib.sha256("\n".join((str(_VERSION), *texts)).encode("utf8", "surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(
+        "\n".join((str(_VERSION), *texts)).encode("utf8", "surrogateescape")
+    ).hexdigest()[:16]
 
 
 def in_memory(clips: Iterator[ClipFile], splits: Sequence[str]) -> Loaded:

@@ -26,9 +26,9 @@ def message(who: str, expected: str, got: object, hint: str = "") -> str:
 def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **sizes: int) -> None:
     """Check a tensor against named axes such as ``"N, C=3, T, V=25"``.
 
-    An axis without ``=`` may have any size, or the one in ``sizes``, which is a number and not text so that traced
-    sizes stay symbolic. ``T>0`` does not allow size 0. ``hint`` suggests a fix for other shapes. The check reads only
-    type and shape, so it never waits for a device.
+    An axis without ``=`` may have any size, or the one in ``sizes``, which is a number and not text
+    so that traced sizes stay symbolic. ``T>0`` does not allow size 0. ``hint`` suggests a fix for
+    other shapes. The check reads only type and shape, so it never waits for a device.
 
     >>> import torch
     >>> check_shape("GraphConv", "x", torch.zeros(8, 3, 64, 17), "N, C=3, T, V=25")
@@ -42,13 +42,19 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
     shape = tuple(x.shape)
     named = [_AXIS.match(axis.strip()) for axis in axes.split(",")]
     fits = len(shape) == len(named) and all(
-        axis is not None and size == (sizes.get(axis["name"], size) if axis["size"] is None else int(axis["size"]))
+        axis is not None
+        and size == (sizes.get(axis["name"], size) if axis["size"] is None else int(axis["size"]))
         for axis, size in zip(named, shape, strict=True)
     )
     if not fits:
-        listed = ", ".join(f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in shown.split(", "))
+        listed = ", ".join(
+            f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in shown.split(", ")
+        )
         raise ValueError(message(who, f"{name} ({listed})", shape, hint))
-    if any(axis is not None and axis["positive"] and size == 0 for axis, size in zip(named, shape, strict=True)):
+    if any(
+        axis is not None and axis["positive"] and size == 0
+        for axis, size in zip(named, shape, strict=True)
+    ):
         raise ValueError(message(who, f"{name} ({axes})", shape))
 
 
@@ -72,7 +78,11 @@ def check_classes(who: str, classes: Tensor, num_classes: int) -> None:
     ValueError: deletion_curve: expected classes in 0..2, got 0 to 3
     """
     if can_read(classes) and not ((classes >= 0) & (classes < num_classes)).all():
-        raise ValueError(message(who, f"classes in 0..{num_classes - 1}", f"{classes.min():d} to {classes.max():d}"))
+        raise ValueError(
+            message(
+                who, f"classes in 0..{num_classes - 1}", f"{classes.min():d} to {classes.max():d}"
+            )
+        )
 
 
 def check_lengths(who: str, lengths: Tensor, x: Tensor) -> None:
@@ -99,7 +109,9 @@ def check_choice(who: str, name: str, value: str, choices: Collection[str]) -> N
     ValueError: STFLoss: expected score to be one of 'log_odds', 'probability', got 'logit'
     """
     if value not in choices:
-        raise ValueError(message(who, f"{name} to be one of " + ", ".join(map(repr, choices)), repr(value)))
+        raise ValueError(
+            message(who, f"{name} to be one of " + ", ".join(map(repr, choices)), repr(value))
+        )
 
 
 def check_adjacency(who: str, adjacency: Tensor) -> None:

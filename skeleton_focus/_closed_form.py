@@ -1,4 +1,6 @@
-"""Decide whether a network's head is global average pooling and a linear layer, and which rows of a map it pools."""
+"""Decide whether a network's head is global average pooling and a linear layer, and which rows of a
+map it pools.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,39 @@ from ._checks import message
 # Operations that average or keep every value, by the names of their gradients.
 _POOLING = {"AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "AvgPool2D", "AvgPool3D", "Mean", "Sum"}
 _RESHAPING = {
-    "Alias", "AsStrided", "Clone", "Expand", "Permute", "ReshapeAlias", "Squeeze", "T", "ToCopy", "Transpose",
-    "UnsafeView", "Unsqueeze", "View",
-}  # fmt: skip
-_PRODUCTS = {"Addmm": 1, "Linear": 0, "Mm": 0}  # which operand the features are; the weight is the next one
+    "Alias",
+    "AsStrided",
+    "Clone",
+    "Expand",
+    "Permute",
+    "ReshapeAlias",
+    "Squeeze",
+    "T",
+    "ToCopy",
+    "Transpose",
+    "UnsafeView",
+    "Unsqueeze",
+    "View",
+}
+_PRODUCTS = {
+    "Addmm": 1,
+    "Linear": 0,
+    "Mm": 0,
+}  # which operand the features are; the weight is the next one
 
 
 def is_pooled_linear(
     head: nn.Linear, features: Tensor, shift: Tensor, logits: Tensor, *, num_persons: int
 ) -> bool | None:
-    """Whether logits = head(mean of the features) for every batch; None if this batch cannot decide it.
+    """Whether logits = head(mean of the features) for every batch; None if this batch cannot decide
+    it.
 
-    The values must agree, and :func:`keeps_pooled_linear` must hold: with a layer that starts at zero, a mask of ones
-    or an inactive clamp, the values could agree now but not later.
+    The values must agree, and :func:`keeps_pooled_linear` must hold: with a layer that starts at
+    zero, a mask of ones or an inactive clamp, the values could agree now but not later.
 
     Shape:
-        features (N * M, C, T, V), to which a zero ``shift`` (N * M, C, 1, 1) was added, logits (N, K).
+        features (N * M, C, T, V), to which a zero ``shift`` (N * M, C, 1, 1) was added, logits (N,
+        K).
 
     Example:
         >>> head, x, shift = nn.Linear(3, 4), torch.randn(2, 3, 5, 6), torch.zeros(2, 3, 1, 1, requires_grad=True)
@@ -52,11 +71,12 @@ def is_pooled_linear(
 
 
 def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
-    """Whether a single chain of pooling, reshaping and one product with the head's weight leads from start to logits.
+    """Whether a single chain of pooling, reshaping and one product with the head's weight leads
+    from start to logits.
 
-    Tensor factors are not accepted, because they may change, nor is a second path around the head, which may grow from
-    zero. Positive Python numbers are accepted, because the normalisation of the focus removes them. No tensor values
-    are read except Python numbers, which are on the CPU.
+    Tensor factors are not accepted, because they may change, nor is a second path around the head,
+    which may grow from zero. Positive Python numbers are accepted, because the normalisation of the
+    focus removes them. No tensor values are read except Python numbers, which are on the CPU.
 
     Example:
         >>> head, x = nn.Linear(3, 4), torch.randn(2, 3, 5, 6, requires_grad=True)
@@ -82,13 +102,16 @@ def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
 
 
 def refuse_another_order(gradients: list[Tensor], batch: int) -> None:
-    """Raise if a clip's persons are not in adjacent rows, for example if they are folded as m * N + n.
+    """Raise if a clip's persons are not in adjacent rows, for example if they are folded as m * N +
+    n.
 
-    In that case the gradient of a clip's score lies mostly in every N-th row, even if the model mixes the batch's clips
-    a little, or in as few rows as a clip has persons, but not in its own rows.
+    In that case the gradient of a clip's score lies mostly in every N-th row, even if the model
+    mixes the batch's clips a little, or in as few rows as a clip has persons, but not in its own
+    rows.
 
     Shape:
-        the gradient (N * M, C) of one clip's score alone, for each of the first clips of N = ``batch``.
+        the gradient (N * M, C) of one clip's score alone, for each of the first clips of N =
+        ``batch``.
 
     >>> refuse_another_order([torch.tensor([[1.0], [1.0], [0.0], [0.0]])], batch=2)
     >>> refuse_another_order([torch.tensor([[1.0], [0.0], [1.0], [0.0]])], batch=2)
@@ -109,7 +132,9 @@ then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...)
         elsewhere |= len(rows) <= persons and any(row // persons != clip for row in rows)
     if in_turn > 1.5 * own:
         got = "the first persons of all clips, then the second ones"
-        hint = "fold persons into the batch as (N, M, ...) -> (N * M, ...), or pass maps='(M N) C T V'"
+        hint = (
+            "fold persons into the batch as (N, M, ...) -> (N * M, ...), or pass maps='(M N) C T V'"
+        )
     else:
         got = "rows of other clips"
         hint = "pass maps, such as '(N M) C T V', to say how persons and clips are folded"
@@ -118,7 +143,9 @@ then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...)
 
 
 def _users(logits: Tensor, start: Tensor) -> dict[Node, list[tuple[Node, int]]]:
-    """For each operation between start and logits, the operations that use its result and their operand's index."""
+    """For each operation between start and logits, the operations that use its result and their
+    operand's index.
+    """
     users: dict[Node, list[tuple[Node, int]]] = {}
     waiting = [logits.grad_fn]
     seen = {start.grad_fn, None}
@@ -139,7 +166,9 @@ def _node(x: Tensor) -> Node | None:
 
 
 def _name(node: Node) -> str:
-    """The name of a built-in PyTorch operation; only their nodes are numbered, unlike those of autograd.Function."""
+    """The name of a built-in PyTorch operation; only their nodes are numbered, unlike those of
+    autograd.Function.
+    """
     own = re.fullmatch(r"(\w+?)Backward\d+", node.name())
     return own[1] if own else ""
 
@@ -157,7 +186,9 @@ def _keeps_the_mean(node: Node, name: str, operand: int) -> bool:
 
 
 def _is_positive_number(other: Tensor | None) -> bool:
-    """Whether an operand was a positive Python number, which does not affect the dtype of a result."""
+    """Whether an operand was a positive Python number, which does not affect the dtype of a
+    result.
+    """
     if other is None or other.dim() > 0 or other.dtype not in (torch.int64, torch.float64):
         return False
     probe = torch.int8 if other.dtype == torch.int64 else torch.float16
@@ -165,11 +196,17 @@ def _is_positive_number(other: Tensor | None) -> bool:
 
 
 def _is_weight(product: Node, operand: int, weight: Tensor) -> bool:
-    """Whether an operand of a product is this weight, perhaps transposed or in another precision."""
+    """Whether an operand of a product is this weight, perhaps transposed or in another
+    precision.
+    """
     node = product.next_functions[operand][0]
     if node is None:  # frozen
         frozen = getattr(product, "_saved_mat2", None)
-        return frozen is not None and not weight.requires_grad and frozen.data_ptr() == weight.data_ptr()
+        return (
+            frozen is not None
+            and not weight.requires_grad
+            and frozen.data_ptr() == weight.data_ptr()
+        )
     own = _node(weight)
     while node is not None and node is not own and _name(node) in _RESHAPING:
         node = node.next_functions[0][0]

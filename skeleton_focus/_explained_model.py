@@ -48,14 +48,23 @@ class ExplainedModel(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):
-            raise ValueError(message("STFObjective", "a model that is an nn.Module", type(model).__name__))
+            raise ValueError(
+                message("STFObjective", "a model that is an nn.Module", type(model).__name__)
+            )
         check_choice("STFObjective", "score", score, SCORES)
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             hint = "wrap the objective instead: DistributedDataParallel(STFObjective(...))"
-            raise ValueError(message("STFObjective", "a model that is not wrapped", type(model).__name__, hint))
+            raise ValueError(
+                message("STFObjective", "a model that is not wrapped", type(model).__name__, hint)
+            )
         if isinstance(layers, str | nn.Module | None) or len(layers) == 0:
             raise ValueError(
-                message("STFObjective", "a list of layers", repr(layers), "pass their names, or the modules")
+                message(
+                    "STFObjective",
+                    "a list of layers",
+                    repr(layers),
+                    "pass their names, or the modules",
+                )
             )
         self.layers = tuple(layer_name(model, layer) for layer in layers)
         modules = {find_layer(model, layer) for layer in self.layers}  # one may have several names
@@ -65,34 +74,52 @@ class ExplainedModel(nn.Module):
         if self.head is not None and not isinstance(find_layer(model, self.head), nn.Linear):
             kind = type(find_layer(model, self.head)).__name__
             hint = "name the linear layer that gives the logits, or pass head=None"
-            raise ValueError(message("STFObjective", f"head {self.head!r} to be nn.Linear", kind, hint))
+            raise ValueError(
+                message("STFObjective", f"head {self.head!r} to be nn.Linear", kind, hint)
+            )
         self.model = model
         self.score = score
         self.axes = ClipAxes("STFObjective", "N C T V M" if axes is None else axes, num_joints)
         self._axes_given = axes is not None
         patterns = dict(maps) if isinstance(maps, Mapping) else dict.fromkeys(self.layers, maps)
         self._check_layer_names("maps", patterns)
-        self.maps = {layer: MapAxes("STFObjective", pattern) for layer, pattern in patterns.items() if pattern != MAPS}
-        self._maps_given = set(patterns) if isinstance(maps, Mapping) or maps != MAPS else set[str]()
+        self.maps = {
+            layer: MapAxes("STFObjective", pattern)
+            for layer, pattern in patterns.items()
+            if pattern != MAPS
+        }
+        self._maps_given = (
+            set(patterns) if isinstance(maps, Mapping) or maps != MAPS else set[str]()
+        )
         projects = list(project.values()) if isinstance(project, Mapping) else [project]
         for given in projects:
             if given is not None and not callable(given):
-                raise ValueError(message("STFObjective", "project to be a function", type(given).__name__))
+                raise ValueError(
+                    message("STFObjective", "project to be a function", type(given).__name__)
+                )
         if select_logits is not None and not callable(select_logits):
-            raise ValueError(message("STFObjective", "select_logits to be a function", type(select_logits).__name__))
+            raise ValueError(
+                message(
+                    "STFObjective", "select_logits to be a function", type(select_logits).__name__
+                )
+            )
         if isinstance(project, Mapping):
             self._check_layer_names("project", project)
         self.project = project
         self.select_logits = select_logits
         self._lengths = _position_of_lengths(model)
         self._several_persons = False  # in the clips of this call
-        self._closed_form: dict[tuple[Any, ...], bool] = {}  # by mode, because dropout may precede the head
+        self._closed_form: dict[
+            tuple[Any, ...], bool
+        ] = {}  # by mode, because dropout may precede the head
 
     def _check_layer_names(self, name: str, given: Mapping[str, Any]) -> None:
         """Raise for a mapping with names that are not among the layers."""
         unknown = sorted(set(given) - set(self.layers))
         if unknown:
-            raise ValueError(message("STFObjective", f"{name} for layers among {list(self.layers)}", unknown))
+            raise ValueError(
+                message("STFObjective", f"{name} for layers among {list(self.layers)}", unknown)
+            )
 
     def _check_clips(self, x: Tensor) -> None:
         self.axes.check(x)
@@ -102,7 +129,11 @@ class ExplainedModel(nn.Module):
         first = next(self.model.parameters(), x)
         if first.is_meta:
             hint = "model.to_empty(device=...) and load_state_dict() fill it"
-            raise ValueError(message("STFObjective", "a model on a device that holds values", "one on 'meta'", hint))
+            raise ValueError(
+                message(
+                    "STFObjective", "a model on a device that holds values", "one on 'meta'", hint
+                )
+            )
         if not self._axes_given and x.shape[1] == x.shape[4] > 1:
             expected = "axes, because C and M have the same size"
             hint = "axes='N C T V M' is the default, axes='N M T V C' the order of pyskl"
@@ -111,12 +142,20 @@ class ExplainedModel(nn.Module):
     def _check_inputs(self, inputs: Sequence[Any], *, differentiates: bool) -> None:
         if not isinstance(inputs, list | tuple):
             raise ValueError(
-                message("STFObjective", "inputs as a tuple of the model's inputs besides x", type(inputs).__name__)
+                message(
+                    "STFObjective",
+                    "inputs as a tuple of the model's inputs besides x",
+                    type(inputs).__name__,
+                )
             )
         in_inference_mode = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
         if differentiates and in_inference_mode:
             hint = "the focus is a gradient; use torch.no_grad() instead"
-            raise ValueError(message("STFObjective", "a call outside torch.inference_mode()", "one inside it", hint))
+            raise ValueError(
+                message(
+                    "STFObjective", "a call outside torch.inference_mode()", "one inside it", hint
+                )
+            )
 
     def _check_allowed(self, x: Tensor, allowed: Tensor | None) -> None:
         if allowed is not None:
@@ -125,26 +164,44 @@ class ExplainedModel(nn.Module):
             axes = f"N={n}, V={v}" if same_in_all_frames else f"N={n}, M={m}, T={t}, V={v}"
             check_shape("STFObjective", "allowed", allowed, axes)
 
-    def _find_present(self, x: Tensor, inputs: Sequence[Any], present: Tensor | None) -> Tensor | None:
-        """Frames in which each person is present: (N, M, T), M or T may be 1 to broadcast; None: all in all frames."""
+    def _find_present(
+        self, x: Tensor, inputs: Sequence[Any], present: Tensor | None
+    ) -> Tensor | None:
+        """Frames in which each person is present: (N, M, T), M or T may be 1 to broadcast; None:
+        all in all frames.
+        """
         clip = self.axes.to_clip(x)
         n, _, t, _, m = clip.shape
         if present is not None:
             check_shape("STFObjective", "present", present, f"N={n}, M={m}, T={t}")
             if present.dtype != torch.bool:
-                raise ValueError(message("STFObjective", "present with dtype torch.bool", present.dtype))
+                raise ValueError(
+                    message("STFObjective", "present with dtype torch.bool", present.dtype)
+                )
         elif m > 1:
             present = torch.count_nonzero(clip, (1, 2, 3))[..., None] > 0  # (N, M, 1)
-        lengths = inputs[self._lengths] if self._lengths is not None and self._lengths < len(inputs) else None
-        if isinstance(lengths, Tensor) and lengths.shape == (n,) and not lengths.is_floating_point():
-            inside = (torch.arange(t, device=x.device) < lengths.to(x.device)[:, None])[:, None]  # (N, 1, T)
+        lengths = (
+            inputs[self._lengths]
+            if self._lengths is not None and self._lengths < len(inputs)
+            else None
+        )
+        if (
+            isinstance(lengths, Tensor)
+            and lengths.shape == (n,)
+            and not lengths.is_floating_point()
+        ):
+            inside = (torch.arange(t, device=x.device) < lengths.to(x.device)[:, None])[
+                :, None
+            ]  # (N, 1, T)
             present = inside if present is None else present & inside
         return present
 
     def _masked(
         self, x: Tensor, inputs: Sequence[Any], focus: Tensor, positions: Sequence[int]
     ) -> tuple[Tensor, list[Any]]:
-        """Mask the clip by the focus, and also the inputs at ``positions``, which hold the clip too."""
+        """Mask the clip by the focus, and also the inputs at ``positions``, which hold the clip
+        too.
+        """
         masked = list(inputs)
         for i in positions:
             self.axes.check(masked[i], f"inputs[{i}]")
@@ -163,14 +220,18 @@ class ExplainedModel(nn.Module):
         return focus if present is None else focus.masked_fill(~present[..., None], 0)
 
     def _mode(self) -> tuple[Any, ...]:
-        """The key of cached checks: every module's training flag and dropout rate, and whether M > 1."""
+        """The key of cached checks: every module's training flag and dropout rate, and whether M >
+        1.
+        """
         modules = self.model.modules()
         dropout = nn.modules.dropout._DropoutNd  # the one base of all dropout layers
         flags = tuple((m.training, m.p if isinstance(m, dropout) else None) for m in modules)
         return (self._several_persons, *flags)
 
     def _by_gradient(self, layers: Sequence[str]) -> list[str]:
-        """The layers whose focus is a gradient through the layers after them, as far as is known yet."""
+        """The layers whose focus is a gradient through the layers after them, as far as is known
+        yet.
+        """
         closed = self.head is not None and self._closed_form.get(self._mode(), False)
         return [layer for layer in layers if layer != self.layers[-1] or not closed]
 
@@ -183,11 +244,17 @@ class ExplainedModel(nn.Module):
         *,
         fixed_statistics: bool = False,
     ) -> tuple[Tensor, FeatureTap, Any]:
-        """Run the model; return the logits, the outputs of the layers (and of ``also``), and the model's output."""
+        """Run the model; return the logits, the outputs of the layers (and of ``also``), and the
+        model's output.
+        """
         names = [*self.layers, *also] if explained else []
         axes = self._bound_maps(x) if explained else {}
         by_gradient = self._by_gradient(explained)
-        closed = [] if torch.compiler.is_compiling() else [name for name in explained if name not in by_gradient]
+        closed = (
+            []
+            if torch.compiler.is_compiling()
+            else [name for name in explained if name not in by_gradient]
+        )
         tap = FeatureTap(
             self.model,
             names,
@@ -200,59 +267,99 @@ class ExplainedModel(nn.Module):
             output = self.model(x, *inputs)
         logits = self._logits(output, len(x))
         ran = [layer for layer in tap.ran if layer in self.layers]
-        in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)  # tap[...] raises for a missing one
+        in_order = ran == list(self.layers) or sorted(ran) != sorted(
+            self.layers
+        )  # tap[...] raises for a missing one
         if not in_order and names:
-            raise ValueError(message("STFObjective", f"layers from low to high, {ran}", list(self.layers)))
+            raise ValueError(
+                message("STFObjective", f"layers from low to high, {ran}", list(self.layers))
+            )
         return logits, tap, output
 
     def _bound_maps(self, x: Tensor) -> dict[str, MapsOfOneBatch]:
         """The conversions to (N * M, C, T, V) for one batch, for the layers in other layouts."""
         n, _, _, v, m = self.axes.to_clip(x).shape
-        return {layer: axes.bind(layer, clips=n, persons=m, joints=v) for layer, axes in self.maps.items()}
+        return {
+            layer: axes.bind(layer, clips=n, persons=m, joints=v)
+            for layer, axes in self.maps.items()
+        }
 
     def _logits(self, output: Any, clips: int) -> Tensor:
         logits: Any = output if self.select_logits is None else self.select_logits(output)
         if not isinstance(logits, Tensor):
             hint = "pass select_logits, such as operator.itemgetter(0)"
-            raise ValueError(message("STFObjective", "logits to be a tensor", type(logits).__name__, hint))
+            raise ValueError(
+                message("STFObjective", "logits to be a tensor", type(logits).__name__, hint)
+            )
         check_shape("STFObjective", "logits", logits, f"N={clips}, classes")
         if logits.shape[1] < 2:
-            raise ValueError(message("STFObjective", "logits of at least 2 classes", logits.shape[1]))
+            raise ValueError(
+                message("STFObjective", "logits of at least 2 classes", logits.shape[1])
+            )
         return logits
 
     def _focus(
-        self, x: Tensor, logits: Tensor, tap: FeatureTap, layer: str, classes: Tensor, present: Tensor | None, *,
-        create_graph: bool, rehearsal: bool = False,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        logits: Tensor,
+        tap: FeatureTap,
+        layer: str,
+        classes: Tensor,
+        present: Tensor | None,
+        *,
+        create_graph: bool,
+        rehearsal: bool = False,
+    ) -> Tensor:
         """The normalised focus of a class at a layer, (N, M, T', V)."""
         n, _, _, v, m = self.axes.to_clip(x).shape
         project = self.project.get(layer) if isinstance(self.project, Mapping) else self.project
         features = self._features(x, tap, layer, any_joints=project is not None)
         persons = len(features) // n
-        present_persons = None if present is None or persons != m else present.any(2).expand(n, m)  # (N, M)
-        score = class_score(logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score)
+        present_persons = (
+            None if present is None or persons != m else present.any(2).expand(n, m)
+        )  # (N, M)
+        score = class_score(
+            logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score
+        )
         if rehearsal and layer in tap.shifts and persons > 1:
-            gradients = [tap.channel_gradient(layer, score[i : i + 1], create_graph=False) for i in range(min(n, 4))]
+            gradients = [
+                tap.channel_gradient(layer, score[i : i + 1], create_graph=False)
+                for i in range(min(n, 4))
+            ]
             refuse_another_order(gradients, n)
         if layer == self.layers[-1] and self._has_closed_form(logits, tap, persons):
             weight = cast(nn.Linear, find_layer(self.model, cast(str, self.head))).weight
             focus = linear_head_focus(
-                features, weight, logits, classes,
-                num_persons=persons, present=present_persons, score=self.score, normalize=False,
-            )  # fmt: skip
+                features,
+                weight,
+                logits,
+                classes,
+                num_persons=persons,
+                present=present_persons,
+                score=self.score,
+                normalize=False,
+            )
         else:
-            gradient = tap.channel_gradient(layer, score, create_graph=create_graph, prove=rehearsal and create_graph)
-            focus = weigh_channels(gradient, features, num_persons=persons, present=present_persons, normalize=False)
+            gradient = tap.channel_gradient(
+                layer, score, create_graph=create_graph, prove=rehearsal and create_graph
+            )
+            focus = weigh_channels(
+                gradient, features, num_persons=persons, present=present_persons, normalize=False
+            )
         if project is not None:
             focus = project(focus)
             name = f"the focus that project returns for {tuple(features.shape)}"
             check_shape("STFObjective", name, focus, f"N={n}, M={m}, T', V={v}")
             if rehearsal and not bool((focus >= 0).all()):
-                raise ValueError(message("STFObjective", "project to return values of at least 0", "others"))
+                raise ValueError(
+                    message("STFObjective", "project to return values of at least 0", "others")
+                )
         return min_max_normalize(focus, _present_at_frames(present, focus))
 
     def _features(self, x: Tensor, tap: FeatureTap, layer: str, *, any_joints: bool) -> Tensor:
-        """A layer's checked output: (N * M, C, T', V), or any joints and persons if a project follows."""
+        """A layer's checked output: (N * M, C, T', V), or any joints and persons if a project
+        follows.
+        """
         features = tap[layer]
         shape = tuple(features.shape)
         n, _, t, v, m = self.axes.to_clip(x).shape
@@ -269,7 +376,9 @@ class ExplainedModel(nn.Module):
         return features
 
     def _has_closed_form(self, logits: Tensor, tap: FeatureTap, persons: int) -> bool:
-        """Whether logits = head(mean of the features); decided on the first batch of each mode, checked on all."""
+        """Whether logits = head(mean of the features); decided on the first batch of each mode,
+        checked on all.
+        """
         mode = self._mode()
         if self.head is None or self._closed_form.get(mode) is False:
             return False
@@ -281,7 +390,9 @@ class ExplainedModel(nn.Module):
         if not isinstance(head, nn.Linear) or tap.written(layer):
             verdict = False
         elif mode not in self._closed_form:
-            verdict = is_pooled_linear(head, tap[layer], tap.shifts[layer], logits, num_persons=persons)
+            verdict = is_pooled_linear(
+                head, tap[layer], tap.shifts[layer], logits, num_persons=persons
+            )
         else:
             verdict = keeps_pooled_linear(head, cast(Tensor, tap.output(layer)), logits)
         if verdict is not None:
@@ -290,7 +401,9 @@ class ExplainedModel(nn.Module):
 
 
 def _present_at_frames(present: Tensor | None, focus: Tensor) -> Tensor | None:
-    """Presence in the frames of a focus (N, M, T', V): a frame counts if any input frame that it covers does."""
+    """Presence in the frames of a focus (N, M, T', V): a frame counts if any input frame that it
+    covers does.
+    """
     if present is None:
         return None
     n, m, frames, _ = focus.shape

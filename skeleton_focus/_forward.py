@@ -10,7 +10,8 @@ from torch import nn
 def replace_forward(module: nn.Module, forward: Callable[..., object]) -> Callable[[], None]:
     """Replace the module's ``forward``; return a function that restores it.
 
-    It is written to the instance's dictionary: unlike a forward hook, this causes no graph break in torch.compile.
+    It is written to the instance's dictionary: unlike a forward hook, this causes no graph break in
+    torch.compile.
 
     >>> relu = nn.ReLU()
     >>> restore = replace_forward(relu, lambda x: "replaced")

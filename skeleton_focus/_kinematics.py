@@ -1,7 +1,8 @@
-"""Kinematics of the generated actions: rest positions, forward kinematics, inverse kinematics of an arm.
+"""Kinematics of the generated actions: rest positions, forward kinematics, inverse kinematics of an
+arm.
 
-k is the number of clips, P of the rig's points, J of the joints that rotate. Positions are in metres, turns are
-rotation vectors in radians.
+k is the number of clips, P of the rig's points, J of the joints that rotate. Positions are in
+metres, turns are rotation vectors in radians.
 """
 
 from __future__ import annotations
@@ -17,31 +18,46 @@ Array: TypeAlias = NDArray[Any]
 
 
 def arm_turns(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
-    """Turns (k, 3) of the right shoulder and elbow that bring the hand to ``goal`` (k, 3), by the law of cosines."""
-    shoulder, elbow, hand = (rest[:, POINT[f"right_{name}"]] for name in ("shoulder", "elbow", "hand"))
-    upper, lower = (np.linalg.norm(bone, axis=-1, keepdims=True) for bone in (elbow - shoulder, hand - elbow))
+    """Turns (k, 3) of the right shoulder and elbow that bring the hand to ``goal`` (k, 3), by the
+    law of cosines.
+    """
+    shoulder, elbow, hand = (
+        rest[:, POINT[f"right_{name}"]] for name in ("shoulder", "elbow", "hand")
+    )
+    upper, lower = (
+        np.linalg.norm(bone, axis=-1, keepdims=True) for bone in (elbow - shoulder, hand - elbow)
+    )
     distance = np.linalg.norm(goal - shoulder, axis=-1, keepdims=True)
     direction = (goal - shoulder) / distance
     distance = np.clip(distance, 1.1 * np.abs(upper - lower) + 0.02, 0.99 * (upper + lower))
     along = (upper**2 + distance**2 - lower**2) / (2 * distance)
     normal = hint - (direction @ np.array(hint))[:, None] * direction
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    arm = (along * direction + np.sqrt(upper**2 - along**2) * normal) / upper  # the upper arm's direction
+    arm = (
+        along * direction + np.sqrt(upper**2 - along**2) * normal
+    ) / upper  # the upper arm's direction
     fore = (distance * direction - upper * arm) / lower  # the forearm's direction
     cos = (arm * fore).sum(-1, keepdims=True)
-    bend = (fore - cos * arm) / np.sqrt(1 - cos**2)  # bending direction of the elbow: the upper arm's z, its y is -arm
+    bend = (fore - cos * arm) / np.sqrt(
+        1 - cos**2
+    )  # bending direction of the elbow: the upper arm's z, its y is -arm
     frame = np.stack([np.cross(-arm, bend), -arm, bend], -1)
     # The rotation vector of this frame, by the inverse of Rodrigues' formula.
     angle = np.arccos(np.clip((np.trace(frame, axis1=1, axis2=2) - 1) / 2, -1, 1))[:, None]
     skew = np.stack([frame[:, i, j] - frame[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1)
-    return {"shoulder": skew * angle / (2 * np.sin(angle) + 1e-6), "elbow": np.arccos(cos) * np.array([-1, 0, 0])}
+    return {
+        "shoulder": skew * angle / (2 * np.sin(angle) + 1e-6),
+        "elbow": np.arccos(cos) * np.array([-1, 0, 0]),
+    }
 
 
 def rotation(turn: Array) -> Array:
     """Rodrigues' formula: rotation vectors (..., 3) to matrices (..., 3, 3)."""
     x, y, z = np.moveaxis(turn, -1, 0)
     angle = np.sqrt(x * x + y * y + z * z) + np.float32(1e-9)
-    a, b, c = np.sin(angle) / angle, 2 * (np.sin(angle / 2) / angle) ** 2, np.cos(angle)
+    a = np.sin(angle) / angle
+    b = 2 * (np.sin(angle / 2) / angle) ** 2
+    c = np.cos(angle)
     row_x = c + b * x * x, b * x * y - a * z, b * x * z + a * y
     row_y = b * x * y + a * z, c + b * y * y, b * y * z - a * x
     row_z = b * x * z - a * y, b * y * z + a * x, c + b * z * z
@@ -57,16 +73,20 @@ def rest_points(offset: Array) -> Array:
 
 
 def forward(pose: Array, offset: Array, stance: Array) -> Array:
-    """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a body on the floor.
+    """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a
+    body on the floor.
 
     ``stance`` (k, 2): 1 for a foot, right or left, that does not move.
     """
-    turns, frames = rotation(pose), {"root": np.eye(3, dtype=np.float32)}
+    turns = rotation(pose)
+    frames = {"root": np.eye(3, dtype=np.float32)}
     points = np.zeros((len(pose), len(RIG), pose.shape[1], 3), np.float32)
     for name, (parent, _, _) in list(RIG.items())[1:]:
         bone = (frames[parent] @ offset[:, None, POINT[name], :, None])[..., 0]
         points[:, POINT[name]] = points[:, POINT[parent]] + bone
-        frames[name] = frames[parent] @ turns[:, :, JOINT[name]] if name in JOINT else frames[parent]
+        frames[name] = (
+            frames[parent] @ turns[:, :, JOINT[name]] if name in JOINT else frames[parent]
+        )
     if stance.any():
         ankles = [POINT[f"{side}_ankle"] for side in SIDES]
         weight = (stance / stance.sum(1, keepdims=True))[:, :, None, None]

@@ -19,7 +19,8 @@ from ._checks import message
 from .formats import FormatError, short
 
 HEAD = 12 + 10_000  # bytes of magic, version and header; numpy reads no longer headers
-_MOST, _MOST_DEFLATED = 1 << 40, 1032  # largest axis; deflate expands by at most 1032
+_MOST = 1 << 40
+_MOST_DEFLATED = 1032  # largest axis; deflate expands by at most 1032
 
 
 class Npy(NamedTuple):
@@ -54,11 +55,19 @@ def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
         version = np.lib.format.read_magic(text)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"version {version}")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy warns about headers written by Python 2, such as ST-GCN's
+            warnings.simplefilter(
+                "ignore"
+            )  # numpy warns about headers written by Python 2, such as ST-GCN's
             shape, fortran, dtype = read(text)
-    except Exception as error:  # numpy parses the header as Python source, which may raise many exceptions
+    except (
+        Exception
+    ) as error:  # numpy parses the header as Python source, which may raise many exceptions
         raise FormatError(message(where, "an .npy header", _reason(error))) from None
     if dtype.kind not in kinds or dtype.hasobject:
         allowed = "float32, float64 or float16" if kinds == "f" else "numbers"
@@ -101,17 +110,30 @@ def zip_errors(where: str) -> Iterator[None]:
 
 
 def member_header(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Npy:
-    """Read the header of a member x (N, T, M*V*C) or y (N, classes) and check it against the member's size."""
-    least = info.file_size if info.compress_type == zipfile.ZIP_STORED else info.file_size // _MOST_DEFLATED
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.compress_size < least:
+    """Read the header of a member x (N, T, M*V*C) or y (N, classes) and check it against the
+    member's size.
+    """
+    least = (
+        info.file_size
+        if info.compress_type == zipfile.ZIP_STORED
+        else info.file_size // _MOST_DEFLATED
+    )
+    if (
+        info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        or info.compress_size < least
+    ):
         got = f"method {info.compress_type}, {info.file_size} bytes out of {info.compress_size}"
         raise FormatError(message(where, "a member that is stored or deflated", got))
     with zip_errors(where), archive.open(info) as member:
         head = member.read(HEAD)
     is_x = info.filename.startswith("x")
-    header = read_header(where, head, "N, T, M*V*C" if is_x else "N, classes", kinds="f" if is_x else "fiub")
+    header = read_header(
+        where, head, "N, T, M*V*C" if is_x else "N, classes", kinds="f" if is_x else "fiub"
+    )
     if header.size != info.file_size:
-        raise FormatError(message(where, f"{header.size} bytes for {header.shape} {header.dtype}", info.file_size))
+        raise FormatError(
+            message(where, f"{header.size} bytes for {header.shape} {header.dtype}", info.file_size)
+        )
     return header
 
 
@@ -120,5 +142,7 @@ def take(where: str, member: IO[bytes], count: int) -> bytes:
     with zip_errors(where):
         taken = member.read(count)
     if len(taken) != count:
-        raise FormatError(message(where, f"{count} bytes", f"{len(taken)}, then the end of the member"))
+        raise FormatError(
+            message(where, f"{count} bytes", f"{len(taken)}, then the end of the member")
+        )
     return taken

@@ -1,4 +1,6 @@
-"""What the actions of NTU RGB+D 120 are called, A001 to A120; the first 60 are those of NTU RGB+D."""
+"""What the actions of NTU RGB+D 120 are called, A001 to A120; the first 60 are those of NTU
+RGB+D.
+"""
 
 NTU_ACTIONS = tuple(
     name.strip()

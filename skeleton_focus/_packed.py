@@ -19,8 +19,9 @@ from ._checks import message
 class MappedClips(Sequence[Tensor]):
     """The clips of an array that is mapped read-only and may be larger than memory.
 
-    The operating system caches the pages that were read and shares them among processes. Each clip is a copy, so that
-    the array is never modified. Pickling, for a DataLoader worker, stores the file's name and not its content.
+    The operating system caches the pages that were read and shares them among processes. Each clip
+    is a copy, so that the array is never modified. Pickling, for a DataLoader worker, stores the
+    file's name and not its content.
 
     Args:
         array: (N, ...), one clip after the other, or (n,), the numbers of clips of different sizes.
@@ -42,7 +43,9 @@ class MappedClips(Sequence[Tensor]):
         shapes: NDArray[np.int64] | None = None,
         refine: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
-        self.array, self.shapes, self.refine = array, shapes, refine
+        self.array = array
+        self.shapes = shapes
+        self.refine = refine
         self._ends = None if shapes is None else np.cumsum(shapes.prod(1))
 
     def __len__(self) -> int:
@@ -60,14 +63,18 @@ class MappedClips(Sequence[Tensor]):
 
     def __reduce__(self) -> Any:
         array = self.array
-        if not isinstance(array.base, mmap.mmap):  # a slice: numpy does not expose its offset in the file
+        if not isinstance(
+            array.base, mmap.mmap
+        ):  # a slice: numpy does not expose its offset in the file
             return MappedClips, (array, self.shapes, self.refine)
         order = "C" if array.flags.c_contiguous else "F"
         arguments = (str(array.filename), array.dtype, array.offset, array.shape, order)
         return _map_again, (arguments, self.shapes, self.refine)
 
 
-def map_file(path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: Any = "C") -> Any:
+def map_file(
+    path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: Any = "C"
+) -> Any:
     """Map a file's numbers read-only. The file keeps a shared lock while the map is in use."""
     try:
         with open(path, "rb") as file:
@@ -90,7 +97,9 @@ def lock(file: IO[bytes], *, shared: bool = False, at_once: bool = False) -> boo
     import fcntl
 
     try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if at_once else 0))
+        fcntl.flock(
+            file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if at_once else 0)
+        )
     except OSError:  # in use; or a network file system without locks
         return False
     return True
@@ -109,7 +118,9 @@ class Index:
 
 @dataclass(frozen=True)
 class Loaded:
-    """All clips of a source: their index, and for each clip x (C, T, V, M) and visibility (T, V, M)."""
+    """All clips of a source: their index, and for each clip x (C, T, V, M) and visibility (T, V,
+    M).
+    """
 
     index: Index
     x: Any

@@ -22,10 +22,16 @@ _RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 class _PlainRecurrence(TorchFunctionMode):
-    """While active, recurrent layers on a GPU run without cuDNN, which cannot be differentiated twice."""
+    """While active, recurrent layers on a GPU run without cuDNN, which cannot be differentiated
+    twice.
+    """
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Any = None,
     ) -> Any:
         if func in _RECURRENT:
             with torch.backends.cudnn.flags(enabled=False):
@@ -35,7 +41,8 @@ class _PlainRecurrence(TorchFunctionMode):
 
 @contextmanager
 def plain_kernels() -> Iterator[None]:
-    """While active, attention and recurrent layers use kernels that PyTorch can differentiate twice.
+    """While active, attention and recurrent layers use kernels that PyTorch can differentiate
+    twice.
 
     Example:
         >>> with plain_kernels():
@@ -46,13 +53,14 @@ def plain_kernels() -> Iterator[None]:
 
 
 class SecondOrder(TorchFunctionMode):
-    """While active, :meth:`shift` adds zeros to a map; a score's gradient at them can be differentiated again.
+    """While active, :meth:`shift` adds zeros to a map; a score's gradient at them can be
+    differentiated again.
 
     After the first shift, attention and recurrent layers use :func:`plain_kernels`.
 
     Args:
-        fixed_statistics: in training, treat BatchNorm's batch statistics as constants: outputs do not change, and the
-            gradient of one clip's score reaches only that clip.
+        fixed_statistics: in training, treat BatchNorm's batch statistics as constants: outputs do
+            not change, and the gradient of one clip's score reaches only that clip.
 
     Example:
         >>> x, conv = torch.randn(2, 3, 4, 5), torch.nn.Conv2d(3, 6, 1)
@@ -74,7 +82,8 @@ class SecondOrder(TorchFunctionMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def shift(self, x: Tensor, axes: MapsOfOneBatch | None = None) -> tuple[Tensor, Tensor]:
-        """Return x plus a zero shift for each channel, and the shift; pass ``axes`` if x is not (N * M, C, T, V).
+        """Return x plus a zero shift for each channel, and the shift; pass ``axes`` if x is not (N
+        * M, C, T, V).
 
         The gradient at the shift is the gradient at x summed over frames and joints.
         """
@@ -86,7 +95,11 @@ class SecondOrder(TorchFunctionMode):
         return x + (shift if axes is None else axes.from_map(shift.expand_as(features))), shift
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Any = None,
     ) -> Any:
         if (
             self._fixed_statistics
@@ -99,12 +112,25 @@ class SecondOrder(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _with_fixed_statistics(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _with_fixed_statistics(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
     """BatchNorm whose gradient treats the batch's mean and variance as constants."""
     names = ["x", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"]
     if func is torch.batch_norm:
-        names = ["x", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps"]
-    given = dict(zip(names, args, strict=False)) | {"x" if name == "input" else name: v for name, v in kwargs.items()}
+        names = [
+            "x",
+            "weight",
+            "bias",
+            "running_mean",
+            "running_var",
+            "training",
+            "momentum",
+            "eps",
+        ]
+    given = dict(zip(names, args, strict=False)) | {
+        "x" if name == "input" else name: v for name, v in kwargs.items()
+    }
     if not given.get("training", False):
         result: Tensor = func(*args, **kwargs)
         return result
@@ -116,7 +142,9 @@ def _with_fixed_statistics(func: Callable[..., Any], args: tuple[Any, ...], kwar
     dtype = x.dtype if weight is None else weight.dtype  # under autocast x has less precision
     mean = values.mean(rest).to(dtype)
     variance = values.var(rest, correction=0).to(dtype)
-    return F.batch_norm(x, mean, variance, weight, given.get("bias"), training=False, eps=given.get("eps", 1e-5))
+    return F.batch_norm(
+        x, mean, variance, weight, given.get("bias"), training=False, eps=given.get("eps", 1e-5)
+    )
 
 
 def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
@@ -124,7 +152,9 @@ def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
     if not (score.requires_grad and at.requires_grad):
         got = f"requires_grad {score.requires_grad} and {at.requires_grad}"
         hint = "run the model under torch.enable_grad(), not torch.inference_mode(), with trainable parameters"
-        raise ValueError(message("grad_cam", "a score and features that require gradients", got, hint))
+        raise ValueError(
+            message("grad_cam", "a score and features that require gradients", got, hint)
+        )
     try:
         return torch.autograd.grad(score.sum(), at, create_graph=create_graph, retain_graph=True)[0]
     except RuntimeError as error:
@@ -137,5 +167,7 @@ def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
 
 
 def _is_checkpointed() -> bool:
-    """Whether torch.utils.checkpoint is active: it recomputes outside this mode and must save the same tensors."""
+    """Whether torch.utils.checkpoint is active: it recomputes outside this mode and must save the
+    same tensors.
+    """
     return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None

@@ -1,7 +1,8 @@
 """SyncBatchNorm that can be differentiated twice, on any device.
 
-PyTorch's own runs only on GPUs and cannot be differentiated twice, as the coherence loss needs. This one computes the
-same function from sums over the processes, which can be differentiated any number of times.
+PyTorch's own runs only on GPUs and cannot be differentiated twice, as the coherence loss needs.
+This one computes the same function from sums over the processes, which can be differentiated any
+number of times.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from ._forward import replace_forward
 
 @contextmanager
 def plain_sync_batch_norm(model: nn.Module, *, fixed_statistics: bool = False) -> Iterator[None]:
-    """While active, each SyncBatchNorm of the model that trains in a process group uses plain operations.
+    """While active, each SyncBatchNorm of the model that trains in a process group uses plain
+    operations.
 
     Args:
         model: the network.
@@ -33,7 +35,11 @@ def plain_sync_batch_norm(model: nn.Module, *, fixed_statistics: bool = False) -
     """
     undo: list[Callable[[], None]] = []
     if dist.is_available() and dist.is_initialized():
-        layers = [layer for layer in model.modules() if isinstance(layer, nn.SyncBatchNorm) and layer.training]
+        layers = [
+            layer
+            for layer in model.modules()
+            if isinstance(layer, nn.SyncBatchNorm) and layer.training
+        ]
         in_training = partial(_in_training, fixed_statistics=fixed_statistics)
         undo += [replace_forward(layer, partial(in_training, layer)) for layer in layers]
     try:

@@ -1,14 +1,16 @@
-"""Read pickles as data: lists, tuples, dicts, numbers, strings and numpy arrays. No code in a file is run.
+"""Read pickles as data: lists, tuples, dicts, numbers, strings and numpy arrays. No code in a file
+is run.
 
 The unpickler is the standard library's, with three changes:
 
-- A global in a file is looked up in a table of stand-ins and never imported. numpy's ``__setstate__`` is not among
-  them, because it is not safe on hostile input. The stand-in for an array is a view of bytes in the file.
+- A global in a file is looked up in a table of stand-ins and never imported. numpy's
+  ``__setstate__`` is not among them, because it is not safe on hostile input. The stand-in for an
+  array is a view of bytes in the file.
 - Opcodes that make any other object raise an error.
 - Bytes stay in the memory-mapped file: an array takes no memory until it is read.
 
-It uses the Python implementation, ``pickle._Unpickler``. The C implementation allocates as many memo slots as an index
-in the file claims, and its opcodes cannot be removed.
+It uses the Python implementation, ``pickle._Unpickler``. The C implementation allocates as many
+memo slots as an index in the file claims, and its opcodes cannot be removed.
 """
 
 from __future__ import annotations
@@ -32,9 +34,7 @@ from .formats import MOST_CLASSES, FormatError, UnreadableFileError, open_plain_
 _HARMLESS = "lists, dicts, tuples, numbers, strings and numpy arrays alone"
 _DTYPE = re.compile(r"f[248]|[iu][1248]|b1|U[1-9][0-9]{0,2}")
 _LARGEST_KEY = (1 << 61) - 2  # larger integers hash to smaller ones: a file could make a dict slow
-_REFUSED = (
-    "PERSID BINPERSID EXT1 EXT2 EXT4 INST OBJ NEWOBJ NEWOBJ_EX EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER READONLY_BUFFER"
-)
+_REFUSED = "PERSID BINPERSID EXT1 EXT2 EXT4 INST OBJ NEWOBJ NEWOBJ_EX EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER READONLY_BUFFER"
 
 
 class RefusedError(Exception):
@@ -51,7 +51,11 @@ class Dtype:
 
     def build(self, state: Any) -> None:
         """Set the byte order from the state that ``dtype.__reduce__`` writes."""
-        plain = type(state) is tuple and state[2:5] == (None, None, None)  # neither a subarray nor a record
+        plain = type(state) is tuple and state[2:5] == (
+            None,
+            None,
+            None,
+        )  # neither a subarray nor a record
         if not plain or state[1] not in ("<", ">", "=", "|"):
             raise RefusedError("arrays of numbers", "an array of records")
         self.dtype = self.dtype.newbyteorder(state[1])
@@ -60,17 +64,25 @@ class Dtype:
 class PickledArray:
     """Stand-in for a numpy array; ``array`` is a view of the file."""
 
-    def __init__(self, raw: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None) -> None:
+    def __init__(
+        self, raw: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None
+    ) -> None:
         kind = _dtype_of(dtype)
         if kind.kind == "U" or type(shape) is not tuple or min(shape, default=0) < 0:
-            raise RefusedError("the shape, dtype and bytes of an array of numbers", f"{kind} and {describe(shape)}")
+            raise RefusedError(
+                "the shape, dtype and bytes of an array of numbers", f"{kind} and {describe(shape)}"
+            )
         # numpy checks the shape against the number of bytes.
-        self.array: NDArray[Any] = np.frombuffer(raw, kind).reshape(shape, order="C" if axes is not None else order)
+        self.array: NDArray[Any] = np.frombuffer(raw, kind).reshape(
+            shape, order="C" if axes is not None else order
+        )
         if axes is not None:
             self.array = self.array.transpose(axes)
 
     def build(self, state: Any) -> None:
-        """Set the state that ``ndarray.__reduce__`` writes: version, shape, dtype, Fortran order, bytes."""
+        """Set the state that ``ndarray.__reduce__`` writes: version, shape, dtype, Fortran order,
+        bytes.
+        """
         if type(state) is not tuple or len(state) != 5:
             raise RefusedError("the state of an array", describe(state))
         _, shape, dtype, fortran, raw = state
@@ -95,14 +107,18 @@ def _scalar(dtype: Any = None, raw: Any = b"") -> Any:
     if len(raw) != kind.itemsize:
         raise RefusedError(f"a number of {kind.itemsize} bytes", describe(raw))
     if kind.kind == "U":  # numpy would accept any four bytes as a character
-        return str(raw, "utf-32-be" if kind.str.startswith(">") else "utf-32-le", "surrogatepass").rstrip("\0")
+        return str(
+            raw, "utf-32-be" if kind.str.startswith(">") else "utf-32-le", "surrogatepass"
+        ).rstrip("\0")
     return np.frombuffer(raw, kind)[0].item()
 
 
 def _new_dict(factory: Any = None) -> dict[Any, Any]:
     """Stand-in for ``OrderedDict`` and ``defaultdict``: an empty dict, before its items are set."""
     if factory is not None and factory is not _TYPE:
-        raise RefusedError("a dict that is filled item by item", f"a dict made from {describe(factory)}")
+        raise RefusedError(
+            "a dict that is filled item by item", f"a dict made from {describe(factory)}"
+        )
     return {}
 
 
@@ -134,7 +150,8 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, data: mmap.mmap) -> None:
         super().__init__(data, encoding="latin-1")
-        self.data, self.view = data, memoryview(data)
+        self.data = data
+        self.view = memoryview(data)
         self.encoded = 0
 
     def find_class(self, module: str, name: str, /) -> Any:
@@ -143,7 +160,9 @@ class _Unpickler(pickle._Unpickler):
             return self.encode
         if full not in _STAND_INS:
             full = full[:60]
-            raise RefusedError(_HARMLESS, (full if full.isprintable() else repr(full)) + ", which could run code")
+            raise RefusedError(
+                _HARMLESS, (full if full.isprintable() else repr(full)) + ", which could run code"
+            )
         return _STAND_INS[full]
 
     def encode(self, text: Any = "", encoding: Any = "latin-1") -> Any:
@@ -158,11 +177,15 @@ class _Unpickler(pickle._Unpickler):
         return text.encode("latin-1")
 
     def load_view(self, size: str) -> None:
-        """Push a view of the next bytes on the stack; their count precedes them in the format ``size``."""
+        """Push a view of the next bytes on the stack; their count precedes them in the format
+        ``size``.
+        """
         (count,) = struct.unpack(size, self.read(struct.calcsize(size)))
         start = self.data.tell()
         if count > len(self.view) - start:
-            raise RefusedError(f"{count} bytes", f"{len(self.view) - start}, then the end of the file")
+            raise RefusedError(
+                f"{count} bytes", f"{len(self.view) - start}, then the end of the file"
+            )
         self.data.seek(start + count)
         self.append(self.view[start : start + count])
 
@@ -193,13 +216,17 @@ class _Unpickler(pickle._Unpickler):
         state = self.stack.pop()
         if type(self.stack[-1]) not in (PickledArray, Dtype):
             raise RefusedError(_HARMLESS, f"a state for {describe(self.stack[-1])}")
-        if type(state) is tuple and len(state) == 5 and type(state[4]) is str:  # bytes that Python 2 wrote
+        if (
+            type(state) is tuple and len(state) == 5 and type(state[4]) is str
+        ):  # bytes that Python 2 wrote
             state = (*state[:4], self.encode(state[4]))
         self.stack[-1].build(state)
 
     def load_put(self) -> None:
         index = int(self.readline())
-        if not 0 <= index < len(self.view):  # many indices with equal hashes would make the memo slow
+        if (
+            not 0 <= index < len(self.view)
+        ):  # many indices with equal hashes would make the memo slow
             raise RefusedError("a memo index below the file's size", describe(index))
         self.memo[index] = self.stack[-1]
 
@@ -214,7 +241,9 @@ _UNKNOWN = {code: f"byte {code:#04x}, which is no opcode" for code in range(256)
 _NAMED = {ord(op.code): f"the opcode {op.name}" for op in pickletools.opcodes}
 _ALLOWED = {ord(op.code) for op in pickletools.opcodes if op.name not in _REFUSED.split()}
 _STEPS: dict[int, Any] = {
-    **{code: partial(_Unpickler.refuse, what=what) for code, what in {**_UNKNOWN, **_NAMED}.items()},
+    **{
+        code: partial(_Unpickler.refuse, what=what) for code, what in {**_UNKNOWN, **_NAMED}.items()
+    },
     **{code: step for code, step in pickle._Unpickler.dispatch.items() if code in _ALLOWED},
     pickle.SHORT_BINBYTES[0]: partial(_Unpickler.load_view, size="<B"),
     pickle.BINBYTES[0]: partial(_Unpickler.load_view, size="<I"),
@@ -231,10 +260,12 @@ _Unpickler.dispatch = _STEPS
 
 
 def load_pickle(path: Path) -> Any:
-    """Load a pickle of any protocol; arrays become :class:`PickledArray`, bytes become views of the file.
+    """Load a pickle of any protocol; arrays become :class:`PickledArray`, bytes become views of the
+    file.
 
     Raises:
-        FormatError: not a pickle, a damaged one, or one that holds other objects; its code is not run.
+        FormatError: not a pickle, a damaged one, or one that holds other objects; its code is not
+            run.
 
     Example:
         >>> import pickle, tempfile
@@ -247,23 +278,29 @@ def load_pickle(path: Path) -> Any:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
-            raise UnreadableFileError(message(str(path), "a file that can be mapped", error.strerror)) from None
+            raise UnreadableFileError(
+                message(str(path), "a file that can be mapped", error.strerror)
+            ) from None
         except ValueError:
             raise FormatError(message(str(path), "a pickle", "an empty file")) from None
     try:
         content = _Unpickler(data).load()
         if data.tell() == len(data):
             return content
-        expected, got = "one pickle", f"{len(data) - data.tell()} bytes after it"
+        expected = "one pickle"
+        got = f"{len(data) - data.tell()} bytes after it"
     except RefusedError as refused:
         expected, got = refused.args
     except MemoryError:
-        expected, got = "a pickle that fits into memory", "a larger one"
+        expected = "a pickle that fits into memory"
+        got = "a larger one"
     except EOFError:
-        expected, got = "a complete pickle", "a truncated file"
+        expected = "a complete pickle"
+        got = "a truncated file"
     except Exception as error:  # pickle does not document which exceptions damaged bytes raise
         reason = " ".join(str(error).split())[:100]
-        expected, got = "a pickle", f"damaged bytes ({type(error).__name__}: {reason})"
+        expected = "a pickle"
+        got = f"damaged bytes ({type(error).__name__}: {reason})"
     raise FormatError(message(f"{path}, byte {data.tell()}", expected, got))
 
 
@@ -277,7 +314,9 @@ def describe(value: object) -> str:
         return short(value)
     if isinstance(value, PickledArray):
         return f"an array {value.array.shape}"
-    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else "")
+    return f"a {type(value).__name__}" + (
+        f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else ""
+    )
 
 
 def label_of(where: str, value: object) -> int:
@@ -289,5 +328,7 @@ def label_of(where: str, value: object) -> int:
     skeleton_focus.formats.FormatError: x.pkl, annotation 3: expected an integer label in 0..99999, got -1
     """
     if type(value) is not int or not 0 <= value < MOST_CLASSES:
-        raise FormatError(message(where, f"an integer label in 0..{MOST_CLASSES - 1}", describe(value)))
+        raise FormatError(
+            message(where, f"an integer label in 0..{MOST_CLASSES - 1}", describe(value))
+        )
     return value

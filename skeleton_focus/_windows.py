@@ -1,9 +1,11 @@
-"""Graph convolution over windows of frames, without a copy of the windows and without keeping the mixed channels.
+"""Graph convolution over windows of frames, without a copy of the windows and without keeping the
+mixed channels.
 
-The sum over k, source joint v and frame offset i is one matrix product for each offset: rows are the target (frame,
-joint) pairs, the inner axis the (k, v) pairs, columns the (frame, channel) pairs of a sample, which lie side by side in
-memory once the frames are sorted by their phase modulo the stride. The mixed channels, K times the input, are made for
-one sample at a time on a CPU, where they stay in cache, and made again in the backward pass.
+The sum over k, source joint v and frame offset i is one matrix product for each offset: rows are
+the target (frame, joint) pairs, the inner axis the (k, v) pairs, columns the (frame, channel) pairs
+of a sample, which lie side by side in memory once the frames are sorted by their phase modulo the
+stride. The mixed channels, K times the input, are made for one sample at a time on a CPU, where
+they stay in cache, and made again in the backward pass.
 """
 
 from __future__ import annotations
@@ -19,14 +21,22 @@ GROUP = {"cpu": 1}  # samples at a time; elsewhere all at once
 
 
 def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tensor:
-    """x (N, C, T, V), weight (K, O, C), adjacency (K, wV, wV), w odd -> (N, O, ceil(T / stride), wV).
+    """x (N, C, T, V), weight (K, O, C), adjacency (K, wV, wV), w odd -> (N, O, ceil(T / stride),
+    wV).
 
-    Channels are mixed before or after the aggregation, whichever multiplies less; autograd differentiates either twice.
+    Channels are mixed before or after the aggregation, whichever multiplies less; autograd
+    differentiates either twice.
     """
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+    if (
+        torch.amp.is_autocast_available(device)
+        and torch.is_autocast_enabled(device)
+        and x.dtype != torch.float64
+    ):
         dtype = torch.get_autocast_dtype(device)  # autocast does not reach into a function of ours
-        x, weight, adjacency = x.to(dtype), weight.to(dtype), adjacency.to(dtype)
+        x = x.to(dtype)
+        weight = weight.to(dtype)
+        adjacency = adjacency.to(dtype)
     _, channels, t, v = x.shape
     subsets, out_channels, _ = weight.shape
     window = adjacency.shape[-1] // v
@@ -44,13 +54,17 @@ def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tenso
         y: Tensor = mix_aggregate(phases, weight, tables, frames)
     else:
         tables = rearrange(adjacency, "k (i v) j -> i (k j) v", v=v)
-        carried = rearrange(_aggregate(phases, tables, frames), "n (k j) t c -> n j t (k c)", k=subsets)
+        carried = rearrange(
+            _aggregate(phases, tables, frames), "n (k j) t c -> n j t (k c)", k=subsets
+        )
         y = F.linear(carried, rearrange(weight, "k o c -> o (k c)"))
     return y.permute(0, 3, 2, 1)  # of y (N, wV, T', O)
 
 
 def _frames_of(mixed: Tensor, offset: int, frames: int) -> Tensor:
-    """The frames at an offset in every window: (N, S, P, T / S, F) -> (N, P, frames * F), a view."""
+    """The frames at an offset in every window: (N, S, P, T / S, F) -> (N, P, frames * F), a
+    view.
+    """
     stride = mixed.shape[1]
     start = offset // stride
     return mixed[:, offset % stride, :, start : start + frames].flatten(2)
@@ -66,11 +80,15 @@ def _aggregate(mixed: Tensor, tables: Tensor, frames: int) -> Tensor:
 
 def _mix(phases: Tensor, weight: Tensor) -> Tensor:
     """(N, S, V, T / S, C) -> (N, S, K V, T / S, O)."""
-    return rearrange(F.linear(phases, weight.flatten(0, 1)), "n s v t (k o) -> n s (k v) t o", k=len(weight))
+    return rearrange(
+        F.linear(phases, weight.flatten(0, 1)), "n s v t (k o) -> n s (k v) t o", k=len(weight)
+    )
 
 
 def _mix_aggregate(phases: Tensor, weight: Tensor, tables: Tensor, frames: int) -> Tensor:
-    """The same as :class:`_MixAggregate`, for all samples at once, in operations that autograd knows."""
+    """The same as :class:`_MixAggregate`, for all samples at once, in operations that autograd
+    knows.
+    """
     return _aggregate(_mix(phases, weight), tables, frames)
 
 
@@ -87,7 +105,9 @@ class _MixAggregate(torch.autograd.Function):
             mixed = work.mix(phases[samples], weight)
             total = y[samples].flatten(2)
             for offset, table in enumerate(tables):
-                _add_bmm(total, _each(table, total), _frames_of(mixed, offset, frames), onto=offset > 0)
+                _add_bmm(
+                    total, _each(table, total), _frames_of(mixed, offset, frames), onto=offset > 0
+                )
         return y
 
     @staticmethod
@@ -95,25 +115,38 @@ class _MixAggregate(torch.autograd.Function):
         inputs: tuple[Tensor, Tensor, Tensor] = ctx.saved_tensors
         frames: int = ctx.frames
         if torch.is_grad_enabled():  # to be differentiated again
-            wanted = [tensor for tensor, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
-            gradients = iter(torch.autograd.grad(_mix_aggregate(*inputs, frames), wanted, g, create_graph=True))
-            return (*(next(gradients) if needed else None for needed in ctx.needs_input_grad[:3]), None)
+            wanted = [
+                tensor
+                for tensor, needed in zip(inputs, ctx.needs_input_grad, strict=False)
+                if needed
+            ]
+            gradients = iter(
+                torch.autograd.grad(_mix_aggregate(*inputs, frames), wanted, g, create_graph=True)
+            )
+            return (
+                *(next(gradients) if needed else None for needed in ctx.needs_input_grad[:3]),
+                None,
+            )
         phases, weight, tables = inputs
         to_phases, to_weight, to_tables = ctx.needs_input_grad[:3]
         g = g.flatten(2)
         at_phases = torch.empty_like(phases)
         at_weight, at_tables = (
-            torch.zeros_like(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32)) for tensor in inputs[1:]
+            torch.zeros_like(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
+            for tensor in inputs[1:]
         )
         work = _Work(phases, weight)
         at_mixed = torch.empty_like(work.mixed)
         for samples in work.groups:
-            part, at = g[samples], at_mixed[: len(phases[samples])].zero_()
+            part = g[samples]
+            at = at_mixed[: len(phases[samples])].zero_()
             if to_tables:
                 mixed = work.mix(phases[samples], weight)
             for offset, table in enumerate(tables):
                 if to_tables:
-                    at_tables[offset] += torch.bmm(part, _frames_of(mixed, offset, frames).transpose(1, 2)).sum(0)
+                    at_tables[offset] += torch.bmm(
+                        part, _frames_of(mixed, offset, frames).transpose(1, 2)
+                    ).sum(0)
                 if to_phases or to_weight:
                     _add_bmm(_frames_of(at, offset, frames), _each(table.T, part), part, onto=True)
             x = phases[samples].flatten(2, 3).flatten(0, 1)  # (n S, V T / S, C)
@@ -122,7 +155,9 @@ class _MixAggregate(torch.autograd.Function):
                 if to_weight:
                     at_weight[k] += torch.bmm(by_subset[:, k].transpose(1, 2), x).sum(0)
                 if to_phases:
-                    _add_bmm(at_phases[samples].view_as(x), by_subset[:, k], _each(w, x), onto=k > 0)
+                    _add_bmm(
+                        at_phases[samples].view_as(x), by_subset[:, k], _each(w, x), onto=k > 0
+                    )
         return (
             at_phases if to_phases else None,
             at_weight.to(weight.dtype) if to_weight else None,
@@ -144,7 +179,8 @@ class _Work:
     def mix(self, phases: Tensor, weight: Tensor) -> Tensor:
         """:func:`_mix` into this memory."""
         n, stride, v, t, channels = phases.shape
-        x, mixed = phases.reshape(n * stride, v * t, channels), self.mixed[:n]
+        x = phases.reshape(n * stride, v * t, channels)
+        mixed = self.mixed[:n]
         by_subset = mixed.view(n * stride, len(weight), v * t, -1)
         for k, w in enumerate(weight):
             _add_bmm(by_subset[:, k], x, _each(w.T, x), onto=False)

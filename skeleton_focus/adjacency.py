@@ -1,6 +1,7 @@
 """Adjacency matrices (K, V, V) from a layout.
 
-Convention: ``A[k, v, w]`` carries joint v (source) to joint w (target), so a graph convolution is ``X @ A[k]``.
+Convention: ``A[k, v, w]`` carries joint v (source) to joint w (target), so a graph convolution is
+``X @ A[k]``.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ def hop_distance(layout: SkeletonLayout) -> Tensor:
 def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
     """Divide an adjacency by its degrees.
 
-    ``"symmetric"``: D_out^-1/2 A D_in^-1/2 with D_out the row sums (of sources) and D_in the column sums (of targets),
-    one and the same where A is symmetric; ``"column"``: A D_in^-1, so that each target joint takes an average. A joint
-    of degree zero keeps zeros.
+    ``"symmetric"``: D_out^-1/2 A D_in^-1/2 with D_out the row sums (of sources) and D_in the column
+    sums (of targets), one and the same where A is symmetric; ``"column"``: A D_in^-1, so that each
+    target joint takes an average. A joint of degree zero keeps zeros.
 
     Shape:
         adjacency (..., V, V) -> (..., V, V).
@@ -59,21 +60,28 @@ def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
     shape = tuple(adjacency.shape)
     if len(shape) < 2 or shape[-1] != shape[-2] or not adjacency.is_floating_point():
         got = f"{shape} of {adjacency.dtype}"
-        raise ValueError(message("normalize_adjacency", "an adjacency (..., V, V) of a floating type", got))
+        raise ValueError(
+            message("normalize_adjacency", "an adjacency (..., V, V) of a floating type", got)
+        )
     tiny = torch.finfo(adjacency.dtype).tiny
-    out, into = adjacency.sum(-1, keepdim=True), adjacency.sum(-2, keepdim=True)
+    out = adjacency.sum(-1, keepdim=True)
+    into = adjacency.sum(-2, keepdim=True)
     if how == "column":
         return torch.where(into > 0, adjacency / into.clamp(min=tiny), 0.0)
-    from_source, to_target = (torch.where(d > 0, d.clamp(min=tiny) ** -0.5, 0.0) for d in (out, into))
+    from_source, to_target = (
+        torch.where(d > 0, d.clamp(min=tiny) ** -0.5, 0.0) for d in (out, into)
+    )
     return from_source * adjacency * to_target
 
 
 def multi_scale_adjacency(
     layout: SkeletonLayout, num_scales: int, *, first: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    r"""Disentangled multi-scale adjacency: scale k joins the joints exactly k bones apart, and each to itself.
+    r"""Disentangled multi-scale adjacency: scale k joins the joints exactly k bones apart, and each
+    to itself.
 
-    .. math:: A_k[v, w] = 1 \text{ where } d(v, w) = k \text{ or } v = w, \quad \text{then } D^{-1/2} A_k D^{-1/2}
+    .. math:: A_k[v, w] = 1 \text{ where } d(v, w) = k \text{ or } v = w, \quad \text{then }
+        D^{-1/2} A_k D^{-1/2}
 
     A scale beyond the longest path is the identity (NTU25 from scale 13 on, NTU25_PYSKL from 12).
 
@@ -83,8 +91,8 @@ def multi_scale_adjacency(
     Args:
         layout: the skeleton.
         num_scales: K >= 1; MS-G3D uses 13, STF's equation 1 uses 3.
-        first: k of the first scale; the scales are first .. first+K-1. MS-G3D begins with 0, the identity; 1 gives
-            A_1, A_2 and A_3 of STF's equation 1 as joints 1, 2 and 3 bones apart.
+        first: k of the first scale; the scales are first .. first+K-1. MS-G3D begins with 0, the
+            identity; 1 gives A_1, A_2 and A_3 of STF's equation 1 as joints 1, 2 and 3 bones apart.
         dtype: floating type of the result.
 
     Raises:
@@ -110,9 +118,11 @@ def multi_scale_adjacency(
 def window_adjacency(
     layout: SkeletonLayout, window: int, num_scales: int, *, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Multi-scale adjacency of a window of frames, every frame joined to every frame as a joint is to itself.
+    """Multi-scale adjacency of a window of frames, every frame joined to every frame as a joint is
+    to itself.
 
-    Joint v of one frame and joint w of another are ``max(d(v, w), 1)`` apart, and a joint is 0 from itself.
+    Joint v of one frame and joint w of another are ``max(d(v, w), 1)`` apart, and a joint is 0 from
+    itself.
 
     Shape:
         returns (K=num_scales, window * V, window * V), frame-major: index t * V + v.
@@ -133,10 +143,12 @@ def window_adjacency(
 
 
 def spatial_partition(layout: SkeletonLayout, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The three subsets {root, inward, outward}: from the joint itself, from its parent, from its children.
+    """The three subsets {root, inward, outward}: from the joint itself, from its parent, from its
+    children.
 
-    "Inward" and "outward" name the bones as the published code does. As tables, a joint takes from its parent (the
-    bone's end nearer to the centre) in ``A[1]`` and the mean of its children in ``A[2]``; columns are normalised.
+    "Inward" and "outward" name the bones as the published code does. As tables, a joint takes from
+    its parent (the bone's end nearer to the centre) in ``A[1]`` and the mean of its children in
+    ``A[2]``; columns are normalised.
 
     Shape:
         returns (K=3, V, V).
@@ -158,14 +170,18 @@ def spatial_partition(layout: SkeletonLayout, *, dtype: torch.dtype = torch.floa
     return torch.stack([normalize_adjacency(subset, "column") for subset in subsets])
 
 
-def directed_adjacency(layout: SkeletonLayout, direction: str, *, dtype: torch.dtype = torch.float32) -> Tensor:
+def directed_adjacency(
+    layout: SkeletonLayout, direction: str, *, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """The subsets {root, closer} of BAGCN's focus graph, or {root, far} of its diffusion graph.
 
-    In the focus graph, ``"outward"``, bones lead from the centre outward: a joint takes from itself (root) and from the
-    joint next to it that is closer to the centre. The diffusion graph, ``"inward"``, is the reverse: it takes from
-    itself and from the joints next to it that are farther away. In a graph of one direction the third of the paper's
-    subsets {root, closer, far} is empty, so it is left out. A bone between two joints equally near the centre belongs
-    to the root subset of both graphs, as in ST-GCN. Each subset is divided by its degrees, D_out^-1/2 A D_in^-1/2.
+    In the focus graph, ``"outward"``, bones lead from the centre outward: a joint takes from itself
+    (root) and from the joint next to it that is closer to the centre. The diffusion graph,
+    ``"inward"``, is the reverse: it takes from itself and from the joints next to it that are
+    farther away. In a graph of one direction the third of the paper's subsets {root, closer, far}
+    is empty, so it is left out. A bone between two joints equally near the centre belongs to the
+    root subset of both graphs, as in ST-GCN. Each subset is divided by its degrees, D_out^-1/2 A
+    D_in^-1/2.
 
     Shape:
         returns (K=2, V, V).
@@ -197,7 +213,9 @@ def directed_adjacency(layout: SkeletonLayout, direction: str, *, dtype: torch.d
             root[joint, parent] = root[parent, joint] = 1
         else:
             outwards[parent, joint] = 1
-    return normalize_adjacency(torch.stack([root, outwards if direction == "outward" else outwards.T]))
+    return normalize_adjacency(
+        torch.stack([root, outwards if direction == "outward" else outwards.T])
+    )
 
 
 def _hops(layout: SkeletonLayout) -> NDArray[np.int64]:
@@ -208,9 +226,10 @@ def _scales(who: str, hops: NDArray[np.int64], num_scales: int, dtype: torch.dty
     if num_scales < 1:
         raise ValueError(message(who, "num_scales of at least 1", num_scales))
     joined = (hops == np.arange(num_scales)[:, None, None]) | np.eye(len(hops), dtype=bool)
-    # In single precision to the last bit as the published code computed it, for checkpoints were trained on these very
-    # tables. Its numpy.power rounds by processor; a root and a quotient do not, and give what the published outputs
-    # hold but for 21 neighbours (windows of 5 frames), whose root is one unit above. float64 is exact.
+    # In single precision to the last bit as the published code computed it, for checkpoints were
+    # trained on these very tables. Its numpy.power rounds by processor; a root and a quotient do
+    # not, and give what the published outputs hold but for 21 neighbours (windows of 5 frames),
+    # whose root is one unit above. float64 is exact.
     degree = joined.sum(-1, dtype=np.float64 if dtype == torch.float64 else np.float32)
     scale = 1 / np.sqrt(degree)
     if dtype != torch.float64:

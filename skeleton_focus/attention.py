@@ -1,7 +1,9 @@
-"""Attention between joints, between joints and body parts, and between frames (FG-STFormer, equations 1, 4 and 5).
+"""Attention between joints, between joints and body parts, and between frames (FG-STFormer,
+equations 1, 4 and 5).
 
-Every softmax runs in ``torch.nn.functional.scaled_dot_product_attention``, fused where PyTorch can. PyTorch does not
-differentiate the fused kernels twice; :class:`~skeleton_focus.STFObjective` takes the plain one where it has to.
+Every softmax runs in ``torch.nn.functional.scaled_dot_product_attention``, fused where PyTorch can.
+PyTorch does not differentiate the fused kernels twice; :class:`~skeleton_focus.STFObjective` takes
+the plain one where it has to.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def position_codes(positions: Tensor, channels: int) -> Tensor:
                 [0.8415, 0.5403]])
 
     Reference:
-        Vaswani et al., NeurIPS 2017, section 3.5; FG-STFormer (Gao et al., ACCV 2022), sections 3.3 and 3.4.
+        Vaswani et al., NeurIPS 2017, section 3.5; FG-STFormer (Gao et al., ACCV 2022), sections 3.3
+        and 3.4.
     """
     if channels < 1:
         raise ValueError(message("position_codes", "at least 1 channel", channels))
@@ -49,29 +52,32 @@ def position_codes(positions: Tensor, channels: int) -> Tensor:
 
 
 class SpatialAttention(nn.Module):
-    r"""The Basic-SFormer block: multi-head self-attention between the joints of each frame, then a linear layer.
+    r"""The Basic-SFormer block: multi-head self-attention between the joints of each frame, then a
+    linear layer.
 
     .. math:: H_h = \mathrm{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt d}\Big) V_h + A_g V_h, \qquad
         Z = \mathrm{BN}(X + [H_1, \dots, H_H] W_O), \qquad Y = \mathrm{BN}(Z + \sigma(Z W))
 
-    Q, K and V are linear in X plus the codes of its joints; :math:`A_g` (V x V) is learned and shared by all clips,
-    frames and heads, or each head has its own; :math:`\sigma` is a leaky ReLU. If ``joints`` is given, :math:`A_g` and
-    the codes are indexed by it. The V axis may also hold parts.
+    Q, K and V are linear in X plus the codes of its joints; :math:`A_g` (V x V) is learned and
+    shared by all clips, frames and heads, or each head has its own; :math:`\sigma` is a leaky ReLU.
+    If ``joints`` is given, :math:`A_g` and the codes are indexed by it. The V axis may also hold
+    parts.
 
     Shape:
-        x (N, C, T, V') -> (N, C, T, V'). joints (N, T, V') int64, by default all V joints in order, V' = V.
+        x (N, C, T, V') -> (N, C, T, V'). joints (N, T, V') int64, by default all V joints in order,
+        V' = V.
 
     Args:
         channels: C.
         num_joints: V.
         heads: H; the paper's 3. A head has C // H channels.
         position_codes: add the codes.
-        shared_map: ``"one"``, the same :math:`A_g` for all heads, or ``"per_head"``, a map for each, as in the code of
-            DSTA-Net, which the paper follows. Both start at 1 / V.
+        shared_map: ``"one"``, the same :math:`A_g` for all heads, or ``"per_head"``, a map for
+            each, as in the code of DSTA-Net, which the paper follows. Both start at 1 / V.
 
     Raises:
-        ValueError: no joints, no heads or more than channels, another ``shared_map``, or an x or joints of another
-            shape.
+        ValueError: no joints, no heads or more than channels, another ``shared_map``, or an x or
+            joints of another shape.
 
     Example:
         >>> attention, x = SpatialAttention(16, 25), torch.randn(2, 16, 8, 25)
@@ -81,8 +87,8 @@ class SpatialAttention(nn.Module):
         torch.Size([2, 16, 8, 4])
 
     Reference:
-        FG-STFormer (Gao et al., ACCV 2022), equation 1 and figure 3(a); DSTA-Net (Shi et al., ACCV 2020), its spatial
-        global regularization.
+        FG-STFormer (Gao et al., ACCV 2022), equation 1 and figure 3(a); DSTA-Net (Shi et al., ACCV
+        2020), its spatial global regularization.
     """
 
     def __init__(
@@ -99,7 +105,10 @@ class SpatialAttention(nn.Module):
         if num_joints < 1:
             raise ValueError(message("SpatialAttention", "at least 1 joint", num_joints))
         check_choice("SpatialAttention", "shared_map", shared_map, ("one", "per_head"))
-        self.channels, self.num_joints, self.heads, self.position_codes = channels, num_joints, heads, position_codes
+        self.channels = channels
+        self.num_joints = num_joints
+        self.heads = heads
+        self.position_codes = position_codes
         self.shared_map = shared_map
         self.project = _Projections(channels, heads)
         size = (num_joints, num_joints) if shared_map == "one" else (heads, num_joints, num_joints)
@@ -140,7 +149,8 @@ class SpatialAttention(nn.Module):
 
 
 class JointPartAttention(nn.Module):
-    r"""Cross-attention between the focal joints and the body parts of each frame, in both directions.
+    r"""Cross-attention between the focal joints and the body parts of each frame, in both
+    directions.
 
     .. math:: H_J = \mathrm{softmax}\Big(\frac{Q_J K_P^\top}{\sqrt d}\Big) V_P, \qquad
         H_P = \mathrm{softmax}\Big(\frac{Q_P K_J^\top}{\sqrt d}\Big) V_J
@@ -169,10 +179,13 @@ class JointPartAttention(nn.Module):
     def __init__(self, channels: int, *, heads: int = 3) -> None:
         super().__init__()
         _check_heads("JointPartAttention", channels, heads)
-        self.channels, self.heads = channels, heads
-        self.project_joints, self.project_parts = _Projections(channels, heads), _Projections(channels, heads)
+        self.channels = channels
+        self.heads = heads
+        self.project_joints = _Projections(channels, heads)
+        self.project_parts = _Projections(channels, heads)
         width = self.project_joints.width
-        self.update_joints, self.update_parts = _Update(width, channels), _Update(width, channels)
+        self.update_joints = _Update(width, channels)
+        self.update_parts = _Update(width, channels)
 
     def forward(self, joints: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
         (q_j, k_j, v_j), (q_p, k_p, v_p) = self._project(joints, parts)
@@ -181,36 +194,42 @@ class JointPartAttention(nn.Module):
         return self.update_joints(joints, from_parts), self.update_parts(parts, from_joints)
 
     def maps(self, joints: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """The attention itself, for pictures: of joints to parts (N, H, T, K, P), of parts to joints (N, H, T, P, K).
+        """The attention itself, for pictures: of joints to parts (N, H, T, K, P), of parts to
+        joints (N, H, T, P, K).
 
         Each row sums to 1.
         """
         (q_j, k_j, _), (q_p, k_p, _) = self._project(joints, parts)
         both = (q_j @ k_p.transpose(-2, -1), q_p @ k_j.transpose(-2, -1))
         scaled = ((score / q_j.shape[-1] ** 0.5).softmax(-1) for score in both)
-        to_parts, to_joints = (rearrange(a, "(n t) h q k -> n h t q k", n=len(joints)) for a in scaled)
+        to_parts, to_joints = (
+            rearrange(a, "(n t) h q k -> n h t q k", n=len(joints)) for a in scaled
+        )
         return to_parts, to_joints
 
     def _project(self, joints: Tensor, parts: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
         check_shape("JointPartAttention", "joints", joints, f"N, C={self.channels}, T>0, K")
         n, _, t, _ = joints.shape
         check_shape("JointPartAttention", "parts", parts, f"N, C={self.channels}, T, P", N=n, T=t)
-        return self.project_joints(joints.permute(0, 2, 3, 1)), self.project_parts(parts.permute(0, 2, 3, 1))
+        return self.project_joints(joints.permute(0, 2, 3, 1)), self.project_parts(
+            parts.permute(0, 2, 3, 1)
+        )
 
     def extra_repr(self) -> str:
         return f"{self.channels}, heads={self.heads}"
 
 
 class DilatedTemporalAttention(nn.Module):
-    r"""The FG-TFormer block: attention over all frames of a joint, whose values are dilated temporal convolutions.
+    r"""The FG-TFormer block: attention over all frames of a joint, whose values are dilated
+    temporal convolutions.
 
     .. math:: Y = \sigma(\mathrm{BN}([H_1, \dots, H_H] W_O)) + X, \qquad
         H_h = \mathrm{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt d}\Big) V_h W_h + V_h, \qquad
         V_h = \mathrm{TCN}_{d_h}(X)
 
-    Q, K and V are made from X plus the codes of its frames; one head for each dilation :math:`d_h`. With a stride,
-    the convolutions, the queries and the keys take every stride-th frame. Where the shape changes, X goes through a
-    strided 1x1 and BatchNorm.
+    Q, K and V are made from X plus the codes of its frames; one head for each dilation :math:`d_h`.
+    With a stride, the convolutions, the queries and the keys take every stride-th frame. Where the
+    shape changes, X goes through a strided 1x1 and BatchNorm.
 
     Shape:
         x (N, C, T, V) -> (N, O, ceil(T / stride), V).
@@ -222,11 +241,12 @@ class DilatedTemporalAttention(nn.Module):
         dilations: one head for each; the paper's 1 and 2.
         stride: keep every stride-th frame.
         attention: False leaves the convolutions alone: H_h = V_h.
-        convolution: False takes linear values and no local term: H_h = softmax(...) V_h, the paper's Basic-TFormer.
+        convolution: False takes linear values and no local term: H_h = softmax(...) V_h, the
+            paper's Basic-TFormer.
 
     Raises:
-        ValueError: an even kernel, no dilations or more than channels, a stride or a dilation below 1, neither
-            attention nor convolution, or an x of another shape.
+        ValueError: an even kernel, no dilations or more than channels, a stride or a dilation below
+            1, neither attention nor convolution, or an x of another shape.
 
     Example:
         >>> DilatedTemporalAttention(16, 32, stride=2)(torch.randn(2, 16, 9, 25)).shape
@@ -248,25 +268,39 @@ class DilatedTemporalAttention(nn.Module):
         convolution: bool = True,
     ) -> None:
         super().__init__()
-        who, heads = "DilatedTemporalAttention", len(dilations)
+        who = "DilatedTemporalAttention"
+        heads = len(dilations)
         _check_heads(who, out_channels, heads)
         if kernel_size % 2 != 1 or kernel_size <= 0:
             raise ValueError(message(who, "an odd kernel_size", kernel_size))
         if stride < 1 or min(dilations) < 1:
-            raise ValueError(message(who, "a stride and dilations of at least 1", (stride, *dilations)))
+            raise ValueError(
+                message(who, "a stride and dilations of at least 1", (stride, *dilations))
+            )
         if not attention and not convolution:
             raise ValueError(message(who, "attention, convolution or both", "neither"))
-        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
-        self.attention, self.convolution = attention, convolution
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.stride = stride
+        self.attention = attention
+        self.convolution = convolution
         self.head_width = out_channels // heads
         kernel, step = (kernel_size, stride) if convolution else (1, 1)
         self.values = nn.ModuleList(
-            nn.Conv2d(in_channels, self.head_width, (kernel, 1), (step, 1), (d * (kernel - 1) // 2, 0), (d, 1))
+            nn.Conv2d(
+                in_channels,
+                self.head_width,
+                (kernel, 1),
+                (step, 1),
+                (d * (kernel - 1) // 2, 0),
+                (d, 1),
+            )
             for d in dilations
         )
         width = heads * self.head_width
         if attention:
-            self.queries, self.keys = nn.Linear(in_channels, width), nn.Linear(in_channels, width)
+            self.queries = nn.Linear(in_channels, width)
+            self.keys = nn.Linear(in_channels, width)
         if attention and convolution:
             self.mix = nn.Parameter(torch.empty(heads, self.head_width, self.head_width))
             nn.init.uniform_(self.mix, -(self.head_width**-0.5), self.head_width**-0.5)
@@ -280,15 +314,21 @@ class DilatedTemporalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("DilatedTemporalAttention", "x", x, f"N, C={self.in_channels}, T>0, V")
-        coded = x + _codes_like(x, torch.arange(x.shape[2], device=x.device)).t()[:, :, None]  # (N, C, T, V)
+        coded = (
+            x + _codes_like(x, torch.arange(x.shape[2], device=x.device)).t()[:, :, None]
+        )  # (N, C, T, V)
         kept = coded
         if self.stride != 1:
-            # Copies: a view with a step exports for odd or for even T alone, and the gradient of a 1x1 convolution with
-            # a step overruns its memory in oneDNN (torch 2.13, AVX2, fewer than 8 channels, channels last).
+            # Copies: a view with a step exports for odd or for even T alone, and the gradient of a
+            # 1x1 convolution with a step overruns its memory in oneDNN (torch 2.13, AVX2, fewer
+            # than 8 channels, channels last).
             frames = torch.arange(0, x.shape[2], self.stride, device=x.device)
-            x, kept = x.index_select(2, frames), coded.index_select(2, frames)
+            x = x.index_select(2, frames)
+            kept = coded.index_select(2, frames)
         sources = coded if self.convolution else kept
-        y = torch.cat([conv(sources) for conv in self.values], dim=1).permute(0, 2, 3, 1)  # (N, T', V, H d)
+        y = torch.cat([conv(sources) for conv in self.values], dim=1).permute(
+            0, 2, 3, 1
+        )  # (N, T', V, H d)
         if self.attention:
             fused = self._attend(kept.permute(0, 2, 3, 1), y)  # (N, T', V, C)
             y = (
@@ -301,12 +341,19 @@ class DilatedTemporalAttention(nn.Module):
         return z
 
     def _attend(self, tokens: Tensor, values: Tensor) -> Tensor:
-        """tokens (N, T', V, C), values (N, T', V, H d) -> (N, T', V, H, d), each joint and head over all frames."""
+        """tokens (N, T', V, C), values (N, T', V, H d) -> (N, T', V, H, d), each joint and head
+        over all frames.
+        """
         n, t, v, _ = values.shape
-        heads, d = len(self.values), self.head_width
+        heads = len(self.values)
+        d = self.head_width
         sources = (self.queries(tokens), self.keys(tokens), values)
-        q, k, by_head = (source.reshape(n, t, v * heads, d).transpose(1, 2) for source in sources)  # (N, V H, T', d)
-        return F.scaled_dot_product_attention(q, k, by_head).transpose(1, 2).reshape(n, t, v, heads, d)
+        q, k, by_head = (
+            source.reshape(n, t, v * heads, d).transpose(1, 2) for source in sources
+        )  # (N, V H, T', d)
+        return (
+            F.scaled_dot_product_attention(q, k, by_head).transpose(1, 2).reshape(n, t, v, heads, d)
+        )
 
     def extra_repr(self) -> str:
         return (
@@ -320,7 +367,8 @@ class _Projections(nn.Module):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.width = heads, channels // heads * heads
+        self.heads = heads
+        self.width = channels // heads * heads
         self.linear = nn.Linear(channels, 3 * self.width)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -331,12 +379,16 @@ class _Projections(nn.Module):
 
 
 class _Update(nn.Module):
-    """What follows the heads: W_O, the input added, BatchNorm; a linear layer, leaky ReLU, added, BatchNorm."""
+    """What follows the heads: W_O, the input added, BatchNorm; a linear layer, leaky ReLU, added,
+    BatchNorm.
+    """
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
-        self.project, self.norm = nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)
-        self.linear, self.linear_norm = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        self.project = nn.Conv2d(width, channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.linear = nn.Conv2d(channels, channels, 1, bias=False)
+        self.linear_norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor, heads: Tensor) -> Tensor:
         joined = rearrange(heads, "(n t) h v d -> n (h d) t v", t=x.shape[2])
@@ -347,7 +399,9 @@ class _Update(nn.Module):
 
 def _codes_like(x: Tensor, positions: Tensor) -> Tensor:
     """Codes (..., C) of x (N, C, T, V), in its dtype, made in float32 at least."""
-    return position_codes(positions.to(torch.promote_types(x.dtype, torch.float32)), x.shape[1]).to(x.dtype)
+    return position_codes(positions.to(torch.promote_types(x.dtype, torch.float32)), x.shape[1]).to(
+        x.dtype
+    )
 
 
 def _check_heads(who: str, channels: int, heads: int) -> None:

@@ -1,8 +1,9 @@
-"""Augmentation: rotation, scale, shear, mirroring and joint dropout, drawn at random for each clip by ``Augment``.
+"""Augmentation: rotation, scale, shear, mirroring and joint dropout, drawn at random for each clip
+by ``Augment``.
 
-The functions take batches x (N, C, T, V, M) and parameters for each clip, run on x's device and return a new tensor.
-Positions must be centred, for example by :func:`~skeleton_focus.preparation.center`; joints that were not seen stay
-at 0.
+The functions take batches x (N, C, T, V, M) and parameters for each clip, run on x's device and
+return a new tensor. Positions must be centred, for example by
+:func:`~skeleton_focus.preparation.center`; joints that were not seen stay at 0.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from .preparation import resample_frames
 
 
 def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> torch.Generator:
-    """Make a random generator that is seeded by the state of training: epoch, step, process and worker.
+    """Make a random generator that is seeded by the state of training: epoch, step, process and
+    worker.
 
-    The same arguments give the same numbers, so that a resumed run draws the same numbers as an uninterrupted one. In a
-    DataLoader worker, the worker's id is also used. A persistent worker keeps its copy of the ``collate_fn``: pass it
-    the epoch by a tensor in shared memory.
+    The same arguments give the same numbers, so that a resumed run draws the same numbers as an
+    uninterrupted one. In a DataLoader worker, the worker's id is also used. A persistent worker
+    keeps its copy of the ``collate_fn``: pass it the epoch by a tensor in shared memory.
 
     Args:
         seed: seed of the run, at least 0.
@@ -70,9 +72,13 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     for axis, angle in zip(axes, angles.unbind(1), strict=True):
         i, j = [k for k in range(3) if k != axis]
         sign = -1 if axis == 1 else 1
-        cos, sin = angle.cos(), sign * angle.sin()
+        cos = angle.cos()
+        sin = sign * angle.sin()
         about = torch.eye(size, dtype=x.dtype, device=x.device).repeat(len(x), 1, 1)
-        about[:, i, i], about[:, i, j], about[:, j, i], about[:, j, j] = cos, -sin, sin, cos
+        about[:, i, i] = cos
+        about[:, i, j] = -sin
+        about[:, j, i] = sin
+        about[:, j, j] = cos
         turn = about @ turn
     return torch.einsum("nij,njtvm->nitvm", turn, x)
 
@@ -100,8 +106,8 @@ def shear(x: Tensor, factors: Tensor) -> Tensor:
 
     Args:
         x: positions.
-        factors: s; row i holds the factors of the other axes, in order, for axis i. For C = 3 the rows are
-            (s_xy, s_xz), (s_yx, s_yz), (s_zx, s_zy).
+        factors: s; row i holds the factors of the other axes, in order, for axis i. For C = 3 the
+            rows are (s_xy, s_xz), (s_yx, s_yz), (s_zx, s_zy).
 
     Example:
         >>> leaning = torch.tensor([[0.5], [0.0]])[None]  # x grows with y: s_xy
@@ -144,7 +150,9 @@ def flip(x: Tensor, layout: SkeletonLayout, which: Tensor) -> Tensor:
     check_shape("flip", "which", which, f"N={len(x)}")
     if not layout.pairs:
         hint = "pass them to SkeletonLayout.from_bones as pairs"
-        raise ValueError(message("flip", "a layout with left and right pairs", repr(layout.name), hint))
+        raise ValueError(
+            message("flip", "a layout with left and right pairs", repr(layout.name), hint)
+        )
     mirrored = x[:, :, :, list(layout.mirror)]
     mirrored = torch.cat([-mirrored[:, :1], mirrored[:, 1:]], dim=1)
     return torch.where(which.bool()[:, None, None, None, None], mirrored, x)
@@ -153,7 +161,8 @@ def flip(x: Tensor, layout: SkeletonLayout, which: Tensor) -> Tensor:
 def drop_joints(x: Tensor, which: Tensor) -> Tensor:
     """Set joints to 0 in the whole clip.
 
-    For a visibility (N, T, V, M), add a channel axis: ``drop_joints(visibility[:, None], which)[:, 0]``.
+    For a visibility (N, T, V, M), add a channel axis: ``drop_joints(visibility[:, None], which)[:,
+    0]``.
 
     Shape:
         x (N, C, T, V, M), which (N, V, M), True for the joints to drop -> the same as x.
@@ -171,36 +180,41 @@ def drop_joints(x: Tensor, which: Tensor) -> Tensor:
 class Augment(nn.Module):
     """Augment each clip of a batch at random; by default, nothing is changed.
 
-    The order is :func:`flip`, :func:`scale`, :func:`rotate`, :func:`shear`, :func:`drop_joints`, then resampling of a
-    span of the clip with varying speed by :func:`~skeleton_focus.preparation.resample_frames`. Visibility and ground
-    truth are transformed with the positions. Positions are not interpolated between a missing and a seen frame of a
-    joint: there the joint is missing. Where it was seen, the visibility is interpolated, so that a confidence remains
-    one; the ground truth is that of the nearest frame.
+    The order is :func:`flip`, :func:`scale`, :func:`rotate`, :func:`shear`, :func:`drop_joints`,
+    then resampling of a span of the clip with varying speed by
+    :func:`~skeleton_focus.preparation.resample_frames`. Visibility and ground truth are transformed
+    with the positions. Positions are not interpolated between a missing and a seen frame of a
+    joint: there the joint is missing. Where it was seen, the visibility is interpolated, so that a
+    confidence remains one; the ground truth is that of the nearest frame.
 
-    Parameters are drawn on the CPU, so that they do not depend on the device: first those of rotation, scale and span,
-    always, then those of the other options in use, in the order of the arguments. Computation runs on the batch's
-    device in float32, even under autocast, or in float64 if x is float64.
+    Parameters are drawn on the CPU, so that they do not depend on the device: first those of
+    rotation, scale and span, always, then those of the other options in use, in the order of the
+    arguments. Computation runs on the batch's device in float32, even under autocast, or in float64
+    if x is float64.
 
     Shape:
-        a :class:`~skeleton_focus.clips.Batch` with x (N, C, T, V, M) and a CPU generator -> a batch with
-        x (N, C, frames, V, M) and all lengths ``frames``. Without a generator, as for testing, clips or their middle
-        parts (``test_crop``) are only resampled to ``frames``.
+        a :class:`~skeleton_focus.clips.Batch` with x (N, C, T, V, M) and a CPU generator -> a batch
+        with x (N, C, frames, V, M) and all lengths ``frames``. Without a generator, as for testing,
+        clips or their middle parts (``test_crop``) are only resampled to ``frames``.
 
     Args:
         layout: the skeleton.
-        rotation: largest angles about x, y and z, 0 to 180 degrees; for C = 2, those about x and y must be 0.
+        rotation: largest angles about x, y and z, 0 to 180 degrees; for C = 2, those about x and y
+            must be 0.
         scale: factors lie in 1 - scale to 1 + scale, 0 <= scale < 1.
         crop: smallest fraction of a clip that is kept, 0 < crop <= 1.
         shear: largest factor, 0 <= shear <= 1.
         flip: probability of mirroring, 0 to 1.
         joint_dropout: probability that a joint of a person is dropped, 0 <= p < 1.
         speed: largest warp, 0 <= speed < 1: a clip begins at 1 + warp times its speed.
-        test_crop: fraction of a clip, its middle, that is kept without a generator, 0 < test_crop <= 1; CTR-GCN's 0.95.
+        test_crop: fraction of a clip, its middle, that is kept without a generator, 0 < test_crop
+            <= 1; CTR-GCN's 0.95.
         frames: T of the result; None keeps the frames.
 
     Raises:
-        ValueError: an option out of range, ``flip`` with a layout without pairs, ``crop``, ``speed`` or ``test_crop``
-            without ``frames``; a batch with mismatched shapes, a generator that is not on the CPU.
+        ValueError: an option out of range, ``flip`` with a layout without pairs, ``crop``,
+            ``speed`` or ``test_crop`` without ``frames``; a batch with mismatched shapes, a
+            generator that is not on the CPU.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -246,27 +260,44 @@ class Augment(nn.Module):
         if frames is None and not whole:
             raise ValueError(message(who, "frames with crop, speed or test_crop", "None"))
         if flip and not layout.pairs:
-            raise ValueError(message(who, "a layout with left and right pairs for flip", repr(layout.name)))
-        self.layout, self.rotation, self.scale, self.crop, self.shear = layout, angles, scale, crop, shear
-        self.flip, self.joint_dropout, self.speed, self.frames = flip, joint_dropout, speed, frames
+            raise ValueError(
+                message(who, "a layout with left and right pairs for flip", repr(layout.name))
+            )
+        self.layout = layout
+        self.rotation = angles
+        self.scale = scale
+        self.crop = crop
+        self.shear = shear
+        self.flip = flip
+        self.joint_dropout = joint_dropout
+        self.speed = speed
+        self.frames = frames
         self.test_crop = test_crop
 
     def forward(self, batch: Batch, random: torch.Generator | None) -> Batch:
         if not isinstance(batch, Batch):
             raise ValueError(
-                message("Augment", "a Batch, such as SkeletonDataset.collate returns", type(batch).__name__)
+                message(
+                    "Augment",
+                    "a Batch, such as SkeletonDataset.collate returns",
+                    type(batch).__name__,
+                )
             )
         if random is not None and not isinstance(random, torch.Generator):
             raise ValueError(
                 message(
-                    "Augment", "a torch.Generator, such as seeded_generator returns, or None", type(random).__name__
+                    "Augment",
+                    "a torch.Generator, such as seeded_generator returns, or None",
+                    type(random).__name__,
                 )
             )
         self._check(batch)
         exact = torch.promote_types(batch.x.dtype, torch.float32)
-        x, truth = batch.x.to(exact), batch.critical.permute(0, 2, 3, 1)  # (N, M, T, V) -> (N, T, V, M)
+        x = batch.x.to(exact)
+        truth = batch.critical.permute(0, 2, 3, 1)  # (N, M, T, V) -> (N, T, V, M)
         extra = torch.stack([batch.visibility.to(exact), truth.to(exact)], dim=1)  # (N, 2, T, V, M)
-        lengths, drawn = batch.lengths, self._middle(x) if random is None else self._draw(x, random)
+        lengths = batch.lengths
+        drawn = self._middle(x) if random is None else self._draw(x, random)
         with torch.autocast(x.device.type, enabled=False):
             if random is not None:
                 x, extra = self._transform(x, extra, drawn)
@@ -290,12 +321,19 @@ class Augment(nn.Module):
         n, c, _, v, m = x.shape
         device = random.device.type
         if device != "cpu":
-            raise ValueError(message("Augment", "a generator on the CPU, so that every device draws the same", device))
+            raise ValueError(
+                message(
+                    "Augment", "a generator on the CPU, so that every device draws the same", device
+                )
+            )
 
         def uniform(*sizes: int) -> Tensor:
             return torch.rand(n, *sizes, generator=random, device="cpu", dtype=torch.float32)
 
-        drawn = {"angles": (2 * uniform(3) - 1) * torch.tensor(self.rotation, dtype=torch.float32).deg2rad()}
+        drawn = {
+            "angles": (2 * uniform(3) - 1)
+            * torch.tensor(self.rotation, dtype=torch.float32).deg2rad()
+        }
         drawn["sizes"] = 1 + self.scale * (2 * uniform() - 1)
         length = self.crop + (1 - self.crop) * uniform()
         drawn["start"] = (1 - length) * uniform()
@@ -310,11 +348,18 @@ class Augment(nn.Module):
             drawn["warp"] = self.speed * (2 * uniform() - 1)
         return {name: value.to(x.device) for name, value in drawn.items()}
 
-    def _transform(self, x: Tensor, extra: Tensor, drawn: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Transform x (N, C, T, V, M), and if joints change also ``extra`` (N, 2, T, V, M), visibility and truth."""
+    def _transform(
+        self, x: Tensor, extra: Tensor, drawn: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Transform x (N, C, T, V, M), and if joints change also ``extra`` (N, 2, T, V, M),
+        visibility and truth.
+        """
         if self.flip:
-            both = flip(torch.cat([x, extra], dim=1), self.layout, drawn["mirrored"])  # channel 0 is left-right
-            x, extra = both[:, :-2], both[:, -2:]
+            both = flip(
+                torch.cat([x, extra], dim=1), self.layout, drawn["mirrored"]
+            )  # channel 0 is left-right
+            x = both[:, :-2]
+            extra = both[:, -2:]
         if self.scale:
             x = scale(x, drawn["sizes"].to(x.dtype))
         if any(self.rotation):
@@ -322,7 +367,8 @@ class Augment(nn.Module):
         if self.shear:
             x = shear(x, drawn["slants"])
         if self.joint_dropout:
-            x, extra = drop_joints(x, drawn["lost"]), drop_joints(extra, drawn["lost"])
+            x = drop_joints(x, drawn["lost"])
+            extra = drop_joints(extra, drawn["lost"])
         return x, extra
 
     def _check(self, batch: Batch) -> None:
@@ -333,21 +379,46 @@ class Augment(nn.Module):
         check_shape("Augment", "critical", batch.critical, f"N={n}, M={m}, T={t}, V={v}")
         if any(self.rotation) and c != 3 and (c != 2 or any(self.rotation[:2])):
             needed = "rotation about z alone" if c == 2 else "no rotation"
-            raise ValueError(message("Augment", f"{needed} with x (N, C={c}, T, V, M)", self.rotation))
+            raise ValueError(
+                message("Augment", f"{needed} with x (N, C={c}, T, V, M)", self.rotation)
+            )
 
     def extra_repr(self) -> str:
-        names = ("rotation", "scale", "crop", "shear", "flip", "joint_dropout", "speed", "test_crop", "frames")
-        return f"{self.layout.name}, " + ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        names = (
+            "rotation",
+            "scale",
+            "crop",
+            "shear",
+            "flip",
+            "joint_dropout",
+            "speed",
+            "test_crop",
+            "frames",
+        )
+        return f"{self.layout.name}, " + ", ".join(
+            f"{name}={getattr(self, name)}" for name in names
+        )
 
 
 def _resample(
-    x: Tensor, extra: Tensor, lengths: Tensor, frames: int, *, start: Tensor | None, stop: Tensor | None,
+    x: Tensor,
+    extra: Tensor,
+    lengths: Tensor,
+    frames: int,
+    *,
+    start: Tensor | None,
+    stop: Tensor | None,
     warp: Tensor | None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:
     """Resample positions x and ``extra``, visibility and ground truth, in time."""
     seen = (extra[:, :1] > 0).to(x.dtype)
     both = torch.cat([x, seen, extra], dim=1)
     both = resample_frames(both, lengths, frames, start=start, stop=stop, warp=warp)
-    x, weight, visibility, truth = both[:, :-3], both[:, -3:-2], both[:, -2:-1], both[:, -1:]
+    x = both[:, :-3]
+    weight = both[:, -3:-2]
+    visibility = both[:, -2:-1]
+    truth = both[:, -1:]
     seen = (weight > 0.99).to(x.dtype)  # do not interpolate between missing and seen positions
-    return x * seen, torch.cat([visibility / weight.clamp(min=0.99), (truth > 0.5).to(x.dtype)], dim=1) * seen
+    return x * seen, torch.cat(
+        [visibility / weight.clamp(min=0.99), (truth > 0.5).to(x.dtype)], dim=1
+    ) * seen

@@ -1,4 +1,6 @@
-"""A data set of clips, in memory or mapped from a file, and the batch that a training step receives."""
+"""A data set of clips, in memory or mapped from a file, and the batch that a training step
+receives.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ class Clip(NamedTuple):
         x: (C, T, V, M) joint positions.
         label: class index.
         visibility: (T, V, M), 0 where a joint is missing, otherwise 1 or a confidence.
-        critical: (M, T, V), ground truth: 1 where a joint and frame determine the class; zeros if it is unknown.
+        critical: (M, T, V), ground truth: 1 where a joint and frame determine the class; zeros if
+            it is unknown.
     """
 
     x: Tensor
@@ -43,8 +46,10 @@ class Batch(NamedTuple):
         x: (N, C, T, V, M) joint positions.
         lengths: (N,) true number of frames.
         label: (N,) class indices.
-        visibility: (N, T, V, M), 0 where a joint is missing or padding, otherwise 1 or a confidence.
-        critical: (N, M, T, V), ground truth: 1 where a joint and frame determine the class; zeros if it is unknown.
+        visibility: (N, T, V, M), 0 where a joint is missing or padding, otherwise 1 or a
+            confidence.
+        critical: (N, M, T, V), ground truth: 1 where a joint and frame determine the class; zeros
+            if it is unknown.
     """
 
     x: Tensor
@@ -58,13 +63,15 @@ class SkeletonDataset(Dataset[Clip]):
     """A data set of clips of one skeleton, each with its own number of frames.
 
     Args:
-        clips: arrays or tensors (C, T, V, M), or one (N, C, T, V, M); C, V and M are the same for all. An array mapped
-            read-only, ``np.load(..., mmap_mode="r")``, is not loaded: each clip is copied and checked when it is read.
+        clips: arrays or tensors (C, T, V, M), or one (N, C, T, V, M); C, V and M are the same for
+            all. An array mapped read-only, ``np.load(..., mmap_mode="r")``, is not loaded: each
+            clip is copied and checked when it is read.
         labels: class indices, one for each clip.
         layout: the skeleton.
         classes: class names; by default ``"0"``, ``"1"``, ...
         names: clip names; by default their numbers.
-        visibility: (T, V, M) for each clip: 0 where a joint is missing, otherwise 1 or a confidence; by default ones.
+        visibility: (T, V, M) for each clip: 0 where a joint is missing, otherwise 1 or a
+            confidence; by default ones.
         critical: (M, T, V) for each clip, by default zeros.
         origin: a name of the data, for :meth:`heading`.
 
@@ -102,7 +109,11 @@ class SkeletonDataset(Dataset[Clip]):
         for what, given in (("classes", classes), ("names", names)):
             if given is not None and (isinstance(given, str) or len({*given}) != len(given)):
                 raise ValueError(message(who, f"{what} without duplicates", short(given)))
-        self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(max(numbers) + 1))
+        self.classes = (
+            tuple(classes)
+            if classes is not None
+            else tuple(str(i) for i in range(max(numbers) + 1))
+        )
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(clips)))
         for what, values in (
             ("names", self.names),
@@ -115,11 +126,16 @@ class SkeletonDataset(Dataset[Clip]):
         outside = sorted({label for label in numbers if not 0 <= label < len(self.classes)})
         if outside:
             raise ValueError(message(who, f"labels in 0..{len(self.classes) - 1}", outside))
-        self.clips, self.visibility, self.critical = _tensors(clips), _tensors(visibility), _tensors(critical)
-        self.labels, self.layout, self.origin = numbers, layout, origin
+        self.clips = _tensors(clips)
+        self.visibility = _tensors(visibility)
+        self.critical = _tensors(critical)
+        self.labels = numbers
+        self.layout = layout
+        self.origin = origin
         self._added_persons = 0
-        # The readers check clips that open_dataset opens. The user's own mapped array may be larger than memory, so its
-        # clips are checked one by one when they are read; all others are checked now.
+        # The readers check clips that open_dataset opens. The user's own mapped array may be larger
+        # than memory, so its clips are checked one by one when they are read; all others are
+        # checked now.
         self._check_when_read = isinstance(clips, np.memmap) and isinstance(self.clips, MappedClips)
         if self._check_when_read:
             self._check(0, self.clips[0])
@@ -128,13 +144,20 @@ class SkeletonDataset(Dataset[Clip]):
                 self._check(i, x)
 
     def _check(self, index: int, x: Tensor) -> None:
-        """Raise for a clip that does not fit the layout or the first clip, or that is not finite."""
-        who, name = "SkeletonDataset", self.names[index]
+        """Raise for a clip that does not fit the layout or the first clip, or that is not
+        finite.
+        """
+        who = "SkeletonDataset"
+        name = self.names[index]
         first = x if self._check_when_read else self.clips[0]
-        channels, persons = "C", "M"
+        channels = "C"
+        persons = "M"
         if isinstance(first, Tensor) and first.ndim == 4:
-            channels, persons = f"C={first.shape[0]}", f"M={first.shape[3]}"
-        check_shape(who, f"clip {name!r}", x, f"{channels}, T, V={self.layout.num_joints}, {persons}")
+            channels = f"C={first.shape[0]}"
+            persons = f"M={first.shape[3]}"
+        check_shape(
+            who, f"clip {name!r}", x, f"{channels}, T, V={self.layout.num_joints}, {persons}"
+        )
         _, t, v, m = x.shape
         if t == 0:
             raise ValueError(message(who, f"clip {name!r} to have frames", "none"))
@@ -147,9 +170,13 @@ class SkeletonDataset(Dataset[Clip]):
             seen = self.visibility[index]
             check_shape(who, f"visibility of clip {name!r}", seen, f"T={t}, V={v}, M={m}")
             if not ((seen >= 0) & (seen <= 1)).all():
-                raise ValueError(message(who, f"visibility of clip {name!r} in 0..1", "other values"))
+                raise ValueError(
+                    message(who, f"visibility of clip {name!r} in 0..1", "other values")
+                )
         if self.critical is not None:
-            check_shape(who, f"critical of clip {name!r}", self.critical[index], f"M={m}, T={t}, V={v}")
+            check_shape(
+                who, f"critical of clip {name!r}", self.critical[index], f"M={m}, T={t}, V={v}"
+            )
 
     def subset(self, index: Sequence[int]) -> SkeletonDataset:
         """The data set of the clips at these indices.
@@ -165,16 +192,19 @@ class SkeletonDataset(Dataset[Clip]):
         part.labels = [self.labels[i] for i in index]
         part.names = tuple(self.names[i] for i in index)
         part.clips, part.visibility, part.critical = (
-            [values[i] for i in index] if isinstance(values, list) else values and Subset(values, index)
+            [values[i] for i in index]
+            if isinstance(values, list)
+            else values and Subset(values, index)
             for values in (self.clips, self.visibility, self.critical)
         )
         return part
 
     def with_persons(self, persons: int) -> SkeletonDataset:
-        """The same clips padded to M = ``persons``: the added persons are absent, zeros with visibility 0.
+        """The same clips padded to M = ``persons``: the added persons are absent, zeros with
+        visibility 0.
 
-        A network that was trained on clips of two persons takes the mean over both, so it needs M = 2 even if only one
-        person is present.
+        A network that was trained on clips of two persons takes the mean over both, so it needs M =
+        2 even if only one person is present.
 
         >>> from skeleton_focus import KINECT20
         >>> clip = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20).with_persons(2)[0]
@@ -184,7 +214,11 @@ class SkeletonDataset(Dataset[Clip]):
         current = self[0].x.shape[3]
         if persons < current:
             hint = "the network was trained on clips of fewer bodies"
-            raise ValueError(message("SkeletonDataset.with_persons", f"at least M={current} persons", persons, hint))
+            raise ValueError(
+                message(
+                    "SkeletonDataset.with_persons", f"at least M={current} persons", persons, hint
+                )
+            )
         wider = copy.copy(self)
         wider._added_persons = self._added_persons + persons - current
         return wider
@@ -193,7 +227,8 @@ class SkeletonDataset(Dataset[Clip]):
     def from_batch(
         cls, batch: Batch, layout: SkeletonLayout, *, classes: Sequence[str] | None = None
     ) -> SkeletonDataset:
-        """Make a data set from the clips of a batch, for example from :meth:`SyntheticActions.generate`.
+        """Make a data set from the clips of a batch, for example from
+        :meth:`SyntheticActions.generate`.
 
         >>> from skeleton_focus import NTU25, SyntheticActions
         >>> len(SkeletonDataset.from_batch(SyntheticActions(frames=16).generate(3, seed=0), NTU25))
@@ -220,7 +255,11 @@ class SkeletonDataset(Dataset[Clip]):
         if self._check_when_read:
             self._check(index, x)
         visibility = torch.ones_like(x[0]) if self.visibility is None else self.visibility[index]
-        critical = x.new_zeros(x.shape[3], *x.shape[1:3]) if self.critical is None else self.critical[index]
+        critical = (
+            x.new_zeros(x.shape[3], *x.shape[1:3])
+            if self.critical is None
+            else self.critical[index]
+        )
         if self._added_persons:
             x = F.pad(x, (0, self._added_persons))
             visibility = F.pad(visibility, (0, self._added_persons))
@@ -252,16 +291,25 @@ class SkeletonDataset(Dataset[Clip]):
         missing joints of present bodies: 0.0 %
         """
         counts = torch.bincount(torch.tensor(self.labels), minlength=len(self.classes))
-        frames, bodies, missing, places = [], [], 0, 0
+        frames = []
+        bodies = []
+        missing = 0
+        places = 0
         for i, x in enumerate(self.clips):
-            seen = np.ones(x.shape[1:]) if self.visibility is None else np.asarray(self.visibility[i])  # (T, V, M)
+            seen = (
+                np.ones(x.shape[1:]) if self.visibility is None else np.asarray(self.visibility[i])
+            )  # (T, V, M)
             joints = np.count_nonzero(seen > 0, axis=1)  # (T, M)
             frames.append(len(joints))
             bodies.append(np.count_nonzero(joints.any(0)))
             places += np.count_nonzero(joints) * seen.shape[1]
             missing += np.count_nonzero(joints) * seen.shape[1] - int(joints.sum())
-        shares = ", ".join(f"{m} in {100 * bodies.count(m) / len(bodies):.1f} %" for m in sorted({*bodies}))
-        clips, least, most = "clip" if len(self) == 1 else "clips", int(counts.min()), int(counts.max())
+        shares = ", ".join(
+            f"{m} in {100 * bodies.count(m) / len(bodies):.1f} %" for m in sorted({*bodies})
+        )
+        clips = "clip" if len(self) == 1 else "clips"
+        least = int(counts.min())
+        most = int(counts.max())
         return (
             f"{len(self)} {clips} of {len(self.classes)} classes, {least} to {most} a class\n"
             f"frames: {min(frames)} to {max(frames)}, median {median(frames):g}\n"
@@ -277,9 +325,12 @@ class SkeletonDataset(Dataset[Clip]):
         lengths = torch.tensor([clip.x.shape[1] for clip in clips])
         c, _, v, m = clips[0].x.shape
         x = clips[0].x.new_zeros(len(clips), c, int(lengths.max()), v, m)
-        visibility, critical = x.new_zeros(x.shape[0], *x.shape[2:]), x.new_zeros(x.shape[0], m, x.shape[2], v)
+        visibility = x.new_zeros(x.shape[0], *x.shape[2:])
+        critical = x.new_zeros(x.shape[0], m, x.shape[2], v)
         for i, (clip, t) in enumerate(zip(clips, lengths.tolist(), strict=True)):
-            x[i, :, :t], visibility[i, :t], critical[i, :, :t] = clip.x, clip.visibility, clip.critical
+            x[i, :, :t] = clip.x
+            visibility[i, :t] = clip.visibility
+            critical[i, :, :t] = clip.critical
         return Batch(x, lengths, torch.tensor([clip.label for clip in clips]), visibility, critical)
 
 
@@ -290,7 +341,8 @@ class Split(NamedTuple):
     test: SkeletonDataset
 
     def describe(self) -> str:
-        """Describe both parts: :meth:`SkeletonDataset.heading`, then :meth:`SkeletonDataset.describe` of each.
+        """Describe both parts: :meth:`SkeletonDataset.heading`, then
+        :meth:`SkeletonDataset.describe` of each.
 
         >>> from skeleton_focus import KINECT20
         >>> data = SkeletonDataset([torch.ones(3, 5, 20, 1)], [0], KINECT20, origin="two clips")
@@ -306,10 +358,18 @@ class Split(NamedTuple):
 
 def _label(label: Any) -> int:
     """Convert a class index to a Python integer."""
-    value = label.item() if isinstance(label, np.generic | np.ndarray | Tensor) and label.ndim == 0 else label
-    whole = type(value) is int and value < MOST_CLASSES  # labels outside the classes are reported together
+    value = (
+        label.item()
+        if isinstance(label, np.generic | np.ndarray | Tensor) and label.ndim == 0
+        else label
+    )
+    whole = (
+        type(value) is int and value < MOST_CLASSES
+    )  # labels outside the classes are reported together
     if not whole:
-        raise ValueError(message("SkeletonDataset", f"integer labels in 0..{MOST_CLASSES - 1}", short(value)))
+        raise ValueError(
+            message("SkeletonDataset", f"integer labels in 0..{MOST_CLASSES - 1}", short(value))
+        )
     return int(value)
 
 
@@ -320,6 +380,8 @@ def _tensors(values: Any) -> Any:
     if isinstance(values, np.memmap) and not values.flags.writeable:
         return MappedClips(values)
     return [
-        torch.from_numpy(value if value.flags.writeable else value.copy()) if isinstance(value, np.ndarray) else value
+        torch.from_numpy(value if value.flags.writeable else value.copy())
+        if isinstance(value, np.ndarray)
+        else value
         for value in values
     ]

@@ -1,6 +1,7 @@
 """Open a folder or file of clips in any supported format: recognise, read, cache, split.
 
-python -m skeleton_focus.datasets PATH    # describes the clips and lists every problem with file and line
+python -m skeleton_focus.datasets PATH    # describes the clips and lists every problem with file
+and line
 """
 
 from __future__ import annotations
@@ -22,9 +23,20 @@ from .format_kinetics import open_kinetics
 from .format_ntu import open_ntu
 from .format_nw_ucla import open_nw_ucla
 from .format_pyskl import open_pyskl
-from .formats import ClipFile, ClipSource, FormatError, UnreadableFileError, beginning, files_in, folders_in, short
+from .formats import (
+    ClipFile,
+    ClipSource,
+    FormatError,
+    UnreadableFileError,
+    beginning,
+    files_in,
+    folders_in,
+    short,
+)
 
-__path__: list[str] = []  # so that python -m does not warn that the package has imported this file before
+__path__: list[
+    str
+] = []  # so that python -m does not warn that the package has imported this file before
 
 _KNOWN = (
     "a folder of NTU .skeleton files, NW-UCLA .json files, Kinetics-Skeleton .json files in kinetics_train and "
@@ -45,28 +57,30 @@ def open_dataset(
 ) -> Split:
     """Open a published data set of clips with its split; the format is detected from the files.
 
-    Supported are NTU RGB+D 60 and 120, NW-UCLA, Kinetics-Skeleton, pyskl and mmaction2 pickles, CTR-GCN ``.npz``,
-    ST-GCN and 2s-AGCN ``.npy``. Pass your own arrays to :class:`SkeletonDataset`.
+    Supported are NTU RGB+D 60 and 120, NW-UCLA, Kinetics-Skeleton, pyskl and mmaction2 pickles,
+    CTR-GCN ``.npz``, ST-GCN and 2s-AGCN ``.npy``. Pass your own arrays to :class:`SkeletonDataset`.
 
-    The clips are stored in a cache that later calls memory-map: no copy in memory, and a loader's processes share its
-    pages. The cache is written atomically, and again if a file of the source changes. ST-GCN's ``.npy`` files are
-    mapped without a cache.
+    The clips are stored in a cache that later calls memory-map: no copy in memory, and a loader's
+    processes share its pages. The cache is written atomically, and again if a file of the source
+    changes. ST-GCN's ``.npy`` files are mapped without a cache.
 
     Args:
         path: a folder, or a file for formats that consist of one file.
-        split: the name of a published split, such as ``"xsub"``, ``"xview"`` (NTU 60), ``"xset"`` (NTU 120); by default
-            the data set's first split.
+        split: the name of a published split, such as ``"xsub"``, ``"xview"`` (NTU 60), ``"xset"``
+            (NTU 120); by default the data set's first split.
         persons: M, bodies kept (NTU, Kinetics, pyskl); by default 2.
         missing: for NTU, ``"mask"`` (default) or ``"fill"``: see :func:`read_ntu`.
-        on_error: ``"raise"``; ``"skip"`` to leave out clips that cannot be read and warn once with their number; or a
-            function that is called with each error.
-        cache: a folder, True for ``$SKELETON_FOCUS_CACHE`` or the user's cache folder, False to keep all clips in
-            memory.
-        workers: processes that read, for formats with one file for each clip; 0 reads in this process.
+        on_error: ``"raise"``; ``"skip"`` to leave out clips that cannot be read and warn once with
+            their number; or a function that is called with each error.
+        cache: a folder, True for ``$SKELETON_FOCUS_CACHE`` or the user's cache folder, False to
+            keep all clips in memory.
+        workers: processes that read, for formats with one file for each clip; 0 reads in this
+            process.
         progress: wraps the iterable of clips while they are read, such as ``tqdm``.
 
     Raises:
-        ValueError: a path that does not exist or has an unknown format, an unknown split, a side without clips.
+        ValueError: a path that does not exist or has an unknown format, an unknown split, a side
+            without clips.
         FormatError: a file that does not follow its format.
         OSError: a cache that cannot be written.
 
@@ -76,13 +90,16 @@ def open_dataset(
             ...
         ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does not exist
     """
-    who, path = "open_dataset", Path(path)
+    who = "open_dataset"
+    path = Path(path)
     if not callable(on_error):
         check_choice(who, "on_error", on_error, ("raise", "skip"))
     if not isinstance(workers, int) or workers < 0:
         raise ValueError(message(who, "workers as an integer of at least 0", workers))
     if progress is not None and not callable(progress):
-        raise ValueError(message(who, "progress as a function of the clips, such as tqdm", progress))
+        raise ValueError(
+            message(who, "progress as a function of the clips, such as tqdm", progress)
+        )
     if not isinstance(cache, bool | Path) and (not isinstance(cache, str) or not cache):
         raise ValueError(message(who, "cache as a folder, True or False", repr(cache)))
     problems: list[FormatError] = []
@@ -99,7 +116,9 @@ def open_dataset(
     check_choice(who, "split", split, source.splits)
     options = {"persons": persons, "missing": missing}
     clips = _good_clips(source, path, report, workers, progress)
-    data, sides = _load(source, path, options, clips, report, problems, cache, check_mapped=on_error != "raise")
+    data, sides = _load(
+        source, path, options, clips, report, problems, cache, check_mapped=on_error != "raise"
+    )
     if problems and on_error == "skip":
         text = f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read and are left out; the first"
         warnings.warn(f"{text}: {problems[0]}", stacklevel=2)
@@ -107,7 +126,9 @@ def open_dataset(
     for side, called in (("train", "training"), ("test", "test")):
         chosen = [i for i, clip_side in enumerate(sides[split]) if clip_side == side]
         if not chosen:
-            raise ValueError(message("open_dataset", f"{called} clips of split {split!r}", f"none in {path}"))
+            raise ValueError(
+                message("open_dataset", f"{called} clips of split {split!r}", f"none in {path}")
+            )
         parts.append(data.subset(chosen))
     return Split(*parts)
 
@@ -121,21 +142,34 @@ def recognize(path: Path, persons: int | None = None, missing: str | None = None
     ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does not exist
     """
     who = "open_dataset"
-    options = {option: value for option, value in (("persons", persons), ("missing", missing)) if value is not None}
+    options = {
+        option: value
+        for option, value in (("persons", persons), ("missing", missing))
+        if value is not None
+    }
     try:
         folder = path.is_dir()
         if not folder and not path.is_file():
             got = "which is neither" if path.exists() else "which does not exist"
             raise ValueError(message(who, "a folder or file of clips", f"{path}, {got}"))
     except OSError as error:
-        raise UnreadableFileError(message(str(path), "a folder or file that can be read", error.strerror)) from None
+        raise UnreadableFileError(
+            message(str(path), "a folder or file that can be read", error.strerror)
+        ) from None
     sources = []
     for opens, takes in _FOLDERS if folder else _FILES:
         source = opens(path, **{option: options[option] for option in takes if option in options})
         if source is not None:
             unsupported = sorted(set(options) - set(takes))
             if unsupported:
-                raise ValueError(message(who, f"options for {source.format}", ", ".join(unsupported), "leave them out"))
+                raise ValueError(
+                    message(
+                        who,
+                        f"options for {source.format}",
+                        ", ".join(unsupported),
+                        "leave them out",
+                    )
+                )
             sources.append(source)
     if len(sources) > 1:
         kinds = " and ".join(source.format for source in sources)
@@ -152,8 +186,16 @@ def _hint(path: Path) -> str:
         with contextlib.suppress(ValueError):
             if any(opens(folder) is not None for opens, _ in _FOLDERS):
                 return f"open {folder}"
-    files = [file for suffix in (".npz", ".pkl") for file in (files_in(path, suffix) if path.is_dir() else ())]
-    return f"open one of its files, such as {files[0].name}" if files else "pass your own arrays to SkeletonDataset"
+    files = [
+        file
+        for suffix in (".npz", ".pkl")
+        for file in (files_in(path, suffix) if path.is_dir() else ())
+    ]
+    return (
+        f"open one of its files, such as {files[0].name}"
+        if files
+        else "pass your own arrays to SkeletonDataset"
+    )
 
 
 def _open_file(path: Path, *, persons: int = 2) -> ClipSource | None:
@@ -170,7 +212,9 @@ _FOLDERS: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
     (open_kinetics, ("persons",)),
     (open_st_gcn, ()),
 ]
-_FILES: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [(_open_file, ("persons",))]
+_FILES: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
+    (_open_file, ("persons",))
+]
 
 
 def _load(
@@ -193,21 +237,32 @@ def _load(
         loaded = in_memory(clips, source.splits)
     else:
         where = (default_folder() if cache is True else Path(cache)).expanduser().absolute()
-        loaded, stored_problems = open_pack(source, path, where, repr((source.format, options)), clips, problems)
+        loaded, stored_problems = open_pack(
+            source, path, where, repr((source.format, options)), clips, problems
+        )
         if not problems:  # otherwise they were reported while the cache was written
             for problem in stored_problems:
                 report(problem)
     index = loaded.index
     if not index.names or chosen == []:
-        raise ValueError(message("open_dataset", "at least one clip that can be read", f"none in {path}"))
+        raise ValueError(
+            message("open_dataset", "at least one clip that can be read", f"none in {path}")
+        )
     classes = source.classes or _classes(path, index)
     data = SkeletonDataset(
-        loaded.x, index.labels, source.layout, classes=classes, names=index.names, visibility=loaded.visibility,
+        loaded.x,
+        index.labels,
+        source.layout,
+        classes=classes,
+        names=index.names,
+        visibility=loaded.visibility,
         origin=source.format,
-    )  # fmt: skip
+    )
     if chosen is None or len(chosen) == len(data):
         return data, index.sides
-    return data.subset(chosen), {split: [sides[i] for i in chosen] for split, sides in index.sides.items()}
+    return data.subset(chosen), {
+        split: [sides[i] for i in chosen] for split, sides in index.sides.items()
+    }
 
 
 def _readable(loaded: Loaded, report: Callable[[FormatError], None]) -> Iterator[int]:
@@ -229,7 +284,8 @@ def _good_clips(
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
 ) -> Iterator[ClipFile]:
     """Yield the clips that can be read, each once, and report the others."""
-    reading, names = _ReadingWithLength(source, workers), set[str]()
+    reading = _ReadingWithLength(source, workers)
+    names = set[str]()
     for clip in reading if progress is None else progress(reading):
         if isinstance(clip, FormatError):
             report(clip)
@@ -245,7 +301,8 @@ class _ReadingWithLength:
     """The clips of a source, with the length that a progress bar needs."""
 
     def __init__(self, source: ClipSource, workers: int) -> None:
-        self.source, self.workers = source, workers
+        self.source = source
+        self.workers = workers
 
     def __len__(self) -> int:
         return self.source.num_clips
@@ -265,7 +322,9 @@ def _classes(path: Path, index: Index) -> list[str]:
     classes = [named.get(label, name) for label, name in enumerate(names)]
     for name in named.values():
         if classes.count(name) > 1:
-            raise FormatError(message(str(path), "a unique name for each class", f"{short(name)} for several"))
+            raise FormatError(
+                message(str(path), "a unique name for each class", f"{short(name)} for several")
+            )
     return classes
 
 
@@ -275,9 +334,17 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m skeleton_focus.datasets",
         description="Describe the clips in a folder or file, and list every problem with file and line.",
     )
-    parser.add_argument("path", type=Path, help="a folder, or a file for formats that consist of one file")
-    parser.add_argument("--persons", type=int, help="bodies kept (NTU, Kinetics, pyskl); by default 2")
-    parser.add_argument("--missing", choices=["mask", "fill"], help="for NTU: how to treat bodies that were not seen")
+    parser.add_argument(
+        "path", type=Path, help="a folder, or a file for formats that consist of one file"
+    )
+    parser.add_argument(
+        "--persons", type=int, help="bodies kept (NTU, Kinetics, pyskl); by default 2"
+    )
+    parser.add_argument(
+        "--missing",
+        choices=["mask", "fill"],
+        help="for NTU: how to treat bodies that were not seen",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--cache", help="folder of the cache; by default in the user's cache folder")
     where.add_argument("--no-cache", action="store_true", help="write no cache")
@@ -287,20 +354,27 @@ def main(arguments: list[str] | None = None) -> int:
     failed = ""
     try:
         if given.workers < 0:
-            raise ValueError(message("open_dataset", "workers as an integer of at least 0", given.workers))
+            raise ValueError(
+                message("open_dataset", "workers as an integer of at least 0", given.workers)
+            )
         source = recognize(given.path, given.persons, given.missing)
         cache = False if given.no_cache else given.cache or True
         options = {"persons": given.persons, "missing": given.missing}
         clips = _good_clips(source, given.path, problems.append, given.workers, _progress)
-        data, sides = _load(source, given.path, options, clips, problems.append, problems, cache, check_mapped=True)
+        data, sides = _load(
+            source, given.path, options, clips, problems.append, problems, cache, check_mapped=True
+        )
         _print_lines(data.heading(), data.describe())
         for split, of_clips in sides.items():
-            train, test = of_clips.count("train"), of_clips.count("test")
+            train = of_clips.count("train")
+            test = of_clips.count("test")
             note = "" if train and test else ": open_dataset needs both"
             _print_lines(f"split {split}: {train} training and {test} test clips{note}")
         if isinstance(data.clips, MappedClips):
             array = data.clips.array
-            _print_lines(f"cached in {array.filename} ({array.nbytes / 1e6:.1f} MB), which open_dataset maps")
+            _print_lines(
+                f"cached in {array.filename} ({array.nbytes / 1e6:.1f} MB), which open_dataset maps"
+            )
     except (ValueError, OSError) as error:
         failed = str(error)
     texts = [*map(str, problems)]
@@ -314,7 +388,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _print_lines(*lines: str) -> None:
     """Print lines; escape characters that the terminal's encoding does not have."""
     encoding = sys.stdout.encoding or "ascii"
-    sys.stdout.writelines(line.encode(encoding, "backslashreplace").decode(encoding) + "\n" for line in lines)
+    sys.stdout.writelines(
+        line.encode(encoding, "backslashreplace").decode(encoding) + "\n" for line in lines
+    )
 
 
 def _progress(reading: Iterable[Any]) -> Iterator[Any]:

@@ -19,27 +19,34 @@ from ._second_order import SecondOrder, score_gradient
 
 
 class FeatureTap:
-    """Capture the outputs of named layers while a model runs; the model is restored when the ``with`` block ends.
+    """Capture the outputs of named layers while a model runs; the model is restored when the
+    ``with`` block ends.
 
     Shape:
-        ``tap[layer]`` is the layer's output; :meth:`channel_gradient` maps (N * M, C, T, V) to (N * M, C).
+        ``tap[layer]`` is the layer's output; :meth:`channel_gradient` maps (N * M, C, T, V) to (N *
+        M, C).
 
     Args:
         model: the network.
         layers: names, as ``model.named_modules()`` gives them.
-        twice: the ``layers`` whose :meth:`channel_gradient` is needed; the model then runs such that a loss on this
-            gradient can be differentiated.
-        axes: for layers that do not return (N * M, C, T, V), the conversion to it; it is applied to ``tap[layer]``.
-        with_graph: the ``layers`` whose output requires a gradient even if everything before it is frozen.
-        fixed_statistics: after a ``twice`` layer, treat BatchNorm's batch statistics as constants in the gradient.
+        twice: the ``layers`` whose :meth:`channel_gradient` is needed; the model then runs such
+            that a loss on this gradient can be differentiated.
+        axes: for layers that do not return (N * M, C, T, V), the conversion to it; it is applied to
+            ``tap[layer]``.
+        with_graph: the ``layers`` whose output requires a gradient even if everything before it is
+            frozen.
+        fixed_statistics: after a ``twice`` layer, treat BatchNorm's batch statistics as constants
+            in the gradient.
 
     Attributes:
         ran: the layers in the order in which they ran.
-        shifts: for each ``twice`` layer, the zeros (N * M, C, 1, 1) that were added to its output; they require grad.
+        shifts: for each ``twice`` layer, the zeros (N * M, C, 1, 1) that were added to its output;
+            they require grad.
 
     Raises:
-        ValueError: a name that the model does not have; a layer inside a compiled module; when read, a layer that did
-            not run exactly once, ran under ``torch.no_grad()`` while gradients were enabled, or returned no tensor.
+        ValueError: a name that the model does not have; a layer inside a compiled module; when
+            read, a layer that did not run exactly once, ran under ``torch.no_grad()`` while
+            gradients were enabled, or returned no tensor.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
@@ -84,7 +91,10 @@ class FeatureTap:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         while self._undo:
             self._undo.pop()()
@@ -95,31 +105,49 @@ class FeatureTap:
         """The layer's output."""
         output = self.output(layer)
         if not isinstance(output, Tensor):
-            hint = "name a module inside it that returns only the feature map, such as its last ReLU"
-            raise ValueError(message("FeatureTap", f"layer {layer!r} to give a tensor", type(output).__name__, hint))
+            hint = (
+                "name a module inside it that returns only the feature map, such as its last ReLU"
+            )
+            raise ValueError(
+                message(
+                    "FeatureTap", f"layer {layer!r} to give a tensor", type(output).__name__, hint
+                )
+            )
         return self._axes[layer].to_map(output) if layer in self._axes else output
 
     def output(self, layer: str) -> object:
         """The layer's output, a tensor or not."""
         outputs = self._outputs[layer]
         if len(outputs) != 1:
-            hint = "name the block around it" if outputs else "name a layer that the model's forward calls"
-            raise ValueError(message("FeatureTap", f"layer {layer!r} to run once", f"{len(outputs)} runs", hint))
+            hint = (
+                "name the block around it"
+                if outputs
+                else "name a layer that the model's forward calls"
+            )
+            raise ValueError(
+                message("FeatureTap", f"layer {layer!r} to run once", f"{len(outputs)} runs", hint)
+            )
         if layer in self._without_gradient:
             hint = "freeze it with requires_grad_(False) instead, or checkpoint it with use_reentrant=False"
             got = "a run under torch.no_grad()"
-            raise ValueError(message("FeatureTap", f"layer {layer!r} to run with gradients", got, hint))
+            raise ValueError(
+                message("FeatureTap", f"layer {layer!r} to run with gradients", got, hint)
+            )
         return outputs[0]
 
-    def channel_gradient(self, layer: str, score: Tensor, *, create_graph: bool, prove: bool = False) -> Tensor:
+    def channel_gradient(
+        self, layer: str, score: Tensor, *, create_graph: bool, prove: bool = False
+    ) -> Tensor:
         """The gradient of ``score.sum()`` at a layer, summed over frames and joints: (N * M, C).
 
         Args:
-            layer: one of ``twice``, or any other layer at the cost of a gradient of the whole feature map.
+            layer: one of ``twice``, or any other layer at the cost of a gradient of the whole
+                feature map.
             score: the tensor to differentiate, computed from the layer's output.
             create_graph: allow a loss on the gradient to be differentiated.
-            prove: differentiate the gradient again, to raise here for operations that PyTorch cannot differentiate
-                twice, and for those that lose the graph of their gradient without an error.
+            prove: differentiate the gradient again, to raise here for operations that PyTorch
+                cannot differentiate twice, and for those that lose the graph of their gradient
+                without an error.
         """
         features = self[layer]
         if features.dim() != 4:
@@ -138,9 +166,13 @@ class FeatureTap:
             expected = f"layers after {layer!r} that PyTorch differentiates twice"
             hint = "avoid torch.compile, FSDP, reentrant checkpoints and extension kernels there, name layers above "
             hint += "them, or leave out the term that needs this focus, such as coherence"
-            raise ValueError(message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)) from error
+            raise ValueError(
+                message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)
+            ) from error
         if shift is None:
-            gradient = (self._axes[layer].to_map(gradient) if layer in self._axes else gradient).sum((2, 3))
+            gradient = (
+                self._axes[layer].to_map(gradient) if layer in self._axes else gradient
+            ).sum((2, 3))
         return gradient.flatten(1)
 
     def written(self, layer: str) -> bool:
@@ -151,21 +183,35 @@ class FeatureTap:
         return output._version != version
 
     def _remember_version(self, layer: str, output: object) -> object:
-        if not torch.compiler.is_compiling() and isinstance(output, Tensor) and not output.is_inference():
+        if (
+            not torch.compiler.is_compiling()
+            and isinstance(output, Tensor)
+            and not output.is_inference()
+        ):
             self._versions[layer] = (output, output._version)
         return output
 
-    def _tapped(self, layer: str, forward: Callable[..., object], mode: SecondOrder | None) -> Callable[..., object]:
+    def _tapped(
+        self, layer: str, forward: Callable[..., object], mode: SecondOrder | None
+    ) -> Callable[..., object]:
         def tapped(*inputs: object, **options: object) -> object:
             output = forward(*inputs, **options)
-            if layer in self._with_graph and isinstance(output, Tensor) and not output.requires_grad:
+            if (
+                layer in self._with_graph
+                and isinstance(output, Tensor)
+                and not output.requires_grad
+            ):
                 output = output.detach().requires_grad_(torch.is_grad_enabled())
             self._outputs[layer].append(output)
             self.ran.append(layer)
             if self._grad_enabled and not torch.is_grad_enabled():
                 self._without_gradient.add(layer)
             axes = self._axes.get(layer)
-            if mode is None or not isinstance(output, Tensor) or (axes is None and output.dim() != 4):
+            if (
+                mode is None
+                or not isinstance(output, Tensor)
+                or (axes is None and output.dim() != 4)
+            ):
                 return self._remember_version(layer, output)
             shifted, self.shifts[layer] = mode.shift(output, axes)
             return self._remember_version(layer, shifted)
@@ -184,7 +230,9 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     if layer not in modules or not layer:
         names = [name for name in modules if name]
-        near = difflib.get_close_matches(layer, names, n=5) or [name for name, _ in model.named_children()]
+        near = difflib.get_close_matches(layer, names, n=5) or [
+            name for name, _ in model.named_children()
+        ]
         listed = ", ".join(map(repr, near)) or "no layers"
         hint = f"{type(model).__name__} has {listed}"
         raise ValueError(message("FeatureTap", "the name of a layer", repr(layer), hint))
@@ -212,8 +260,9 @@ def layer_name(model: nn.Module, layer: str | nn.Module) -> str:
 def _checked_gradient(score: Tensor, at: Tensor, *, below: Tensor) -> Tensor:
     """The gradient of ``score.sum()``, checked by differentiating it again.
 
-    A factor of one makes every incoming gradient depend on a leaf. If an outgoing gradient does not, the operation has
-    lost the graph, for example a ``torch.autograd.Function`` that computes its backward under ``torch.no_grad()``.
+    A factor of one makes every incoming gradient depend on a leaf. If an outgoing gradient does
+    not, the operation has lost the graph, for example a ``torch.autograd.Function`` that computes
+    its backward under ``torch.no_grad()``.
     """
     lost: list[str] = []
 
@@ -221,7 +270,9 @@ def _checked_gradient(score: Tensor, at: Tensor, *, below: Tensor) -> Tensor:
         def look(outgoing: tuple[Tensor | None, ...], incoming: tuple[Tensor | None, ...]) -> None:
             tracked = any(g is not None and g.requires_grad for g in incoming)
             # A gradient of zeros, such as that of sign() or round(), depends on nothing.
-            if tracked and any(g is not None and not g.requires_grad and bool((g != 0).any()) for g in outgoing):
+            if tracked and any(
+                g is not None and not g.requires_grad and bool((g != 0).any()) for g in outgoing
+            ):
                 lost.append(node.name().removesuffix("Backward"))
 
         return look
@@ -259,10 +310,15 @@ def _nodes(x: Tensor, *, below: Tensor) -> list[Node]:
 def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:
     """Raise for layers inside a compiled module, whose outputs cannot be captured."""
     for name, module in model.named_modules(remove_duplicate=False):
-        if not hasattr(module, "_orig_mod") and getattr(module, "_compiled_call_impl", None) is None:
+        if (
+            not hasattr(module, "_orig_mod")
+            and getattr(module, "_compiled_call_impl", None) is None
+        ):
             continue
         inside = [layer for layer in layers if not name or f"{layer}.".startswith(f"{name}.")]
         if inside:
             got = f"the compiled {name or type(module).__name__!r}"
             hint = "compile the STFObjective around the model instead, or blocks without them (L_G reads STFAdjacency)"
-            raise ValueError(message("FeatureTap", f"layers {inside} outside of torch.compile", got, hint))
+            raise ValueError(
+                message("FeatureTap", f"layers {inside} outside of torch.compile", got, hint)
+            )

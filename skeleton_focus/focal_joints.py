@@ -1,4 +1,6 @@
-"""Choose the joints that matter in each frame, and sum the joints up into body parts (FG-STFormer, section 3.3)."""
+"""Choose the joints that matter in each frame, and sum the joints up into body parts (FG-STFormer,
+section 3.3).
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,9 @@ class FocalJointSelection(nn.Module):
     .. math:: S = \mathrm{sigmoid}\Big(\frac{X W_p}{\lVert W_p \rVert}\Big), \qquad
         \mathrm{idx} = \mathrm{sort}(S, K), \qquad X^J = X(\mathrm{idx})
 
-    As printed, :math:`W_p` gets no gradient, because an index has none. By default the kept features are therefore
-    multiplied by their scores, as in graph top-k pooling. Joints with equal scores keep their order.
+    As printed, :math:`W_p` gets no gradient, because an index has none. By default the kept
+    features are therefore multiplied by their scores, as in graph top-k pooling. Joints with equal
+    scores keep their order.
 
     Shape:
         x (N, C, T, V) -> :class:`FocalJoints` with K slots, or V slots if V < K.
@@ -42,8 +45,9 @@ class FocalJointSelection(nn.Module):
         channels: C.
         num_focal: K; the paper's 15 of 25.
         gate: ``"score"``: features times score; ``"none"``: the features alone, as printed.
-        order: ``"joint"``: slots in the order of the joints, so that a slot holds mostly the same joint from frame to
-            frame, which temporal attention needs; ``"score"``: highest first, the literal sort.
+        order: ``"joint"``: slots in the order of the joints, so that a slot holds mostly the same
+            joint from frame to frame, which temporal attention needs; ``"score"``: highest first,
+            the literal sort.
 
     Raises:
         ValueError: fewer than one slot, an unknown option, or an x of another shape.
@@ -56,17 +60,22 @@ class FocalJointSelection(nn.Module):
         (tensor([0, 2]), tensor([3., 2.]))
 
     Reference:
-        FG-STFormer (Gao et al., ACCV 2022), equations 2 and 3; the gate: Graph U-Nets (Gao and Ji, ICML 2019).
+        FG-STFormer (Gao et al., ACCV 2022), equations 2 and 3; the gate: Graph U-Nets (Gao and Ji,
+        ICML 2019).
     """
 
-    def __init__(self, channels: int, num_focal: int, *, gate: str = "score", order: str = "joint") -> None:
+    def __init__(
+        self, channels: int, num_focal: int, *, gate: str = "score", order: str = "joint"
+    ) -> None:
         super().__init__()
         who = "FocalJointSelection"
         if channels < 1 or num_focal < 1:
             raise ValueError(message(who, "at least 1 channel and 1 slot", (channels, num_focal)))
         check_choice(who, "gate", gate, ("score", "none"))
         check_choice(who, "order", order, ("joint", "score"))
-        self.num_focal, self.gate, self.order = num_focal, gate, order
+        self.num_focal = num_focal
+        self.gate = gate
+        self.order = order
         self.weight = nn.Parameter(torch.empty(channels))
         self.reset_parameters()
 
@@ -79,8 +88,12 @@ class FocalJointSelection(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)  # rounded scores would tie
         direction = F.normalize(self.weight.to(dtype), dim=0)
         projected = (x * direction[:, None, None]).sum(1)  # (N, T, V)
-        values, order = projected.sort(dim=2, descending=True)  # of equal ones in any order; no stable sort exports
-        rank = F.pad((values[..., 1:] != values[..., :-1]).cumsum(2), (1, 0))  # the same for equal ones
+        values, order = projected.sort(
+            dim=2, descending=True
+        )  # of equal ones in any order; no stable sort exports
+        rank = F.pad(
+            (values[..., 1:] != values[..., :-1]).cumsum(2), (1, 0)
+        )  # the same for equal ones
         joints = (rank * x.shape[3] + order).sort(dim=2).values[..., : self.num_focal] % x.shape[3]
         scores = projected.sigmoid().to(x.dtype)
         if self.order == "joint":
@@ -95,7 +108,8 @@ class FocalJointSelection(nn.Module):
 
 
 def scatter_to_joints(slots: Tensor, joints: Tensor, num_joints: int) -> Tensor:
-    r"""Put slots back to their joints, zeros elsewhere: :math:`Y_{nctv} = \sum_k X_{nctk} [\mathrm{idx}_{ntk} = v]`.
+    r"""Put slots back to their joints, zeros elsewhere: :math:`Y_{nctv} = \sum_k X_{nctk}
+    [\mathrm{idx}_{ntk} = v]`.
 
     Shape:
         slots (N, C, T, K), joints (N, T, K) int64 -> (N, C, T, V).
@@ -119,12 +133,17 @@ def scatter_to_joints(slots: Tensor, joints: Tensor, num_joints: int) -> Tensor:
     n, c, t, k = slots.shape
     check_shape("scatter_to_joints", "joints", joints, f"N, T, K={k}", N=n, T=t)
     if k > num_joints:
-        raise ValueError(message("scatter_to_joints", f"at most {num_joints} slots, one for each joint", k))
-    return slots.new_zeros(n, c, t, num_joints).scatter_add(3, joints[:, None].expand(-1, c, -1, -1), slots)
+        raise ValueError(
+            message("scatter_to_joints", f"at most {num_joints} slots, one for each joint", k)
+        )
+    return slots.new_zeros(n, c, t, num_joints).scatter_add(
+        3, joints[:, None].expand(-1, c, -1, -1), slots
+    )
 
 
 class ScatterToJoints(nn.Module):
-    """:func:`scatter_to_joints` as a layer, so that :class:`~skeleton_focus.STFObjective` can explain its output.
+    """:func:`scatter_to_joints` as a layer, so that :class:`~skeleton_focus.STFObjective` can
+    explain its output.
 
     Shape:
         slots (N, C, T, K), joints (N, T, K) -> (N, C, T, V).
@@ -152,7 +171,8 @@ class ScatterToJoints(nn.Module):
 
 
 class PartEncoding(nn.Module):
-    r"""Embed body parts: the features of a part's joints side by side, through one linear layer for all parts.
+    r"""Embed body parts: the features of a part's joints side by side, through one linear layer for
+    all parts.
 
     .. math:: X^P_p = [X_{v_1}, \dots, X_{v_S}] W + b, \qquad v_1, \dots, v_S \in \text{part } p
 
@@ -164,12 +184,12 @@ class PartEncoding(nn.Module):
     Args:
         in_channels: C.
         out_channels: O.
-        parts: the joints of each part, such as ``layout.parts.values()``; the paper has 10 parts. A joint may be in
-            several parts or in none.
+        parts: the joints of each part, such as ``layout.parts.values()``; the paper has 10 parts. A
+            joint may be in several parts or in none.
 
     Raises:
-        ValueError: no parts, an empty one, a joint that is no number from 0, or an x of another shape or with too few
-            joints.
+        ValueError: no parts, an empty one, a joint that is no number from 0, or an x of another
+            shape or with too few joints.
 
     Example:
         >>> from skeleton_focus import NTU25
@@ -189,7 +209,9 @@ class PartEncoding(nn.Module):
         if not listed or not all(listed):
             raise ValueError(message(who, "at least one part, and joints in each", listed))
         if not all(isinstance(joint, int) and joint >= 0 for part in listed for joint in part):
-            raise ValueError(message(who, "joints as numbers from 0", listed, "such as layout.parts.values()"))
+            raise ValueError(
+                message(who, "joints as numbers from 0", listed, "such as layout.parts.values()")
+            )
         size = max(map(len, listed))
         self.least_joints = 1 + max(max(part) for part in listed)
         filled = [part + [-1] * (size - len(part)) for part in listed]
@@ -200,7 +222,9 @@ class PartEncoding(nn.Module):
         check_shape("PartEncoding", "x", x, f"N, C={self.linear.in_channels}, T>0, V")
         joints = x.shape[3]
         if joints < self.least_joints:
-            raise ValueError(message("PartEncoding", f"x with at least {self.least_joints} joints", joints))
+            raise ValueError(
+                message("PartEncoding", f"x with at least {self.least_joints} joints", joints)
+            )
         table = self.table.flatten() % (joints + 1)  # -1 becomes the joint of zeros behind the last
         y: Tensor = self.linear(F.pad(x, (0, 1))[..., table])  # (N, C, T, P S) -> (N, O, T, P)
         return y

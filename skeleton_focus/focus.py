@@ -4,9 +4,9 @@ The focus of class y at a feature map X is
 
     Q = ReLU( sum_c w_c X_c ),   w_c = mean over (person, frame, joint) of  d score_y / d X_c,
 
-min-max normalised to [0, 1] for each sample. ``score_y`` is the logit of y by default, as in Grad-CAM. The gradient of
-the log-odds is the probability's divided by p (1 - p) > 0, a factor that the normalisation removes, and it does not
-vanish as p -> 1.
+min-max normalised to [0, 1] for each sample. ``score_y`` is the logit of y by default, as in
+Grad-CAM. The gradient of the log-odds is the probability's divided by p (1 - p) > 0, a factor that
+the normalisation removes, and it does not vanish as p -> 1.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SCORES = ("logit", "log_odds", "probability")
 def class_score(logits: Tensor, classes: Tensor, score: str = "logit") -> Tensor:
     r"""Compute the score of one class for each sample.
 
-    ``"logit"``: :math:`z_y`; ``"log_odds"``: :math:`z_y - \log \sum_{k \ne y} e^{z_k}`; ``"probability"``:
-    :math:`\mathrm{softmax}(z)_y`. If all other logits are minus infinity, the log-odds are infinite and only
-    :math:`z_y` has a gradient.
+    ``"logit"``: :math:`z_y`; ``"log_odds"``: :math:`z_y - \log \sum_{k \ne y} e^{z_k}`;
+    ``"probability"``: :math:`\mathrm{softmax}(z)_y`. If all other logits are minus infinity, the
+    log-odds are infinite and only :math:`z_y` has a gradient.
 
     Shape:
         logits (N, classes), classes (N,) int64 -> (N,).
@@ -54,7 +54,8 @@ def class_score(logits: Tensor, classes: Tensor, score: str = "logit") -> Tensor
 
 
 def top_two(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The predicted class, equal to ``argmax`` even for tied classes, and the most probable other class.
+    """The predicted class, equal to ``argmax`` even for tied classes, and the most probable other
+    class.
 
     Shape:
         logits (N, classes) -> (N,) and (N,).
@@ -85,14 +86,15 @@ def grad_cam(
     ``.grad`` is not modified.
 
     Shape:
-        score (N,), features (N * M, C, T, V) with the persons of a sample next to each other -> (N, M, T, V).
+        score (N,), features (N * M, C, T, V) with the persons of a sample next to each other -> (N,
+        M, T, V).
 
     Args:
         score: the score to explain, one number for each sample, computed from ``features``.
         features: the feature map X.
         num_persons: M.
-        present: (N, M) bool, which persons are present; absent persons have no focus and are excluded from the mean
-            over persons. By default all are present.
+        present: (N, M) bool, which persons are present; absent persons have no focus and are
+            excluded from the mean over persons. By default all are present.
         normalize: min-max normalise each sample to [0, 1]; if False, return Q as printed above.
         create_graph: allow a loss on the focus to be differentiated.
 
@@ -110,9 +112,13 @@ def grad_cam(
     """
     check_shape("grad_cam", "score", score, "N")
     _check_features("grad_cam", features, len(score), num_persons)
-    gradient = at_least_float32(score_gradient(score, features, create_graph)).sum((2, 3))  # (N * M, C)
+    gradient = at_least_float32(score_gradient(score, features, create_graph)).sum(
+        (2, 3)
+    )  # (N * M, C)
     weighted = features if create_graph else features.detach()
-    return weigh_channels(gradient, weighted, num_persons=num_persons, present=present, normalize=normalize)
+    return weigh_channels(
+        gradient, weighted, num_persons=num_persons, present=present, normalize=normalize
+    )
 
 
 def weigh_channels(
@@ -157,9 +163,11 @@ def linear_head_focus(
     score: str = "logit",
     normalize: bool = True,
 ) -> Tensor:
-    r"""Compute the focus at the last feature map of a network with global average pooling and a linear layer.
+    r"""Compute the focus at the last feature map of a network with global average pooling and a
+    linear layer.
 
-    For this head, :func:`grad_cam` has a closed form that needs no gradient: with :math:`W` the head's weight,
+    For this head, :func:`grad_cam` has a closed form that needs no gradient: with :math:`W` the
+    head's weight,
 
     .. math:: w_c = \frac{1}{Z} W_{yc}
 
@@ -167,10 +175,12 @@ def linear_head_focus(
 
     .. math:: w_c = \frac{1}{Z} \sum_{k \ne y} \mathrm{softmax}_{k \ne y}(z)_k \, (W_{yc} - W_{kc})
 
-    for its log-odds, and p (1 - p) times that for its probability. Z is the number of pooled entries.
+    for its log-odds, and p (1 - p) times that for its probability. Z is the number of pooled
+    entries.
 
     Shape:
-        features (N * M, C, T, V), weight (classes, C), logits (N, classes), classes (N,) -> (N, M, T, V).
+        features (N * M, C, T, V), weight (classes, C), logits (N, classes), classes (N,) -> (N, M,
+        T, V).
 
     Args:
         features: the map that the head pools over persons, frames and joints.
@@ -178,7 +188,8 @@ def linear_head_focus(
         logits: the network's output.
         classes: y, the class to explain for each sample.
         num_persons: M.
-        present: (N, M) bool, which persons are present; absent persons have no focus. By default all are present.
+        present: (N, M) bool, which persons are present; absent persons have no focus. By default
+            all are present.
         score: ``"logit"``, ``"log_odds"`` or ``"probability"``.
         normalize: min-max normalise each sample to [0, 1].
 
@@ -193,15 +204,19 @@ def linear_head_focus(
                 [0.6667, 1.0000]])
 
     Reference:
-        STF (Ke et al., AAAI 2022), equation 2, worked out for this head; CAM (Zhou et al., CVPR 2016).
+        STF (Ke et al., AAAI 2022), equation 2, worked out for this head; CAM (Zhou et al., CVPR
+        2016).
     """
     check_choice("linear_head_focus", "score", score, SCORES)
     _check_logits("linear_head_focus", logits)
     check_shape("linear_head_focus", "classes", classes, f"N={len(logits)}")
     _check_features("linear_head_focus", features, len(logits), num_persons)
-    check_shape("linear_head_focus", "weight", weight, f"classes={logits.shape[1]}, C={features.shape[1]}")
+    check_shape(
+        "linear_head_focus", "weight", weight, f"classes={logits.shape[1]}, C={features.shape[1]}"
+    )
     with torch.autocast(features.device.type, enabled=False):
-        weight, logits = at_least_float32(weight), at_least_float32(logits)
+        weight = at_least_float32(weight)
+        logits = at_least_float32(logits)
         channel = weight[classes]
         if score != "logit":
             rivals = _without(logits, classes)
@@ -220,8 +235,9 @@ def linear_head_focus(
 def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
     """Normalise each sample to [0, 1] over its last three axes (M, T, V).
 
-    A map that is constant up to rounding becomes zeros with a zero gradient, never NaN. Persons that are not
-    ``present``, (N, M) or for each frame (N, M, T), become zeros and are excluded from the minimum and maximum.
+    A map that is constant up to rounding becomes zeros with a zero gradient, never NaN. Persons
+    that are not ``present``, (N, M) or for each frame (N, M, T), become zeros and are excluded from
+    the minimum and maximum.
 
     Shape:
         (N, M, T, V), of any number type; integers and booleans become float32 -> (N, M, T, V).
@@ -244,12 +260,15 @@ def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
             _check_present("min_max_normalize", present, *focus.shape[:2])
             present = present[..., None]
         else:
-            check_shape("min_max_normalize", "present", present, "N={}, M={}, T={}".format(*focus.shape))
+            check_shape(
+                "min_max_normalize", "present", present, "N={}, M={}, T={}".format(*focus.shape)
+            )
         absent = ~present[..., None]
         lowest = focus.masked_fill(absent, float("inf"))
         highest = focus.masked_fill(absent, float("-inf"))
         focus = focus.masked_fill(absent, 0)
-    low, high = lowest.amin((1, 2, 3), keepdim=True), highest.amax((1, 2, 3), keepdim=True)
+    low = lowest.amin((1, 2, 3), keepdim=True)
+    high = highest.amax((1, 2, 3), keepdim=True)
     span = high - low
     limits = torch.finfo(focus.dtype)
     rounding = torch.finfo(dtype).eps
@@ -262,7 +281,8 @@ def resize_focus(focus: Tensor, frames: int) -> Tensor:
     """Interpolate a focus linearly along time, each joint separately.
 
     Shape:
-        (N, M, T', V), of any number type; integers and booleans become float32 -> (N, M, T=frames, V).
+        (N, M, T', V), of any number type; integers and booleans become float32 -> (N, M, T=frames,
+        V).
 
     Example:
         >>> resize_focus(torch.tensor([0.0, 1.0]).view(1, 1, 2, 1), 4).flatten()
@@ -285,8 +305,8 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
     r"""Mask an input sequence by the focus, the same in every channel: :math:`X - Q \odot X`.
 
     Shape:
-        x (N, C, T, V, M), focus (N, M, T', V), resized to T -> (N, C, T, V, M), with the dtype of x if that is
-        floating-point.
+        x (N, C, T, V, M), focus (N, M, T', V), resized to T -> (N, C, T, V, M), with the dtype of x
+        if that is floating-point.
 
     Example:
         >>> x = torch.ones(1, 2, 1, 3, 1)
@@ -304,11 +324,12 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
 
 
 def draw_erased(focus: Tensor, probability: float) -> Tensor:
-    r"""Draw the joints to erase from each clip: 1 for erased joints, 0 for others, for :func:`mask_by_focus`.
+    r"""Draw the joints to erase from each clip: 1 for erased joints, 0 for others, for
+    :func:`mask_by_focus`.
 
-    A clip is chosen with ``probability``. A chosen clip loses joint v of person m in all frames with probability
-    :math:`u \bar Q_{mv} / \max \bar Q`, where Q-bar is the joint's mean focus and :math:`u \sim U(0, 1)` is drawn once
-    for each clip.
+    A clip is chosen with ``probability``. A chosen clip loses joint v of person m in all frames
+    with probability :math:`u \bar Q_{mv} / \max \bar Q`, where Q-bar is the joint's mean focus and
+    :math:`u \sim U(0, 1)` is drawn once for each clip.
 
     Shape:
         (N, M, T, V) -> (N, M, 1, V).
@@ -321,12 +342,18 @@ def draw_erased(focus: Tensor, probability: float) -> Tensor:
     mean = focus.mean(2, keepdim=True)
     highest = mean.amax((1, 2, 3), keepdim=True)
     chosen = torch.rand_like(highest) < probability
-    chance = torch.rand_like(highest) * chosen * mean / highest.clamp(min=torch.finfo(mean.dtype).tiny)
+    chance = (
+        torch.rand_like(highest) * chosen * mean / highest.clamp(min=torch.finfo(mean.dtype).tiny)
+    )
     return (torch.rand_like(mean) < chance).to(mean.dtype)
 
 
-def _focus(channel: Tensor, features: Tensor, num_persons: int, present: Tensor | None, normalize: bool) -> Tensor:
-    """ReLU of the sum of channels weighted by (N, C), in at least float32, normalised on request."""
+def _focus(
+    channel: Tensor, features: Tensor, num_persons: int, present: Tensor | None, normalize: bool
+) -> Tensor:
+    """ReLU of the sum of channels weighted by (N, C), in at least float32, normalised on
+    request.
+    """
     rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)
     focus = F.relu(torch.einsum("nc,nctv->ntv", rows, at_least_float32(features)))
     focus = rearrange(focus, "(n m) t v -> n m t v", m=num_persons)
@@ -341,7 +368,9 @@ def _without(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Convert half precision, integers and booleans to float32; leave float32 and float64 unchanged."""
+    """Convert half precision, integers and booleans to float32; leave float32 and float64
+    unchanged.
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

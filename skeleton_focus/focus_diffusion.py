@@ -1,4 +1,6 @@
-"""Gather a frame's joints in a latent node and hand it back to them, with the context of all frames (BAGCN)."""
+"""Gather a frame's joints in a latent node and hand it back to them, with the context of all frames
+(BAGCN).
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,9 @@ class AttentiveFocus(nn.Module):
 
     .. math:: G_S^t = \sum_v w_{tv} X_{tv} W_1, \qquad w = \sigma(X W_f + b)
 
-    Each joint has a weight of its own in (0, 1). The paper's other two ways have none, that is 1 for each joint:
-    ``"mean"`` takes the mean of the embedded joints, ``"max"`` the greatest value of each of their channels.
+    Each joint has a weight of its own in (0, 1). The paper's other two ways have none, that is 1
+    for each joint: ``"mean"`` takes the mean of the embedded joints, ``"max"`` the greatest value
+    of each of their channels.
 
     Shape:
         x (N, C, T, V) -> :class:`LatentNode`.
@@ -39,10 +42,12 @@ class AttentiveFocus(nn.Module):
     Args:
         channels: C.
         focus: ``"attention"``, ``"mean"`` or ``"max"``.
-        normalize: of the attention: ``"sigmoid"``, or ``"softmax"`` over the joints, whose weights add up to 1.
+        normalize: of the attention: ``"sigmoid"``, or ``"softmax"`` over the joints, whose weights
+            add up to 1.
 
     Raises:
-        ValueError: an unknown option, softmax without attention, or an x of another shape or without joints.
+        ValueError: an unknown option, softmax without attention, or an x of another shape or
+            without joints.
 
     Example:
         >>> node = AttentiveFocus(16)(torch.randn(2, 16, 8, 25))
@@ -53,7 +58,9 @@ class AttentiveFocus(nn.Module):
         BAGCN (Gao et al., 2019, arXiv:1912.11521), equation 4; the other ways: its table 3.
     """
 
-    def __init__(self, channels: int, *, focus: str = "attention", normalize: str = "sigmoid") -> None:
+    def __init__(
+        self, channels: int, *, focus: str = "attention", normalize: str = "sigmoid"
+    ) -> None:
         super().__init__()
         who = "AttentiveFocus"
         if channels < 1:
@@ -61,8 +68,11 @@ class AttentiveFocus(nn.Module):
         check_choice(who, "focus", focus, ("attention", "mean", "max"))
         check_choice(who, "normalize", normalize, ("sigmoid", "softmax"))
         if focus != "attention" and normalize != "sigmoid":
-            raise ValueError(message(who, "normalize='softmax' with focus='attention'", f"focus={focus!r}"))
-        self.focus, self.normalize = focus, normalize
+            raise ValueError(
+                message(who, "normalize='softmax' with focus='attention'", f"focus={focus!r}")
+            )
+        self.focus = focus
+        self.normalize = normalize
         self.embed = nn.Conv2d(channels, channels, 1, bias=False)
         self.score = nn.Conv2d(channels, 1, 1) if focus == "attention" else None
 
@@ -86,12 +96,13 @@ class AttentiveFocus(nn.Module):
 
 
 class AttentiveDiffusion(nn.Module):
-    r"""Distribute a node's context to the joints in proportion to their weights, and mix it with their features.
+    r"""Distribute a node's context to the joints in proportion to their weights, and mix it with
+    their features.
 
     .. math:: Y_{tv} = [X_{tv}, w_{tv} G_t] W_3 + b
 
-    The weights are shared with the focus, as in the paper. The context is not expanded over the joints, because
-    :math:`w_{tv} G_t W_3` is :math:`w_{tv}` times a frame's :math:`G_t W_3`.
+    The weights are shared with the focus, as in the paper. The context is not expanded over the
+    joints, because :math:`w_{tv} G_t W_3` is :math:`w_{tv}` times a frame's :math:`G_t W_3`.
 
     Shape:
         x (N, C, T, V), context (N, D, T, 1), weights (N, T, V) -> (N, C, T, V).
@@ -121,29 +132,34 @@ class AttentiveDiffusion(nn.Module):
         self.mix = nn.Conv2d(sum(sizes), channels, 1)
 
     def forward(self, x: Tensor, context: Tensor, weights: Tensor) -> Tensor:
-        who, (channels, context_channels) = "AttentiveDiffusion", self.sizes
+        who = "AttentiveDiffusion"
+        (channels, context_channels) = self.sizes
         check_shape(who, "x", x, f"N, C={channels}, T>0, V")
         n, _, t, v = x.shape
         check_shape(who, "context", context, f"N, D={context_channels}, T, V=1", N=n, T=t)
         check_shape(who, "weights", weights, f"N, T, V={v}", N=n, T=t)
         of_joints, of_context = torch.split(self.mix.weight, list(self.sizes), dim=1)
-        return F.conv2d(x, of_joints, self.mix.bias) + F.conv2d(context, of_context) * weights[:, None]
+        return (
+            F.conv2d(x, of_joints, self.mix.bias) + F.conv2d(context, of_context) * weights[:, None]
+        )
 
     def extra_repr(self) -> str:
         return "channels={}, context_channels={}".format(*self.sizes)
 
 
 class FocusDiffusionBlock(nn.Module):
-    r"""The spatial half of a BAGCN block: outward over the bones, focus, context, diffusion, and back inward.
+    r"""The spatial half of a BAGCN block: outward over the bones, focus, context, diffusion, and
+    back inward.
 
     .. math::
         X_{mid} &= \mathrm{ReLU}(\mathrm{BN}(\sum_s W_s X (M_s \otimes \hat A^f_s))) \\
         \hat X_{mid} &= [X_{mid}, w \cdot \mathrm{CAM}(G_S)] W_3 \\
         Y &= \mathrm{ReLU}(\mathrm{BN}(\sum_s W'_s \hat X_{mid} (M'_s \otimes \hat A^d_s)))
 
-    Takes the place of the graph convolution of any ST-GCN. Between its own two there are O // 4 channels. Frames beyond
-    a clip's length give zeros and change nothing at its true frames, except that BatchNorm counts them in training.
-    Keep ``lengths`` on the CPU, see :class:`TemporalContext`.
+    Takes the place of the graph convolution of any ST-GCN. Between its own two there are O // 4
+    channels. Frames beyond a clip's length give zeros and change nothing at its true frames, except
+    that BatchNorm counts them in training. Keep ``lengths`` on the CPU, see
+    :class:`TemporalContext`.
 
     Shape:
         x (N, C, T, V), lengths (N,) int64, by default all T -> (N, O, T, V).
@@ -153,14 +169,18 @@ class FocusDiffusionBlock(nn.Module):
         out_channels: O.
         outward: A^f (K, V, V), such as ``directed_adjacency(layout, "outward")``.
         inward: A^d (K, V, V), such as ``directed_adjacency(layout, "inward")``.
-        hidden_channels: channels between the graph convolutions; by default O // 4, as in the paper, or 1.
-        context_channels: see :class:`TemporalContext`; the paper's 128. Without context there are none.
+        hidden_channels: channels between the graph convolutions; by default O // 4, as in the
+            paper, or 1.
+        context_channels: see :class:`TemporalContext`; the paper's 128. Without context there are
+            none.
         focus: see :class:`AttentiveFocus`; ``"none"`` leaves out focus, context and diffusion.
-        context: ``"bidirectional"``, ``"forward"``, or ``"none"``, which uses the latent node without context.
+        context: ``"bidirectional"``, ``"forward"``, or ``"none"``, which uses the latent node
+            without context.
         normalize: see :class:`AttentiveFocus`.
 
     Raises:
-        ValueError: an unknown option, adjacencies that are not (K, V, V) of one V, or inputs of other shapes.
+        ValueError: an unknown option, adjacencies that are not (K, V, V) of one V, or inputs of
+            other shapes.
 
     Example:
         >>> from skeleton_focus import NTU25, directed_adjacency
@@ -170,7 +190,8 @@ class FocusDiffusionBlock(nn.Module):
         torch.Size([2, 128, 8, 25])
 
     Reference:
-        BAGCN (Gao et al., 2019, arXiv:1912.11521), equations 1 to 3; ``focus`` and ``context``: its tables 3 and 4.
+        BAGCN (Gao et al., 2019, arXiv:1912.11521), equations 1 to 3; ``focus`` and ``context``: its
+        tables 3 and 4.
     """
 
     def __init__(
@@ -192,7 +213,9 @@ class FocusDiffusionBlock(nn.Module):
         check_choice(who, "context", context, ("bidirectional", "forward", "none"))
         check_choice(who, "normalize", normalize, ("sigmoid", "softmax"))
         if focus != "attention" and normalize != "sigmoid":
-            raise ValueError(message(who, "normalize='softmax' with focus='attention'", f"focus={focus!r}"))
+            raise ValueError(
+                message(who, "normalize='softmax' with focus='attention'", f"focus={focus!r}")
+            )
         hidden = max(out_channels // 4, 1) if hidden_channels is None else hidden_channels
         sizes = (in_channels, hidden, out_channels, context_channels)
         if min(sizes) < 1:
@@ -202,15 +225,20 @@ class FocusDiffusionBlock(nn.Module):
         joints = (outward.shape[-1], inward.shape[-1])
         if joints[0] != joints[1]:
             raise ValueError(message(who, "two adjacencies of the same joints", joints))
-        self.outward_norm, self.inward_norm = nn.BatchNorm2d(hidden), nn.BatchNorm2d(out_channels)
+        self.outward_norm = nn.BatchNorm2d(hidden)
+        self.inward_norm = nn.BatchNorm2d(out_channels)
         self.focus: AttentiveFocus | None = None
         self.context: TemporalContext | None = None
         self.diffusion: AttentiveDiffusion | None = None
         if focus != "none":
             self.focus = AttentiveFocus(hidden, focus=focus, normalize=normalize)
             if context != "none":
-                self.context = TemporalContext(hidden, context_channels=context_channels, direction=context)
-            self.diffusion = AttentiveDiffusion(hidden, hidden if context == "none" else context_channels)
+                self.context = TemporalContext(
+                    hidden, context_channels=context_channels, direction=context
+                )
+            self.diffusion = AttentiveDiffusion(
+                hidden, hidden if context == "none" else context_channels
+            )
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         self._check(x)
@@ -224,7 +252,8 @@ class FocusDiffusionBlock(nn.Module):
     def stream(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Process the next frames of a clip, see :meth:`TemporalContext.stream`; in ``eval()`` as for the whole clip.
+        """Process the next frames of a clip, see :meth:`TemporalContext.stream`; in ``eval()`` as
+        for the whole clip.
 
         Later layers of a network may need later frames: a convolution over 9 frames looks 4 ahead.
 
@@ -233,7 +262,8 @@ class FocusDiffusionBlock(nn.Module):
 
         Args:
             x: the next frames, at least one.
-            state: the state returned for the previous frames; None for the first frames, and without context.
+            state: the state returned for the previous frames; None for the first frames, and
+                without context.
 
         Raises:
             ValueError: a bidirectional context, or a state of another batch or dtype.
@@ -247,12 +277,15 @@ class FocusDiffusionBlock(nn.Module):
             >>> y.shape
             torch.Size([2, 8, 1, 25])
         """
-        who, hint = "FocusDiffusionBlock.stream", "this block has no context"
+        who = "FocusDiffusionBlock.stream"
+        hint = "this block has no context"
         self._check(x)
         if self.context is None and state is not None:
             raise ValueError(message(who, "no state", "one", hint))
         if self.context is not None and self.context.direction != "forward":
-            raise ValueError(message(who, "context='forward', which needs no later frame", "'bidirectional'"))
+            raise ValueError(
+                message(who, "context='forward', which needs no later frame", "'bidirectional'")
+            )
         x, node = self._focused(x)
         if node is not None and self.context is not None:
             context, state = self.context.stream(node.features, state)
@@ -260,10 +293,13 @@ class FocusDiffusionBlock(nn.Module):
         return self._diffused(x, node), state
 
     def _check(self, x: Tensor) -> None:
-        channels, joints = self.outward.weight.shape[2], self.outward.adjacency.shape[-1]
+        channels = self.outward.weight.shape[2]
+        joints = self.outward.adjacency.shape[-1]
         check_shape("FocusDiffusionBlock", "x", x, f"N, C={channels}, T, V={joints}")
         if x.numel() == 0:
-            raise ValueError(message("FocusDiffusionBlock", "x with at least 1 clip and frame", tuple(x.shape)))
+            raise ValueError(
+                message("FocusDiffusionBlock", "x with at least 1 clip and frame", tuple(x.shape))
+            )
 
     def _focused(self, x: Tensor) -> tuple[Tensor, LatentNode | None]:
         """Equation 1, and the latent node of equation 4."""

@@ -1,11 +1,13 @@
-"""Measures of a focus: against the ground truth, the focus of another class or layer, or the network's prediction.
+"""Measures of a focus: against the ground truth, the focus of another class or layer, or the
+network's prediction.
 
-Every measure returns one number for each clip, computed in at least float32 and without a gradient. The number is NaN
-if it is undefined for a clip: average with ``nanmean``.
+Every measure returns one number for each clip, computed in at least float32 and without a gradient.
+The number is NaN if it is undefined for a clip: average with ``nanmean``.
 
-Deletion and insertion curves test whether a focus is faithful to the network: they show the prediction while the units
-of highest focus are removed from the clip, or inserted. A unit is an entry (m, t, v), a joint (m, v) of a person, or a
-frame t. Only units with a non-zero channel are ranked and counted, by decreasing focus; ties are ordered by index.
+Deletion and insertion curves test whether a focus is faithful to the network: they show the
+prediction while the units of highest focus are removed from the clip, or inserted. A unit is an
+entry (m, t, v), a joint (m, v) of a person, or a frame t. Only units with a non-zero channel are
+ranked and counted, by decreasing focus; ties are ordered by index.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ UNITS = ("entries", "joints", "frames")
 def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
     r"""Compute the average precision of a focus against the ground truth, for each clip.
 
-    With the entries (m, t, v) ranked by focus, :math:`AP = \sum_i (R_i - R_{i-1}) P_i`; entries of equal focus count
-    as one step. It is 1 if every critical entry ranks above all others; for an uninformative focus, it is the fraction
-    of critical entries.
+    With the entries (m, t, v) ranked by focus, :math:`AP = \sum_i (R_i - R_{i-1}) P_i`; entries of
+    equal focus count as one step. It is 1 if every critical entry ranks above all others; for an
+    uninformative focus, it is the fraction of critical entries.
 
     Shape:
-        focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip without critical entries.
+        focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip
+        without critical entries.
 
     Raises:
         ValueError: mismatched shapes, or no entries.
@@ -43,7 +46,8 @@ def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
         tensor([0.5000])
 
     Reference:
-        Average precision, as in Everingham et al., The PASCAL VOC Challenge, IJCV 2010, without interpolation.
+        Average precision, as in Everingham et al., The PASCAL VOC Challenge, IJCV 2010, without
+        interpolation.
     """
     _check_pair("focus_average_precision", focus, "critical", critical)
     score, order = _full(focus).flatten(1).sort(1, descending=True)  # (N, M * T * V)
@@ -51,22 +55,27 @@ def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
     hits = hit.cumsum(1)
     precision = hits / torch.arange(1, hit.shape[1] + 1, device=focus.device)
     # A step ends where the next focus is lower; all hits of a step get the precision at its end.
-    ends = torch.cat([score[:, 1:] < score[:, :-1], torch.ones_like(hit[:, :1], dtype=torch.bool)], dim=1)
+    ends = torch.cat(
+        [score[:, 1:] < score[:, :-1], torch.ones_like(hit[:, :1], dtype=torch.bool)], dim=1
+    )
     before = torch.where(ends, hits, 0.0).cummax(1).values.roll(1, 1)
     before[:, 0] = 0
     return (torch.where(ends, hits - before, 0.0) * precision).sum(1) / hits[:, -1]
 
 
 def focus_iou(focus: Tensor, critical: Tensor, *, threshold: float = 0.5) -> Tensor:
-    r"""Compute the intersection over union of the entries of high focus and the critical ones, for each clip.
+    r"""Compute the intersection over union of the entries of high focus and the critical ones, for
+    each clip.
 
-    .. math:: IoU = \frac{|F \cap C|}{|F \cup C|}, \qquad F = \{Q \ge \theta\}, \quad C = \{critical > 0\}
+    .. math:: IoU = \frac{|F \cap C|}{|F \cup C|}, \qquad F = \{Q \ge \theta\}, \quad C = \{critical
+        > 0\}
 
-    over the entries (m, t, v). It is 0 if the focus is high nowhere, and the fraction of critical entries if it is high
-    everywhere.
+    over the entries (m, t, v). It is 0 if the focus is high nowhere, and the fraction of critical
+    entries if it is high everywhere.
 
     Shape:
-        focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip without critical entries.
+        focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip
+        without critical entries.
 
     Args:
         focus: Q, in [0, 1].
@@ -83,11 +92,13 @@ def focus_iou(focus: Tensor, critical: Tensor, *, threshold: float = 0.5) -> Ten
         (tensor([0.6667]), tensor([1.]))
 
     Reference:
-        Everingham et al., The PASCAL VOC Challenge, IJCV 2010, section 4.2, as for its segmentations.
+        Everingham et al., The PASCAL VOC Challenge, IJCV 2010, section 4.2, as for its
+        segmentations.
     """
     _check_pair("focus_iou", focus, "critical", critical)
     _check_threshold("focus_iou", threshold)
-    chosen, truth = focus.flatten(1) >= threshold, critical.flatten(1) > 0  # (N, M * T * V)
+    chosen = focus.flatten(1) >= threshold
+    truth = critical.flatten(1) > 0  # (N, M * T * V)
     share = _count(chosen & truth, focus) / _count(chosen | truth, focus)
     return torch.where(truth.any(1), share, torch.nan)
 
@@ -95,12 +106,14 @@ def focus_iou(focus: Tensor, critical: Tensor, *, threshold: float = 0.5) -> Ten
 def pointing_game(focus: Tensor, critical: Tensor) -> Tensor:
     r"""Determine whether the highest focus lies on a critical entry, for each clip.
 
-    :math:`|A \cap C| / |A|` with :math:`A = \arg\max_{m,t,v} Q` and :math:`C = \{critical > 0\}`: 1 for a hit and 0 for
-    a miss; if several entries tie for the highest focus, the fraction of hits. The mean over clips is the game's
-    accuracy. There is no margin around the ground truth, because joints have no neighbouring pixels.
+    :math:`|A \cap C| / |A|` with :math:`A = \arg\max_{m,t,v} Q` and :math:`C = \{critical > 0\}`: 1
+    for a hit and 0 for a miss; if several entries tie for the highest focus, the fraction of hits.
+    The mean over clips is the game's accuracy. There is no margin around the ground truth, because
+    joints have no neighbouring pixels.
 
     Shape:
-        focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip without critical entries.
+        focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip
+        without critical entries.
 
     Raises:
         ValueError: mismatched shapes, or no entries.
@@ -113,10 +126,12 @@ def pointing_game(focus: Tensor, critical: Tensor) -> Tensor:
         tensor([0.5000])
 
     Reference:
-        Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016, section 4.1; IJCV 2018.
+        Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016, section 4.1; IJCV
+        2018.
     """
     _check_pair("pointing_game", focus, "critical", critical)
-    score, truth = focus.flatten(1), critical.flatten(1) > 0  # (N, M * T * V)
+    score = focus.flatten(1)
+    truth = critical.flatten(1) > 0  # (N, M * T * V)
     highest = score == score.amax(1, keepdim=True)
     share = _count(highest & truth, focus) / _count(highest, focus)
     return torch.where(truth.any(1), share, torch.nan)
@@ -127,12 +142,13 @@ def relevance_mass(focus: Tensor, critical: Tensor) -> Tensor:
 
     .. math:: \frac{\sum_{(m,t,v) \in C} Q_{mtv}}{\sum_{m,t,v} Q_{mtv}}, \qquad C = \{critical > 0\}
 
-    It is 1 if the focus is zero outside the ground truth, and the fraction of critical entries if it is constant.
-    Unlike in :func:`focus_iou` and :func:`pointing_game`, a low focus over many entries counts by its sum.
+    It is 1 if the focus is zero outside the ground truth, and the fraction of critical entries if
+    it is constant. Unlike in :func:`focus_iou` and :func:`pointing_game`, a low focus over many
+    entries counts by its sum.
 
     Shape:
-        focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip without critical entries
-        or with a focus that is zero everywhere.
+        focus (N, M, T, V), critical (N, M, T, V) in {0, 1} -> (N,) in [0, 1]; NaN for a clip
+        without critical entries or with a focus that is zero everywhere.
 
     Args:
         focus: Q, at least 0; its scale does not matter.
@@ -149,28 +165,32 @@ def relevance_mass(focus: Tensor, critical: Tensor) -> Tensor:
         tensor([nan])
 
     Reference:
-        Relevance mass accuracy in Arras et al., CLEVR-XAI, Information Fusion 2022; the energy-based pointing game of
-        Wang et al., Score-CAM, CVPR Workshops 2020.
+        Relevance mass accuracy in Arras et al., CLEVR-XAI, Information Fusion 2022; the
+        energy-based pointing game of Wang et al., Score-CAM, CVPR Workshops 2020.
     """
     _check_pair("relevance_mass", focus, "critical", critical)
-    score, truth = _full(focus).flatten(1), critical.flatten(1) > 0  # (N, M * T * V)
+    score = _full(focus).flatten(1)
+    truth = critical.flatten(1) > 0  # (N, M * T * V)
     share = torch.where(truth, score, 0.0).sum(1) / score.sum(1)
     return torch.where(truth.any(1), share, torch.nan)
 
 
 def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
-    r"""Compute the overlap of the focus of two classes, for each clip; low if the classes use different entries.
+    r"""Compute the overlap of the focus of two classes, for each clip; low if the classes use
+    different entries.
 
     .. math:: O = \frac{\sum_{m,t,v} \min(Q_1, Q_2)}{\sum_{m,t,v} \max(Q_1, Q_2)}
 
-    It is 1 for equal maps and 0 for maps without a common entry; for binary maps, it is the intersection over union. If
-    one map is empty, the overlap is NaN, because 0 would reward a focus that has vanished.
+    It is 1 for equal maps and 0 for maps without a common entry; for binary maps, it is the
+    intersection over union. If one map is empty, the overlap is NaN, because 0 would reward a focus
+    that has vanished.
 
-    If two classes share all the probability, their focus is disjoint for any weights: equation 2 weights the channels
-    by W_1 - W_2 for one class and by W_2 - W_1 for the other.
+    If two classes share all the probability, their focus is disjoint for any weights: equation 2
+    weights the channels by W_1 - W_2 for one class and by W_2 - W_1 for the other.
 
     Shape:
-        focus (N, M, T, V), rival_focus (N, M, T, V) -> (N,) in [0, 1]; NaN for a clip where one is zero everywhere.
+        focus (N, M, T, V), rival_focus (N, M, T, V) -> (N,) in [0, 1]; NaN for a clip where one is
+        zero everywhere.
 
     Args:
         focus: Q of one class, in [0, 1].
@@ -186,11 +206,12 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
         tensor([0.4000])
 
     Reference:
-        Ruzicka similarity, the soft form of intersection over union. STF's divergence loss (Ke et al., AAAI 2022,
-        equation 4) aims to lower it.
+        Ruzicka similarity, the soft form of intersection over union. STF's divergence loss (Ke et
+        al., AAAI 2022, equation 4) aims to lower it.
     """
     _check_pair("class_overlap", focus, "rival_focus", rival_focus)
-    one, other = _full(focus).flatten(1), _full(rival_focus).flatten(1)  # (N, M * T * V)
+    one = _full(focus).flatten(1)
+    other = _full(rival_focus).flatten(1)  # (N, M * T * V)
     share = torch.minimum(one, other).sum(1) / torch.maximum(one, other).sum(1)
     return torch.where(one.any(1) & other.any(1), share, torch.nan)
 
@@ -198,12 +219,15 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
 def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
     r"""Compute Pearson's correlation of the focus at two layers, for each clip.
 
-    .. math:: CC = \frac{\sum (P - \bar P)(Q - \bar Q)}{\sqrt{\sum (P - \bar P)^2 \sum (Q - \bar Q)^2}}
+    .. math:: CC = \frac{\sum (P - \bar P)(Q - \bar Q)}{\sqrt{\sum (P - \bar P)^2 \sum (Q - \bar
+        Q)^2}}
 
-    over the entries (m, t, v); the map with fewer frames is first resized by :func:`resize_focus`. The correlation is
-    invariant to scaling and shifting. It is 0, never NaN, if a map is constant up to rounding.
+    over the entries (m, t, v); the map with fewer frames is first resized by :func:`resize_focus`.
+    The correlation is invariant to scaling and shifting. It is 0, never NaN, if a map is constant
+    up to rounding.
 
-    It also measures whether the embedding of :class:`STFAdjacency`, reshaped to (N, M, T, V), follows Q.
+    It also measures whether the embedding of :class:`STFAdjacency`, reshaped to (N, M, T, V),
+    follows Q.
 
     Shape:
         low_focus (N, M, T', V), focus (N, M, T, V) -> (N,) in [-1, 1].
@@ -222,29 +246,35 @@ def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
         (tensor([1.]), tensor([-1.]), tensor([0.]))
 
     Reference:
-        CC in Bylinskii et al., What do different evaluation metrics tell us about saliency models?, TPAMI 2019. STF's
-        coherence loss (Ke et al., AAAI 2022, equation 5) aims to raise it.
+        CC in Bylinskii et al., What do different evaluation metrics tell us about saliency models?,
+        TPAMI 2019. STF's coherence loss (Ke et al., AAAI 2022, equation 5) aims to raise it.
     """
     _check_map("layer_coherence", "focus", focus)
     n, m, t, v = focus.shape
     check_shape("layer_coherence", "low_focus", low_focus, f"N={n}, M={m}, T', V={v}")
     _check_map("layer_coherence", "low_focus", low_focus)
     frames = max(t, low_focus.shape[2])
-    one, other = _centered(low_focus, frames), _centered(focus, frames)
+    one = _centered(low_focus, frames)
+    other = _centered(focus, frames)
     lengths = torch.linalg.vector_norm(one, dim=1) * torch.linalg.vector_norm(other, dim=1)
-    return torch.where(lengths > 0, (one * other).sum(1) / lengths.where(lengths > 0, 1.0), 0.0).clamp(-1, 1)
+    return torch.where(
+        lengths > 0, (one * other).sum(1) / lengths.where(lengths > 0, 1.0), 0.0
+    ).clamp(-1, 1)
 
 
-def focus_coverage(focus: Tensor, within: Tensor | None = None, *, threshold: float = 0.5) -> Tensor:
+def focus_coverage(
+    focus: Tensor, within: Tensor | None = None, *, threshold: float = 0.5
+) -> Tensor:
     r"""Compute the fraction of entries with high focus, for each clip.
 
     .. math:: \frac{|\{Q \ge \theta\} \cap W|}{|W|}
 
-    over the entries (m, t, v). W may be the joints that are present (how wide is the focus?) or the critical ones (how
-    much of the action does it cover?).
+    over the entries (m, t, v). W may be the joints that are present (how wide is the focus?) or the
+    critical ones (how much of the action does it cover?).
 
     Shape:
-        focus (N, M, T, V), within (N, M, T, V) -> (N,) in [0, 1]; NaN for a clip where ``within`` is positive nowhere.
+        focus (N, M, T, V), within (N, M, T, V) -> (N,) in [0, 1]; NaN for a clip where ``within``
+        is positive nowhere.
 
     Args:
         focus: Q, in [0, 1].
@@ -275,20 +305,23 @@ def deletion_curve(
     steps: int = 10,
     by: str = "entries",
 ) -> Tensor:
-    r"""Compute the probability of a class while the units of highest focus are removed; a steep fall is good.
+    r"""Compute the probability of a class while the units of highest focus are removed; a steep
+    fall is good.
 
     .. math:: d_i = \mathrm{softmax}\big(f(x \odot [\mathrm{rank} \ge k_i])\big)_y, \qquad
         k_i = \Big\lfloor \frac{i}{S} K + \frac{1}{2} \Big\rfloor, \quad i = 0 \dots S
 
-    with the rank of a unit, from 0, in its clip's focus (ties: lower index (m, t, v) first), K the number of units
-    present in that clip (any channel non-zero), and S the number of steps. Every channel of removed units is set to 0,
-    as in :func:`mask_by_focus`. An empty clip has a constant curve.
+    with the rank of a unit, from 0, in its clip's focus (ties: lower index (m, t, v) first), K the
+    number of units present in that clip (any channel non-zero), and S the number of steps. Every
+    channel of removed units is set to 0, as in :func:`mask_by_focus`. An empty clip has a constant
+    curve.
 
-    The model is called S + 1 times without gradients, and its mode is not changed: call ``eval()`` first, or dropout
-    distorts the curve and BatchNorm's running statistics include masked clips.
+    The model is called S + 1 times without gradients, and its mode is not changed: call ``eval()``
+    first, or dropout distorts the curve and BatchNorm's running statistics include masked clips.
 
     Shape:
-        x (N, C, T, V, M), focus (N, M, T', V), resized to T, classes (N,) int64 -> (N, S + 1), nothing to all removed.
+        x (N, C, T, V, M), focus (N, M, T', V), resized to T, classes (N,) int64 -> (N, S + 1),
+        nothing to all removed.
 
     Args:
         model: a function that returns the logits (N, classes) of x.
@@ -296,8 +329,9 @@ def deletion_curve(
         focus: Q; only its order matters.
         classes: y of each clip; by default the class predicted for the whole clip.
         steps: S, at least 1.
-        by: ``"entries"``; ``"joints"``, the joints of each person by their mean focus over time; ``"frames"``, by their
-            mean focus over persons and joints. Means are over the entries that are present.
+        by: ``"entries"``; ``"joints"``, the joints of each person by their mean focus over time;
+            ``"frames"``, by their mean focus over persons and joints. Means are over the entries
+            that are present.
 
     Raises:
         ValueError: mismatched shapes, classes out of range, or an unknown option.
@@ -328,14 +362,17 @@ def insertion_curve(
     steps: int = 10,
     by: str = "entries",
 ) -> Tensor:
-    r"""Compute the probability of a class while the units of highest focus are inserted; a steep rise is good.
+    r"""Compute the probability of a class while the units of highest focus are inserted; a steep
+    rise is good.
 
     .. math:: e_i = \mathrm{softmax}\big(f(x \odot [\mathrm{rank} < k_i])\big)_y
 
-    with ranks, k_i and model calls as in :func:`deletion_curve`. Its last value is that curve's first.
+    with ranks, k_i and model calls as in :func:`deletion_curve`. Its last value is that curve's
+    first.
 
     Shape:
-        x (N, C, T, V, M), focus (N, M, T', V), resized to T, classes (N,) int64 -> (N, S + 1), nothing to all inserted.
+        x (N, C, T, V, M), focus (N, M, T', V), resized to T, classes (N,) int64 -> (N, S + 1),
+        nothing to all inserted.
 
     Args:
         model: a function that returns the logits (N, classes) of x.
@@ -358,7 +395,8 @@ def insertion_curve(
         tensor([[0.0000, 0.4000, 0.7000, 0.9000, 1.0000]])
 
     Reference:
-        RISE (Petsiuk et al., BMVC 2018), section 4.1, starting from an empty clip instead of a blurred image.
+        RISE (Petsiuk et al., BMVC 2018), section 4.1, starting from an empty clip instead of a
+        blurred image.
     """
     return _curve("insertion_curve", model, x, focus, classes, steps, by, insert=True)
 
@@ -385,7 +423,9 @@ def area_under_curve(curve: Tensor) -> Tensor:
     """
     check_shape("area_under_curve", "curve", curve, "N, points")
     if curve.shape[1] < 2:
-        raise ValueError(message("area_under_curve", "a curve of at least 2 points", curve.shape[1]))
+        raise ValueError(
+            message("area_under_curve", "a curve of at least 2 points", curve.shape[1])
+        )
     return torch.trapezoid(at_least_float32(curve), dim=1) / (curve.shape[1] - 1)
 
 
@@ -405,7 +445,9 @@ def _curve(
         curve: list[Tensor] = []
         # The whole clip comes first, because its prediction is the default class.
         for step in range(steps, -1, -1) if insert else range(steps + 1):
-            border = (2 * step * present + steps) // (2 * steps)  # step / steps of what is present, rounded in integers
+            border = (2 * step * present + steps) // (
+                2 * steps
+            )  # step / steps of what is present, rounded in integers
             before = rank < border.view(-1, 1, 1, 1, 1)
             logits = model(x.masked_fill(~before if insert else before, 0))
             check_shape(who, "logits", logits, f"N={len(x)}, classes")
@@ -417,16 +459,22 @@ def _curve(
 
 
 def _ranks(x: Tensor, focus: Tensor, by: str) -> tuple[Tensor, Tensor]:
-    """Each unit's rank from 0, broadcastable against x, absent units last; and the number of present units, (N,)."""
+    """Each unit's rank from 0, broadcastable against x, absent units last; and the number of
+    present units, (N,).
+    """
     present_entries = rearrange((x != 0).any(1), "n t v m -> n m t v")
     axes = {"entries": (), "joints": (2,), "frames": (1, 3)}[by]
     score = resize_focus(at_least_float32(focus), x.shape[2])
     if axes:
         count = present_entries.sum(axes, keepdim=True)
-        score = torch.where(present_entries, score, 0.0).sum(axes, keepdim=True) / count.clamp(min=1)
+        score = torch.where(present_entries, score, 0.0).sum(axes, keepdim=True) / count.clamp(
+            min=1
+        )
         present_entries = count > 0
     present = present_entries.flatten(1)
-    order = torch.where(present, score.flatten(1), -torch.inf).argsort(dim=1, descending=True, stable=True)
+    order = torch.where(present, score.flatten(1), -torch.inf).argsort(
+        dim=1, descending=True, stable=True
+    )
     rank = order.argsort(1).view(score.shape)  # the inverse permutation
     return rearrange(rank, "n m t v -> n 1 t v m"), present.sum(1)
 
@@ -469,7 +517,9 @@ def _count(entries: Tensor, like: Tensor) -> Tensor:
 
 
 def _centered(focus: Tensor, frames: int) -> Tensor:
-    """The map resized to ``frames`` minus its mean, (N, M * T * V); zeros if the original map is constant."""
+    """The map resized to ``frames`` minus its mean, (N, M * T * V); zeros if the original map is
+    constant.
+    """
     resized = resize_focus(min_max_normalize(_full(focus)), frames).flatten(1)
     return resized - resized.mean(1, keepdim=True)
 
@@ -477,7 +527,9 @@ def _centered(focus: Tensor, frames: int) -> Tensor:
 def _check_map(who: str, name: str, focus: Tensor) -> None:
     check_shape(who, name, focus, "N, M, T, V")
     if 0 in focus.shape[1:]:
-        raise ValueError(message(who, f"{name} (N, M, T, V) with at least one entry", tuple(focus.shape)))
+        raise ValueError(
+            message(who, f"{name} (N, M, T, V) with at least one entry", tuple(focus.shape))
+        )
 
 
 def _check_pair(who: str, focus: Tensor, name: str, other: Tensor) -> None:

@@ -1,8 +1,10 @@
-"""Sanity checks: does the focus depend on the trained weights, and is it stable when the joints jitter?
+"""Sanity checks: does the focus depend on the trained weights, and is it stable when the joints
+jitter?
 
-Both checks take a function ``explain(x)`` that computes the focus and return one number for each clip. The number is
-NaN if a clip has nothing to compare: average with ``nanmean``. Fix the explained classes and call the model's
-``eval()`` first, because a change of class or dropout would count as a change of the explanation.
+Both checks take a function ``explain(x)`` that computes the focus and return one number for each
+clip. The number is NaN if a clip has nothing to compare: average with ``nanmean``. Fix the
+explained classes and call the model's ``eval()`` first, because a change of class or dropout would
+count as a change of the explanation.
 """
 
 from __future__ import annotations
@@ -28,43 +30,50 @@ def cascading_randomization(
     layers: Sequence[str] | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    r"""Compare the focus with the original while layers are re-initialised, one by one, from the output down.
+    r"""Compare the focus with the original while layers are re-initialised, one by one, from the
+    output down.
 
-    .. math:: \rho_l = \mathrm{corr}\big(\mathrm{rank}(E_{\theta}(x)), \mathrm{rank}(E_{\theta_l}(x))\big)
+    .. math:: \rho_l = \mathrm{corr}\big(\mathrm{rank}(E_{\theta}(x)),
+        \mathrm{rank}(E_{\theta_l}(x))\big)
 
-    This is Spearman's rank correlation over the present entries, those with any channel of x non-zero; ties have their
-    average rank. :math:`\theta_l` are the weights after layer l and all layers before it in the result were redrawn. If
-    the focus explains the network, the similarity falls towards 0. If it stays near 1, the focus depends on the input
-    only, as an edge detector does. Absent joints are excluded because their zeros would agree in any two maps.
+    This is Spearman's rank correlation over the present entries, those with any channel of x
+    non-zero; ties have their average rank. :math:`\theta_l` are the weights after layer l and all
+    layers before it in the result were redrawn. If the focus explains the network, the similarity
+    falls towards 0. If it stays near 1, the focus depends on the input only, as an edge detector
+    does. Absent joints are excluded because their zeros would agree in any two maps.
 
-    A layer without submodules is re-initialised by its own ``reset_parameters()``. A parameter that this method always
-    sets to the same values, such as BatchNorm's ones and zeros, would not change. It is drawn from a zero-mean normal
-    distribution instead, and so is every parameter without such a method. The standard deviation is the root mean
-    square of the trained values, which keeps the scale and removes sign and structure; for a parameter of zeros it is
-    :math:`1 / \sqrt{\text{fan-in}}`.
+    A layer without submodules is re-initialised by its own ``reset_parameters()``. A parameter that
+    this method always sets to the same values, such as BatchNorm's ones and zeros, would not
+    change. It is drawn from a zero-mean normal distribution instead, and so is every parameter
+    without such a method. The standard deviation is the root mean square of the trained values,
+    which keeps the scale and removes sign and structure; for a parameter of zeros it is :math:`1 /
+    \sqrt{\text{fan-in}}`.
 
-    The model's parameters, buffers and attributes are restored afterwards, even if ``explain`` raises. Its mode is not
-    changed. PyTorch's global random states, of the CPU and of the model's CUDA devices, are restored.
+    The model's parameters, buffers and attributes are restored afterwards, even if ``explain``
+    raises. Its mode is not changed. PyTorch's global random states, of the CPU and of the model's
+    CUDA devices, are restored.
 
     Shape:
-        x (N, C, T, V, M), ``explain(x)`` (N, M, T, V) -> for each layer (N,) in [-1, 1]; NaN if one of a clip's two
-        maps is constant or not finite.
+        x (N, C, T, V, M), ``explain(x)`` (N, M, T, V) -> for each layer (N,) in [-1, 1]; NaN if one
+        of a clip's two maps is constant or not finite.
 
     Args:
         model: the network whose weights are redrawn in place.
-        explain: returns the focus of fixed classes, computed by this model and not by a copy, for example of the
-            classes that the trained network predicts.
+        explain: returns the focus of fixed classes, computed by this model and not by a copy, for
+            example of the classes that the trained network predicts.
         x: the clips; absent joints are zero in every channel.
-        layers: names from the output down, each re-initialised with all its submodules. By default every module that
-            has parameters of its own, the last defined first. Pass names if the model runs its modules in another order
-            than it defines them, or if one explanation for each block is enough.
+        layers: names from the output down, each re-initialised with all its submodules. By default
+            every module that has parameters of its own, the last defined first. Pass names if the
+            model runs its modules in another order than it defines them, or if one explanation for
+            each block is enough.
         seed: seed of the new weights, 0 to 2^63 - 1.
 
     Returns:
         The similarity after each step, in the order of the steps.
 
     Raises:
-        ValueError: names that the model does not have, repeated names, layers without parameters, or mismatched shapes.
+        ValueError: names that the model does not have, repeated names, layers without parameters,
+            or mismatched shapes.
 
     Example:
         >>> from skeleton_focus import STFObjective
@@ -96,7 +105,8 @@ def cascading_randomization(
         original = _explained(who, explain, x, f"T={x.shape[2]}")
         present = rearrange((x != 0).any(1), "n t v m -> n (m t v)")
         for name, modules in steps:
-            # One seed for each step, so that random numbers drawn by ``explain`` do not affect the new weights.
+            # One seed for each step, so that random numbers drawn by ``explain`` do not affect the
+            # new weights.
             step = int(torch.randint(2**62, (), generator=numbers))
             torch.default_generator.manual_seed(step)
             for device in cuda:
@@ -117,30 +127,34 @@ def max_sensitivity(
     samples: int = 10,
     seed: int = 0,
 ) -> Tensor:
-    r"""Compute the largest relative change of the focus under small random displacements of the joints; low is good.
+    r"""Compute the largest relative change of the focus under small random displacements of the
+    joints; low is good.
 
-    .. math:: \max_{i = 1 \dots S} \frac{\lVert E(x + \delta_i) - E(x) \rVert_2}{\lVert E(x) \rVert_2}, \qquad
-        \delta_i \sim U[-r, r]
+    .. math:: \max_{i = 1 \dots S} \frac{\lVert E(x + \delta_i) - E(x) \rVert_2}{\lVert E(x)
+        \rVert_2}, \qquad \delta_i \sim U[-r, r]
 
-    with the norm over all entries (m, t, v). Each coordinate of a present joint (any channel non-zero) is displaced
-    independently; absent joints stay zero. The displacements are drawn once for all clips, on the CPU, so that a clip's
-    number depends neither on its batch nor on the device.
+    with the norm over all entries (m, t, v). Each coordinate of a present joint (any channel
+    non-zero) is displaced independently; absent joints stay zero. The displacements are drawn once
+    for all clips, on the CPU, so that a clip's number depends neither on its batch nor on the
+    device.
 
     Shape:
-        x (N, C, T, V, M), ``explain(x)`` (N, M, T', V) -> (N,), at least 0; NaN for a clip with an empty focus.
+        x (N, C, T, V, M), ``explain(x)`` (N, M, T', V) -> (N,), at least 0; NaN for a clip with an
+        empty focus.
 
     Args:
-        explain: returns the focus of fixed classes, those of the undisturbed clips. It is called S + 1 times, each time
-            with all N clips in the same order.
+        explain: returns the focus of fixed classes, those of the undisturbed clips. It is called S
+            + 1 times, each time with all N clips in the same order.
         x: the clips; absent joints are zero in every channel.
-        position_channels: number of leading channels that are positions, or a slice of the channels. Other channels,
-            such as visibility, are not changed.
+        position_channels: number of leading channels that are positions, or a slice of the
+            channels. Other channels, such as visibility, are not changed.
         radius: r, in the units of x: 0.02 is two centimetres if x is in metres.
         samples: S, at least 1.
         seed: seed of the displacements, 0 to 2^63 - 1.
 
     Raises:
-        ValueError: mismatched shapes, channels that x does not have, or radius or samples out of range.
+        ValueError: mismatched shapes, channels that x does not have, or radius or samples out of
+            range.
 
     Example:
         >>> x = torch.ones(2, 3, 4, 5, 1)
@@ -152,8 +166,8 @@ def max_sensitivity(
         tensor([0., 0.])
 
     Reference:
-        Max-sensitivity in Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, divided by
-        the norm of the focus as in captum's ``sensitivity_max``.
+        Max-sensitivity in Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS
+        2019, divided by the norm of the focus as in captum's ``sensitivity_max``.
     """
     who = "max_sensitivity"
     _check_call(who, explain, x)
@@ -204,7 +218,11 @@ def _randomize(module: nn.Module) -> None:
         reset()
         first_draw = _copies(module)
         reset()
-        drawn = {name for name, values in _copies(module).items() if not torch.equal(values, first_draw[name])}
+        drawn = {
+            name
+            for name, values in _copies(module).items()
+            if not torch.equal(values, first_draw[name])
+        }
     for name, values in trained.items():
         if name not in drawn:
             new = torch.randn(values.shape) * _scale(values)  # on the CPU: the same on every device
@@ -223,14 +241,20 @@ def _scale(values: Tensor) -> float:
 def _own(module: nn.Module) -> dict[str, nn.Parameter]:
     """The module's own non-empty floating-point parameters."""
     own = module.named_parameters(recurse=False)
-    return {name: parameter for name, parameter in own if parameter.is_floating_point() and parameter.numel() > 0}
+    return {
+        name: parameter
+        for name, parameter in own
+        if parameter.is_floating_point() and parameter.numel() > 0
+    }
 
 
 def _copies(module: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in _own(module).items()}
 
 
-def _steps(who: str, model: nn.Module, layers: Sequence[str] | None) -> list[tuple[str, list[nn.Module]]]:
+def _steps(
+    who: str, model: nn.Module, layers: Sequence[str] | None
+) -> list[tuple[str, list[nn.Module]]]:
     """The name and the modules to re-initialise in each step, from the output down."""
     if not isinstance(model, nn.Module):
         raise ValueError(message(who, "a model that is an nn.Module", type(model).__name__))
@@ -256,8 +280,11 @@ def _steps(who: str, model: nn.Module, layers: Sequence[str] | None) -> list[tup
 
 
 def _rank_correlation(one: Tensor, other: Tensor, counted: Tensor) -> Tensor:
-    """Spearman's correlation (N,) of (N, entries) over the counted entries; NaN if a map is constant or not finite."""
-    a, b = _ranks(one, counted), _ranks(other, counted)
+    """Spearman's correlation (N,) of (N, entries) over the counted entries; NaN if a map is
+    constant or not finite.
+    """
+    a = _ranks(one, counted)
+    b = _ranks(other, counted)
     lengths = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
     finite = ((one.isfinite() & other.isfinite()) | ~counted).all(1)
     known = finite & (lengths > 0)
@@ -265,13 +292,16 @@ def _rank_correlation(one: Tensor, other: Tensor, counted: Tensor) -> Tensor:
 
 
 def _ranks(score: Tensor, counted: Tensor) -> Tensor:
-    """Average ranks (N, entries) minus their mean, from -1 to 1, and 0 for entries that are not counted."""
+    """Average ranks (N, entries) minus their mean, from -1 to 1, and 0 for entries that are not
+    counted.
+    """
     known = score.masked_fill(~counted, torch.inf)  # sorts after all others
     in_order = known.sort(dim=1).values
     below = torch.searchsorted(in_order, known)
     up_to = torch.searchsorted(in_order, known, right=True)
     count = counted.sum(1, keepdim=True)
-    # The mean of below + up_to equals the count even with ties; integers make a constant map exactly 0.
+    # The mean of below + up_to equals the count even with ties; integers make a constant map
+    # exactly 0.
     return torch.where(counted, below + up_to - count, 0).to(score.dtype) / count.clamp(min=1)
 
 
@@ -289,11 +319,17 @@ def _explained(who: str, explain: Callable[[Tensor], Tensor], x: Tensor, frames:
 def _moving_channels(who: str, x: Tensor, position_channels: int | slice) -> slice:
     whole = isinstance(position_channels, int) and not isinstance(position_channels, bool)
     if not whole and not isinstance(position_channels, slice):
-        raise ValueError(message(who, "position_channels as a number or a slice", type(position_channels).__name__))
+        raise ValueError(
+            message(
+                who, "position_channels as a number or a slice", type(position_channels).__name__
+            )
+        )
     channels = x.shape[1]
     if isinstance(position_channels, slice):
         if len(range(channels)[position_channels]) == 0:
-            raise ValueError(message(who, f"position_channels within C={channels}", position_channels))
+            raise ValueError(
+                message(who, f"position_channels within C={channels}", position_channels)
+            )
         return position_channels
     if not 1 <= position_channels <= channels:
         raise ValueError(message(who, f"position_channels in 1..C={channels}", position_channels))

@@ -22,7 +22,15 @@ from ._checks import message
 from ._npy import HEAD, Npy, member_header, read_header, take, zip_errors
 from ._packed import Index, Loaded, MappedClips, map_file
 from ._unpickle import PickledArray, describe, label_of, load_pickle
-from .formats import MOST_CLASSES, ClipFile, ClipSource, FormatError, layout_of, open_plain_file, short
+from .formats import (
+    MOST_CLASSES,
+    ClipFile,
+    ClipSource,
+    FormatError,
+    layout_of,
+    open_plain_file,
+    short,
+)
 from .layouts import KINECT20, NTU25, OPENPOSE18
 
 _SIDES = ("train", "test")
@@ -32,16 +40,19 @@ _MOST_FRAMES = 10_000
 
 
 def open_ctr_gcn(path: str | Path) -> ClipSource:
-    """Open CTR-GCN's ``.npz``: x_train, x_test (N, T, M*V*C) and y_train, y_test (N, classes), one-hot.
+    """Open CTR-GCN's ``.npz``: x_train, x_test (N, T, M*V*C) and y_train, y_test (N, classes),
+    one-hot.
 
-    The file is never loaded as a whole: clips are streamed from its members, stored or deflated. C is 3; M*V*C of 150
-    or 75 means two bodies or one of NTU25, 120 or 60 of KINECT20. Frames of zeros at the end of a clip are padding and
-    are removed; a body whose joints are all 0 in a frame is absent there, with visibility 0. Clips are named
-    ``train_000012`` and ``test_000003``; the only split is ``"given"``.
+    The file is never loaded as a whole: clips are streamed from its members, stored or deflated. C
+    is 3; M*V*C of 150 or 75 means two bodies or one of NTU25, 120 or 60 of KINECT20. Frames of
+    zeros at the end of a clip are padding and are removed; a body whose joints are all 0 in a frame
+    is absent there, with visibility 0. Clips are named ``train_000012`` and ``test_000003``; the
+    only split is ``"given"``.
 
     Raises:
-        FormatError: not a zip, other members, or headers that do not match; it names the member. The error of a single
-            clip is yielded instead of the clip; ``read`` raises if a member is truncated or damaged.
+        FormatError: not a zip, other members, or headers that do not match; it names the member.
+            The error of a single clip is yielded instead of the clip; ``read`` raises if a member
+            is truncated or damaged.
 
     Example:
         >>> import tempfile
@@ -57,16 +68,24 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
         if names != sorted(_MEMBERS):
             got = ", ".join(map(short, names[:8]))[:200] or "none"
             raise FormatError(message(str(path), f"the members {', '.join(_MEMBERS)}", got))
-        heads = {name: member_header(f"{path}, {name}", archive, archive.getinfo(name)) for name in _MEMBERS}
+        heads = {
+            name: member_header(f"{path}, {name}", archive, archive.getinfo(name))
+            for name in _MEMBERS
+        }
     _, frames, width = heads["x_train.npy"].shape
     if width not in _WIDTHS or frames > _MOST_FRAMES:
         expected = f"(N, T, M*V*C) with M*V*C of {', '.join(map(str, sorted(_WIDTHS)))}, T up to {_MOST_FRAMES}"
         raise FormatError(message(f"{path}, x_train.npy", expected, heads["x_train.npy"].shape))
     for x, y in (_MEMBERS[:2], _MEMBERS[2:]):
-        for name, axes, first in ((x, "N, T, M*V*C", "x_train.npy"), (y, "N, classes", "y_train.npy")):
+        for name, axes, first in (
+            (x, "N, T, M*V*C", "x_train.npy"),
+            (y, "N, classes", "y_train.npy"),
+        ):
             sizes = heads[x].shape[:1] + heads[first].shape[1:]
             if heads[name].shape != sizes or sizes[-1] > MOST_CLASSES:
-                raise FormatError(message(f"{path}, {name}", f"({axes}) of {sizes}", heads[name].shape))
+                raise FormatError(
+                    message(f"{path}, {name}", f"({axes}) of {sizes}", heads[name].shape)
+                )
     persons, layout = _WIDTHS[width]
     return ClipSource(
         format="CTR-GCN arrays",
@@ -81,36 +100,56 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
 def _read_ctr_gcn(
     path: Path, heads: Mapping[str, Npy], shape: tuple[int, int, int, int]
 ) -> Iterator[ClipFile | FormatError]:
-    """Yield every clip, reading x and y in parallel; zipfile verifies the checksum. ``shape`` is (T, M, V, C)."""
+    """Yield every clip, reading x and y in parallel; zipfile verifies the checksum. ``shape`` is
+    (T, M, V, C).
+    """
     with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
         for side in _SIDES:
-            x, y = heads[f"x_{side}.npy"], heads[f"y_{side}.npy"]
+            x = heads[f"x_{side}.npy"]
+            y = heads[f"y_{side}.npy"]
             with archive.open(f"x_{side}.npy") as points, archive.open(f"y_{side}.npy") as rows:
                 take(f"{path}, x_{side}.npy", points, x.offset)
                 take(f"{path}, y_{side}.npy", rows, y.offset)
                 for i in range(x.shape[0]):
-                    where, label_where = f"{path}, x_{side}.npy, clip {i}", f"{path}, y_{side}.npy, clip {i}"
-                    numbers = np.frombuffer(take(where, points, prod(shape) * x.dtype.itemsize), x.dtype)
-                    row = np.frombuffer(take(label_where, rows, y.shape[1] * y.dtype.itemsize), y.dtype)
+                    where = f"{path}, x_{side}.npy, clip {i}"
+                    label_where = f"{path}, y_{side}.npy, clip {i}"
+                    numbers = np.frombuffer(
+                        take(where, points, prod(shape) * x.dtype.itemsize), x.dtype
+                    )
+                    row = np.frombuffer(
+                        take(label_where, rows, y.shape[1] * y.dtype.itemsize), y.dtype
+                    )
                     try:
                         if np.count_nonzero(row) != 1 or row.max() != 1:
-                            raise FormatError(message(label_where, "a one-hot row", short(row[:8].tolist())))
+                            raise FormatError(
+                                message(label_where, "a one-hot row", short(row[:8].tolist()))
+                            )
                         poses, visibility = _poses(where, numbers.reshape(shape))
                         clip: ClipFile | FormatError = ClipFile(
-                            f"{side}_{i:06d}", poses, int(row.argmax()), visibility=visibility, sides={"given": side}
+                            f"{side}_{i:06d}",
+                            poses,
+                            int(row.argmax()),
+                            visibility=visibility,
+                            sides={"given": side},
                         )
                     except FormatError as error:
                         clip = error
                     yield clip
 
 
-def _poses(where: str, numbers: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Convert a clip's numbers (T, M, V, C) to x (C, T, V, M) and visibility, without the padding."""
+def _poses(
+    where: str, numbers: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Convert a clip's numbers (T, M, V, C) to x (C, T, V, M) and visibility, without the
+    padding.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         x = numbers.astype(np.float32).transpose(3, 0, 2, 1)
     x = x[:, : _length(where, x)]
     present = np.any(x != 0, axis=(0, 2))  # (T, M)
-    visibility = None if present.all() else np.repeat(present[:, None], x.shape[2], 1).astype(np.float32)
+    visibility = (
+        None if present.all() else np.repeat(present[:, None], x.shape[2], 1).astype(np.float32)
+    )
     return np.ascontiguousarray(x), visibility
 
 
@@ -143,13 +182,15 @@ def _length(where: str, x: NDArray[np.float32]) -> int:
 def open_st_gcn(path: str | Path) -> ClipSource | None:
     """Open a folder of ST-GCN or 2s-AGCN, memory-mapped; None if it holds none of its files.
 
-    ``train_data_joint.npy`` or else ``train_data.npy``, (N, C, T, V, M), has its names and labels in
-    ``train_label.pkl``; the test side's files begin with ``val``. A folder may hold only one side. A clip's length,
-    its bodies and whether it is finite are determined when it is read: :func:`trim`. With OpenPose's 18 joints, as in
-    ST-GCN's Kinetics, the third channel is the confidence: it becomes the visibility.
+    ``train_data_joint.npy`` or else ``train_data.npy``, (N, C, T, V, M), has its names and labels
+    in ``train_label.pkl``; the test side's files begin with ``val``. A folder may hold only one
+    side. A clip's length, its bodies and whether it is finite are determined when it is read:
+    :func:`trim`. With OpenPose's 18 joints, as in ST-GCN's Kinetics, the third channel is the
+    confidence: it becomes the visibility.
 
     Raises:
-        FormatError: data without labels or labels without data; a header, a size, names or labels that do not match.
+        FormatError: data without labels or labels without data; a header, a size, names or labels
+            that do not match.
 
     Example:
         >>> import pickle, tempfile
@@ -160,16 +201,22 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
         >>> source.layout.name, source.mapped.index.labels, source.mapped.x[1].shape
         ('OPENPOSE18', [0, 5], torch.Size([2, 300, 18, 2]))
     """
-    folder, files, index = Path(path), list[Path](), Index(sides={"given": []})
-    xs, seen = list[Any](), list[Any]()
+    folder = Path(path)
+    files = list[Path]()
+    index = Index(sides={"given": []})
+    xs = list[Any]()
+    seen = list[Any]()
     for side, prefix in zip(_SIDES, ("train", "val"), strict=True):
         arrays = [folder / f"{prefix}_data_joint.npy", folder / f"{prefix}_data.npy"]
-        data, labels = next((file for file in arrays if file.exists()), None), folder / f"{prefix}_label.pkl"
+        data = next((file for file in arrays if file.exists()), None)
+        labels = folder / f"{prefix}_label.pkl"
         if data is None and not labels.exists():
             continue
         if data is None or not labels.exists():
             expected = f"{arrays[0].name} or {arrays[1].name} beside {labels.name}"
-            raise FormatError(message(str(folder), expected, f"only {labels.name if data is None else data.name}"))
+            raise FormatError(
+                message(str(folder), expected, f"only {labels.name if data is None else data.name}")
+            )
         header = _read_data_header(data)
         names, numbers = _read_labels(labels, header.shape[0])
         array = map_file(str(data), header.dtype, header.offset, header.shape)
@@ -185,9 +232,13 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
         return None
     kinds = {(c, v, m) for c, _, v, m in index.shapes}
     if len(kinds) > 1:
-        raise FormatError(message(str(folder), "the same (C, V, M) in train and val", sorted(kinds)))
+        raise FormatError(
+            message(str(folder), "the same (C, V, M) in train and val", sorted(kinds))
+        )
     if len(set(index.names)) < len(index.names):
-        raise FormatError(message(str(folder), "each clip on one side of the split", "names on both"))
+        raise FormatError(
+            message(str(folder), "each clip on one side of the split", "names on both")
+        )
     return ClipSource(
         format="ST-GCN arrays",
         layout=layout_of(str(files[0]), index.shapes[0][2]),
@@ -210,15 +261,21 @@ def _read_positions(path: Path, names: Sequence[str], x: Tensor, index: int) -> 
 
 
 def _read_visibility(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
-    """Visibility (T, V, M): the confidence if there is one, else 0 for a body whose joints are all 0 in a frame."""
+    """Visibility (T, V, M): the confidence if there is one, else 0 for a body whose joints are all
+    0 in a frame.
+    """
     x = trim(f"{path}, clip {names[index]}", x.float())
     return (
-        x[2].clamp(0, 1) if _has_confidence(x) else (x != 0).any(2, keepdim=True).any(0).to(x.dtype).expand(x.shape[1:])
+        x[2].clamp(0, 1)
+        if _has_confidence(x)
+        else (x != 0).any(2, keepdim=True).any(0).to(x.dtype).expand(x.shape[1:])
     )
 
 
 def _has_confidence(x: Tensor) -> bool:
-    """Whether the third channel is a confidence, as for the 2D OpenPose poses of ST-GCN's Kinetics."""
+    """Whether the third channel is a confidence, as for the 2D OpenPose poses of ST-GCN's
+    Kinetics.
+    """
     return x.shape[0] == 3 and x.shape[2] == OPENPOSE18.num_joints
 
 
@@ -226,12 +283,17 @@ def _read_data_header(data: Path) -> Npy:
     """Read the header of an array (N, C, T, V, M) and compare it with the file's size."""
     axes = "N, C, T, V, M"
     with open_plain_file(data) as file:
-        header, size = read_header(str(data), file.read(HEAD), axes), os.fstat(file.fileno()).st_size
+        header = read_header(str(data), file.read(HEAD), axes)
+        size = os.fstat(file.fileno()).st_size
     n, channels, *_ = header.shape
     if n < 1 or channels not in (2, 3):
-        raise FormatError(message(str(data), f"({axes}) with N of at least 1 and C of 2 or 3", header.shape))
+        raise FormatError(
+            message(str(data), f"({axes}) with N of at least 1 and C of 2 or 3", header.shape)
+        )
     if header.size != size:
-        raise FormatError(message(str(data), f"{header.size} bytes for {header.shape} {header.dtype}", size))
+        raise FormatError(
+            message(str(data), f"{header.size} bytes for {header.shape} {header.dtype}", size)
+        )
     return header
 
 
@@ -245,10 +307,14 @@ def _read_labels(path: Path, n: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
         labels = labels.array.tolist()
     for what, values in (("names", names), ("labels", labels)):
         if type(values) not in (tuple, list) or len(values) != n:
-            raise FormatError(message(str(path), f"{n} {what}, one for each clip", describe(values)))
+            raise FormatError(
+                message(str(path), f"{n} {what}, one for each clip", describe(values))
+            )
     seen: set[str] = set()
     for i, name in enumerate(names):
         if type(name) is not str or name in seen:
             raise FormatError(message(f"{path}, clip {i}", "a unique name", describe(name)))
         seen.add(name)
-    return tuple(names), tuple(label_of(f"{path}, clip {i}", label) for i, label in enumerate(labels))
+    return tuple(names), tuple(
+        label_of(f"{path}, clip {i}", label) for i, label in enumerate(labels)
+    )

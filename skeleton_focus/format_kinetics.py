@@ -36,17 +36,18 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
     In each frame, the people with the highest mean confidence are kept, the most confident first.
 
     Args:
-        path: a JSON file ``{"data": [{"frame_index", "skeleton": [{"pose", "score"}]}], "label", "label_index"}``.
+        path: a JSON file ``{"data": [{"frame_index", "skeleton": [{"pose", "score"}]}], "label",
+            "label_index"}``.
         persons: M, people kept; absent people are zeros.
 
     Returns:
-        x (C=2, T, V=18, M), positions as in the file: fractions of the image's width and height, 0 to 1 and slightly
-        beyond at its edges; visibility (T, V, M), the confidence in [0, 1].
+        x (C=2, T, V=18, M), positions as in the file: fractions of the image's width and height, 0
+        to 1 and slightly beyond at its edges; visibility (T, V, M), the confidence in [0, 1].
 
     Raises:
-        FormatError: broken JSON or missing keys, a repeated or missing frame number, a pose that is not 36 such numbers
-            or a score that is not 18 numbers in [0, 1], a label that is not a class index, no person in any frame. It
-            names the file, the frame and the person.
+        FormatError: broken JSON or missing keys, a repeated or missing frame number, a pose that is
+            not 36 such numbers or a score that is not 18 numbers in [0, 1], a label that is not a
+            class index, no person in any frame. It names the file, the frame and the person.
 
     Example:
         >>> import json, tempfile
@@ -67,7 +68,9 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
     if not isinstance(content, dict) or not {"data", "label", "label_index"} <= set(content):
         got = short(sorted(content)) if isinstance(content, dict) else type(content).__name__
         raise FormatError(message(str(path), "the keys data, label and label_index", got))
-    label, action, frames = content["label_index"], content["label"], content["data"]
+    label = content["label_index"]
+    action = content["label"]
+    frames = content["data"]
     if type(label) is not int or not 0 <= label < MOST_CLASSES:
         raise FormatError(message(str(path), "a label_index from 0", short(label)))
     if not isinstance(action, str):
@@ -78,12 +81,19 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
     x = np.zeros((2, len(frames), OPENPOSE18.num_joints, persons), np.float32)
     visibility = np.zeros(x.shape[1:], np.float32)
     for t, of_frame in enumerate(people):
-        poses = [_person(f"{path}, frame {t + 1}, person {i + 1}", person) for i, person in enumerate(of_frame)]
-        for m, (pose, score) in enumerate(sorted(poses, key=lambda person: -person[1].mean())[:persons]):
+        poses = [
+            _person(f"{path}, frame {t + 1}, person {i + 1}", person)
+            for i, person in enumerate(of_frame)
+        ]
+        for m, (pose, score) in enumerate(
+            sorted(poses, key=lambda person: -person[1].mean())[:persons]
+        ):
             x[:, t, :, m] = np.where(score > 0, pose.T, 0)  # (C, V)
             visibility[t, :, m] = score
     if not visibility.any():
-        raise FormatError(message(str(path), "a person in some frame", f"none in {len(frames)} frames"))
+        raise FormatError(
+            message(str(path), "a person in some frame", f"none in {len(frames)} frames")
+        )
     return ClipFile(path.stem, x, label, visibility=visibility, action=action)
 
 
@@ -98,10 +108,16 @@ def _people(path: Path, frames: list[Any]) -> Iterator[list[Any]]:
         index = frame["frame_index"]
         first = index if first is None else first
         if type(index) is not int or index != first + t or first not in (0, 1):
-            expected = f"frame_index {first + t}" if first in (0, 1) and type(first) is int else "frame_index 0 or 1"
+            expected = (
+                f"frame_index {first + t}"
+                if first in (0, 1) and type(first) is int
+                else "frame_index 0 or 1"
+            )
             raise FormatError(message(where, expected, short(index), "each frame once, in order"))
         if not isinstance(frame["skeleton"], list):
-            raise FormatError(message(where, "a list of people in skeleton", short(frame["skeleton"])))
+            raise FormatError(
+                message(where, "a list of people in skeleton", short(frame["skeleton"]))
+            )
         yield frame["skeleton"]
 
 
@@ -110,14 +126,20 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
     arrays = []
     for key, count in (("pose", 2 * OPENPOSE18.num_joints), ("score", OPENPOSE18.num_joints)):
         values = person.get(key) if isinstance(person, dict) else None
-        if not isinstance(values, list) or len(values) != count or not {*map(type, values)} <= {int, float}:
+        if (
+            not isinstance(values, list)
+            or len(values) != count
+            or not {*map(type, values)} <= {int, float}
+        ):
             raise FormatError(message(where, f"{key} with {count} numbers", short(values)))
         try:
             with np.errstate(over="ignore"):
                 array = np.array(values, np.float64).astype(np.float32)
         except OverflowError:
             array = np.full(count, np.inf, np.float32)
-        low, high = (0, 1) if key == "score" else (-1, 2)  # OpenPose's estimates may lie outside the image
+        low, high = (
+            (0, 1) if key == "score" else (-1, 2)
+        )  # OpenPose's estimates may lie outside the image
         if not ((array >= low) & (array <= high)).all():
             raise FormatError(message(where, f"{key} of finite numbers in [0, 1]", short(values)))
         arrays.append(array)
@@ -125,7 +147,8 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
 
 
 def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:
-    """Open a folder with Kinetics-Skeleton's ``kinetics_train`` and ``kinetics_val``; None if it holds no such clips.
+    """Open a folder with Kinetics-Skeleton's ``kinetics_train`` and ``kinetics_val``; None if it
+    holds no such clips.
 
     >>> open_kinetics(Path(__file__).parent) is None
     True
@@ -139,7 +162,9 @@ def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:
         return None
 
     readers = [
-        partial(_read_side, group, side, persons) for side, of_side in sides.items() for group in grouped(of_side)
+        partial(_read_side, group, side, persons)
+        for side, of_side in sides.items()
+        for group in grouped(of_side)
     ]
     return ClipSource("Kinetics-Skeleton", OPENPOSE18, files, len(files), readers, ("given",))
 

@@ -12,18 +12,81 @@ import numpy as np
 from ._bodies import Track, fill_gaps, join_tracks, main_bodies
 from ._checks import check_choice, message
 from ._ntu_actions import NTU_ACTIONS
-from .formats import ClipFile, ClipSource, FormatError, files_in, folders_in, grouped, read_bytes, read_each, short
+from .formats import (
+    ClipFile,
+    ClipSource,
+    FormatError,
+    files_in,
+    folders_in,
+    grouped,
+    read_bytes,
+    read_each,
+    short,
+)
 from .layouts import NTU25
 
-_NAME = re.compile(r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R(?P<take>\d{3})A(?P<action>\d{3})$")
+_NAME = re.compile(
+    r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R(?P<take>\d{3})A(?P<action>\d{3})$"
+)
 _TRAINING_SUBJECTS = {
-    1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38,  # of NTU 60's 40
-    45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95,
-    97, 98, 100, 103,
-}  # fmt: skip
+    1,
+    2,
+    4,
+    5,
+    8,
+    9,
+    13,
+    14,
+    15,
+    16,
+    17,
+    18,
+    19,
+    25,
+    27,
+    28,
+    31,
+    34,
+    35,
+    38,  # of NTU 60's 40
+    45,
+    46,
+    47,
+    49,
+    50,
+    52,
+    53,
+    54,
+    55,
+    56,
+    57,
+    58,
+    59,
+    70,
+    74,
+    78,
+    80,
+    81,
+    82,
+    83,
+    84,
+    85,
+    86,
+    89,
+    91,
+    92,
+    93,
+    94,
+    95,
+    97,
+    98,
+    100,
+    103,
+}
 _HEADER = 10  # number of fields in a body's line
 _JOINT = 12  # number of fields in a joint's line
-_MOST_FRAMES = 10_000  # the longest clip has some 300; frames without bodies are short lines that would fill memory
+# the longest clip has some 300; frames without bodies are short lines that would fill memory
+_MOST_FRAMES = 10_000
 _STATES = {b"0": 0, b"1": 1, b"2": 2}  # a joint's tracking state: not tracked, inferred, tracked
 Lines = list[list[bytes]]  # the fields of each line
 
@@ -31,24 +94,26 @@ Lines = list[list[bytes]]  # the fields of each line
 def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> ClipFile:
     """Read one clip of NTU RGB+D.
 
-    Tracks of one body are joined even if its id changed, spurious bodies (short tracks, or broader than high) are
-    dropped if another body remains, and the bodies that move most are kept, in order of decreasing motion. A joint
-    counts as seen if the camera tracked or inferred it.
+    Tracks of one body are joined even if its id changed, spurious bodies (short tracks, or broader
+    than high) are dropped if another body remains, and the bodies that move most are kept, in order
+    of decreasing motion. A joint counts as seen if the camera tracked or inferred it.
 
     Args:
         path: a file named ``SsssCcccPpppRrrrAaaa.skeleton``.
         persons: M, bodies kept; absent bodies are zeros.
-        missing: ``"mask"``: where a body or joint was not seen, position and visibility are 0. ``"fill"``: between a
-            body's first and last frame they are interpolated over time and count as seen.
+        missing: ``"mask"``: where a body or joint was not seen, position and visibility are 0.
+            ``"fill"``: between a body's first and last frame they are interpolated over time and
+            count as seen.
 
     Returns:
-        x (C=3, T, V=25, M) in metres, visibility (T, V, M), the sides of ``"xsub"``, ``"xview"`` (which NTU 60 uses)
-        and ``"xset"`` (which NTU 120 uses).
+        x (C=3, T, V=25, M) in metres, visibility (T, V, M), the sides of ``"xsub"``, ``"xview"``
+        (which NTU 60 uses) and ``"xset"`` (which NTU 120 uses).
 
     Raises:
-        FormatError: another file name; truncated or surplus text; a line with a wrong number of fields, or with a field
-            that is not a number; a position that is not finite; another number of joints; a repeated id in a frame; no
-            body at all. It names the file and the line.
+        FormatError: another file name; truncated or surplus text; a line with a wrong number of
+            fields, or with a field that is not a number; a position that is not finite; another
+            number of joints; a repeated id in a frame; no body at all. It names the file and the
+            line.
 
     Example:
         >>> import tempfile
@@ -60,8 +125,8 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
         ((3, 1, 25, 2), 9, {'xsub': 'test', 'xview': 'train', 'xset': 'test'})
 
     Reference:
-        Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020 (the splits). The minimum length and the proportions of a
-        body are those of the data set's publishers.
+        Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020 (the splits). The minimum length and the
+        proportions of a body are those of the data set's publishers.
     """
     path = Path(path)
     check_choice("read_ntu", "missing", missing, ("mask", "fill"))
@@ -77,26 +142,44 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
     x = np.zeros((3, frames, NTU25.num_joints, persons), np.float32)
     visibility = np.zeros(x.shape[1:], np.float32)
     for m, body in enumerate(map(fill_gaps, bodies) if missing == "fill" else bodies):
-        x[..., m][:, body.frames] = np.where(body.seen[..., None], body.poses, 0).transpose(2, 0, 1)  # (C, t, V)
+        x[..., m][:, body.frames] = np.where(body.seen[..., None], body.poses, 0).transpose(
+            2, 0, 1
+        )  # (C, t, V)
         visibility[..., m][body.frames] = body.seen
     if not x.any():
-        raise FormatError(message(str(path), "a joint that was seen, at a position that is not 0", "none in any frame"))
+        raise FormatError(
+            message(
+                str(path), "a joint that was seen, at a position that is not 0", "none in any frame"
+            )
+        )
     sides = {"xsub": subject in _TRAINING_SUBJECTS, "xview": view in (2, 3), "xset": setup % 2 == 0}
     return ClipFile(
-        path.stem, x, action - 1, subject, view, setup, None if visibility.all() else visibility,
-        {split: "train" if train else "test" for split, train in sides.items()}, NTU_ACTIONS[action - 1],
-    )  # fmt: skip
+        path.stem,
+        x,
+        action - 1,
+        subject,
+        view,
+        setup,
+        None if visibility.all() else visibility,
+        {split: "train" if train else "test" for split, train in sides.items()},
+        NTU_ACTIONS[action - 1],
+    )
 
 
 def _parse(path: Path) -> dict[str, int]:
     """Parse the numbers in a file's name; empty for other names."""
     name = _NAME.match(path.stem) if path.suffix == ".skeleton" else None
     numbers = {part: int(number) for part, number in name.groupdict().items()} if name else {}
-    return numbers if numbers and min(numbers.values()) >= 1 and numbers["action"] <= len(NTU_ACTIONS) else {}
+    return (
+        numbers
+        if numbers and min(numbers.values()) >= 1 and numbers["action"] <= len(NTU_ACTIONS)
+        else {}
+    )
 
 
 def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSource | None:
-    """Open a folder with ``.skeleton`` files in it or in its subfolders, as NTU 120 is unpacked; None without any.
+    """Open a folder with ``.skeleton`` files in it or in its subfolders, as NTU 120 is unpacked;
+    None without any.
 
     >>> open_ntu(Path(__file__).parent) is None
     True
@@ -115,7 +198,8 @@ def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSo
         files=files,
         num_clips=len(files),
         readers=[
-            partial(read_each, group, partial(read_ntu, persons=persons, missing=missing)) for group in grouped(files)
+            partial(read_each, group, partial(read_ntu, persons=persons, missing=missing))
+            for group in grouped(files)
         ],
         splits=("xsub", "xset") if larger else ("xsub", "xview"),
         classes=NTU_ACTIONS if larger else NTU_ACTIONS[:60],
@@ -129,7 +213,9 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
         lines.pop()
     try:
         frames, frame_of, heads = _find_bodies(path, lines)
-        joints = [joint for head in heads for joint in lines[head + 2 : head + 2 + NTU25.num_joints]]
+        joints = [
+            joint for head in heads for joint in lines[head + 2 : head + 2 + NTU25.num_joints]
+        ]
         fields = [*chain.from_iterable(joints), *chain.from_iterable(lines[head] for head in heads)]
         if b"_" in text:  # float() would accept 1_0
             raise ValueError
@@ -138,7 +224,9 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
     except ValueError as error:
         raise _find_bad_number(path, lines) or error from None
     with np.errstate(over="ignore"):
-        poses = numbers.reshape(-1, NTU25.num_joints, _JOINT)[..., :3].astype(np.float32)  # (bodies, V, 3)
+        poses = numbers.reshape(-1, NTU25.num_joints, _JOINT)[..., :3].astype(
+            np.float32
+        )  # (bodies, V, 3)
     seen = np.array(states).reshape(poses.shape[:2])
     for right, expected in (
         (np.isfinite(poses).all(-1), "finite x, y and z"),
@@ -151,13 +239,20 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
         rows = ids.setdefault(lines[head][0], [])
         if rows and frame_of[rows[-1]] == frame_of[b]:
             got = short(lines[head][0].decode("ascii", "backslashreplace") + " again")
-            raise FormatError(message(f"{path}, line {head + 1}", "each body id once in a frame", got))
+            raise FormatError(
+                message(f"{path}, line {head + 1}", "each body id once in a frame", got)
+            )
         rows.append(b)
-    return frames, {body: Track(np.array(frame_of)[rows], poses[rows], seen[rows] > 0) for body, rows in ids.items()}
+    return frames, {
+        body: Track(np.array(frame_of)[rows], poses[rows], seen[rows] > 0)
+        for body, rows in ids.items()
+    }
 
 
 def _find_bodies(path: Path, lines: Lines) -> tuple[int, list[int], list[int]]:
-    """The number of frames; for each body in each frame, the frame's index and the index of the body's first line."""
+    """The number of frames; for each body in each frame, the frame's index and the index of the
+    body's first line.
+    """
     frames = _whole(lines, 0)
     if not 0 <= frames <= _MOST_FRAMES:
         raise _error(path, lines, 0, f"the number of frames, up to {_MOST_FRAMES}")
@@ -167,7 +262,9 @@ def _find_bodies(path: Path, lines: Lines) -> tuple[int, list[int], list[int]]:
     for frame in range(frames):
         bodies = _whole(lines, line)
         if bodies < 0:
-            raise _error(path, lines, line, f"the number of bodies in frame {frame + 1} of {frames}")
+            raise _error(
+                path, lines, line, f"the number of bodies in frame {frame + 1} of {frames}"
+            )
         line += 1
         for _ in range(bodies):
             if line >= len(lines) or len(lines[line]) != _HEADER:
@@ -183,14 +280,18 @@ def _find_bodies(path: Path, lines: Lines) -> tuple[int, list[int], list[int]]:
     if line < len(lines):
         raise _error(path, lines, line, f"the end of the file after {frames} frames")
     if not heads:
-        raise FormatError(message(str(path), "at least one body in a frame", f"0 in {frames} frames"))
+        raise FormatError(
+            message(str(path), "at least one body in a frame", f"0 in {frames} frames")
+        )
     return frames, frame_of, heads
 
 
 def _whole(lines: Lines, line: int) -> int:
     """The integer that is the only field of a line, or -1."""
     fields = lines[line] if line < len(lines) else []
-    return int(fields[0]) if len(fields) == 1 and fields[0].isdigit() and len(fields[0]) <= 8 else -1
+    return (
+        int(fields[0]) if len(fields) == 1 and fields[0].isdigit() and len(fields[0]) <= 8 else -1
+    )
 
 
 def _find_bad_number(path: Path, lines: Lines) -> FormatError | None:

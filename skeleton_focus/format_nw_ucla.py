@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks import message
-from .formats import ClipFile, ClipSource, FormatError, files_in, grouped, parse_json, read_bytes, read_each, short
+from .formats import (
+    ClipFile,
+    ClipSource,
+    FormatError,
+    files_in,
+    grouped,
+    parse_json,
+    read_bytes,
+    read_each,
+    short,
+)
 from .layouts import KINECT20
 
 NW_UCLA_ACTIONS = {
@@ -33,14 +43,15 @@ _NW_UCLA_NAME = re.compile(r"(?P<action>a\d\d)_s(?P<subject>\d\d)_e(?P<take>\d\d
 
 
 def read_nw_ucla(path: str | Path) -> ClipFile:
-    """Read one clip of Northwestern-UCLA from CTR-GCN's JSON: T x 20 joints x 3 coordinates in metres.
+    """Read one clip of Northwestern-UCLA from CTR-GCN's JSON: T x 20 joints x 3 coordinates in
+    metres.
 
     Args:
         path: a file named ``aAA_sSS_eEE_vVV.json``.
 
     Raises:
-        FormatError: another file name, broken JSON, missing keys, frames that are not 20 x 3 finite numbers, no frames,
-            or a label that does not match the file name.
+        FormatError: another file name, broken JSON, missing keys, frames that are not 20 x 3 finite
+            numbers, no frames, or a label that does not match the file name.
         UnreadableFileError: a file that cannot be opened.
 
     Example:
@@ -56,7 +67,11 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
     name = _NW_UCLA_NAME.match(path.stem)
     if name is None or name["action"] not in NW_UCLA_ACTIONS or path.suffix != ".json":
         raise FormatError(
-            message(path.name, f"a name aAA_sSS_eEE_vVV.json with an action among {list(NW_UCLA_ACTIONS)}", path.stem)
+            message(
+                path.name,
+                f"a name aAA_sSS_eEE_vVV.json with an action among {list(NW_UCLA_ACTIONS)}",
+                path.stem,
+            )
         )
     content = parse_json(path, read_bytes(path))
     if not isinstance(content, dict) or not {"file_name", "skeletons", "label"} <= set(content):
@@ -65,20 +80,32 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
     label = list(NW_UCLA_ACTIONS).index(name["action"])
     if type(content["label"]) is not int or content["label"] != label + 1:
         raise FormatError(
-            message(str(path), f"label {label + 1}, which is action {name['action']}", short(content["label"]))
+            message(
+                str(path),
+                f"label {label + 1}, which is action {name['action']}",
+                short(content["label"]),
+            )
         )
     view = int(name["view"])
     if view not in (1, 2, 3):
         raise FormatError(message(str(path), "a view in 1..3", view))
     frames = _frames(path, content["skeletons"])
     if content["file_name"] != path.stem:
-        raise FormatError(message(str(path), f"file_name {path.stem!r}", short(content["file_name"])))
+        raise FormatError(
+            message(str(path), f"file_name {path.stem!r}", short(content["file_name"]))
+        )
     if not frames.any():
         raise FormatError(message(str(path), "a position that is not 0", "none in any frame"))
     x = np.ascontiguousarray(frames.transpose(2, 0, 1))[..., None]  # (T, V, C) -> (C, T, V, M=1)
     sides = {"xview": "test" if view == 3 else "train"}
     return ClipFile(
-        path.stem, x, label, int(name["subject"]), view, sides=sides, action=NW_UCLA_ACTIONS[name["action"]]
+        path.stem,
+        x,
+        label,
+        int(name["subject"]),
+        view,
+        sides=sides,
+        action=NW_UCLA_ACTIONS[name["action"]],
     )
 
 
@@ -113,14 +140,24 @@ def _frames(path: Path, skeletons: Any) -> NDArray[np.float32]:
             got = f"{len(frame)}" if isinstance(frame, list) else type(frame).__name__
             raise FormatError(message(f"{path}, frame {t}", f"{joints} joints", got))
         for v, point in enumerate(frame):
-            if not isinstance(point, list) or len(point) != 3 or not _NUMBERS.issuperset(map(type, point)):
-                raise FormatError(message(f"{path}, frame {t}, joint {v}", "three numbers x, y, z", short(point)))
+            if (
+                not isinstance(point, list)
+                or len(point) != 3
+                or not _NUMBERS.issuperset(map(type, point))
+            ):
+                raise FormatError(
+                    message(f"{path}, frame {t}, joint {v}", "three numbers x, y, z", short(point))
+                )
     try:
         with np.errstate(over="ignore"):
             array = np.array(skeletons, dtype=np.float32)
     except OverflowError:
-        raise FormatError(message(str(path), "finite coordinates", "a number beyond any float")) from None
+        raise FormatError(
+            message(str(path), "finite coordinates", "a number beyond any float")
+        ) from None
     if not np.isfinite(array).all():
         t, v, _ = np.argwhere(~np.isfinite(array))[0]
-        raise FormatError(message(f"{path}, frame {t}, joint {v}", "finite coordinates", array[t, v].tolist()))
+        raise FormatError(
+            message(f"{path}, frame {t}, joint {v}", "finite coordinates", array[t, v].tolist())
+        )
     return array

@@ -1,4 +1,6 @@
-"""Pickles of pyskl and mmaction2: one file with all clips of a data set, 2D or 3D, and its splits."""
+"""Pickles of pyskl and mmaction2: one file with all clips of a data set, 2D or 3D, and its
+splits.
+"""
 
 from __future__ import annotations
 
@@ -25,22 +27,24 @@ _NTU_NAME = re.compile(r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R\d
 def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
     """Open a pickle of pyskl or mmaction2 without running its code; its arrays are read one by one.
 
-    The file holds ``split``, {name: [frame_dir, ...]}, and ``annotations``, a list of {frame_dir, label, keypoint
-    (M, T, V, C), keypoint_score (M, T, V), total_frames}, the last two not in every file. ``xsub_train`` and
-    ``xsub_val`` (or ``xsub_test``) make the split ``"xsub"``, ``train`` and ``val`` the split ``"given"``, ``train1``
-    and ``test1`` the split ``"split1"``; if a split has both a val and a test list, val is not used. V determines the
-    layout: 25 joints NTU25_PYSKL, 20 KINECT20, 18 OPENPOSE18, 17 COCO17.
+    The file holds ``split``, {name: [frame_dir, ...]}, and ``annotations``, a list of {frame_dir,
+    label, keypoint (M, T, V, C), keypoint_score (M, T, V), total_frames}, the last two not in every
+    file. ``xsub_train`` and ``xsub_val`` (or ``xsub_test``) make the split ``"xsub"``, ``train``
+    and ``val`` the split ``"given"``, ``train1`` and ``test1`` the split ``"split1"``; if a split
+    has both a val and a test list, val is not used. V determines the layout: 25 joints NTU25_PYSKL,
+    20 KINECT20, 18 OPENPOSE18, 17 COCO17.
 
-    Visibility is the score, clamped to 0..1 (peaks of a heat map may lie slightly outside); without scores, a body
-    whose joints are all 0 in a frame is absent there. Where visibility is 0, x is 0. Units are metres or pixels.
+    Visibility is the score, clamped to 0..1 (peaks of a heat map may lie slightly outside); without
+    scores, a body whose joints are all 0 in a frame is absent there. Where visibility is 0, x is 0.
+    Units are metres or pixels.
 
     Args:
         path: the pickle, of any protocol.
         persons: M, bodies kept: those seen the most, in the file's order; absent bodies are zeros.
 
     Raises:
-        FormatError: another kind of file, no skeletons, or a split that does not match the clips. The error of a single
-            annotation is yielded instead of its clip.
+        FormatError: another kind of file, no skeletons, or a split that does not match the clips.
+            The error of a single annotation is yielded instead of its clip.
 
     Example:
         >>> import pickle, tempfile
@@ -58,10 +62,13 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
     keys = "a dict with the keys split and annotations"
     if type(content) is not dict or not {"split", "annotations"} <= set(content):
         raise FormatError(message(str(path), keys, _describe_keys(content)))
-    split, annotations = content["split"], content["annotations"]
+    split = content["split"]
+    annotations = content["annotations"]
     if type(split) is not dict or type(annotations) is not list or not annotations:
         got = f"split {describe(split)}, annotations {describe(annotations)}"
-        raise FormatError(message(str(path), "split as a dict, annotations as a non-empty list", got))
+        raise FormatError(
+            message(str(path), "split as a dict, annotations as a non-empty list", got)
+        )
     joints, channels = _common_shape(path, annotations)
     layout = layout_of(str(path), joints)
     sides: dict[str, dict[str, str]] = {name: {} for name in map(_name, annotations) if name}
@@ -81,7 +88,9 @@ def _describe_keys(value: object) -> str:
     if type(value) is not dict:
         return describe(value)
     names = (str(key)[:60] for key in list(value)[:12])
-    return f"the keys {', '.join(name if name.isprintable() else repr(name) for name in names)}"[:200]
+    return f"the keys {', '.join(name if name.isprintable() else repr(name) for name in names)}"[
+        :200
+    ]
 
 
 def _name(annotation: Any) -> str:
@@ -98,26 +107,40 @@ def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
     if not shapes:
         first = annotations[0]
         got = (
-            _describe_keys(first) if type(first) is not dict or "keypoint" not in first else describe(first["keypoint"])
+            _describe_keys(first)
+            if type(first) is not dict or "keypoint" not in first
+            else describe(first["keypoint"])
         )
         hint = "if it refers to raw_file or kp files, insert their skeletons with pyskl's tools"
-        raise FormatError(message(str(path), "annotations that hold keypoint (M, T, V, C)", got, hint))
+        raise FormatError(
+            message(str(path), "annotations that hold keypoint (M, T, V, C)", got, hint)
+        )
     (joints, channels), _ = shapes.most_common(1)[0]
     if channels not in (2, 3):
-        raise FormatError(message(str(path), "keypoint (M, T, V, C) with C of 2 or 3", f"C={channels}"))
+        raise FormatError(
+            message(str(path), "keypoint (M, T, V, C) with C of 2 or 3", f"C={channels}")
+        )
     total = sum(array.nbytes for array in arrays)
     with open_plain_file(path) as file:
         size = os.fstat(file.fileno()).st_size
     if total > size:  # a file that refers to one array ten thousand times would fill the disk
-        raise FormatError(message(str(path), f"keypoint arrays of at most the file's {size} bytes", total))
+        raise FormatError(
+            message(str(path), f"keypoint arrays of at most the file's {size} bytes", total)
+        )
     return joints, channels
 
 
-def _read_splits(path: Path, split: dict[Any, Any], sides: dict[str, dict[str, str]]) -> tuple[str, ...]:
-    """Write each clip's side in each split into ``sides``; return the splits' names in the file's order."""
+def _read_splits(
+    path: Path, split: dict[Any, Any], sides: dict[str, dict[str, str]]
+) -> tuple[str, ...]:
+    """Write each clip's side in each split into ``sides``; return the splits' names in the file's
+    order.
+    """
     splits: dict[str, dict[str, Any]] = {}
     if not split:
-        raise FormatError(message(f"{path}, split", "a train list and a val or test list", "no list"))
+        raise FormatError(
+            message(f"{path}, split", "a train list and a val or test list", "no list")
+        )
     for key in split:
         parts = _SIDE.fullmatch(key) if type(key) is str else None
         if parts is None:
@@ -133,14 +156,18 @@ def _read_splits(path: Path, split: dict[Any, Any], sides: dict[str, dict[str, s
         test = lists.get("test", lists.get("val"))
         if test is None or "train" not in lists:
             expected = "a train list and a val or test list of each split"
-            raise FormatError(message(f"{path}, split", expected, ", ".join(map(describe, lists.values()))))
+            raise FormatError(
+                message(f"{path}, split", expected, ", ".join(map(describe, lists.values())))
+            )
         for side, key in (("train", lists["train"]), ("test", test)):
             where = f"{path}, split {describe(key)}"
             if type(split[key]) not in (list, tuple):
                 raise FormatError(message(where, "a list of frame_dir", describe(split[key])))
             for clip in split[key]:
                 if type(clip) is not str or clip not in sides:
-                    raise FormatError(message(where, "the frame_dir of an annotation", describe(clip)))
+                    raise FormatError(
+                        message(where, "the frame_dir of an annotation", describe(clip))
+                    )
                 if sides[clip].setdefault(name, side) != side:
                     expected = f"clips that are not in {describe(lists['train'])}"
                     raise FormatError(message(where, expected, describe(clip)))
@@ -165,10 +192,16 @@ class _Annotations:
             where = f"{self.path}, annotation {index}" + (f" ({describe(name)})" if name else "")
             try:
                 if not name:
-                    got = describe(annotation.get("frame_dir")) if type(annotation) is dict else describe(annotation)
+                    got = (
+                        describe(annotation.get("frame_dir"))
+                        if type(annotation) is dict
+                        else describe(annotation)
+                    )
                     raise FormatError(message(where, "a dict with a frame_dir", got))
                 if name in seen:
-                    raise FormatError(message(where, "each frame_dir once", "one of an earlier annotation"))
+                    raise FormatError(
+                        message(where, "each frame_dir once", "one of an earlier annotation")
+                    )
                 seen.add(name)
                 clip: ClipFile | FormatError = self._clip(where, name, annotation)
             except FormatError as error:
@@ -177,19 +210,28 @@ class _Annotations:
 
     def _clip(self, where: str, name: str, annotation: dict[Any, Any]) -> ClipFile:
         if not {"label", "keypoint"} <= set(annotation):
-            raise FormatError(message(where, "the keys frame_dir, label and keypoint", _describe_keys(annotation)))
+            raise FormatError(
+                message(where, "the keys frame_dir, label and keypoint", _describe_keys(annotation))
+            )
         label = label_of(f"{where}, label", annotation["label"])
         axes = f"M, T, V={self.joints}, C={self.channels}"
-        points = _numbers(f"{where}, keypoint", annotation["keypoint"], axes, (0, 0, self.joints, self.channels))
+        points = _numbers(
+            f"{where}, keypoint", annotation["keypoint"], axes, (0, 0, self.joints, self.channels)
+        )
         bodies, frames = points.shape[:2]
-        if annotation.get("total_frames", frames) != frames or type(annotation.get("total_frames", 0)) is not int:
+        if (
+            annotation.get("total_frames", frames) != frames
+            or type(annotation.get("total_frames", 0)) is not int
+        ):
             expected = f"total_frames {frames}, the length of keypoint"
             raise FormatError(message(where, expected, describe(annotation["total_frames"])))
         present = np.any(points != 0, axis=(2, 3))
         seen = np.repeat(present[..., None], self.joints, 2).astype(np.float32)  # (M, T, V)
         if annotation.get("keypoint_score") is not None:
             axes = f"M={bodies}, T={frames}, V={self.joints}"
-            scores = _numbers(f"{where}, keypoint_score", annotation["keypoint_score"], axes, seen.shape)
+            scores = _numbers(
+                f"{where}, keypoint_score", annotation["keypoint_score"], axes, seen.shape
+            )
             seen = scores.clip(0, 1)
         if not seen.any():
             raise FormatError(message(where, "a body in some frame", "none in any"))
@@ -197,21 +239,30 @@ class _Annotations:
         points = np.where(seen[kept, ..., None] > 0, points[kept], 0)
         x = np.zeros((self.channels, frames, self.joints, self.persons), np.float32)
         visibility = np.zeros(x.shape[1:], np.float32)
-        x[..., : len(kept)], visibility[..., : len(kept)] = points.transpose(3, 1, 2, 0), seen[kept].transpose(1, 2, 0)
+        x[..., : len(kept)] = points.transpose(3, 1, 2, 0)
+        visibility[..., : len(kept)] = seen[kept].transpose(1, 2, 0)
         ntu = _NTU_NAME.fullmatch(name)
-        subject, view, setup = (int(ntu[part]) if ntu else 0 for part in ("subject", "view", "setup"))
+        subject, view, setup = (
+            int(ntu[part]) if ntu else 0 for part in ("subject", "view", "setup")
+        )
         partial_visibility = None if (visibility == 1).all() else visibility
         return ClipFile(name, x, label, subject, view, setup, partial_visibility, self.sides[name])
 
 
 def _numbers(where: str, value: Any, axes: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Convert an array of this shape (0: any non-zero size) to float32 and check that it is finite."""
+    """Convert an array of this shape (0: any non-zero size) to float32 and check that it is
+    finite.
+    """
     if type(value) is not PickledArray:
         raise FormatError(message(where, f"numbers ({axes})", describe(value)))
     array = value.array
     fits = array.dtype.kind in "fiu" and array.ndim == len(shape)
-    if not fits or any(got != size if size else got < 1 for got, size in zip(array.shape, shape, strict=True)):
-        raise FormatError(message(where, f"numbers ({axes})", f"{describe(value)} of {array.dtype}"))
+    if not fits or any(
+        got != size if size else got < 1 for got, size in zip(array.shape, shape, strict=True)
+    ):
+        raise FormatError(
+            message(where, f"numbers ({axes})", f"{describe(value)} of {array.dtype}")
+        )
     with np.errstate(over="ignore", invalid="ignore"):  # infinite values raise below
         numbers: NDArray[np.float32] = array.astype(np.float32)
     if not np.isfinite(numbers).all():

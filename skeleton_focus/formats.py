@@ -1,6 +1,7 @@
 """Types and functions of all readers: a clip, a source of clips, errors that name file and line.
 
-Modules of formats: ``format_ntu``, ``format_nw_ucla``, ``format_kinetics``, ``format_pyskl``, ``format_arrays``.
+Modules of formats: ``format_ntu``, ``format_nw_ucla``, ``format_kinetics``, ``format_pyskl``,
+``format_arrays``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from ._packed import Loaded
 from .layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
 
 MOST_CLASSES = 100_000
-"""Labels are class indices below this: larger ones are mistakes that would fill the memory with class names."""
+"""Labels are class indices below this: larger ones are mistakes that would fill the memory with
+class names.
+"""
 
 _Read = TypeVar("_Read")
 _OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(
@@ -33,7 +36,8 @@ _OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(
 
 
 class FormatError(ValueError):
-    """A file does not follow its format. The message names the file, the line and what was expected.
+    """A file does not follow its format. The message names the file, the line and what was
+    expected.
 
     >>> raise FormatError("a01_s01_e00_v01.json: expected a number, got 'x'")
     Traceback (most recent call last):
@@ -62,7 +66,8 @@ class ClipFile(NamedTuple):
         subject: the performer's number, 0 if the format has none.
         view: the camera's number, 0 if the format has none.
         setup: the number of the camera setup, 0 if the format has none.
-        visibility: (T, V, M), 0 where a joint was not seen, otherwise 1 or the detector's confidence; None: all seen.
+        visibility: (T, V, M), 0 where a joint was not seen, otherwise 1 or the detector's
+            confidence; None: all seen.
         sides: the clip's side in each published split, such as ``{"xsub": "train"}``.
         action: the class's name, if the file holds it.
     """
@@ -87,8 +92,8 @@ class ClipSource:
         layout: the skeleton.
         files: every file that the clips come from.
         num_clips: the number of clips, including those that cannot be read.
-        readers: each yields some of the clips, or an error instead of a clip that cannot be read; in sequence they
-            yield all clips. They are independent of each other.
+        readers: each yields some of the clips, or an error instead of a clip that cannot be read;
+            in sequence they yield all clips. They are independent of each other.
         splits: the names of the published splits, the default first.
         classes: class names in label order; empty if they are stored in the clips.
         mapped: the clips themselves, if they are memory-mapped in place and need no reading.
@@ -104,12 +109,18 @@ class ClipSource:
     mapped: Loaded | None = None
 
     def read(self, workers: int = 0) -> Iterator[ClipFile | FormatError]:
-        """Yield all clips in order, or an error instead of a clip; ``workers`` is the number of processes."""
+        """Yield all clips in order, or an error instead of a clip; ``workers`` is the number of
+        processes.
+        """
         if workers < 1 or len(self.readers) < 2:
             return chain.from_iterable(reader() for reader in self.readers)
         own = torch.Generator()  # keeps torch's global generator unchanged
         loader = DataLoader(
-            _Readers(self.readers), batch_size=None, num_workers=workers, collate_fn=_unchanged, generator=own
+            _Readers(self.readers),
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=_unchanged,
+            generator=own,
         )
         return chain.from_iterable(loader)
 
@@ -132,7 +143,8 @@ def _unchanged(clips: list[ClipFile | FormatError]) -> list[ClipFile | FormatErr
 
 
 def files_in(folder: Path, suffix: str) -> list[Path]:
-    """List the files in a folder with this suffix, without hidden ones; none if the folder does not exist.
+    """List the files in a folder with this suffix, without hidden ones; none if the folder does not
+    exist.
 
     >>> [file.name for file in files_in(Path(__file__).parent, "layouts.py")]
     ['layouts.py']
@@ -156,7 +168,9 @@ def _names_in(folder: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UnreadableFileError(message(str(folder), "a folder that can be read", error.strerror)) from None
+        raise UnreadableFileError(
+            message(str(folder), "a folder that can be read", error.strerror)
+        ) from None
 
 
 def grouped(files: Sequence[Path], size: int = 32) -> list[Sequence[Path]]:
@@ -168,7 +182,9 @@ def grouped(files: Sequence[Path], size: int = 32) -> list[Sequence[Path]]:
     return [files[start : start + size] for start in range(0, len(files), size)]
 
 
-def read_each(files: Sequence[Path], read: Callable[[Path], _Read]) -> Iterator[_Read | FormatError]:
+def read_each(
+    files: Sequence[Path], read: Callable[[Path], _Read]
+) -> Iterator[_Read | FormatError]:
     """Read files one by one and yield the error instead of a file that cannot be read.
 
     >>> [str(error) for error in read_each([Path("/")], read_bytes)]
@@ -194,7 +210,9 @@ got No such file or directory
         try:
             return file.read()
         except OSError as error:
-            raise UnreadableFileError(message(str(path), "a file that can be read", error.strerror)) from None
+            raise UnreadableFileError(
+                message(str(path), "a file that can be read", error.strerror)
+            ) from None
 
 
 def beginning(path: Path, size: int = 4096) -> bytes:
@@ -238,7 +256,10 @@ def parse_json(path: Path, text: bytes) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}, column {error.colno}"
         raise FormatError(message(where, "JSON", error.msg)) from None
-    except (ValueError, RecursionError) as error:  # not text, nested too deep, or a number of thousands of digits
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not text, nested too deep, or a number of thousands of digits
         raise FormatError(message(str(path), "JSON text", type(error).__name__)) from None
 
 
@@ -251,11 +272,16 @@ def layout_of(where: str, num_joints: int) -> SkeletonLayout:
     for layout in (NTU25, KINECT20, OPENPOSE18, COCO17):
         if layout.num_joints == num_joints:
             return layout
-    raise FormatError(message(where, "V of 25, 20, 18 or 17 joints", num_joints, "for others, use SkeletonDataset"))
+    raise FormatError(
+        message(
+            where, "V of 25, 20, 18 or 17 joints", num_joints, "for others, use SkeletonDataset"
+        )
+    )
 
 
 def short(value: object) -> str:
-    """Format a value for an error message: its repr, cut to 60 characters without traversing large containers.
+    """Format a value for an error message: its repr, cut to 60 characters without traversing large
+    containers.
 
     >>> short([1, "x"]), short("y" * 1000)[:5], len(short("y" * 1000))
     ("[1, 'x']", "'yyyy", 60)

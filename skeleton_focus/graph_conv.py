@@ -1,4 +1,6 @@
-"""Graph convolutions over the joints: one subset, several scales, windows of frames; fixed or learned adjacency."""
+"""Graph convolutions over the joints: one subset, several scales, windows of frames; fixed or
+learned adjacency.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,19 @@ from ._checks import check_adjacency, check_shape, message
 from ._windows import convolve
 
 
-def convolve_graph(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | None = None) -> Tensor:
+def convolve_graph(
+    x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | None = None
+) -> Tensor:
     r"""Aggregate each joint's neighbours and mix the channels, summed over adjacency subsets.
 
     .. math:: Y = \sum_{k=1}^{K} W_k X A_k + b
 
-    The channels are mixed before or after the aggregation, whichever aggregates the fewer of them: the same sum in
-    another order.
+    The channels are mixed before or after the aggregation, whichever aggregates the fewer of them:
+    the same sum in another order.
 
     Shape:
-        x (N, C, T, V), weight (K, O, C), adjacency (K, V, V) or one for each sample (N, K, V, V), bias (O,)
-        -> (N, O, T, V).
+        x (N, C, T, V), weight (K, O, C), adjacency (K, V, V) or one for each sample (N, K, V, V),
+        bias (O,) -> (N, O, T, V).
 
     Raises:
         ValueError: shapes that do not fit each other.
@@ -47,11 +51,15 @@ def convolve_graph(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | 
     check_shape("convolve_graph", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}", N=n)
     if bias is not None:
         check_shape("convolve_graph", "bias", bias, f"O={out_channels}")
-    if out_channels <= in_channels and adjacency.dim() == 3 and subsets > 4:  # fewer do not repay the turned layout
+    if (
+        out_channels <= in_channels and adjacency.dim() == 3 and subsets > 4
+    ):  # fewer do not repay the turned layout
         y = convolve(x, weight, adjacency, 1).contiguous()
         return y if bias is None else y + bias.view(-1, 1, 1)
     if out_channels <= in_channels:
-        mixed = F.conv2d(x, weight.reshape(subsets * out_channels, in_channels, 1, 1))  # (N, K*O, T, V)
+        mixed = F.conv2d(
+            x, weight.reshape(subsets * out_channels, in_channels, 1, 1)
+        )  # (N, K*O, T, V)
         carried = mixed.reshape(n, subsets, out_channels * t, v) @ adjacency  # (N, K, O*T, V)
         y = carried.sum(1).view(n, out_channels, t, v)
         return y if bias is None else y + bias.view(-1, 1, 1)
@@ -61,12 +69,15 @@ def convolve_graph(x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | 
 
 
 def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: int = 1) -> Tensor:
-    r"""Graph convolution over windows of w frames, every joint of a window joined to every other as the adjacency says.
+    r"""Graph convolution over windows of w frames, every joint of a window joined to every other as
+    the adjacency says.
 
-    .. math:: Y_{o t' j} = \sum_{k, c, i, v} W_{k o c} \, X_{c, s t' + i - \lfloor w / 2 \rfloor, v} \, A_{k, (i, v), j}
+    .. math:: Y_{o t' j} = \sum_{k, c, i, v} W_{k o c} \, X_{c, s t' + i - \lfloor w / 2 \rfloor, v}
+        \, A_{k, (i, v), j}
 
-    with zeros beyond the clip's ends. No copy of the windows is made. The channels are mixed before or after the
-    aggregation, whichever multiplies less; mixed channels are not kept for the backward pass but made again.
+    with zeros beyond the clip's ends. No copy of the windows is made. The channels are mixed before
+    or after the aggregation, whichever multiplies less; mixed channels are not kept for the
+    backward pass but made again.
 
     Shape:
         x (N, C, T, V), weight (K, O, C), adjacency (K, w * V, w * V), frame-major as
@@ -102,14 +113,20 @@ def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: in
         expected = f"an adjacency of w * V joints, V={x.shape[3]} and w odd"
         hint = "window_adjacency(layout, w, K) gives one"
         raise ValueError(message(who, expected, tuple(adjacency.shape), hint))
-    check_shape(who, "adjacency", adjacency, f"K={len(weight)}, w*V={window * x.shape[3]}, w*V={window * x.shape[3]}")
+    check_shape(
+        who,
+        "adjacency",
+        adjacency,
+        f"K={len(weight)}, w*V={window * x.shape[3]}, w*V={window * x.shape[3]}",
+    )
     if stride < 1:
         raise ValueError(message(who, "a stride of at least 1", stride))
     return convolve(x, weight, adjacency, stride)
 
 
 class GraphConv(nn.Module):
-    r"""Graph convolution with K fixed adjacency subsets and, optionally, a learned weighting or correction of them.
+    r"""Graph convolution with K fixed adjacency subsets and, optionally, a learned weighting or
+    correction of them.
 
     .. math:: Y = \sum_{k=1}^{K} W_k X (M_k \otimes A_k + R_k) + b
 
@@ -119,9 +136,11 @@ class GraphConv(nn.Module):
     Args:
         in_channels: C.
         out_channels: O.
-        adjacency: (K, V, V), from :mod:`skeleton_focus.adjacency` or your own; ``A[k, v, w]`` carries v to w.
+        adjacency: (K, V, V), from :mod:`skeleton_focus.adjacency` or your own; ``A[k, v, w]``
+            carries v to w.
         learn_adjacency: add the learned R_k, of the adjacency's shape and near zero at the start.
-        edge_importance: weight each edge by the learned M_k, ones at the start; where A is 0 no edge appears.
+        edge_importance: weight each edge by the learned M_k, ones at the start; where A is 0 no
+            edge appears.
         bias: add b.
 
     Raises:
@@ -134,8 +153,8 @@ class GraphConv(nn.Module):
         torch.Size([2, 16, 8, 20])
 
     Reference:
-        ST-GCN (Yan et al., AAAI 2018), equation 10 and "learnable edge importance weighting"; the correction: MS-G3D
-        (Liu et al., CVPR 2020), section 4.2.
+        ST-GCN (Yan et al., AAAI 2018), equation 10 and "learnable edge importance weighting"; the
+        correction: MS-G3D (Liu et al., CVPR 2020), section 4.2.
     """
 
     adjacency: Tensor
@@ -155,12 +174,18 @@ class GraphConv(nn.Module):
         self.register_buffer("adjacency", adjacency.detach().clone())
         self.weight = nn.Parameter(torch.empty(len(adjacency), out_channels, in_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.correction = nn.Parameter(torch.empty_like(self.adjacency)) if learn_adjacency else None
-        self.importance = nn.Parameter(torch.empty_like(self.adjacency)) if edge_importance else None
+        self.correction = (
+            nn.Parameter(torch.empty_like(self.adjacency)) if learn_adjacency else None
+        )
+        self.importance = (
+            nn.Parameter(torch.empty_like(self.adjacency)) if edge_importance else None
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as the published MS-G3D does its convolutions (fan-in of all K subsets)."""
+        """Draw the weights as the published MS-G3D does its convolutions (fan-in of all K
+        subsets).
+        """
         bound = 1 / math.sqrt(self.weight.shape[0] * self.weight.shape[2])
         nn.init.uniform_(self.weight, -math.sqrt(3) * bound, math.sqrt(3) * bound)
         if self.bias is not None:
@@ -171,11 +196,18 @@ class GraphConv(nn.Module):
             nn.init.ones_(self.importance)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape(type(self).__name__, "x", x, f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}")
+        check_shape(
+            type(self).__name__,
+            "x",
+            x,
+            f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}",
+        )
         return convolve_graph(x, self.weight, self.current_adjacency(x), self.bias)
 
     def current_adjacency(self, x: Tensor) -> Tensor:
-        """The adjacency used for x (N, C, T, V): (K, V, V), or (N, K, V, V) if a subclass computes it from x."""
+        """The adjacency used for x (N, C, T, V): (K, V, V), or (N, K, V, V) if a subclass computes
+        it from x.
+        """
         weighted = self.adjacency if self.importance is None else self.importance * self.adjacency
         return weighted if self.correction is None else weighted + self.correction
 
@@ -188,7 +220,8 @@ class GraphConv(nn.Module):
 
 
 class MultiScaleGraphConv(nn.Module):
-    """The multi-scale graph convolution of MS-G3D: :class:`GraphConv` over hop distances, BatchNorm, ReLU.
+    """The multi-scale graph convolution of MS-G3D: :class:`GraphConv` over hop distances,
+    BatchNorm, ReLU.
 
     Shape:
         x (N, C, T, V) -> (N, O, T, V).
@@ -196,7 +229,8 @@ class MultiScaleGraphConv(nn.Module):
     Args:
         in_channels: C.
         out_channels: O.
-        adjacency: (K, V, V), as :func:`~skeleton_focus.multi_scale_adjacency` gives it; the paper's K is 13 (NTU25).
+        adjacency: (K, V, V), as :func:`~skeleton_focus.multi_scale_adjacency` gives it; the paper's
+            K is 13 (NTU25).
         learn_adjacency: learn a correction of the adjacency (the paper's residual mask).
 
     Raises:
@@ -212,9 +246,18 @@ class MultiScaleGraphConv(nn.Module):
         MS-G3D (Liu et al., CVPR 2020), equations 5 and 6.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor, *, learn_adjacency: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        adjacency: Tensor,
+        *,
+        learn_adjacency: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv = GraphConv(in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=False)
+        self.conv = GraphConv(
+            in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=False
+        )
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -231,10 +274,12 @@ class _WindowConv(GraphConv):
 
 
 class MultiScaleG3D(nn.Module):
-    """One G3D pathway of MS-G3D: a graph convolution over windows of frames, then the window's frames become one.
+    """One G3D pathway of MS-G3D: a graph convolution over windows of frames, then the window's
+    frames become one.
 
-    BatchNorm and ReLU follow the graph convolution, only BatchNorm the convolution over the window's w frames; the
-    published block adds the pathways of several windows to a spatial one before its ReLU.
+    BatchNorm and ReLU follow the graph convolution, only BatchNorm the convolution over the
+    window's w frames; the published block adds the pathways of several windows to a spatial one
+    before its ReLU.
 
     Shape:
         x (N, C, T, V) -> (N, O, ceil(T / stride), V).
@@ -242,11 +287,12 @@ class MultiScaleG3D(nn.Module):
     Args:
         in_channels: C.
         out_channels: O.
-        adjacency: (K, w * V, w * V), as :func:`~skeleton_focus.window_adjacency` gives it; the paper's K is 6.
+        adjacency: (K, w * V, w * V), as :func:`~skeleton_focus.window_adjacency` gives it; the
+            paper's K is 6.
         window: w, odd; the paper's 3 and 5.
         stride: keep every stride-th window.
-        hidden_channels: channels between the two convolutions; by default C, as the paper's later blocks (its first
-            takes O).
+        hidden_channels: channels between the two convolutions; by default C, as the paper's later
+            blocks (its first takes O).
         learn_adjacency: learn a correction of the adjacency (the paper's residual mask).
 
     Raises:
@@ -283,12 +329,19 @@ class MultiScaleG3D(nn.Module):
         check_adjacency(who, adjacency)
         if adjacency.shape[-1] % window != 0:
             hint = f"window_adjacency(layout, {window}, K) gives one"
-            raise ValueError(message(who, f"an adjacency of {window} * V joints", tuple(adjacency.shape), hint))
+            raise ValueError(
+                message(who, f"an adjacency of {window} * V joints", tuple(adjacency.shape), hint)
+            )
         hidden = in_channels if hidden_channels is None else hidden_channels
         if min(in_channels, hidden, out_channels) < 1:
-            raise ValueError(message(who, "at least 1 channel", (in_channels, hidden, out_channels)))
-        self.window, self.stride = window, stride
-        self.conv = _WindowConv(in_channels, hidden, adjacency, learn_adjacency=learn_adjacency, bias=False)
+            raise ValueError(
+                message(who, "at least 1 channel", (in_channels, hidden, out_channels))
+            )
+        self.window = window
+        self.stride = stride
+        self.conv = _WindowConv(
+            in_channels, hidden, adjacency, learn_adjacency=learn_adjacency, bias=False
+        )
         self.conv.stride = stride
         self.norm = nn.BatchNorm2d(hidden)
         self.collapse = nn.Conv2d(hidden, out_channels, (window, 1), bias=False)
@@ -298,11 +351,18 @@ class MultiScaleG3D(nn.Module):
         joints = self.conv.adjacency.shape[-1] // self.window
         read = f"x, for {joints * self.window} joints of the adjacency read as {self.window} frames of {joints},"
         fits = x.dim() == 4 and x.shape[3] == joints
-        check_shape("MultiScaleG3D", "x" if fits else read, x, f"N, C={self.conv.weight.shape[2]}, T>0, V={joints}")
+        check_shape(
+            "MultiScaleG3D",
+            "x" if fits else read,
+            x,
+            f"N, C={self.conv.weight.shape[2]}, T>0, V={joints}",
+        )
         y = self.conv(x)  # (N, hidden, T', w V)
         y = F.relu(self.norm(y.transpose(2, 3)))  # (N, hidden, w V, T'), in memory channels last
         y = self.collapse(rearrange(y, "n c (w v) t -> n c w (v t)", w=self.window))
-        z: Tensor = self.collapse_norm(rearrange(y, "n c 1 (v t) -> n c t v", v=joints).contiguous())
+        z: Tensor = self.collapse_norm(
+            rearrange(y, "n c 1 (v t) -> n c t v", v=joints).contiguous()
+        )
         return z
 
     def extra_repr(self) -> str:

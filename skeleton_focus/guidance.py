@@ -1,4 +1,6 @@
-"""User guidance of the focus: a table of the joints allowed for each class, and a loss on the focus outside them."""
+"""User guidance of the focus: a table of the joints allowed for each class, and a loss on the focus
+outside them.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,12 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
 
     .. math:: L_g = \frac{\sum_{m,t,v} Q_{mtv} (1 - A_{mtv})}{\sum_{m,t,v} Q_{mtv}}
 
-    It is 0 if all focus is inside and 1 if all is outside. An empty focus gives 0 and a zero gradient.
+    It is 0 if all focus is inside and 1 if all is outside. An empty focus gives 0 and a zero
+    gradient.
 
     Shape:
-        focus (N, M, T', V), resized to T; allowed (N, M, T, V), or (N, V) for the same joints in all frames -> () or
-        (N,), in [0, 1].
+        focus (N, M, T', V), resized to T; allowed (N, M, T, V), or (N, V) for the same joints in
+        all frames -> () or (N,), in [0, 1].
 
     Args:
         focus: Q of the labelled class.
@@ -39,8 +42,8 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
         tensor(0.2500)
 
     Reference:
-        Right for the Right Reasons (Ross et al., IJCAI 2017), which uses the gradient at the input; GAIN (Li et al.,
-        CVPR 2018), which guides Grad-CAM by masks.
+        Right for the Right Reasons (Ross et al., IJCAI 2017), which uses the gradient at the input;
+        GAIN (Li et al., CVPR 2018), which guides Grad-CAM by masks.
     """
     check_shape("guidance_loss", "focus", focus, "N, M, T', V")
     n, m, _, v = focus.shape
@@ -70,11 +73,14 @@ def reduce_samples(who: str, values: Tensor, reduction: str) -> Tensor:
     return values.sum() if reduction == "sum" else values.mean()
 
 
-def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], layout: SkeletonLayout) -> Tensor:
+def allowed_joints(
+    table: Mapping[str, Sequence[str]], classes: Sequence[str], layout: SkeletonLayout
+) -> Tensor:
     """Make the mask of joints allowed for each class from a table of names.
 
-    Names are parts or joints of the layout; spaces and underscores are equivalent, and a name that is both, such as
-    ``"right_hand"``, means the part. A class that is not in the table may use every joint.
+    Names are parts or joints of the layout; spaces and underscores are equivalent, and a name that
+    is both, such as ``"right_hand"``, means the part. A class that is not in the table may use
+    every joint.
 
     Shape:
         -> (classes, V) of torch.bool, for ``STFLoss(guidance=..., allowed=...)``.
@@ -85,8 +91,9 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
         layout: the skeleton.
 
     Raises:
-        ValueError: a class that is not among ``classes``, a name that the layout does not have, a class with no names,
-            ``classes`` that are not a list of names, or a ``layout`` of another type.
+        ValueError: a class that is not among ``classes``, a name that the layout does not have, a
+            class with no names, ``classes`` that are not a list of names, or a ``layout`` of
+            another type.
 
     Example:
         >>> from skeleton_focus import NTU25
@@ -98,25 +105,41 @@ def allowed_joints(table: Mapping[str, Sequence[str]], classes: Sequence[str], l
     if not isinstance(layout, SkeletonLayout):
         raise ValueError(message(who, "a SkeletonLayout, such as NTU25", type(layout).__name__))
     if not isinstance(classes, list | tuple):
-        raise ValueError(message(who, "classes as a list of names, in the order of the labels", type(classes).__name__))
+        raise ValueError(
+            message(
+                who,
+                "classes as a list of names, in the order of the labels",
+                type(classes).__name__,
+            )
+        )
     unknown_classes = [name for name in table if name not in classes]
     if unknown_classes:
         raise ValueError(message(who, f"a table of classes among {list(classes)}", unknown_classes))
-    known: dict[str, tuple[int, ...]] = {_key(joint): (index,) for index, joint in enumerate(layout.joints)}
+    known: dict[str, tuple[int, ...]] = {
+        _key(joint): (index,) for index, joint in enumerate(layout.joints)
+    }
     known |= {_key(part): tuple(joints) for part, joints in layout.parts.items()}
     allowed = torch.ones(len(classes), layout.num_joints, dtype=torch.bool)
     for label, name in enumerate(classes):
         if name not in table:
             continue
         given = table[name]
-        listed = isinstance(given, list | tuple) and len(given) > 0 and all(isinstance(one, str) for one in given)
+        listed = (
+            isinstance(given, list | tuple)
+            and len(given) > 0
+            and all(isinstance(one, str) for one in given)
+        )
         if not listed:
             raise ValueError(message(who, f"a list of joints or parts for {name!r}", repr(given)))
         chosen = [_key(one) for one in given]
         unknown = [one for one, key in zip(given, chosen, strict=True) if key not in known]
         if unknown:
             hint = f"joints: {', '.join(layout.joints)}; parts: {', '.join(layout.parts)}"
-            raise ValueError(message(who, f"joints or parts of layout {layout.name!r} for {name!r}", unknown, hint))
+            raise ValueError(
+                message(
+                    who, f"joints or parts of layout {layout.name!r} for {name!r}", unknown, hint
+                )
+            )
         allowed[label] = False
         for key in chosen:
             allowed[label, list(known[key])] = True
@@ -133,12 +156,17 @@ def check_allowed(who: str, allowed: Tensor) -> None:
     """
     if not isinstance(allowed, Tensor):
         hint = "allowed_joints makes one from a table"
-        raise ValueError(message(who, "allowed (classes, V) to be a tensor", type(allowed).__name__, hint))
+        raise ValueError(
+            message(who, "allowed (classes, V) to be a tensor", type(allowed).__name__, hint)
+        )
     check_shape(who, "allowed", allowed, "classes, V")
     if not allowed.is_meta and allowed.numel() > 0:
-        low, high = float(allowed.min()), float(allowed.max())
+        low = float(allowed.min())
+        high = float(allowed.max())
         if not (low >= 0 and high <= 1):
-            raise ValueError(message(who, "allowed in [0, 1], 1 where the focus may lie", f"{low} to {high}"))
+            raise ValueError(
+                message(who, "allowed in [0, 1], 1 where the focus may lie", f"{low} to {high}")
+            )
 
 
 def _key(name: str) -> str:

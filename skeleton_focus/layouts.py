@@ -13,11 +13,13 @@ from ._checks import message
 class SkeletonLayout:
     """A skeleton: joints, bones, centre, left/right pairs and body parts. All indices are 0-based.
 
-    Build one with :meth:`from_bones`, or take ``NTU25``, ``NTU25_PYSKL``, ``KINECT20``, ``OPENPOSE18`` or ``COCO17``.
+    Build one with :meth:`from_bones`, or take ``NTU25``, ``NTU25_PYSKL``, ``KINECT20``,
+    ``OPENPOSE18`` or ``COCO17``.
 
     Attributes:
         name: the name in errors and pictures.
-        joints: V joint names; a layout built without names calls them ``"joint_0"``, ``"joint_1"``, ...
+        joints: V joint names; a layout built without names calls them ``"joint_0"``, ``"joint_1"``,
+            ...
         bones: ``(joint, parent)`` pairs in ascending order; the parent is the joint nearer to the centre or, if both
             are equally near, the one with the smaller index.
         center: the centre joint, the origin of centred positions.
@@ -52,20 +54,22 @@ class SkeletonLayout:
         parts: Mapping[str, Sequence[int]] | None = None,
         height: tuple[int, int] | None = None,
     ) -> SkeletonLayout:
-        """Build a layout from a list of bones; the direction and the order of the bones do not matter.
+        """Build a layout from a list of bones; the direction and the order of the bones do not
+        matter.
 
         Args:
             bones: 0-based joint pairs that connect every joint.
             name: the name in errors.
-            joints: V joint names; by default one joint for every index up to the largest in ``bones``.
+            joints: V joint names; by default one joint for every index up to the largest in
+                ``bones``.
             center: the centre joint.
             pairs: ``(left, right)`` joints.
             parts: body parts; by default one part that holds every joint.
             height: head and foot; by default the two ends of the longest path along the bones.
 
         Raises:
-            ValueError: a bone out of range, from a joint to itself or repeated, joints without a path to the centre, a
-                repeated joint name, or invalid pairs, parts or height.
+            ValueError: a bone out of range, from a joint to itself or repeated, joints without a
+                path to the centre, a repeated joint name, or invalid pairs, parts or height.
 
         Example:
             >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1)
@@ -86,7 +90,9 @@ got none that reach joints [2, 3]
         size = len(joints) if joints is not None else 1 + max(max(edge) for edge in edges)
         for edge in edges:
             if not all(0 <= j < size for j in edge) or edge[0] == edge[1]:
-                raise ValueError(message(who, f"each bone to join two different joints in 0..{size - 1}", edge))
+                raise ValueError(
+                    message(who, f"each bone to join two different joints in 0..{size - 1}", edge)
+                )
         if len({frozenset(edge) for edge in edges}) != len(edges):
             raise ValueError(message(who, "each bone once", edges))
         if not 0 <= center < size:
@@ -95,13 +101,21 @@ got none that reach joints [2, 3]
         lost = [j for j in range(size) if hops[j] < 0]
         if lost:
             raise ValueError(
-                message(who, f"bones that connect every joint to the centre {center}", f"none that reach joints {lost}")
+                message(
+                    who,
+                    f"bones that connect every joint to the centre {center}",
+                    f"none that reach joints {lost}",
+                )
             )
         sides = tuple((int(left), int(right)) for left, right in _pairs(who, pairs))
         paired = [joint for pair in sides for joint in pair]
         if len(set(paired)) != len(paired):
             raise ValueError(message(who, "each joint in one pair at most", sides))
-        groups = {"pair": sides, "part": [tuple(part) for part in (parts or {}).values()], "height": [height or (0, 0)]}
+        groups = {
+            "pair": sides,
+            "part": [tuple(part) for part in (parts or {}).values()],
+            "height": [height or (0, 0)],
+        }
         for what, kind in groups.items():
             for group in kind:
                 if not all(0 <= j < size for j in group):
@@ -113,7 +127,9 @@ got none that reach joints [2, 3]
         return cls(
             name=name,
             joints=names,
-            bones=tuple(sorted((a, b) if (hops[a], a) > (hops[b], b) else (b, a) for a, b in edges)),
+            bones=tuple(
+                sorted((a, b) if (hops[a], a) > (hops[b], b) else (b, a) for a, b in edges)
+            ),
             center=center,
             pairs=sides,
             parts={key: tuple(value) for key, value in (parts or {"body": range(size)}).items()},
@@ -129,7 +145,10 @@ got none that reach joints [2, 3]
     def parents(self) -> tuple[int, ...]:
         """The parent of each joint, one step nearer to the centre; the centre is its own parent."""
         hops = self.hops(self.center)
-        nearer = [[j for j in self.neighbors(joint) if hops[j] < hops[joint]] for joint in range(self.num_joints)]
+        nearer = [
+            [j for j in self.neighbors(joint) if hops[j] < hops[joint]]
+            for joint in range(self.num_joints)
+        ]
         return tuple(min(near, default=joint) for joint, near in enumerate(nearer))
 
     def hops(self, joint: int) -> tuple[int, ...]:
@@ -149,7 +168,9 @@ got none that reach joints [2, 3]
         left = self.hops(end)
         joints = [start]
         while joints[-1] != end:
-            joints.append(next(j for j in self.neighbors(joints[-1]) if left[j] == left[joints[-1]] - 1))
+            joints.append(
+                next(j for j in self.neighbors(joints[-1]) if left[j] == left[joints[-1]] - 1)
+            )
         return tuple(joints)
 
     def neighbors(self, joint: int) -> tuple[int, ...]:
@@ -168,7 +189,11 @@ got none that reach joints [2, 3]
         """
         if joint not in self.joints:
             raise ValueError(
-                message(f"SkeletonLayout {self.name!r}", f"a joint among {list(self.joints)}", repr(joint))
+                message(
+                    f"SkeletonLayout {self.name!r}",
+                    f"a joint among {list(self.joints)}",
+                    repr(joint),
+                )
             )
         return self.joints.index(joint)
 
@@ -181,7 +206,8 @@ got none that reach joints [2, 3]
         """
         other = list(range(self.num_joints))
         for left, right in self.pairs:
-            other[left], other[right] = right, left
+            other[left] = right
+            other[right] = left
         return tuple(other)
 
 
@@ -213,7 +239,10 @@ def _hops_from(start: int, size: int, edges: Iterable[Sequence[int]]) -> list[in
 def _longest_path(size: int, edges: Sequence[Sequence[int]]) -> tuple[int, int]:
     """The two joints with the longest shortest path; the first such pair in joint order."""
     spans = [(_hops_from(a, size, edges), a) for a in range(size)]
-    return max(((a, b) for hops, a in spans for b in range(a, size)), key=lambda ends: spans[ends[0]][0][ends[1]])
+    return max(
+        ((a, b) for hops, a in spans for b in range(a, size)),
+        key=lambda ends: spans[ends[0]][0][ends[1]],
+    )
 
 
 def _one_based(*bones: tuple[int, int]) -> list[tuple[int, int]]:
@@ -223,7 +252,9 @@ def _one_based(*bones: tuple[int, int]) -> list[tuple[int, int]]:
 def _sides(
     *pairs: tuple[int, int], spine: dict[str, tuple[int, ...]], **limbs: Sequence[int]
 ) -> dict[str, tuple[int, ...]]:
-    """Body parts: the spine's as given, a limb's for the left joints as given and mirrored for the right."""
+    """Body parts: the spine's as given, a limb's for the left joints as given and mirrored for the
+    right.
+    """
     mirror = dict(pairs)
     parts = dict(spine)
     for limb, left in limbs.items():
@@ -242,7 +273,14 @@ _KINECT_JOINTS = ["spine_base", "spine", "neck", "head"] + [
     for side in ("left", "right")
     for joint in limb
 ]
-_NTU_JOINTS = [*_KINECT_JOINTS, "upper_spine", "left_hand_tip", "left_thumb", "right_hand_tip", "right_thumb"]
+_NTU_JOINTS = [
+    *_KINECT_JOINTS,
+    "upper_spine",
+    "left_hand_tip",
+    "left_thumb",
+    "right_hand_tip",
+    "right_thumb",
+]
 _NTU_PAIRS = [*_KINECT_PAIRS, (21, 23), (22, 24)]
 _NTU_PARTS = _sides(
     *_NTU_PAIRS,
@@ -263,7 +301,9 @@ NTU25 = SkeletonLayout.from_bones(
     parts=_NTU_PARTS,
     height=(3, 15),
 )
-"""Kinect v2, as NTU RGB+D names its joints; the hand tips hang on the thumbs, as in ST-GCN and MS-G3D."""
+"""Kinect v2, as NTU RGB+D names its joints; the hand tips hang on the thumbs, as in ST-GCN and
+MS-G3D.
+"""
 
 NTU25_PYSKL = SkeletonLayout.from_bones(
     _NTU_SPINE + _KINECT_LIMBS + _one_based((22, 8), (23, 8), (24, 12), (25, 12)),
@@ -296,7 +336,20 @@ KINECT20 = SkeletonLayout.from_bones(
 
 _OPENPOSE_PAIRS = [(5, 2), (6, 3), (7, 4), (11, 8), (12, 9), (13, 10), (15, 14), (17, 16)]
 OPENPOSE18 = SkeletonLayout.from_bones(
-    [(4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2), (5, 1), (2, 1)]
+    [
+        (4, 3),
+        (3, 2),
+        (7, 6),
+        (6, 5),
+        (13, 12),
+        (12, 11),
+        (10, 9),
+        (9, 8),
+        (11, 5),
+        (8, 2),
+        (5, 1),
+        (2, 1),
+    ]
     + [(0, 1), (15, 0), (14, 0), (17, 15), (16, 14)],
     name="OPENPOSE18",
     joints=["nose", "neck"]
@@ -319,7 +372,20 @@ OPENPOSE18 = SkeletonLayout.from_bones(
 
 _COCO_PAIRS = [(j, j + 1) for j in range(1, 17, 2)]
 COCO17 = SkeletonLayout.from_bones(
-    [(15, 13), (13, 11), (16, 14), (14, 12), (11, 5), (12, 6), (9, 7), (7, 5), (10, 8), (8, 6), (5, 0), (6, 0)]
+    [
+        (15, 13),
+        (13, 11),
+        (16, 14),
+        (14, 12),
+        (11, 5),
+        (12, 6),
+        (9, 7),
+        (7, 5),
+        (10, 8),
+        (8, 6),
+        (5, 0),
+        (6, 0),
+    ]
     + [(1, 0), (3, 1), (2, 0), (4, 2)],
     name="COCO17",
     joints=["nose"]

@@ -1,4 +1,6 @@
-"""Losses on the focus: STF's terms (equations 3 to 6) as functions of logits and maps, and their weighted sum."""
+"""Losses on the focus: STF's terms (equations 3 to 6) as functions of logits and maps, and their
+weighted sum.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,18 @@ FORMS = ("distance", "overlap")
 
 
 def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str = "mean") -> Tensor:
-    r"""Compute the probability of the originally predicted class after its focus is masked in the input.
+    r"""Compute the probability of the originally predicted class after its focus is masked in the
+    input.
 
     .. math:: L_e = g^y(X - Q \odot X)
 
     Shape:
-        masked_logits (N, classes), classes (N,) -> () or, with ``reduction="none"``, (N,), in [0, 1].
+        masked_logits (N, classes), classes (N,) -> () or, with ``reduction="none"``, (N,), in [0,
+        1].
 
     Args:
-        masked_logits: the network's output for the input masked by :func:`~skeleton_focus.mask_by_focus`.
+        masked_logits: the network's output for the input masked by
+            :func:`~skeleton_focus.mask_by_focus`.
         classes: y, the class predicted for the unmasked input.
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
@@ -44,23 +49,33 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
     check_shape("exploration_loss", "masked_logits", masked_logits, "N, classes")
     check_shape("exploration_loss", "classes", classes, f"N={len(masked_logits)}")
     return reduce_samples(
-        "exploration_loss", masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1), reduction
+        "exploration_loss",
+        masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1),
+        reduction,
     )
 
 
 def divergence_loss(
-    focus: Tensor, rival_focus: Tensor, *, form: str = "distance", norm: str = "l2", reduction: str = "mean"
+    focus: Tensor,
+    rival_focus: Tensor,
+    *,
+    form: str = "distance",
+    norm: str = "l2",
+    reduction: str = "mean",
 ) -> Tensor:
-    r"""Separate the focus of the two most probable classes, so that each class relies on different joints and frames.
+    r"""Separate the focus of the two most probable classes, so that each class relies on different
+    joints and frames.
 
-    ``form="distance"``, as printed, is minus the distance of the two maps; ``form="overlap"`` is their overlap:
+    ``form="distance"``, as printed, is minus the distance of the two maps; ``form="overlap"`` is
+    their overlap:
 
     .. math:: L_d = -\lVert Q^{y_i} - Q^{y_j} \rVert_2, \qquad
         L_d = \frac{2 \sum_{m,t,v} \min(Q^{y_i}, Q^{y_j})}{\sum_{m,t,v} (Q^{y_i} + Q^{y_j})}
 
-    A map of ones and a map of zeros have the largest distance, so the distance also grows if one map inflates and the
-    other vanishes. The norm is Euclidean over a sample's (M, T, V); ``norm="rms"`` divides it by the square root of the
-    number of entries. For two equal maps the gradient of the distance is zero; two empty maps have an overlap of 0.
+    A map of ones and a map of zeros have the largest distance, so the distance also grows if one
+    map inflates and the other vanishes. The norm is Euclidean over a sample's (M, T, V);
+    ``norm="rms"`` divides it by the square root of the number of entries. For two equal maps the
+    gradient of the distance is zero; two empty maps have an overlap of 0.
 
     Shape:
         two maps (N, M, T, V) -> () or (N,), at most 0 for a distance, in [0, 1] for an overlap.
@@ -82,8 +97,8 @@ def divergence_loss(
         tensor(0.6667)
 
     Reference:
-        STF (Ke et al., AAAI 2022), equation 4; the overlap is the attention separability of Wang et al., Sharpen Focus,
-        ICCV 2019, without its mask of the object region.
+        STF (Ke et al., AAAI 2022), equation 4; the overlap is the attention separability of Wang et
+        al., Sharpen Focus, ICCV 2019, without its mask of the object region.
     """
     check_choice("divergence_loss", "form", form, FORMS)
     if form == "distance":
@@ -91,11 +106,16 @@ def divergence_loss(
     focus, rival_focus = _pair("divergence_loss", focus, rival_focus)
     both = (focus + rival_focus).sum((1, 2, 3))
     shared = 2 * torch.minimum(focus, rival_focus).sum((1, 2, 3))
-    return reduce_samples("divergence_loss", torch.where(both > 0, shared / both.where(both > 0, 1.0), 0.0), reduction)
+    return reduce_samples(
+        "divergence_loss", torch.where(both > 0, shared / both.where(both > 0, 1.0), 0.0), reduction
+    )
 
 
-def coherence_loss(low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
-    r"""Compute the distance between the focus at two layers; the shorter map is resized to the longer one's frames.
+def coherence_loss(
+    low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduction: str = "mean"
+) -> Tensor:
+    r"""Compute the distance between the focus at two layers; the shorter map is resized to the
+    longer one's frames.
 
     .. math:: L_c = \lVert Q_i - Q_j \rVert_2
 
@@ -125,8 +145,11 @@ def coherence_loss(low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduct
     return _distance("coherence_loss", resize_focus(low_focus, frames), high, norm, reduction)
 
 
-def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", reduction: str = "mean") -> Tensor:
-    r"""Compute the distance between an STF module's embedding and the focus, a target that receives no gradient.
+def adjacency_focus_loss(
+    focus: Tensor, embedding: Tensor, *, norm: str = "l2", reduction: str = "mean"
+) -> Tensor:
+    r"""Compute the distance between an STF module's embedding and the focus, a target that receives
+    no gradient.
 
     .. math:: L_G = \lVert Q - \beta(X^l) \rVert_2
 
@@ -158,7 +181,9 @@ def adjacency_focus_loss(focus: Tensor, embedding: Tensor, *, norm: str = "l2", 
 
 
 class STFTerms(NamedTuple):
-    """The output of :class:`STFLoss`: the weighted sum to minimise and, for logging, each term before its weight."""
+    """The output of :class:`STFLoss`: the weighted sum to minimise and, for logging, each term
+    before its weight.
+    """
 
     loss: Tensor
     terms: dict[str, Tensor]
@@ -167,19 +192,22 @@ class STFTerms(NamedTuple):
 class STFLoss(nn.Module):
     r"""Weighted sum of the classification loss and the loss terms on the focus.
 
-    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G + \lambda_g L_g
+    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G + \lambda_g
+        L_g
 
-    The first four terms are STF's. The paper trains L_e separately from the others and averages the two networks'
-    probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. L_g guides the focus of the labelled class to the
-    joints that the user allows, :func:`~skeleton_focus.guidance_loss`.
+    The first four terms are STF's. The paper trains L_e separately from the others and averages the
+    two networks' probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. L_g guides the
+    focus of the labelled class to the joints that the user allows,
+    :func:`~skeleton_focus.guidance_loss`.
 
     A term of weight 0 is not computed and needs no maps.
 
     Shape:
-        logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V), classes (N,), the predicted
-        classes that the maps explain, by default ``logits.argmax(1)`` -> ``STFTerms``: ``loss`` () and ``terms``, one
-        () for each term in use. All are means over the N samples; L_G is also the mean over modules. Guidance takes
-        ``label_focus``, the map of the labelled class, and ``allowed`` (N, M, T, V) or (N, V) instead of the table.
+        logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V), classes
+        (N,), the predicted classes that the maps explain, by default ``logits.argmax(1)`` ->
+        ``STFTerms``: ``loss`` () and ``terms``, one () for each term in use. All are means over the
+        N samples; L_G is also the mean over modules. Guidance takes ``label_focus``, the map of the
+        labelled class, and ``allowed`` (N, M, T, V) or (N, V) instead of the table.
 
     Args:
         exploration: lambda_e, >= 0; the paper's 0.01.
@@ -188,16 +216,19 @@ class STFLoss(nn.Module):
         adjacency: lambda_G, >= 0; the paper's 0.01.
         guidance: lambda_g, >= 0.
         allowed: (classes, V) in [0, 1], where the focus of each class may lie, from
-            :func:`~skeleton_focus.allowed_joints`. Used only if ``guidance`` is above 0 and :meth:`forward` gets no
-            ``allowed``.
-        norm: the norm in L_d, L_c and L_G. ``"l2"``, as printed, grows with the square root of the map's size;
-            ``"rms"`` divides by that, so that the paper's weights give "comparable absolute ranges" for any map size.
-        separation: form of L_d, ``"distance"``, as printed, or ``"overlap"``; see :func:`divergence_loss`.
+            :func:`~skeleton_focus.allowed_joints`. Used only if ``guidance`` is above 0 and
+            :meth:`forward` gets no ``allowed``.
+        norm: the norm in L_d, L_c and L_G. ``"l2"``, as printed, grows with the square root of the
+            map's size; ``"rms"`` divides by that, so that the paper's weights give "comparable
+            absolute ranges" for any map size.
+        separation: form of L_d, ``"distance"``, as printed, or ``"overlap"``; see
+            :func:`divergence_loss`.
         classification: L_ce; any module of (logits, target), by default ``nn.CrossEntropyLoss()``.
 
     Raises:
-        ValueError: a negative weight, an unknown norm or separation, ``allowed`` of another shape or outside [0, 1], or
-            missing maps for a term in use (except L_G, which is left out if there are no embeddings).
+        ValueError: a negative weight, an unknown norm or separation, ``allowed`` of another shape
+            or outside [0, 1], or missing maps for a term in use (except L_G, which is left out if
+            there are no embeddings).
 
     Example:
         >>> criterion = STFLoss.focus_branch()
@@ -244,7 +275,9 @@ class STFLoss(nn.Module):
         self.register_buffer("allowed", allowed, persistent=False)  # set by the user, not learned
         self.norm = norm
         self.separation = separation
-        self.classification = classification if classification is not None else nn.CrossEntropyLoss()
+        self.classification = (
+            classification if classification is not None else nn.CrossEntropyLoss()
+        )
 
     @classmethod
     def exploration_branch(cls, *, classification: nn.Module | None = None) -> STFLoss:
@@ -253,18 +286,24 @@ class STFLoss(nn.Module):
 
     @classmethod
     def focus_branch(cls, *, norm: str = "rms", classification: nn.Module | None = None) -> STFLoss:
-        """L_ce, L_d, L_c and L_G, with the paper's weights; ``norm`` sets the scale of the maps' distances."""
+        """L_ce, L_d, L_c and L_G, with the paper's weights; ``norm`` sets the scale of the maps'
+        distances.
+        """
         return cls(exploration=0, norm=norm, classification=classification)
 
     @classmethod
     def recommended(cls, *, classification: nn.Module | None = None) -> STFLoss:
         """L_ce, L_e and L_c, with weights large enough to have an effect, for a trained network."""
-        return cls(exploration=0.3, divergence=0, coherence=1, adjacency=0, classification=classification)
+        return cls(
+            exploration=0.3, divergence=0, coherence=1, adjacency=0, classification=classification
+        )
 
     @classmethod
     def plain(cls, *, classification: nn.Module | None = None) -> STFLoss:
         """L_ce alone, as a baseline: the same training without STF."""
-        return cls(exploration=0, divergence=0, coherence=0, adjacency=0, classification=classification)
+        return cls(
+            exploration=0, divergence=0, coherence=0, adjacency=0, classification=classification
+        )
 
     def uses(self, *terms: str) -> bool:
         """Whether any of these terms has a non-zero weight.
@@ -275,7 +314,8 @@ class STFLoss(nn.Module):
         return any(self.weights[term] > 0 for term in terms)
 
     def check_target(self, target: Tensor, clips: int) -> None:
-        """Check the target of ``clips`` clips; other losses than cross-entropy may use any shape after N.
+        """Check the target of ``clips`` clips; other losses than cross-entropy may use any shape
+        after N.
 
         >>> STFLoss.plain().check_target(torch.zeros(4, 1, dtype=torch.int64), 4)
         Traceback (most recent call last):
@@ -284,9 +324,15 @@ class STFLoss(nn.Module):
         """
         if not isinstance(target, Tensor):
             hint = "torch.as_tensor(target) makes one"
-            raise ValueError(message("STFLoss", f"target (N={clips}) to be a tensor", type(target).__name__, hint))
+            raise ValueError(
+                message(
+                    "STFLoss", f"target (N={clips}) to be a tensor", type(target).__name__, hint
+                )
+            )
         if target.is_meta:
-            raise ValueError(message("STFLoss", "target on a device that holds values", "one on 'meta'"))
+            raise ValueError(
+                message("STFLoss", "target on a device that holds values", "one on 'meta'")
+            )
         if target.dim() == 0 or len(target) != clips:
             raise ValueError(message("STFLoss", f"target (N={clips}, ...)", tuple(target.shape)))
         if not isinstance(self.classification, nn.CrossEntropyLoss):
@@ -296,16 +342,20 @@ class STFLoss(nn.Module):
             raise ValueError(message("STFLoss", f"target (N={clips})", tuple(target.shape), hint))
         if target.dim() == 1 and target.dtype not in (torch.int64, torch.uint8):
             hint = "target.long() converts it"
-            raise ValueError(message("STFLoss", "target of class numbers, int64", target.dtype, hint))
+            raise ValueError(
+                message("STFLoss", "target of class numbers, int64", target.dtype, hint)
+            )
         if target.dim() > 1 and not target.is_floating_point():
             hint = "class numbers (N,) are int64; for one-hot rows, target.float()"
-            raise ValueError(message("STFLoss", "target (N, classes) of probabilities", target.dtype, hint))
+            raise ValueError(
+                message("STFLoss", "target (N, classes) of probabilities", target.dtype, hint)
+            )
 
     def labels(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """The labelled class of each clip, (N,) int64, and whether it has a label, (N,) bool.
 
-        For rows of probabilities, the class is the largest entry. A clip whose target is the cross-entropy's
-        ``ignore_index`` has no label: its class is returned as 0.
+        For rows of probabilities, the class is the largest entry. A clip whose target is the
+        cross-entropy's ``ignore_index`` has no label: its class is returned as 0.
 
         >>> STFLoss.plain().labels(torch.tensor([2, -100]))
         (tensor([2, 0]), tensor([ True, False]))
@@ -338,7 +388,9 @@ class STFLoss(nn.Module):
         terms = {"classification": self.classification(logits, target)}
         if self.uses("exploration"):
             predicted = logits.argmax(1) if classes is None else classes
-            terms["exploration"] = exploration_loss(_required("masked_logits", masked_logits), predicted)
+            terms["exploration"] = exploration_loss(
+                _required("masked_logits", masked_logits), predicted
+            )
         if self.uses("divergence"):
             terms["divergence"] = divergence_loss(
                 _required("focus", focus),
@@ -351,16 +403,25 @@ class STFLoss(nn.Module):
             terms["coherence"] = coherence_loss(low, _required("focus", focus), norm=self.norm)
         if self.uses("adjacency") and embeddings:
             target_map = _required("focus", focus)
-            losses = [adjacency_focus_loss(target_map, embedding, norm=self.norm) for embedding in embeddings]
+            losses = [
+                adjacency_focus_loss(target_map, embedding, norm=self.norm)
+                for embedding in embeddings
+            ]
             terms["adjacency"] = torch.stack(losses).mean()
         if self.uses("guidance"):
             labels, known = self.labels(target)
             if allowed is None:
-                table = _required("allowed", self.allowed, ": a table from allowed_joints, or a mask for each clip")
+                table = _required(
+                    "allowed",
+                    self.allowed,
+                    ": a table from allowed_joints, or a mask for each clip",
+                )
                 v = _required("label_focus", label_focus).shape[-1]
                 check_shape("STFLoss", "allowed", table, f"classes={logits.shape[1]}, V={v}")
                 allowed = table[labels]
-            outside = guidance_loss(_required("label_focus", label_focus), allowed, reduction="none")
+            outside = guidance_loss(
+                _required("label_focus", label_focus), allowed, reduction="none"
+            )
             terms["guidance"] = (outside * known).sum() / known.sum().clamp(min=1)
         loss = terms["classification"]
         for name, weight in self.weights.items():
@@ -384,7 +445,9 @@ def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tens
     check_choice(who, "norm", norm, NORMS)
     a, b = _pair(who, a, b)
     distance = torch.linalg.vector_norm(a - b, dim=(1, 2, 3))
-    return reduce_samples(who, distance if norm == "l2" else distance / math.sqrt(a[0].numel()), reduction)
+    return reduce_samples(
+        who, distance if norm == "l2" else distance / math.sqrt(a[0].numel()), reduction
+    )
 
 
 def _pair(who: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

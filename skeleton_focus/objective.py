@@ -1,4 +1,6 @@
-"""STF training of any backbone: one module that runs the network, computes its focus and sums the losses."""
+"""STF training of any backbone: one module that runs the network, computes its focus and sums the
+losses.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ class STFOutput(NamedTuple):
         loss: () to call ``backward()`` on.
         logits: (N, classes) for the input, after erasing if it is used.
         terms: one () for each loss term in use, before its weight.
-        focus: (N, M, T, V) of the predicted class, detached, at the input's frames; None if no term needed it.
+        focus: (N, M, T, V) of the predicted class, detached, at the input's frames; None if no term
+            needed it.
         output: the model's return value before ``select_logits``, for the model's own losses.
     """
 
@@ -40,65 +43,77 @@ class STFOutput(NamedTuple):
 class STFObjective(ExplainedModel):
     r"""Train any network with the STF losses.
 
-    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G + \lambda_g L_g, \qquad
-        Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big)
+    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G + \lambda_g
+        L_g, \qquad Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big)
 
-    The network is not modified; its layers are tapped only while it runs. The last layer's focus Q has a closed form if
-    the head is global average pooling followed by the linear layer ``head``. The objective compares values on the first
-    batch and checks on every batch which operations lead to the logits. Otherwise the focus is the gradient through the
-    head alone. The focus of an earlier layer, for L_c, is a gradient through the layers after it. The masked pass of
-    L_e uses copies of the buffers and of the modules' attributes, so BatchNorm's running statistics see each clip once.
-    The first batch in each mode (training, evaluation) runs once more with all terms, so that errors surface early (dry
-    run). The dry run also uses copies and restores PyTorch's random numbers.
+    The network is not modified; its layers are tapped only while it runs. The last layer's focus Q
+    has a closed form if the head is global average pooling followed by the linear layer ``head``.
+    The objective compares values on the first batch and checks on every batch which operations lead
+    to the logits. Otherwise the focus is the gradient through the head alone. The focus of an
+    earlier layer, for L_c, is a gradient through the layers after it. The masked pass of L_e uses
+    copies of the buffers and of the modules' attributes, so BatchNorm's running statistics see each
+    clip once. The first batch in each mode (training, evaluation) runs once more with all terms, so
+    that errors surface early (dry run). The dry run also uses copies and restores PyTorch's random
+    numbers.
 
-    Absent persons, whose values in x are all zero, have no focus and are excluded from the mean over persons. If the
-    model's ``forward`` has an argument ``lengths`` and ``inputs`` holds it, frames beyond a clip's length have no focus
-    either.
+    Absent persons, whose values in x are all zero, have no focus and are excluded from the mean
+    over persons. If the model's ``forward`` has an argument ``lengths`` and ``inputs`` holds it,
+    frames beyond a clip's length have no focus either.
 
-    With ``erasing``, a training step first computes the focus of the labelled classes, without training anything.
-    Each labelled clip is chosen with that probability, and a chosen clip loses joint v of person m in all its frames
-    with the probability
+    With ``erasing``, a training step first computes the focus of the labelled classes, without
+    training anything. Each labelled clip is chosen with that probability, and a chosen clip loses
+    joint v of person m in all its frames with the probability
 
-    .. math:: u \, \bar Q_{mv} / \max_{m'v'} \bar Q_{m'v'}, \qquad \bar Q_{mv} = \frac{1}{T} \sum_t Q_{mtv}, \quad
-        u \sim U(0, 1),
+    .. math:: u \, \bar Q_{mv} / \max_{m'v'} \bar Q_{m'v'}, \qquad \bar Q_{mv} = \frac{1}{T} \sum_t
+        Q_{mtv}, \quad u \sim U(0, 1),
 
-    so that the network learns to recognise the class without its favourite evidence. The loss is computed on the batch
-    that contains the erased clips, so BatchNorm sees whole and erased clips together, as at test time.
+    so that the network learns to recognise the class without its favourite evidence. The loss is
+    computed on the batch that contains the erased clips, so BatchNorm sees whole and erased clips
+    together, as at test time.
 
     Shape:
         x (N, C, T, V, M), or as ``axes`` says, target (N,) -> :class:`STFOutput`.
 
     Args:
         model: maps x, and ``inputs`` if there are any, to logits (N, classes).
-        layers: the layers to explain, by name or as modules, from low to high; equation 5 compares the last two, the
-            other terms use the last. Each returns (N * M, C', T', V), persons next to each other, or as ``maps`` says.
-        head: the linear layer after global average pooling, by name or as a module; None if there is no such layer.
+        layers: the layers to explain, by name or as modules, from low to high; equation 5 compares
+            the last two, the other terms use the last. Each returns (N * M, C', T', V), persons
+            next to each other, or as ``maps`` says.
+        head: the linear layer after global average pooling, by name or as a module; None if there
+            is no such layer.
         loss: terms and weights; by default the paper's focus branch.
-        score: ``"logit"``, ``"log_odds"`` or ``"probability"`` of the class, see :func:`~skeleton_focus.class_score`.
-        axes: order of the axes of x: ``"N C T V M"`` (default), ``"N M T V C"``, ``"N C T V"``, ``"N T (V C)"``, ...
-            Required if x has as many channels as persons, two or more, because its layout is then ambiguous.
+        score: ``"logit"``, ``"log_odds"`` or ``"probability"`` of the class, see
+            :func:`~skeleton_focus.class_score`.
+        axes: order of the axes of x: ``"N C T V M"`` (default), ``"N M T V C"``, ``"N C T V"``,
+            ``"N T (V C)"``, ... Required if x has as many channels as persons, two or more, because
+            its layout is then ambiguous.
         num_joints: V; needed if ``axes`` joins it with another axis.
-        maps: order of the axes of the layers' outputs: ``"(N M) C T V"`` (default), ``"(N M) T V C"``,
-            ``"(M N) C T V"``, ``"(N M) (T V) C"`` for tokens, ... If the layers differ, a mapping from layer names to
-            such patterns.
-        project: maps the focus (N, M', T', V') of layers whose joints or persons differ from the input's to
-            (N, M, T', V), with values of at least 0; for example ``lambda focus: focus @ membership`` for parts
-            (V', V). If it applies to some layers only, a mapping from layer names to such functions.
-        select_logits: selects the logits from a model's several outputs, such as ``operator.itemgetter(0)``.
-        mask_inputs: positions in ``inputs`` of further tensors that hold the clip, in the layout of ``axes``; L_e
-            and erasing mask them like x. Required if an input has the clip's shape; ``()`` masks none.
-        erasing: probability, 0 to 1, that a training clip loses joints before the step, most often those of high focus;
-            see above.
-        every: apply the STF terms, and erasing, every ``every`` training steps. The terms' weights do not change.
-        warmup: number of training steps with the classification loss alone, before STF terms and erasing start. A
-            training step is a call with the model in training mode and gradients enabled.
+        maps: order of the axes of the layers' outputs: ``"(N M) C T V"`` (default), ``"(N M) T V
+            C"``, ``"(M N) C T V"``, ``"(N M) (T V) C"`` for tokens, ... If the layers differ, a
+            mapping from layer names to such patterns.
+        project: maps the focus (N, M', T', V') of layers whose joints or persons differ from the
+            input's to (N, M, T', V), with values of at least 0; for example ``lambda focus: focus @
+            membership`` for parts (V', V). If it applies to some layers only, a mapping from layer
+            names to such functions.
+        select_logits: selects the logits from a model's several outputs, such as
+            ``operator.itemgetter(0)``.
+        mask_inputs: positions in ``inputs`` of further tensors that hold the clip, in the layout of
+            ``axes``; L_e and erasing mask them like x. Required if an input has the clip's shape;
+            ``()`` masks none.
+        erasing: probability, 0 to 1, that a training clip loses joints before the step, most often
+            those of high focus; see above.
+        every: apply the STF terms, and erasing, every ``every`` training steps. The terms' weights
+            do not change.
+        warmup: number of training steps with the classification loss alone, before STF terms and
+            erasing start. A training step is a call with the model in training mode and gradients
+            enabled.
 
     Raises:
-        ValueError: a layer that the model does not have, that did not run exactly once, or that ran under
-            ``torch.no_grad()``; layers named twice or not from low to high; a head that is not ``nn.Linear``; coherence
-            with fewer than two layers, under torch.compile, or over layers that PyTorch cannot differentiate twice;
-            persons folded as (M, N); an ambiguous layout; an input of the clip's shape without ``mask_inputs``;
-            mismatched shapes.
+        ValueError: a layer that the model does not have, that did not run exactly once, or that ran
+            under ``torch.no_grad()``; layers named twice or not from low to high; a head that is
+            not ``nn.Linear``; coherence with fewer than two layers, under torch.compile, or over
+            layers that PyTorch cannot differentiate twice; persons folded as (M, N); an ambiguous
+            layout; an input of the clip's shape without ``mask_inputs``; mismatched shapes.
 
     Example:
         >>> class Net(nn.Module):
@@ -117,7 +132,8 @@ class STFObjective(ExplainedModel):
         (torch.Size([4, 5]), torch.Size([4, 2, 6, 25]), ['classification', 'coherence', 'divergence'])
 
     Reference:
-        STF (Ke et al., AAAI 2022), equations 2 to 6; erasing after Wei et al. (CVPR 2017), who erase image regions.
+        STF (Ke et al., AAAI 2022), equations 2 to 6; erasing after Wei et al. (CVPR 2017), who
+        erase image regions.
     """
 
     steps: Tensor
@@ -133,7 +149,9 @@ class STFObjective(ExplainedModel):
         axes: str | None = None,
         num_joints: int | None = None,
         maps: str | Mapping[str, str] = MAPS,
-        project: Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        project: Callable[[Tensor], Tensor]
+        | Mapping[str, Callable[[Tensor], Tensor]]
+        | None = None,
         select_logits: Callable[[Any], Tensor] | None = None,
         mask_inputs: Sequence[int] | None = None,
         erasing: float = 0.0,
@@ -153,7 +171,9 @@ class STFObjective(ExplainedModel):
         )
         if loss is not None and not isinstance(loss, STFLoss):
             hint = "STFLoss.focus_branch() is one"
-            raise ValueError(message("STFObjective", "loss to be an STFLoss", type(loss).__name__, hint))
+            raise ValueError(
+                message("STFObjective", "loss to be an STFLoss", type(loss).__name__, hint)
+            )
         if not 0 <= erasing <= 1:
             raise ValueError(message("STFObjective", "erasing in 0..1", erasing))
         if not isinstance(every, int) or every < 1:
@@ -162,16 +182,24 @@ class STFObjective(ExplainedModel):
             raise ValueError(message("STFObjective", "warmup as an integer of at least 0", warmup))
         listed = mask_inputs is None or isinstance(mask_inputs, list | tuple)
         if not listed or not all(isinstance(i, int) and i >= 0 for i in mask_inputs or ()):
-            raise ValueError(message("STFObjective", "mask_inputs as positions in inputs, from 0", mask_inputs))
+            raise ValueError(
+                message("STFObjective", "mask_inputs as positions in inputs, from 0", mask_inputs)
+            )
         self.loss = loss if loss is not None else STFLoss.focus_branch()
         self.erasing = erasing
         self._explained_layers()  # raises if the loss needs more layers
         self.mask_inputs = None if mask_inputs is None else tuple(mask_inputs)
         self.every = every
         self.warmup = warmup
-        self.generators = tuple(name for name, module in model.named_modules() if isinstance(module, STFAdjacency))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # counted if every or warmup need it
-        self._counted: int | None = None  # the buffer's value, read only once because reading it stalls a GPU
+        self.generators = tuple(
+            name for name, module in model.named_modules() if isinstance(module, STFAdjacency)
+        )
+        self.register_buffer(
+            "steps", torch.zeros((), dtype=torch.int64)
+        )  # counted if every or warmup need it
+        self._counted: int | None = (
+            None  # the buffer's value, read only once because reading it stalls a GPU
+        )
         self._rehearsed: set[tuple[Any, ...]] = set()
 
     def forward(
@@ -189,16 +217,18 @@ class STFObjective(ExplainedModel):
             x: clips in the layout that the model takes.
             target: labels (N,), or what ``loss.classification`` takes.
             inputs: the model's other inputs, such as lengths.
-            present: (N, M, T) bool, in which frames each person is present; by default, persons with all values zero
-                are absent, and so are frames beyond ``lengths``.
-            allowed: (N, M, T, V), or (N, V) for the same joints in all frames, where the guidance term allows focus in
-                each clip; by default the loss's table.
+            present: (N, M, T) bool, in which frames each person is present; by default, persons
+                with all values zero are absent, and so are frames beyond ``lengths``.
+            allowed: (N, M, T, V), or (N, V) for the same joints in all frames, where the guidance
+                term allows focus in each clip; by default the loss's table.
         """
         self._check_clips(x)
         self.loss.check_target(target, len(x))
         explained = self._explained_layers()
         rehearsed = not explained or self._dry_run_key(x) in self._rehearsed
-        if torch.compiler.is_compiling() and not (rehearsed and not self._by_gradient(self._layers_in_terms())):
+        if torch.compiler.is_compiling() and not (
+            rehearsed and not self._by_gradient(self._layers_in_terms())
+        ):
             return cast(STFOutput, self._uncompiled(x, target, inputs, present, allowed))
         self._check_inputs(inputs, differentiates=bool(explained))
         self._check_masked(x, inputs)
@@ -209,7 +239,9 @@ class STFObjective(ExplainedModel):
         apply_terms = self._terms_apply()
         if apply_terms and self.erasing and self.model.training and torch.is_grad_enabled():
             x, inputs = self._erase(x, target, inputs, present)
-        return self._step(x, target, inputs, self._layers_in_terms() if apply_terms else [], presence, allowed)
+        return self._step(
+            x, target, inputs, self._layers_in_terms() if apply_terms else [], presence, allowed
+        )
 
     def explain(
         self,
@@ -220,10 +252,12 @@ class STFObjective(ExplainedModel):
         inputs: Sequence[Any] = (),
         present: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Compute the focus of a class for each clip, without training; call ``eval()`` first to disable dropout.
+        """Compute the focus of a class for each clip, without training; call ``eval()`` first to
+        disable dropout.
 
         Shape:
-            x as in :meth:`forward`, classes (N,) -> focus (N, M, T, V) at the input's frames, logits (N, classes).
+            x as in :meth:`forward`, classes (N,) -> focus (N, M, T, V) at the input's frames,
+            logits (N, classes).
 
         Args:
             x: clips in the layout that the model takes.
@@ -233,7 +267,8 @@ class STFObjective(ExplainedModel):
             present: as in :meth:`forward`.
 
         Raises:
-            ValueError: a layer that is not one of ``layers``, classes out of range, or as in :meth:`forward`.
+            ValueError: a layer that is not one of ``layers``, classes out of range, or as in
+                :meth:`forward`.
         """
         self._check_clips(x)
         self._check_inputs(inputs, differentiates=True)
@@ -246,7 +281,9 @@ class STFObjective(ExplainedModel):
             check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
             check_classes("STFObjective", chosen, logits.shape[1])
             first = (name, *self._dry_run_key(x)) not in self._rehearsed
-            focus = self._focus(x, logits, tap, name, chosen, present, create_graph=False, rehearsal=first)
+            focus = self._focus(
+                x, logits, tap, name, chosen, present, create_graph=False, rehearsal=first
+            )
             self._rehearsed.add((name, *self._dry_run_key(x)))
         return self._on_input(x, focus.detach(), present), logits.detach()
 
@@ -270,7 +307,9 @@ class STFObjective(ExplainedModel):
             also = self.generators if self.loss.uses("adjacency") else ()
             logits, tap, output = self._run(x, inputs, explained, also, fixed_statistics=rehearsal)
             if explained:
-                maps = self._maps(x, target, inputs, logits, tap, present, create_graph=graph, rehearsal=rehearsal)
+                maps = self._maps(
+                    x, target, inputs, logits, tap, present, create_graph=graph, rehearsal=rehearsal
+                )
                 loss, terms = self.loss(logits, target, allowed=allowed, **maps)
                 focus = self._on_input(x, cast(Tensor, maps["focus"]).detach(), present)
             else:
@@ -281,12 +320,25 @@ class STFObjective(ExplainedModel):
         return result if graph else each_tensor(result, torch.detach)
 
     def _dry_run(
-        self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None, allowed: Tensor | None
+        self,
+        x: Tensor,
+        target: Tensor,
+        inputs: Sequence[Any],
+        present: Tensor | None,
+        allowed: Tensor | None,
     ) -> None:
         """Run a mode's first batch with all terms, on copies, and restore the random numbers."""
         copies = each_tensor((x, *inputs), torch.clone)
         with torch.random.fork_rng([x.device] if x.is_cuda else []), apart(self.model):
-            self._step(copies[0], target, copies[1:], self._explained_layers(), present, allowed, rehearsal=True)
+            self._step(
+                copies[0],
+                target,
+                copies[1:],
+                self._explained_layers(),
+                present,
+                allowed,
+                rehearsal=True,
+            )
         masked = [copies[0], *(copies[1 + i] for i in self.mask_inputs or ())]
         written = any(not clip.is_inference() and clip._version > 0 for clip in masked)
         if written and (self.erasing or self.loss.uses("exploration")):
@@ -296,14 +348,20 @@ class STFObjective(ExplainedModel):
         self._rehearsed.add(self._dry_run_key(x))
 
     def _dry_run_key(self, x: Tensor) -> tuple[Any, ...]:
-        """The mode that a dry run of this batch covers; a batch of one clip cannot reveal the order of persons."""
+        """The mode that a dry run of this batch covers; a batch of one clip cannot reveal the order
+        of persons.
+        """
         return self._mode(), torch.is_grad_enabled(), len(x) > 1
 
     def _terms_apply(self) -> bool:
-        """Whether this batch uses the STF terms; counts the training steps if that depends on them."""
+        """Whether this batch uses the STF terms; counts the training steps if that depends on
+        them.
+        """
         if not self._explained_layers():
             return False
-        if (self.every == 1 and self.warmup == 0) or not (self.model.training and torch.is_grad_enabled()):
+        if (self.every == 1 and self.warmup == 0) or not (
+            self.model.training and torch.is_grad_enabled()
+        ):
             return True
         since_warmup: int = self._count_step() - self.warmup
         return since_warmup >= 0 and since_warmup % self.every == 0
@@ -329,25 +387,40 @@ class STFObjective(ExplainedModel):
             return [self.layers[-1]]
         if len(self.layers) < 2:
             hint = "name the layer before the last one too, or set coherence=0"
-            raise ValueError(message("STFObjective", "two layers for the coherence term", list(self.layers), hint))
+            raise ValueError(
+                message(
+                    "STFObjective", "two layers for the coherence term", list(self.layers), hint
+                )
+            )
         return list(self.layers[-2:])
 
     def _layers_in_terms(self) -> list[str]:
-        """The layers whose focus enters the loss; focus for erasing alone needs no second derivative."""
+        """The layers whose focus enters the loss; focus for erasing alone needs no second
+        derivative.
+        """
         return self._explained_layers() if self.loss.uses(*self.loss.weights) else []
 
     @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
         reason="STFObjective runs its first batch, and computes focus by autograd, outside torch.compile"
     )
     def _uncompiled(
-        self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None, allowed: Tensor | None
+        self,
+        x: Tensor,
+        target: Tensor,
+        inputs: Sequence[Any],
+        present: Tensor | None,
+        allowed: Tensor | None,
     ) -> STFOutput:
         known = self.head is None or self._mode() in self._closed_form
-        layers = self._by_gradient(self._layers_in_terms()) if known else self._layers_in_terms()[:-1]
+        layers = (
+            self._by_gradient(self._layers_in_terms()) if known else self._layers_in_terms()[:-1]
+        )
         if layers:
             hint = f"compile the blocks below {layers[0]!r} instead, or leave out the term"
             got = f"layers {layers}, whose focus needs second derivatives"
-            raise ValueError(message("STFObjective", "focus in closed form under torch.compile", got, hint))
+            raise ValueError(
+                message("STFObjective", "focus in closed form under torch.compile", got, hint)
+            )
         return self(x, target, inputs, present=present, allowed=allowed)  # type: ignore[no-any-return]
 
     @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
@@ -356,38 +429,58 @@ class STFObjective(ExplainedModel):
     def _erase(
         self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None
     ) -> tuple[Tensor, Sequence[Any]]:
-        """Erase joints of some clips, each joint with a probability proportional to its mean focus."""
+        """Erase joints of some clips, each joint with a probability proportional to its mean
+        focus.
+        """
         label, known = self.loss.labels(target)
         focus, _ = self.explain(x, label, inputs=inputs, present=present)
         focus = focus * known[:, None, None, None]  # clips without a label are not erased
         return self._masked(x, inputs, draw_erased(focus, self.erasing), self.mask_inputs or ())
 
     def _check_masked(self, x: Tensor, inputs: Sequence[Any]) -> None:
-        """Raise for positions beyond the inputs, and for an input of the clip's shape if ``mask_inputs`` is None."""
+        """Raise for positions beyond the inputs, and for an input of the clip's shape if
+        ``mask_inputs`` is None.
+        """
         for i in self.mask_inputs or ():
             if i >= len(inputs):
-                raise ValueError(message("STFObjective", f"mask_inputs within the {len(inputs)} inputs", i))
+                raise ValueError(
+                    message("STFObjective", f"mask_inputs within the {len(inputs)} inputs", i)
+                )
         if self.mask_inputs is not None or not (self.erasing or self.loss.uses("exploration")):
             return
         for i, value in enumerate(inputs):
             if isinstance(value, Tensor) and self.axes.are_alike(value, x):
                 hint = f"pass mask_inputs=({i},), or () if it does not hold the clip"
-                expected = f"mask_inputs to say whether to mask inputs[{i}], which has the shape of a clip"
+                expected = (
+                    f"mask_inputs to say whether to mask inputs[{i}], which has the shape of a clip"
+                )
                 raise ValueError(message("STFObjective", expected, tuple(value.shape), hint))
 
     def _maps(
-        self, x: Tensor, target: Tensor, inputs: Sequence[Any], logits: Tensor, tap: FeatureTap,
-        present: Tensor | None, *, create_graph: bool, rehearsal: bool,
-    ) -> dict[str, Tensor | list[Tensor]]:  # fmt: skip
+        self,
+        x: Tensor,
+        target: Tensor,
+        inputs: Sequence[Any],
+        logits: Tensor,
+        tap: FeatureTap,
+        present: Tensor | None,
+        *,
+        create_graph: bool,
+        rehearsal: bool,
+    ) -> dict[str, Tensor | list[Tensor]]:
         """The arguments that the loss terms in use need, by their names in :class:`STFLoss`."""
         maps: dict[str, Tensor | list[Tensor]] = {}
-        focus_at = partial(self._focus, x, logits, tap, create_graph=create_graph, rehearsal=rehearsal)
+        focus_at = partial(
+            self._focus, x, logits, tap, create_graph=create_graph, rehearsal=rehearsal
+        )
         first, second = top_two(logits.detach())
         maps["classes"] = first
         focus = maps["focus"] = focus_at(self.layers[-1], first, present)
         if self.loss.uses("exploration"):
             covered = self._on_input(x, focus, present)
-            maps["masked_logits"] = self._masked_logits(*self._masked(x, inputs, covered, self.mask_inputs or ()))
+            maps["masked_logits"] = self._masked_logits(
+                *self._masked(x, inputs, covered, self.mask_inputs or ())
+            )
         if self.loss.uses("divergence"):
             maps["rival_focus"] = focus_at(self.layers[-1], second, present)
         if self.loss.uses("coherence"):
@@ -396,7 +489,11 @@ class STFObjective(ExplainedModel):
             labels, _ = self.loss.labels(target)
             maps["label_focus"] = focus_at(self.layers[-1], labels, present)
         if self.loss.uses("adjacency"):
-            embeddings = [cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators]
+            embeddings = [
+                cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators
+            ]
             axes = self._bound_maps(x).get(self.layers[-1])
-            maps["embeddings"] = embeddings if axes is None else [axes.to_rows(rows) for rows in embeddings]
+            maps["embeddings"] = (
+                embeddings if axes is None else [axes.to_rows(rows) for rows in embeddings]
+            )
         return maps

@@ -1,10 +1,12 @@
-"""Corruptions that test the robustness of a trained network: hidden joints and frames, jitter, short clips.
+"""Corruptions that test the robustness of a trained network: hidden joints and frames, jitter,
+short clips.
 
-All functions take a :class:`~skeleton_focus.clips.Batch` of positions, before the streams are computed, run on its
-device and do not modify it. Centring and scaling use the visible joints: do both first if hiding a joint should not
-move the others. Position, visibility and ground truth of a hidden joint are 0, as for a joint that was never seen. The
-protocols follow RA-GCN. Random numbers are drawn on the CPU from the generator that is passed, so that they do not
-depend on the device. With the same state of the generator, a larger p hides every joint, or drops every frame, that a
+All functions take a :class:`~skeleton_focus.clips.Batch` of positions, before the streams are
+computed, run on its device and do not modify it. Centring and scaling use the visible joints: do
+both first if hiding a joint should not move the others. Position, visibility and ground truth of a
+hidden joint are 0, as for a joint that was never seen. The protocols follow RA-GCN. Random numbers
+are drawn on the CPU from the generator that is passed, so that they do not depend on the device.
+With the same state of the generator, a larger p hides every joint, or drops every frame, that a
 smaller p does.
 """
 
@@ -20,22 +22,27 @@ from .clips import Batch
 from .layouts import SkeletonLayout
 from .preparation import body_height
 
-_LIMBS = tuple(f"{side}_{limb}" for side in ("left", "right") for limb in ("upper_arm", "hand", "thigh", "foot"))
+_LIMBS = tuple(
+    f"{side}_{limb}"
+    for side in ("left", "right")
+    for limb in ("upper_arm", "hand", "thigh", "foot")
+)
 
 
 def body_parts(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
     """The five body parts whose joints RA-GCN hides, from the layout's own parts.
 
-    An arm consists of ``upper_arm`` and ``hand`` of one side, ``two_hands`` of both ``hand``, ``two_legs`` of both
-    ``thigh`` and ``foot``; ``trunk`` holds the joints of no limb. For ``NTU25`` these are spine, neck and head; for
-    ``COCO17``, which has no spine, the head.
+    An arm consists of ``upper_arm`` and ``hand`` of one side, ``two_hands`` of both ``hand``,
+    ``two_legs`` of both ``thigh`` and ``foot``; ``trunk`` holds the joints of no limb. For
+    ``NTU25`` these are spine, neck and head; for ``COCO17``, which has no spine, the head.
 
     Args:
-        layout: a skeleton with the parts left and right ``upper_arm``, ``hand``, ``thigh`` and ``foot``, such as the
-            five named layouts.
+        layout: a skeleton with the parts left and right ``upper_arm``, ``hand``, ``thigh`` and
+            ``foot``, such as the five named layouts.
 
     Returns:
-        ``left_arm``, ``right_arm``, ``two_hands``, ``two_legs`` and ``trunk``, each with its joints in ascending order.
+        ``left_arm``, ``right_arm``, ``two_hands``, ``two_legs`` and ``trunk``, each with its joints
+        in ascending order.
 
     Raises:
         ValueError: a layout without these parts, or without a joint outside them.
@@ -53,11 +60,15 @@ def body_parts(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
     if missing:
         expected = f"a layout with the parts {', '.join(_LIMBS)}"
         got = f"{layout.name!r} without {', '.join(missing)}"
-        raise ValueError(message("body_parts", expected, got, "pass them to SkeletonLayout.from_bones as parts"))
+        raise ValueError(
+            message("body_parts", expected, got, "pass them to SkeletonLayout.from_bones as parts")
+        )
     of_limbs = {joint for name in _LIMBS for joint in layout.parts[name]}
     trunk = tuple(joint for joint in range(layout.num_joints) if joint not in of_limbs)
     if not trunk:
-        raise ValueError(message("body_parts", "a layout with joints outside its limbs", repr(layout.name)))
+        raise ValueError(
+            message("body_parts", "a layout with joints outside its limbs", repr(layout.name))
+        )
 
     def joints(*names: str) -> tuple[int, ...]:
         return tuple(sorted({joint for name in names for joint in layout.parts[name]}))
@@ -82,7 +93,8 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
         joints: their indices, 0..V-1, for example one of :func:`body_parts`.
 
     Raises:
-        ValueError: a batch with mismatched shapes, names instead of indices, or a joint out of range.
+        ValueError: a batch with mismatched shapes, names instead of indices, or a joint out of
+            range.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -99,7 +111,9 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
     numbers = not isinstance(joints, str | Mapping) and isinstance(joints, Iterable)
     if not numbers or any(isinstance(joint, str) for joint in joints):
         hint = 'body_parts(layout)["left_arm"] is one'
-        raise ValueError(message("hide_joints", "joints as a sequence of indices", repr(joints), hint))
+        raise ValueError(
+            message("hide_joints", "joints as a sequence of indices", repr(joints), hint)
+        )
     chosen = [int(joint) for joint in joints]
     if not all(0 <= joint < v for joint in chosen):
         raise ValueError(message("hide_joints", f"joints in 0..{v - 1}", chosen))
@@ -111,8 +125,8 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
 def hide_frames(batch: Batch, share: float) -> Batch:
     r"""Hide all joints in a block of frames around the middle of each clip.
 
-    In a clip of length L, :math:`n = \lfloor share \cdot L + 1/2 \rfloor` frames are hidden, starting with frame
-    :math:`\lfloor (L - n) / 2 \rfloor`. Lengths do not change.
+    In a clip of length L, :math:`n = \lfloor share \cdot L + 1/2 \rfloor` frames are hidden,
+    starting with frame :math:`\lfloor (L - n) / 2 \rfloor`. Lengths do not change.
 
     Shape:
         a batch with x (N, C, T, V, M) -> the same.
@@ -147,7 +161,8 @@ def hide_frames(batch: Batch, share: float) -> Batch:
 def hide_random_joints(batch: Batch, p: float, generator: torch.Generator) -> Batch:
     """Hide each joint of each person in each frame with probability p.
 
-    In contrast, ``joint_dropout`` of :class:`~skeleton_focus.augment.Augment` hides a joint in the whole clip.
+    In contrast, ``joint_dropout`` of :class:`~skeleton_focus.augment.Augment` hides a joint in the
+    whole clip.
 
     Shape:
         a batch with x (N, C, T, V, M) -> the same.
@@ -176,12 +191,15 @@ def hide_random_joints(batch: Batch, p: float, generator: torch.Generator) -> Ba
     return _hide(batch, _draw(batch, n, t, v, m, generator=generator) < p)
 
 
-def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: float, generator: torch.Generator) -> Batch:
+def jitter_joints(
+    batch: Batch, layout: SkeletonLayout, *, p: float, sigma: float, generator: torch.Generator
+) -> Batch:
     r"""Add Gaussian noise to each joint of each person in each frame with probability p.
 
-    :math:`x' = x + \sigma h \epsilon`, with the clip's :func:`~skeleton_focus.preparation.body_height` h and a standard
-    normal number :math:`\epsilon` for each coordinate. Only visible joints are moved. Their visibility does not change,
-    as if a pose estimator were wrong but confident.
+    :math:`x' = x + \sigma h \epsilon`, with the clip's
+    :func:`~skeleton_focus.preparation.body_height` h and a standard normal number :math:`\epsilon`
+    for each coordinate. Only visible joints are moved. Their visibility does not change, as if a
+    pose estimator were wrong but confident.
 
     Shape:
         a batch with x (N, C, T, V, M) -> the same.
@@ -194,7 +212,8 @@ def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: floa
         generator: on the CPU.
 
     Raises:
-        ValueError: a batch with mismatched shapes, another layout, an option out of range, no CPU generator.
+        ValueError: a batch with mismatched shapes, another layout, an option out of range, no CPU
+            generator.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -215,7 +234,9 @@ def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: floa
         raise ValueError(message(who, "sigma of at least 0", sigma))
     n, c, t, v, m = batch.x.shape
     chosen = (_draw(batch, n, t, v, m, generator=generator) < p) & (batch.visibility > 0)
-    noise = torch.randn(n, c, t, v, m, generator=generator, device="cpu", dtype=torch.float32).to(batch.x)
+    noise = torch.randn(n, c, t, v, m, generator=generator, device="cpu", dtype=torch.float32).to(
+        batch.x
+    )
     height = body_height(batch.x, layout, visibility=batch.visibility)[:, None, None, None, None]
     return batch._replace(x=torch.where(chosen[:, None], batch.x + sigma * height * noise, batch.x))
 
@@ -223,7 +244,8 @@ def jitter_joints(batch: Batch, layout: SkeletonLayout, *, p: float, sigma: floa
 def keep_beginning(batch: Batch, share: float) -> Batch:
     r"""Keep only the first part of each clip.
 
-    In a clip of length L, the first :math:`\lfloor share \cdot L + 1/2 \rfloor` frames are kept, at least one.
+    In a clip of length L, the first :math:`\lfloor share \cdot L + 1/2 \rfloor` frames are kept, at
+    least one.
 
     Shape:
         a batch with x (N, C, T, V, M) -> (N, C, T', V, M), T' being the longest clip's new length.
@@ -245,7 +267,9 @@ def keep_beginning(batch: Batch, share: float) -> Batch:
     if not 0 < share <= 1:
         raise ValueError(message("keep_beginning", "a share above 0 and at most 1", share))
     lengths = _frame_counts(batch.lengths, share).clamp(min=1)
-    return _keep_frames(batch, torch.arange(batch.x.shape[2], device=batch.x.device) < lengths[:, None])
+    return _keep_frames(
+        batch, torch.arange(batch.x.shape[2], device=batch.x.device) < lengths[:, None]
+    )
 
 
 def drop_frames(batch: Batch, p: float, generator: torch.Generator) -> Batch:
@@ -287,15 +311,21 @@ def _hide(batch: Batch, hidden: Tensor) -> Batch:
     return batch._replace(
         x=batch.x.masked_fill(hidden[:, None], 0),
         visibility=batch.visibility.masked_fill(hidden, 0),
-        critical=batch.critical.masked_fill(hidden.permute(0, 3, 1, 2), 0),  # (N, T, V, M) -> (N, M, T, V)
+        critical=batch.critical.masked_fill(
+            hidden.permute(0, 3, 1, 2), 0
+        ),  # (N, T, V, M) -> (N, M, T, V)
     )
 
 
 def _keep_frames(batch: Batch, kept: Tensor) -> Batch:
-    """Keep the frames where ``kept`` (N, T) is True, in order, and pad with zeros to the longest clip."""
+    """Keep the frames where ``kept`` (N, T) is True, in order, and pad with zeros to the longest
+    clip.
+    """
     lengths = kept.sum(1)
     longest = max(lengths.tolist(), default=0)
-    order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]  # (N, T')
+    order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[
+        :, :longest
+    ]  # (N, T')
     rows = torch.arange(len(kept), device=kept.device)[:, None]
     shorter = Batch(
         x=batch.x.transpose(1, 2)[rows, order].transpose(1, 2),  # (N, C, T', V, M)
@@ -310,12 +340,16 @@ def _keep_frames(batch: Batch, kept: Tensor) -> Batch:
 
 def _draw(batch: Batch, *sizes: int, generator: torch.Generator) -> Tensor:
     """Numbers in [0, 1), on the batch's device."""
-    return torch.rand(*sizes, generator=generator, device="cpu", dtype=torch.float32).to(batch.x.device)
+    return torch.rand(*sizes, generator=generator, device="cpu", dtype=torch.float32).to(
+        batch.x.device
+    )
 
 
 def _check(who: str, batch: Batch) -> None:
     if not isinstance(batch, Batch):
-        raise ValueError(message(who, "a Batch, such as SkeletonDataset.collate returns", type(batch).__name__))
+        raise ValueError(
+            message(who, "a Batch, such as SkeletonDataset.collate returns", type(batch).__name__)
+        )
     check_shape(who, "x", batch.x, "N, C, T, V, M")
     n, _, t, v, m = batch.x.shape
     check_lengths(who, batch.lengths, batch.x)
@@ -327,7 +361,13 @@ def _check_random(who: str, p: float, generator: torch.Generator) -> None:
     if not 0 <= p <= 1:
         raise ValueError(message(who, "a probability p in 0..1", p))
     if not isinstance(generator, torch.Generator):
-        raise ValueError(message(who, "a torch.Generator, such as seeded_generator returns", type(generator).__name__))
+        raise ValueError(
+            message(
+                who, "a torch.Generator, such as seeded_generator returns", type(generator).__name__
+            )
+        )
     device = generator.device.type
     if device != "cpu":
-        raise ValueError(message(who, "a generator on the CPU, so that every device draws the same", device))
+        raise ValueError(
+            message(who, "a generator on the CPU, so that every device draws the same", device)
+        )

@@ -1,7 +1,7 @@
 """From raw joint positions to network inputs: preparation, streams, resampling, fusion.
 
-All functions take batches x (N, C, T, V, M), run on x's device and do not modify their input. A visibility
-(N, T, V, M) is 1 where a joint was seen; joints that were not seen stay at 0.
+All functions take batches x (N, C, T, V, M), run on x's device and do not modify their input. A
+visibility (N, T, V, M) is 1 where a joint was seen; joints that were not seen stay at 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 
 
 def center(
-    x: Tensor, joint: int, *, each_frame: bool = True, person: int | None = None, visibility: Tensor | None = None
+    x: Tensor,
+    joint: int,
+    *,
+    each_frame: bool = True,
+    person: int | None = None,
+    visibility: Tensor | None = None,
 ) -> Tensor:
     """Subtract the position of the centre joint.
 
@@ -28,11 +33,12 @@ def center(
     Args:
         x: positions.
         joint: the centre, for example ``layout.center``.
-        each_frame: if True, use the centre joint in each frame, as STF does, or its mean over the frames in which it
-            was seen where it was not. If False, use one origin for the whole clip, the centre joint when first seen,
-            which keeps translation and the distance between persons.
-        person: index of the person whose centre is subtracted from all persons, 0 in DGNN; by default each person's
-            own, or with ``each_frame=False`` that of the first person seen.
+        each_frame: if True, use the centre joint in each frame, as STF does, or its mean over the
+            frames in which it was seen where it was not. If False, use one origin for the whole
+            clip, the centre joint when first seen, which keeps translation and the distance between
+            persons.
+        person: index of the person whose centre is subtracted from all persons, 0 in DGNN; by
+            default each person's own, or with ``each_frame=False`` that of the first person seen.
         visibility: (N, T, V, M); joints that were not seen stay at 0.
 
     Raises:
@@ -52,7 +58,11 @@ def center(
     if not 0 <= joint < x.shape[3]:
         raise ValueError(message("center", f"a joint in 0..{x.shape[3] - 1}", joint))
     centers = x[:, :, :, joint]  # (N, C, T, M)
-    seen = torch.ones_like(x[:, 0, :, joint]) if visibility is None else (visibility[:, :, joint] > 0).to(x.dtype)
+    seen = (
+        torch.ones_like(x[:, 0, :, joint])
+        if visibility is None
+        else (visibility[:, :, joint] > 0).to(x.dtype)
+    )
     if person is not None:
         centers = centers[..., person : person + 1]
         seen = seen[..., person : person + 1]
@@ -61,16 +71,19 @@ def center(
         mean = (centers * seen[:, None]).sum(2, keepdim=True) / count
         origin = torch.where(seen[:, None] > 0, centers, mean).unsqueeze(3)  # (N, C, T, 1, M)
     else:
-        first = seen.flatten(1).argmax(1)[:, None, None].expand(-1, x.shape[1], 1)  # (N, C, 1), of T * M
+        first = (
+            seen.flatten(1).argmax(1)[:, None, None].expand(-1, x.shape[1], 1)
+        )  # (N, C, 1), of T * M
         origin = centers.flatten(2).gather(2, first)[..., None, None]  # (N, C, 1, 1, 1)
     return _mask_unseen(x - origin, visibility)
 
 
 def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
-    """Measure the height of the tallest body of each clip: the sum of bone lengths from head to foot.
+    """Measure the height of the tallest body of each clip: the sum of bone lengths from head to
+    foot.
 
-    It is averaged over the frames in which the whole path was seen; it is 1 if there is no such frame or the path has
-    length 0, so that dividing by it is always safe.
+    It is averaged over the frames in which the whole path was seen; it is 1 if there is no such
+    frame or the path has length 0, so that dividing by it is always safe.
 
     Shape:
         x (N, C, T, V, M) -> (N,), in the units of x.
@@ -88,7 +101,9 @@ def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None 
     path = list(layout.path(*layout.height))
     limbs = x[:, :, :, path]  # (N, C, T, path, M)
     length = (limbs[:, :, :, 1:] - limbs[:, :, :, :-1]).norm(dim=1).sum(2)  # (N, T, M)
-    seen = (length > 0) if visibility is None else (visibility[:, :, path] > 0).all(2) & (length > 0)
+    seen = (
+        (length > 0) if visibility is None else (visibility[:, :, path] > 0).all(2) & (length > 0)
+    )
     frames = seen.sum(1)  # (N, M)
     height = ((length * seen).sum(1) / frames.clamp(min=1)).amax(1)
     return torch.where(height > 0, height, 1.0)
@@ -101,19 +116,21 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
     r"""Rotate each clip so that its first person's spine lies along z and its shoulders along x.
 
     .. math:: e_z \propto p_{spine} - p_{base}, \qquad
-        e_x \propto s - (s \cdot e_z) e_z, \quad s = p_{right} - p_{left}, \qquad e_y = e_z \times e_x
+        e_x \propto s - (s \cdot e_z) e_z, \quad s = p_{right} - p_{left}, \qquad e_y = e_z \times
+        e_x
 
-    The whole clip is rotated about the origin, by the first frame in which the first person's four joints were seen:
-    the spine becomes parallel to z, the shoulders as parallel to x as the spine allows. A clip without such a frame, or
-    with shoulders parallel to the spine in it, is not changed.
+    The whole clip is rotated about the origin, by the first frame in which the first person's four
+    joints were seen: the spine becomes parallel to z, the shoulders as parallel to x as the spine
+    allows. A clip without such a frame, or with shoulders parallel to the spine in it, is not
+    changed.
 
     Shape:
         x (N, C=3, T, V, M) -> the same.
 
     Args:
         x: positions, centred by :func:`center`.
-        layout: a skeleton with the joints spine_base, spine, left_shoulder and right_shoulder: ``NTU25``,
-            ``NTU25_PYSKL``, ``KINECT20``, or one of yours.
+        layout: a skeleton with the joints spine_base, spine, left_shoulder and right_shoulder:
+            ``NTU25``, ``NTU25_PYSKL``, ``KINECT20``, or one of yours.
         visibility: (N, T, V, M); by default all joints were seen.
 
     Raises:
@@ -135,12 +152,17 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
     who = "align_body"
     if not set(BODY_AXES) <= set(layout.joints):
         hint = "only center clips of other skeletons"
-        raise ValueError(message(who, f"a layout with the joints {', '.join(BODY_AXES)}", repr(layout.name), hint))
+        raise ValueError(
+            message(
+                who, f"a layout with the joints {', '.join(BODY_AXES)}", repr(layout.name), hint
+            )
+        )
     check_shape(who, "x", x, f"N, C=3, T, V={layout.num_joints}, M")
     _check(who, x, layout, visibility=visibility)
     joints = [layout.index(name) for name in BODY_AXES]
     base, spine, left, right = x[:, :, :, joints, 0].permute(3, 0, 2, 1)  # each (N, T, C)
-    up, shoulders = spine - base, right - left
+    up = spine - base
+    shoulders = right - left
     length = up.norm(dim=2)
     e_z = up / torch.where(length > 0, length, 1.0)[..., None]
     across = shoulders - (shoulders * e_z).sum(2, keepdim=True) * e_z
@@ -149,12 +171,16 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
     usable = (length > 0) & (width > 1e-3 * shoulders.norm(dim=2))  # (N, T)
     if visibility is not None:
         usable = usable & (visibility[:, :, joints, 0] > 0).all(2)
-    axes = torch.stack([e_x, torch.linalg.cross(e_z, e_x), e_z], dim=2)  # (N, T, 3, C): rows are the new axes
+    axes = torch.stack(
+        [e_x, torch.linalg.cross(e_z, e_x), e_z], dim=2
+    )  # (N, T, 3, C): rows are the new axes
     first = usable.to(torch.uint8).argmax(1)
     turn = axes[torch.arange(len(x), device=x.device), first]  # (N, 3, C)
     same = torch.eye(3, dtype=x.dtype, device=x.device)
     turn = torch.where(usable.any(1)[:, None, None], turn, same)
-    with torch.autocast(x.device.type, enabled=False):  # autocast would round positions to half precision
+    with torch.autocast(
+        x.device.type, enabled=False
+    ):  # autocast would round positions to half precision
         return torch.einsum("nic,nctvm->nitvm", turn, x)
 
 
@@ -192,8 +218,9 @@ def resample_frames(
 ) -> Tensor:
     r"""Resample every clip, or a span of it, to the same number of frames by linear interpolation.
 
-    The first and the last frame of the result are those of the span; with ``frames=1`` the result is its middle. With a
-    warp a, relative time u of the result shows relative time :math:`u + a u (1 - u)` of the span.
+    The first and the last frame of the result are those of the span; with ``frames=1`` the result
+    is its middle. With a warp a, relative time u of the result shows relative time :math:`u + a u
+    (1 - u)` of the span.
 
     Shape:
         x (N, C, T, V, M), lengths (N,) -> (N, C, frames, V, M).
@@ -204,8 +231,8 @@ def resample_frames(
         frames: T of the result.
         start: (N,) begin of the span, as a fraction of the clip in [0, 1]; by default 0.
         stop: (N,) end of the span, as a fraction of the clip in [0, 1]; by default 1.
-        warp: (N,) a, within (-1, 1): the span runs at 1 + a times its speed at its begin and at 1 - a times at its end;
-            by default at constant speed.
+        warp: (N,) a, within (-1, 1): the span runs at 1 + a times its speed at its begin and at 1 -
+            a times at its end; by default at constant speed.
 
     Raises:
         ValueError: mismatched shapes; lengths, spans or warps out of range.
@@ -220,10 +247,20 @@ def resample_frames(
     end = x.new_ones(len(x), dtype=exact) if stop is None else stop.to(x.device, exact)
     for name, edge in (("start", begin), ("stop", end)):
         check_shape("resample_frames", name, edge, f"N={len(x)}")
-    inside = (begin > -1e-6) & (begin <= end) & (end < 1 + 1e-6)  # a sum of fractions may round past 1
+    inside = (
+        (begin > -1e-6) & (begin <= end) & (end < 1 + 1e-6)
+    )  # a sum of fractions may round past 1
     if can_read(inside) and not inside.all():
-        raise ValueError(message("resample_frames", "spans 0 <= start <= stop <= 1", (begin.tolist(), end.tolist())))
-    steps = torch.linspace(0, 1, frames, device=x.device, dtype=exact) if frames > 1 else begin.new_full((1,), 0.5)
+        raise ValueError(
+            message(
+                "resample_frames", "spans 0 <= start <= stop <= 1", (begin.tolist(), end.tolist())
+            )
+        )
+    steps = (
+        torch.linspace(0, 1, frames, device=x.device, dtype=exact)
+        if frames > 1
+        else begin.new_full((1,), 0.5)
+    )
     if warp is not None:
         check_shape("resample_frames", "warp", warp, f"N={len(x)}")
         if can_read(warp) and not (warp.abs() < 1).all():
@@ -237,12 +274,15 @@ def resample_frames(
     return _take_frames(x, low).lerp(_take_frames(x, high), weight)
 
 
-def make_stream(x: Tensor, stream: str, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
+def make_stream(
+    x: Tensor, stream: str, layout: SkeletonLayout, *, visibility: Tensor | None = None
+) -> Tensor:
     r"""Compute one of the field's four input streams.
 
-    ``"joint"``: positions; ``"bone"``: :math:`x_v - x_{parent(v)}`, zero at the centre; ``"joint_motion"`` and
-    ``"bone_motion"``: their differences :math:`x_{t+1} - x_t`, zero in the last frame. A bone counts as seen if both
-    its joints were seen, a motion if it was seen in both frames.
+    ``"joint"``: positions; ``"bone"``: :math:`x_v - x_{parent(v)}`, zero at the centre;
+    ``"joint_motion"`` and ``"bone_motion"``: their differences :math:`x_{t+1} - x_t`, zero in the
+    last frame. A bone counts as seen if both its joints were seen, a motion if it was seen in both
+    frames.
 
     Shape:
         x (N, C, T, V, M) -> the same.
@@ -269,12 +309,15 @@ def make_stream(x: Tensor, stream: str, layout: SkeletonLayout, *, visibility: T
     if stream.endswith("motion"):
         x = torch.cat([x[:, :, 1:] - x[:, :, :-1], torch.zeros_like(x[:, :, :1])], dim=2)
         if visibility is not None:
-            visibility = torch.cat([visibility[:, 1:] * visibility[:, :-1], visibility[:, -1:]], dim=1)
+            visibility = torch.cat(
+                [visibility[:, 1:] * visibility[:, :-1], visibility[:, -1:]], dim=1
+            )
     return _mask_unseen(x, visibility)
 
 
 def add_visibility(x: Tensor, visibility: Tensor | None = None) -> Tensor:
-    """Append the visibility as another channel, ones if it is None; for Kinetics, it is the confidence.
+    """Append the visibility as another channel, ones if it is None; for Kinetics, it is the
+    confidence.
 
     Shape:
         x (N, C, T, V, M), visibility (N, T, V, M) -> (N, C + 1, T, V, M).
@@ -287,13 +330,22 @@ def add_visibility(x: Tensor, visibility: Tensor | None = None) -> Tensor:
         STF (Ke et al., AAAI 2022), "Data preparation".
     """
     _check("add_visibility", x, visibility=visibility)
-    return torch.cat([x, (torch.ones_like(x[:, 0]) if visibility is None else visibility.to(x.dtype))[:, None]], dim=1)
+    return torch.cat(
+        [x, (torch.ones_like(x[:, 0]) if visibility is None else visibility.to(x.dtype))[:, None]],
+        dim=1,
+    )
 
 
 def prepare_stf(
-    x: Tensor, lengths: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None, frames: int = 300
+    x: Tensor,
+    lengths: Tensor,
+    layout: SkeletonLayout,
+    *,
+    visibility: Tensor | None = None,
+    frames: int = 300,
 ) -> Tensor:
-    """Apply the paper's preparation: centre, divide by body height, append visibility, repeat to ``frames``.
+    """Apply the paper's preparation: centre, divide by body height, append visibility, repeat to
+    ``frames``.
 
     Shape:
         x (N, C, T, V, M), lengths (N,), visibility (N, T, V, M) -> (N, C + 1, frames, V, M).
@@ -324,7 +376,8 @@ def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None
         weights: one for each network, by default equal; they are divided by their sum.
 
     Raises:
-        ValueError: no tensors, different shapes, rows that are not probabilities, or invalid weights.
+        ValueError: no tensors, different shapes, rows that are not probabilities, or invalid
+            weights.
 
     Example:
         >>> fuse([torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])])
@@ -342,21 +395,29 @@ def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None
         if not can_read(p):
             continue
         sums = p.double().sum(1)
-        valid = ((sums - 1).abs() < 1e-2) & (p >= 0).all(1)  # bfloat16 rows deviate by a few thousandths; NaN fails
+        valid = ((sums - 1).abs() < 1e-2) & (p >= 0).all(
+            1
+        )  # bfloat16 rows deviate by a few thousandths; NaN fails
         if not valid.all():
             hint = "apply the softmax to logits first"
             got = sums[~valid][:1].tolist()
             raise ValueError(message("fuse", "probabilities, each row adding up to 1", got, hint))
     factors = [1.0] * len(probabilities) if weights is None else list(weights)
     if len(factors) != len(probabilities) or not min(factors) >= 0 or not sum(factors) > 0:
-        raise ValueError(message("fuse", f"{len(probabilities)} weights of at least 0, not all 0", factors))
-    return torch.stack([p * (factor / sum(factors)) for p, factor in zip(probabilities, factors, strict=True)]).sum(0)
+        raise ValueError(
+            message("fuse", f"{len(probabilities)} weights of at least 0, not all 0", factors)
+        )
+    return torch.stack(
+        [p * (factor / sum(factors)) for p, factor in zip(probabilities, factors, strict=True)]
+    ).sum(0)
 
 
 def _take_frames(x: Tensor, index: Tensor) -> Tensor:
     """Select frames ``index`` (N, frames) of x (N, C, T, V, M)."""
     rows = torch.arange(len(x), device=x.device)[:, None]
-    return x.transpose(1, 2)[rows, index].transpose(1, 2)  # (N, frames, C, V, M) -> (N, C, frames, V, M)
+    return x.transpose(1, 2)[rows, index].transpose(
+        1, 2
+    )  # (N, frames, C, V, M) -> (N, C, frames, V, M)
 
 
 def _mask_unseen(x: Tensor, visibility: Tensor | None) -> Tensor:
@@ -364,8 +425,12 @@ def _mask_unseen(x: Tensor, visibility: Tensor | None) -> Tensor:
     return x if visibility is None else x * (visibility > 0).to(x.dtype)[:, None]
 
 
-def _check(who: str, x: Tensor, layout: SkeletonLayout | None = None, *, visibility: Tensor | None = None) -> None:
-    check_shape(who, "x", x, "N, C, T, V, M" if layout is None else f"N, C, T, V={layout.num_joints}, M")
+def _check(
+    who: str, x: Tensor, layout: SkeletonLayout | None = None, *, visibility: Tensor | None = None
+) -> None:
+    check_shape(
+        who, "x", x, "N, C, T, V, M" if layout is None else f"N, C, T, V={layout.num_joints}, M"
+    )
     if visibility is not None:
         n, _, t, v, m = x.shape
         check_shape(who, "visibility", visibility, f"N={n}, T={t}, V={v}, M={m}")

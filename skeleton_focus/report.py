@@ -1,7 +1,9 @@
-"""An HTML report of a run: one offline file that shows the focus on each clip, frame by frame and class by class.
+"""An HTML report of a run: one offline file that shows the focus on each clip, frame by frame and
+class by class.
 
 The page is ``_report.html`` with style, scripts and clips embedded; it needs only a browser. As in
-:mod:`skeleton_focus.plot`, absent persons and missing joints, which are exactly 0 in every coordinate, are not drawn.
+:mod:`skeleton_focus.plot`, absent persons and missing joints, which are exactly 0 in every
+coordinate, are not drawn.
 """
 
 from __future__ import annotations
@@ -47,13 +49,20 @@ class ReportClip(NamedTuple):
 
 
 def write_report(
-    path: str | Path, clips: Sequence[ReportClip], layout: SkeletonLayout, classes: Sequence[str], *, title: str,
-    facts: Mapping[str, object] | None = None, invert_y: bool = False,
-) -> Path:  # fmt: skip
-    """Write a page that shows clips with their focus, ground truth and prediction, and return its path.
+    path: str | Path,
+    clips: Sequence[ReportClip],
+    layout: SkeletonLayout,
+    classes: Sequence[str],
+    *,
+    title: str,
+    facts: Mapping[str, object] | None = None,
+    invert_y: bool = False,
+) -> Path:
+    """Write a page that shows clips with their focus, ground truth and prediction, and return its
+    path.
 
-    Positions are stored with a resolution of 1/65534 of the clip's largest extent, a focus within 1/510. An existing
-    file is replaced when the new one is complete.
+    Positions are stored with a resolution of 1/65534 of the clip's largest extent, a focus within
+    1/510. An existing file is replaced when the new one is complete.
 
     Args:
         path: a path that ends in ``.html``, in an existing folder.
@@ -78,7 +87,9 @@ def write_report(
         ...     page.name, "Two classes</h1>" in page.read_text()
         ('report.html', True)
     """
-    who, path, names = "write_report", Path(path), [clip.name for clip in clips]
+    who = "write_report"
+    path = Path(path)
+    names = [clip.name for clip in clips]
     if path.suffix.lower() != ".html":
         raise ValueError(message(who, "a path that ends in .html", path))
     if not path.parent.is_dir():
@@ -101,18 +112,38 @@ def write_report(
         "bones": layout.bones,
         "rows": [[part.replace("_", " "), members] for part, members in groups.items()],
         "classes": list(classes),
-        "colours": {"ink": INK, "muted": MUTED, "bone": BONE, "truth": TRUTH, "panel": PANEL, "shades": SHADES},
+        "colours": {
+            "ink": INK,
+            "muted": MUTED,
+            "bone": BONE,
+            "truth": TRUTH,
+            "panel": PANEL,
+            "shades": SHADES,
+        },
         "clips": [_encode(clip, layout, len(classes), invert_y) for clip in clips],
     }
-    table = ((html.escape(str(key)), html.escape(str(value))) for key, value in (facts or {}).items())
+    table = (
+        (html.escape(str(key)), html.escape(str(value))) for key, value in (facts or {}).items()
+    )
     parts = {
         "TITLE": html.escape(title),
         "FACTS": "".join(f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in table),
-        "DATA": re.sub("[<>&]", lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(shown, separators=(",", ":"))),
-        "INK": INK, "MUTED": MUTED, "BONE": BONE, "TRUTH": TRUTH, "PANEL": PANEL, "WRONG": SHADES[7],
+        "DATA": re.sub(
+            "[<>&]", lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(shown, separators=(",", ":"))
+        ),
+        "INK": INK,
+        "MUTED": MUTED,
+        "BONE": BONE,
+        "TRUTH": TRUTH,
+        "PANEL": PANEL,
+        "WRONG": SHADES[7],
         "SHADES": ", ".join(SHADES),
-    }  # fmt: skip
-    for key, file in (("STYLE", "_report.css"), ("DRAW", "_report_draw.js"), ("PAGE", "_report_page.js")):
+    }
+    for key, file in (
+        ("STYLE", "_report.css"),
+        ("DRAW", "_report_draw.js"),
+        ("PAGE", "_report_page.js"),
+    ):
         parts[key] = _read(file)
     # In one pass, because a title may contain @DATA@.
     page = re.sub("@([A-Z]+)@", lambda place: parts[place[1]], _read("_report.html"))
@@ -125,9 +156,14 @@ def write_report(
     return path
 
 
-def _encode(clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bool) -> dict[str, Any]:
-    """Check and encode a clip: little-endian int16 positions (M, T, V, C), uint8 focus, bits of ground truth."""
-    who, v = f"write_report, clip {clip.name!r}", layout.num_joints
+def _encode(
+    clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bool
+) -> dict[str, Any]:
+    """Check and encode a clip: little-endian int16 positions (M, T, V, C), uint8 focus, bits of
+    ground truth.
+    """
+    who = f"write_report, clip {clip.name!r}"
+    v = layout.num_joints
     x = array(who, "x", clip.x, f"C, T, V={v}, M")
     if x.shape[0] not in (2, 3):
         raise ValueError(message(who, "x (C, T, V, M) with C of 2 or 3", x.shape))
@@ -143,22 +179,37 @@ def _encode(clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bo
         raise ValueError(message(who, "probabilities in [0, 1]", f"{p.min():.3g} to {p.max():.3g}"))
     unknown = [key for key in clip.focus if not _is_class(key, classes)]
     if not clip.focus or unknown:
-        raise ValueError(message(who, f"a focus for classes in 0..{classes - 1}", unknown or "none"))
-    heats = {key: array(who, "focus", focus, f"M={m}, T={t}, V={v}") for key, focus in clip.focus.items()}
-    truth = None if clip.truth is None else array(who, "truth", clip.truth, f"M={m}, T={t}, V={v}") > 0
+        raise ValueError(
+            message(who, f"a focus for classes in 0..{classes - 1}", unknown or "none")
+        )
+    heats = {
+        key: array(who, "focus", focus, f"M={m}, T={t}, V={v}") for key, focus in clip.focus.items()
+    }
+    truth = (
+        None if clip.truth is None else array(who, "truth", clip.truth, f"M={m}, T={t}, V={v}") > 0
+    )
     x = x * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None, None]
-    low, high = x[:, seen].min(1), x[:, seen].max(1)
+    low = x[:, seen].min(1)
+    high = x[:, seen].max(1)
     step = float((high - low).max() / 65534) or 1.0
     steps = np.rint((x - low[:, None, None, None]) / step) - 32767
     steps = np.where(seen, steps, _MISSING).astype("<i2").transpose(3, 1, 2, 0)  # (M, T, V, C)
     present = np.flatnonzero(seen.any((0, 1)))
     return {
-        "name": clip.name, "label": None if label is None else int(label), "p": [float(f"{value:.6g}") for value in p],
-        "shape": [len(present), t, v, c], "persons": (present + 1).tolist(), "low": low.tolist(), "step": step,
+        "name": clip.name,
+        "label": None if label is None else int(label),
+        "p": [float(f"{value:.6g}") for value in p],
+        "shape": [len(present), t, v, c],
+        "persons": (present + 1).tolist(),
+        "low": low.tolist(),
+        "step": step,
         "x": _base64(steps[present]),
-        "focus": {int(key): _base64(np.rint(255 * heat[present]).astype(np.uint8)) for key, heat in heats.items()},
+        "focus": {
+            int(key): _base64(np.rint(255 * heat[present]).astype(np.uint8))
+            for key, heat in heats.items()
+        },
         "truth": None if truth is None else _base64(np.packbits(truth[present])),
-    }  # fmt: skip
+    }
 
 
 def _is_class(label: object, classes: int) -> bool:

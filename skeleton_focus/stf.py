@@ -13,12 +13,14 @@ from .graph_conv import GraphConv, convolve_graph
 class STFAdjacency(nn.Module):
     r"""Generate an adjacency for each sample from its features.
 
-    .. math:: e = \beta(X) \in [0, 1]^{T \times V}, \qquad G = \alpha(e) \in \mathbb{R}^{K \times V \times V}
+    .. math:: e = \beta(X) \in [0, 1]^{T \times V}, \qquad G = \alpha(e) \in \mathbb{R}^{K \times V
+        \times V}
 
-    beta: 1x1 convolution C -> C/4, 3x1 over time, 1x1 -> 1, BatchNorm and ReLU between, a sigmoid last, because L_G
-    compares e with a focus in [0, 1]. alpha: time pooled to ``bins``, a convolution that covers the whole bins x V
-    embedding, ReLU, a 1x1 convolution to K V V channels. That last convolution starts at zero, so a network to which G
-    is added begins exactly as the network without it.
+    beta: 1x1 convolution C -> C/4, 3x1 over time, 1x1 -> 1, BatchNorm and ReLU between, a sigmoid
+    last, because L_G compares e with a focus in [0, 1]. alpha: time pooled to ``bins``, a
+    convolution that covers the whole bins x V embedding, ReLU, a 1x1 convolution to K V V channels.
+    That last convolution starts at zero, so a network to which G is added begins exactly as the
+    network without it.
 
     Shape:
         x (N, C, T, V) -> (G (N, K, V, V), e (N, T, V)). Nothing is stored on the module.
@@ -42,12 +44,25 @@ class STFAdjacency(nn.Module):
         STF (Ke et al., AAAI 2022), equation 1 and figure 2(d).
     """
 
-    def __init__(self, in_channels: int, num_subsets: int, num_joints: int, *, bins: int = 8, hidden: int = 16) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        num_subsets: int,
+        num_joints: int,
+        *,
+        bins: int = 8,
+        hidden: int = 16,
+    ) -> None:
         super().__init__()
         if bins < 1 or hidden < 1:
-            raise ValueError(message("STFAdjacency", "bins and hidden of at least 1", (bins, hidden)))
+            raise ValueError(
+                message("STFAdjacency", "bins and hidden of at least 1", (bins, hidden))
+            )
         width = max(in_channels // 4, 1)
-        self.in_channels, self.num_subsets, self.num_joints, self.bins = in_channels, num_subsets, num_joints, bins
+        self.in_channels = in_channels
+        self.num_subsets = num_subsets
+        self.num_joints = num_joints
+        self.bins = bins
         self.beta = nn.Sequential(
             nn.Conv2d(in_channels, width, 1, bias=False),
             nn.BatchNorm2d(width),
@@ -62,7 +77,9 @@ class STFAdjacency(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Re-initialise all weights; the last convolution of alpha starts at zero, so that G = 0."""
+        """Re-initialise all weights; the last convolution of alpha starts at zero, so that G =
+        0.
+        """
         for module in (*self.beta, self.cover):
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
                 module.reset_parameters()
@@ -73,14 +90,21 @@ class STFAdjacency(nn.Module):
         check_shape("STFAdjacency", "x", x, f"N, C={self.in_channels}, T>0, V={self.num_joints}")
         n, _, _, v = x.shape
         embedding = torch.sigmoid(self.beta(x))  # (N, 1, T, V)
-        adjacency = self.emit(F.relu(self.cover(self._pooled(embedding)))).view(n, self.num_subsets, v, v)
+        adjacency = self.emit(F.relu(self.cover(self._pooled(embedding)))).view(
+            n, self.num_subsets, v, v
+        )
         return adjacency, embedding.squeeze(1)
 
     def _pooled(self, embedding: Tensor) -> Tensor:
-        """(N, 1, T, V) -> (N, 1, bins, V), F.adaptive_avg_pool2d as a matrix product, which exports for any T."""
-        t, bins = embedding.shape[2], self.bins
+        """(N, 1, T, V) -> (N, 1, bins, V), F.adaptive_avg_pool2d as a matrix product, which exports
+        for any T.
+        """
+        t = embedding.shape[2]
+        bins = self.bins
         place, frame = (torch.arange(size, device=embedding.device) for size in (bins, t))
-        after = frame * bins - place[:, None] * t  # (bins, T), the start of a frame after that of a bin
+        after = (
+            frame * bins - place[:, None] * t
+        )  # (bins, T), the start of a frame after that of a bin
         inside = (after > -bins) & (after < t)
         return inside.to(embedding.dtype) @ embedding / inside.sum(1, keepdim=True)
 
@@ -93,8 +117,9 @@ class STFGraphConv(GraphConv):
 
     .. math:: X^{l+1} = \sum_{k=1}^{K} W_k X^l (A_k + G_k), \qquad G = \alpha(\beta(X^l))
 
-    Until it is trained, the same function as :class:`~skeleton_focus.GraphConv` with the same weights. With
-    ``generated`` below K, G_k is zero for the subsets after the first ``generated`` ones.
+    Until it is trained, the same function as :class:`~skeleton_focus.GraphConv` with the same
+    weights. With ``generated`` below K, G_k is zero for the subsets after the first ``generated``
+    ones.
 
     Shape:
         x (N, C, T, V) -> (N, O, T, V).
@@ -102,7 +127,8 @@ class STFGraphConv(GraphConv):
     Args:
         in_channels: C.
         out_channels: O.
-        adjacency: (K, V, V); the paper takes K = 3 scales of :func:`~skeleton_focus.multi_scale_adjacency`.
+        adjacency: (K, V, V); the paper takes K = 3 scales of
+            :func:`~skeleton_focus.multi_scale_adjacency`.
         learn_adjacency: see :class:`~skeleton_focus.GraphConv`.
         bias: add one number to each output channel.
         generated: generate G_k for the first ``generated`` subsets, 1 to K; by default for all K.
@@ -110,7 +136,8 @@ class STFGraphConv(GraphConv):
         hidden: see :class:`STFAdjacency`.
 
     Raises:
-        ValueError: an adjacency that is not (K, V, V), ``generated`` outside 1..K, or an x of another shape.
+        ValueError: an adjacency that is not (K, V, V), ``generated`` outside 1..K, or an x of
+            another shape.
 
     Example:
         >>> from skeleton_focus import NTU25, multi_scale_adjacency
@@ -134,7 +161,9 @@ class STFGraphConv(GraphConv):
         bins: int = 8,
         hidden: int = 16,
     ) -> None:
-        super().__init__(in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=bias)
+        super().__init__(
+            in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=bias
+        )
         subsets, joints, _ = adjacency.shape
         generated = subsets if generated is None else generated
         if not 1 <= generated <= subsets:
@@ -148,13 +177,24 @@ class STFGraphConv(GraphConv):
             self.generator.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        subsets, generated = len(self.weight), self.generator.num_subsets
+        subsets = len(self.weight)
+        generated = self.generator.num_subsets
         if generated == subsets:
             return super().forward(x)
-        check_shape("STFGraphConv", "x", x, f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}")
-        # Subsets without G_k are the same for every sample; computed separately, they take much less memory.
-        own = convolve_graph(x, self.weight[:generated], self.current_adjacency(x)[:, :generated], self.bias)
-        return own + convolve_graph(x, self.weight[generated:], super().current_adjacency(x)[generated:])
+        check_shape(
+            "STFGraphConv",
+            "x",
+            x,
+            f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}",
+        )
+        # Subsets without G_k are the same for every sample; computed separately, they take much
+        # less memory.
+        own = convolve_graph(
+            x, self.weight[:generated], self.current_adjacency(x)[:, :generated], self.bias
+        )
+        return own + convolve_graph(
+            x, self.weight[generated:], super().current_adjacency(x)[generated:]
+        )
 
     def current_adjacency(self, x: Tensor) -> Tensor:
         """A + R + G (N, K, V, V) for each sample; G is zero for subsets without a generated one."""

@@ -1,15 +1,18 @@
-"""Generated actions with known critical joints and frames, for training and evaluation without a download.
+"""Generated actions with known critical joints and frames, for training and evaluation without a
+download.
 
 The class table ``ACTIONS`` animates a rig of named points by forward kinematics. The positions are
 
     p_child = p_parent + R_parent o_child,    R_joint = R_parent exp(w_joint(t)),
 
-where ``o`` is a bone's rest offset (metres), ``R`` a joint's orientation and ``w`` its rotation vector (radians) at
-time t, as defined by the class's moves. The body's axes: x to its left, y up, z forward. Classes are defined for the
-right hand; a left-handed performer is the mirror image. P is the number of the rig's points, J the number of joints
-that rotate, k the number of clips of one class.
+where ``o`` is a bone's rest offset (metres), ``R`` a joint's orientation and ``w`` its rotation
+vector (radians) at time t, as defined by the class's moves. The body's axes: x to its left, y up, z
+forward. Classes are defined for the right hand; a left-handed performer is the mirror image. P is
+the number of the rig's points, J the number of joints that rotate, k the number of clips of one
+class.
 
-A clip may also show its class's cue from the table ``CUES``: a motion that predicts the class but is not part of it.
+A clip may also show its class's cue from the table ``CUES``: a motion that predicts the class but
+is not part of it.
 """
 
 from __future__ import annotations
@@ -22,39 +25,63 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._actions import ACTIONS, CUES, FEET, JOINT, LIMBS, PARTS, POINT, RIG, SIDES, TURNS, Action, Cue, Reach, Turn
+from ._actions import (
+    ACTIONS,
+    CUES,
+    FEET,
+    JOINT,
+    LIMBS,
+    PARTS,
+    POINT,
+    RIG,
+    SIDES,
+    TURNS,
+    Action,
+    Cue,
+    Reach,
+    Turn,
+)
 from ._checks import message
 from ._kinematics import Array, arm_turns, forward, rest_points, rotation
 from .clips import Batch
 from .layouts import NTU25, SkeletonLayout
 
-_MIRROR = np.array([-1, 1, 1], np.float32)  # mirrors a position; for a rotation vector, the other two signs change
+_MIRROR = np.array(
+    [-1, 1, 1], np.float32
+)  # mirrors a position; for a rotation vector, the other two signs change
 _BLOCK = 256  # clips animated together: few enough for the CPU cache, and memory is bounded
 
 
 class SyntheticActions:
     """Generate clips of an articulated body, with the joints and frames that determine the class.
 
-    Some classes differ only in the joints (touch head / neck), some only in the timing (walk / run, wave slowly /
-    fast, shake hands / hand over, sit down / its reverse). Drawn for each clip, independently of the class: body, view
-    (yaw within 60 degrees, pitch within 8), place, onset, duration, amplitude, hand, idle motion, noise, missing data.
+    Some classes differ only in the joints (touch head / neck), some only in the timing (walk / run,
+    wave slowly / fast, shake hands / hand over, sit down / its reverse). Drawn for each clip,
+    independently of the class: body, view (yaw within 60 degrees, pitch within 8), place, onset,
+    duration, amplitude, hand, idle motion, noise, missing data.
 
-    ``shortcut`` makes a benchmark of shortcut learning. A clip with a cue shows a periodic motion in all frames: the
-    head, an arm, both arms or a leg turns by 30 to 40 degrees either way, 3 or 6 times in a clip. Each class has its
-    own cue, performed by a limb that does not act in the class and has no critical joint. A left-handed performer
-    shows the mirror image. In a class for two persons, only the performer of the first role shows it, who hands over
-    or pushes. A network that learned the cues loses accuracy on test clips with ``shuffle_shortcut``.
+    ``shortcut`` makes a benchmark of shortcut learning. A clip with a cue shows a periodic motion
+    in all frames: the head, an arm, both arms or a leg turns by 30 to 40 degrees either way, 3 or 6
+    times in a clip. Each class has its own cue, performed by a limb that does not act in the class
+    and has no critical joint. A left-handed performer shows the mirror image. In a class for two
+    persons, only the performer of the first role shows it, who hands over or pushes. A network that
+    learned the cues loses accuracy on test clips with ``shuffle_shortcut``.
 
-    Shape: ``generate`` returns a :class:`~skeleton_focus.clips.Batch` with x (N, C=3, T, V, M) in metres (y up), all
-        ``lengths`` T, visibility (N, T, V, M), critical (N, M, T, V). Where visibility is 0, x and critical are 0.
+    Shape: ``generate`` returns a :class:`~skeleton_focus.clips.Batch` with x (N, C=3, T, V, M) in
+    metres (y up), all
+        ``lengths`` T, visibility (N, T, V, M), critical (N, M, T, V). Where visibility is 0, x and
+        critical are 0.
 
     Args:
         layout: a layout whose joint names exist in the rig, such as the five named layouts.
-        frames: T, at least 16; an action fills half to three quarters of a clip, so T sets the sampling rate.
-        num_persons: M; the second person acts in classes for two, others are absent; 1 leaves out classes for two.
+        frames: T, at least 16; an action fills half to three quarters of a clip, so T sets the
+            sampling rate.
+        num_persons: M; the second person acts in classes for two, others are absent; 1 leaves out
+            classes for two.
         noise: standard deviation of the sensor noise, metres.
         missing: probability, 0 to 1, that a joint is missing in up to half the frames in a row.
-        distraction: strength of idle motion of the limbs that do not act; 0 is none, 1 about 10 degrees.
+        distraction: strength of idle motion of the limbs that do not act; 0 is none, 1 about 10
+            degrees.
         shortcut: probability, 0 to 1, that a clip shows a cue; ``critical`` does not depend on it.
 
     Raises:
@@ -80,9 +107,12 @@ class SyntheticActions:
         distraction: float = 1.0,
         shortcut: float = 0.0,
     ) -> None:
-        who, unknown = "SyntheticActions", [joint for joint in layout.joints if joint not in POINT]
+        who = "SyntheticActions"
+        unknown = [joint for joint in layout.joints if joint not in POINT]
         if unknown:
-            raise ValueError(message(who, f"layout {layout.name!r} with joints among {list(POINT)}", unknown))
+            raise ValueError(
+                message(who, f"layout {layout.name!r} with joints among {list(POINT)}", unknown)
+            )
         if frames < 16:
             raise ValueError(message(who, "frames of at least 16", frames))
         if num_persons < 1:
@@ -95,18 +125,32 @@ class SyntheticActions:
             raise ValueError(message(who, "distraction of at least 0", distraction))
         if not 0 <= shortcut <= 1:
             raise ValueError(message(who, "shortcut in 0..1", shortcut))
-        self.layout, self.frames, self.num_persons = layout, frames, num_persons
-        self.noise, self.missing, self.distraction, self.shortcut = noise, missing, distraction, shortcut
+        self.layout = layout
+        self.frames = frames
+        self.num_persons = num_persons
+        self.noise = noise
+        self.missing = missing
+        self.distraction = distraction
+        self.shortcut = shortcut
         self._actions = tuple(action for action in ACTIONS if len(action.roles) <= num_persons)
         # For each class, the other classes whose cue it can show.
         self._others = [
-            [k for k, other in enumerate(self._actions) if other is not action and _is_free(CUES[other.name], action)]
+            [
+                k
+                for k, other in enumerate(self._actions)
+                if other is not action and _is_free(CUES[other.name], action)
+            ]
             for action in self._actions
         ]
         # The layout's joints on a right-handed performer, and on the mirror image.
         swap = {f"{a}_": f"{b}_" for a, b in zip(SIDES, SIDES[::-1], strict=True)}
-        mirrored = [next((j.replace(a, b, 1) for a, b in swap.items() if j.startswith(a)), j) for j in layout.joints]
-        self._pick = np.array([[POINT[joint] for joint in joints] for joints in (layout.joints, mirrored)])
+        mirrored = [
+            next((j.replace(a, b, 1) for a, b in swap.items() if j.startswith(a)), j)
+            for j in layout.joints
+        ]
+        self._pick = np.array(
+            [[POINT[joint] for joint in joints] for joints in (layout.joints, mirrored)]
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -122,8 +166,8 @@ class SyntheticActions:
     def critical_joints(self) -> dict[str, tuple[str, ...]]:
         """The names of the joints that can be critical in each class, in the layout's order.
 
-        This is the union over roles and hands: a clip of ``"touch head"`` has the critical joints of one arm, this
-        table those of both arms.
+        This is the union over roles and hands: a clip of ``"touch head"`` has the critical joints
+        of one arm, this table those of both arms.
 
         >>> joints = SyntheticActions().critical_joints
         >>> joints["sit down"]
@@ -131,8 +175,12 @@ class SyntheticActions:
         """
         table = {}
         for action in self._actions:
-            picks = self._pick if action.side == "either" else self._pick[[SIDES.index(action.side)]]
-            roles = np.stack([_critical_points(role.critical) for role in action.roles])  # (roles, P)
+            picks = (
+                self._pick if action.side == "either" else self._pick[[SIDES.index(action.side)]]
+            )
+            roles = np.stack(
+                [_critical_points(role.critical) for role in action.roles]
+            )  # (roles, P)
             joints = np.flatnonzero(roles[:, picks].any((0, 1)))  # (roles, hands, V) -> (V,)
             table[action.name] = tuple(self.layout.joints[joint] for joint in joints)
         return table
@@ -145,20 +193,23 @@ class SyntheticActions:
         labels: Sequence[int] | Tensor | None = None,
         shuffle_shortcut: bool = False,
     ) -> Batch:
-        """Generate clips; the same arguments give the same bits, and no global random state is read or written.
+        """Generate clips; the same arguments give the same bits, and no global random state is read
+        or written.
 
-        With the same seed, the i-th clip has the same performers, view and timing for any label and ``shortcut``.
-        Whether it shows a cue does not depend on its label either.
+        With the same seed, the i-th clip has the same performers, view and timing for any label and
+        ``shortcut``. Whether it shows a cue does not depend on its label either.
 
         Args:
             num_clips: N, at least 1.
             seed: an integer of at least 0.
             labels: N classes; by default every class equally often, shuffled.
-            shuffle_shortcut: a clip with a cue shows the cue of another class instead of its own, drawn from the cues
-                whose limb does not act in the clip's class and has no critical joint.
+            shuffle_shortcut: a clip with a cue shows the cue of another class instead of its own,
+                drawn from the cues whose limb does not act in the clip's class and has no critical
+                joint.
 
         Raises:
-            ValueError: ``num_clips``, ``seed`` or ``labels`` out of range, or not one label per clip.
+            ValueError: ``num_clips``, ``seed`` or ``labels`` out of range, or not one label per
+                clip.
         """
         who = "SyntheticActions.generate"
         if num_clips < 1:
@@ -174,11 +225,16 @@ class SyntheticActions:
                 raise ValueError(message(who, "integer labels", label.dtype))
             outside = label[(label < 0) | (label >= self.num_classes)]
             if outside.size != 0:
-                raise ValueError(message(who, f"labels in 0..{self.num_classes - 1}", outside.tolist()))
+                raise ValueError(
+                    message(who, f"labels in 0..{self.num_classes - 1}", outside.tolist())
+                )
         blocks = []
         for start in range(0, num_clips, _BLOCK):
-            rng, cue_rng = np.random.default_rng([seed, start]), np.random.default_rng([seed, start, 1])
-            blocks.append(self._block(rng, cue_rng, label[start : start + _BLOCK], shuffle_shortcut))
+            rng = np.random.default_rng([seed, start])
+            cue_rng = np.random.default_rng([seed, start, 1])
+            blocks.append(
+                self._block(rng, cue_rng, label[start : start + _BLOCK], shuffle_shortcut)
+            )
         x, visibility, critical = (torch.cat(part) for part in zip(*blocks, strict=True))
         lengths = torch.full((num_clips,), self.frames)
         return Batch(x, lengths, torch.from_numpy(label.astype(np.int64)), visibility, critical)
@@ -189,45 +245,75 @@ class SyntheticActions:
         shown = label
         if shuffled:
             others = [self._others[k] for k in label]
-            shown = np.array([some[int(u * len(some))] for some, u in zip(others, choice, strict=True)])
+            shown = np.array(
+                [some[int(u * len(some))] for some, u in zip(others, choice, strict=True)]
+            )
         return np.where(shows < self.shortcut, shown, -1)
 
     def _block(
         self, rng: np.random.Generator, cue_rng: np.random.Generator, label: Array, shuffled: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (n, C, T, V, M), visibility (n, T, V, M) and critical (n, M, T, V) of one block of clips."""
+        """x (n, C, T, V, M), visibility (n, T, V, M) and critical (n, M, T, V) of one block of
+        clips.
+        """
         sizes = (len(label), self.num_persons, self.layout.num_joints, self.frames)
-        hand, first, flip = rng.integers(0, 2, (3, len(label)))  # always drawn: later draws must not depend on labels
+        hand, first, flip = rng.integers(
+            0, 2, (3, len(label))
+        )  # always drawn: later draws must not depend on labels
         cast = _draw(rng, len(label), self.frames)
         if self.shortcut > 0:
             shown = self._cues(cue_rng, label, shuffled)
             cast = _add_cues(cast, cue_rng, shown, [CUES[action.name] for action in self._actions])
-        x, visible, critical = np.zeros((*sizes, 3), np.float32), np.zeros(sizes, bool), np.zeros(sizes, bool)
+        x = np.zeros((*sizes, 3), np.float32)
+        visible = np.zeros(sizes, bool)
+        critical = np.zeros(sizes, bool)
         for index in np.unique(label):
-            action, rows = self._actions[index], np.flatnonzero(label == index)
-            lefty = hand[rows] if action.side == "either" else np.full(len(rows), SIDES.index(action.side))
+            action = self._actions[index]
+            rows = np.flatnonzero(label == index)
+            lefty = (
+                hand[rows]
+                if action.side == "either"
+                else np.full(len(rows), SIDES.index(action.side))
+            )
             for number, role in enumerate(action.roles):
                 points = _perform(action, number, cast, rows, self.distraction)
-                points = points[np.arange(len(rows))[:, None], self._pick[lefty]]  # (k, P, T, 3) -> (k, V, T, 3)
+                points = points[
+                    np.arange(len(rows))[:, None], self._pick[lefty]
+                ]  # (k, P, T, 3) -> (k, V, T, 3)
                 points[lefty == 1] *= _MIRROR
-                view, slot = cast.view[rows], np.zeros_like(rows)
-                if len(action.roles) == 2:  # face to face, seen from the side; place and slot do not reveal the role
+                view = cast.view[rows]
+                slot = np.zeros_like(rows)
+                if (
+                    len(action.roles) == 2
+                ):  # face to face, seen from the side; place and slot do not reveal the role
                     points[..., 2] -= cast.meet[rows, number, 2][:, None, None]
                     points *= np.array([[1, 1, 1], [-1, 1, -1]], np.float32)[number]
                     turn = np.array([[0, np.pi / 2, 0]], np.float32) * (2 * flip[rows, None] - 1)
-                    view, slot = view @ rotation(turn), (number + first[rows]) % 2
+                    view = view @ rotation(turn)
+                    slot = (number + first[rows]) % 2
                 points = (points.reshape(len(rows), -1, 3) @ view.mT).reshape(points.shape)
                 x[rows, slot] = points + cast.place[rows, None, None]
                 visible[rows, slot] = True
                 active = (cast.act[rows] > 0) & (cast.act[rows] < 1)
-                critical[rows, slot] = _critical_points(role.critical)[self._pick[lefty]][:, :, None] & active[:, None]
-        begin, span = rng.uniform(0, 0.8, sizes[:3]), rng.uniform(0.05, 0.5, sizes[:3])
+                critical[rows, slot] = (
+                    _critical_points(role.critical)[self._pick[lefty]][:, :, None] & active[:, None]
+                )
+        begin = rng.uniform(0, 0.8, sizes[:3])
+        span = rng.uniform(0.05, 0.5, sizes[:3])
         since = np.arange(self.frames) / self.frames - begin[..., None]
-        visible &= ~((since >= 0) & (since < span[..., None]) & (rng.random(sizes[:3]) < self.missing)[..., None])
+        visible &= ~(
+            (since >= 0)
+            & (since < span[..., None])
+            & (rng.random(sizes[:3]) < self.missing)[..., None]
+        )
         x += np.float32(self.noise) * rng.standard_normal(x.shape, np.float32)
         x *= visible[..., None]
         person_last = torch.from_numpy(visible).permute(0, 3, 2, 1).float()
-        return torch.from_numpy(x).permute(0, 4, 3, 2, 1), person_last, torch.from_numpy(critical & visible).mT.float()
+        return (
+            torch.from_numpy(x).permute(0, 4, 3, 2, 1),
+            person_last,
+            torch.from_numpy(critical & visible).mT.float(),
+        )
 
 
 class _Cast(NamedTuple):
@@ -252,27 +338,41 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
     def uniform(low: float, high: float, *shape: int) -> Array:
         return rng.uniform(low, high, (n, *shape)).astype(np.float32)
 
-    time, joints = np.linspace(0, 1, frames, dtype=np.float32), len(JOINT)
-    scale = uniform(0.85, 1.12, 2, 1) * uniform(0.93, 1.07, 2, 3)  # of the whole body, then of trunk, arms and legs
-    offset = np.array([o for _, o, _ in RIG.values()], np.float32) * scale[..., [s for *_, s in RIG.values()], None]
+    time = np.linspace(0, 1, frames, dtype=np.float32)
+    joints = len(JOINT)
+    scale = uniform(0.85, 1.12, 2, 1) * uniform(
+        0.93, 1.07, 2, 3
+    )  # of the whole body, then of trunk, arms and legs
+    offset = (
+        np.array([o for _, o, _ in RIG.values()], np.float32)
+        * scale[..., [s for *_, s in RIG.values()], None]
+    )
     rest = rest_points(offset)
-    shoulder, hand = rest[:, :, POINT["right_shoulder"]], rest[:, :, POINT["right_hand"]]
+    shoulder = rest[:, :, POINT["right_shoulder"]]
+    hand = rest[:, :, POINT["right_hand"]]
     floor = rest[:, :, FEET].min(2)
-    meet = np.zeros_like(floor)  # both persons share its height and half the gap, so that their hands meet
+    meet = np.zeros_like(
+        floor
+    )  # both persons share its height and half the gap, so that their hands meet
     meet[..., 1] = (shoulder - floor)[..., 1].mean(1, keepdims=True) - 0.27 + floor[..., 1]
     meet[..., 2] = 0.7 * (shoulder - hand)[..., 1].mean(1, keepdims=True)
     span = uniform(0.5, 0.72, 1)
     since = time - 0.03 - uniform(0, 1, 1) * (0.94 - span)
     yaw, pitch = np.zeros((2, n, 3), np.float32)
-    yaw[:, 1], pitch[:, 0] = np.radians(uniform(-60, 60)), np.radians(uniform(-8, 8))
+    yaw[:, 1] = np.radians(uniform(-60, 60))
+    pitch[:, 0] = np.radians(uniform(-8, 8))
     base = np.zeros((n, 2, 1, joints, 3), np.float32)
     for name, low, high in (("shoulder spread", 3, 12), ("elbow", 5, 25)):  # relaxed arms
         for joint, degree in _turn_axes(f"both_{name}"):
             base[..., joint, :] = uniform(low, high, 2, 1, 1) * degree
-    rate, phase, burst = uniform(0.4, 2, 2, 1, joints), uniform(0, 1, 2, 1, joints), uniform(0, 1, 2, 1, joints)
+    rate = uniform(0.4, 2, 2, 1, joints)
+    phase = uniform(0, 1, 2, 1, joints)
+    burst = uniform(0, 1, 2, 1, joints)
     swell = 1 + 1.5 * np.exp(-(((time[:, None] - burst) / 0.2) ** 2))
     swing = np.sin(2 * np.pi * (rate * time[:, None] + phase)) * swell
-    reach = np.radians([idle for _, idle in TURNS.values()])[:, None] * rng.standard_normal((n, 2, 1, joints, 3))
+    reach = np.radians([idle for _, idle in TURNS.values()])[:, None] * rng.standard_normal(
+        (n, 2, 1, joints, 3)
+    )
     hinges = [joint for name, joint in JOINT.items() if name.endswith(("elbow", "knee"))]
     reach[..., hinges, 1:] = 0  # they bend about x alone
     return _Cast(
@@ -293,16 +393,22 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
 def _add_cues(cast: _Cast, rng: np.random.Generator, shown: Array, cues: Sequence[Cue]) -> _Cast:
     """Add the cue ``shown[i]`` (-1 for none) to the first person's resting pose in clip i."""
     n, frames = cast.act.shape
-    pace, phase = rng.uniform(0.92, 1.08, (n, 1)), rng.uniform(0, 1, (n, 1))
-    time, base, stance = np.linspace(0, 1, frames), np.repeat(cast.base, frames, 2), cast.stance.copy()
+    pace = rng.uniform(0.92, 1.08, (n, 1))
+    phase = rng.uniform(0, 1, (n, 1))
+    time = np.linspace(0, 1, frames)
+    base = np.repeat(cast.base, frames, 2)
+    stance = cast.stance.copy()
     for index in np.unique(shown[shown >= 0]):
-        cue, rows = cues[index], np.flatnonzero(shown == index)
+        cue = cues[index]
+        rows = np.flatnonzero(shown == index)
         cycle = cue.periods * pace[rows] * time + phase[rows]  # (k, T)
         for turn in cue.turns:
             share = _wave(turn.curve, cycle)[..., None]
             for joint, degree in _turn_axes(turn.joint):
                 base[rows, 0, :, joint] += turn.amount * degree * cast.amplitude[rows] * share
-        stance[rows, 0] = [f"{side}_ankle" not in _moved_points(_moved_joints(cue.turns)) for side in SIDES]
+        stance[rows, 0] = [
+            f"{side}_ankle" not in _moved_points(_moved_joints(cue.turns)) for side in SIDES
+        ]
     return cast._replace(base=base, stance=stance)
 
 
@@ -331,11 +437,18 @@ def _moved_points(joints: set[str]) -> set[str]:
 
 
 def _is_free(cue: Cue, action: Action) -> bool:
-    """Whether the cue's limb is free in the first role: not acting, touched, critical or the only support."""
-    role, limb = action.roles[0], _moved_points(_whole_limbs(_moved_joints(cue.turns)))
+    """Whether the cue's limb is free in the first role: not acting, touched, critical or the only
+    support.
+    """
+    role = action.roles[0]
+    limb = _moved_points(_whole_limbs(_moved_joints(cue.turns)))
     acting = _whole_limbs(_moved_joints(role.moves))
     touched = {move.target for move in role.moves if isinstance(move, Reach)}
-    critical = {name for name, is_critical in zip(RIG, _critical_points(role.critical), strict=True) if is_critical}
+    critical = {
+        name
+        for name, is_critical in zip(RIG, _critical_points(role.critical), strict=True)
+        if is_critical
+    }
     lifted = {side for side in SIDES if f"{side}_ankle" in limb}
     stands = not lifted or not lifted.issuperset(action.planted)
     return stands and not limb & (acting | touched | critical)
@@ -346,12 +459,16 @@ def _critical_points(critical: str) -> Array:
     names: set[str] = set()
     for part in critical.split():
         side, _, kind = part.rpartition("_")
-        names.update(name for word in PARTS[kind] for name in (word, *_pair(f"{side or 'both'}_{word}")))
+        names.update(
+            name for word in PARTS[kind] for name in (word, *_pair(f"{side or 'both'}_{word}"))
+        )
     return np.array([name in names for name in RIG])
 
 
 def _turn_axes(spec: str) -> list[tuple[int, Array]]:
-    """The joints that ``"both_shoulder spread"`` turns, and the rotation vector (3) of one degree for each."""
+    """The joints that ``"both_shoulder spread"`` turns, and the rotation vector (3) of one degree
+    for each.
+    """
     joint, _, axis = spec.partition(" ")
     if joint == "root":  # the root moves up, in metres
         return [(JOINT[joint], np.array([0, 1, 0], np.float32))]
@@ -379,15 +496,24 @@ def _curve(act: Array, move: Turn | Reach, cycle: Array) -> Array:
     part = (act - move.when[0]) / (move.when[1] - move.when[0])
     progress = _smooth(np.minimum(part, 1 - part) / 0.3)
     if isinstance(move, Turn) and move.curve != "hold":
-        progress = _smooth(part) if move.curve == "ramp" else progress * _wave(move.curve, cycle + move.phase)
+        progress = (
+            _smooth(part)
+            if move.curve == "ramp"
+            else progress * _wave(move.curve, cycle + move.phase)
+        )
     return progress[..., None]
 
 
 def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction: float) -> Array:
-    """The points (k, P, T, 3) of one role: resting pose, idle motion of the limbs that do not act, and moves."""
-    moves, offset, idle = action.roles[number].moves, cast.offset[rows, number], cast.idle[rows, number]
+    """The points (k, P, T, 3) of one role: resting pose, idle motion of the limbs that do not act,
+    and moves.
+    """
+    moves = action.roles[number].moves
+    offset = cast.offset[rows, number]
+    idle = cast.idle[rows, number]
     act = 1 - cast.act[rows] if action.backwards else cast.act[rows]
-    cycle, rest = action.cadence * cast.since[rows] + cast.phase[rows], rest_points(offset)
+    cycle = action.cadence * cast.since[rows] + cast.phase[rows]
+    rest = rest_points(offset)
     idle[:, :, [JOINT[name] for limb in LIMBS if limb & _moved_joints(moves) for name in limb]] = 0
     pose = cast.base[rows, number] + np.float32(distraction) * idle
     for move in moves:
@@ -400,6 +526,8 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
         for name, turn in arm_turns(rest, start + np.array(move.offset), move.elbow).items():
             for side in SIDES if move.both else SIDES[:1]:
                 goal = turn if side == "right" else -turn * _MIRROR
-                pose[:, :, JOINT[f"{side}_{name}"]] += share * (goal[:, None] - pose[:, :, JOINT[f"{side}_{name}"]])
+                pose[:, :, JOINT[f"{side}_{name}"]] += share * (
+                    goal[:, None] - pose[:, :, JOINT[f"{side}_{name}"]]
+                )
     planted = np.array([side in action.planted for side in SIDES])
     return forward(pose, offset, planted * cast.stance[rows, number])

@@ -13,12 +13,14 @@ class TemporalContext(nn.Module):
     r"""Give each frame of a node the context of the others: a projection, then stacked LSTM layers.
 
     .. math:: i_t, f_t, o_t, g_t = W [X_t W_2, H_{t-1}] + b, \qquad
-        c_t = \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t), \qquad H_t = \sigma(o_t) \odot \tanh(c_t)
+        c_t = \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t), \qquad H_t = \sigma(o_t)
+        \odot \tanh(c_t)
 
-    In both directions, the output is :math:`[\overrightarrow H, \overleftarrow H]`. Each joint is a separate sequence.
-    Frames beyond a clip's length are not read, and their output is zero.
+    In both directions, the output is :math:`[\overrightarrow H, \overleftarrow H]`. Each joint is a
+    separate sequence. Frames beyond a clip's length are not read, and their output is zero.
 
-    Keep ``lengths`` on the CPU, because PyTorch packs sequences there: copying them from a GPU would stall it.
+    Keep ``lengths`` on the CPU, because PyTorch packs sequences there: copying them from a GPU
+    would stall it.
 
     Shape:
         x (N, C, T, V), lengths (N,) int64 -> (N, O, T, V).
@@ -30,8 +32,8 @@ class TemporalContext(nn.Module):
         layers: LSTM layers, one on top of the other.
 
     Raises:
-        ValueError: an unknown direction, an odd number of channels for two directions, no layers, an x of another shape
-            or without frames, or lengths that do not fit it.
+        ValueError: an unknown direction, an odd number of channels for two directions, no layers,
+            an x of another shape or without frames, or lengths that do not fit it.
 
     Example:
         >>> context = TemporalContext(16)
@@ -39,11 +41,17 @@ class TemporalContext(nn.Module):
         torch.Size([2, 128, 8, 1])
 
     Reference:
-        BAGCN (Gao et al., 2019, arXiv:1912.11521), equations 5 and 6; LSTM: Hochreiter and Schmidhuber, 1997.
+        BAGCN (Gao et al., 2019, arXiv:1912.11521), equations 5 and 6; LSTM: Hochreiter and
+        Schmidhuber, 1997.
     """
 
     def __init__(
-        self, channels: int, *, context_channels: int = 128, direction: str = "bidirectional", layers: int = 2
+        self,
+        channels: int,
+        *,
+        context_channels: int = 128,
+        direction: str = "bidirectional",
+        layers: int = 2,
     ) -> None:
         super().__init__()
         who = "TemporalContext"
@@ -53,9 +61,14 @@ class TemporalContext(nn.Module):
             raise ValueError(message(who, "at least 1 channel and 1 layer", (channels, layers)))
         if context_channels < 1 or (both and context_channels % 2):
             raise ValueError(
-                message(who, "at least 1 context channel, an even number for two directions", context_channels)
+                message(
+                    who,
+                    "at least 1 context channel, an even number for two directions",
+                    context_channels,
+                )
             )
-        self.direction, self.context_channels = direction, context_channels
+        self.direction = direction
+        self.context_channels = context_channels
         self.project = nn.Conv2d(channels, channels, 1, bias=False)
         width = context_channels // 2 if both else context_channels
         self.lstm = nn.LSTM(channels, width, layers, batch_first=True, bidirectional=both)
@@ -66,16 +79,21 @@ class TemporalContext(nn.Module):
             return self._back(self.lstm(sequences)[0], x)
         check_lengths("TemporalContext", lengths, x)
         each = lengths.cpu().repeat_interleave(x.shape[3])
-        # Sorted here, on the CPU: pad_packed_sequence would fetch the order of unsorted sequences back from a GPU.
+        # Sorted here, on the CPU: pad_packed_sequence would fetch the order of unsorted sequences
+        # back from a GPU.
         order = each.argsort(descending=True)
         packed = pack_padded_sequence(sequences[order.to(x.device)], each[order], batch_first=True)
         y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[2])
         return self._back(y[order.argsort().to(x.device)], x)
 
-    def stream(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the context of the next frames of a clip, and the state to pass with the frames after them.
+    def stream(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the context of the next frames of a clip, and the state to pass with the frames
+        after them.
 
-        The outputs of consecutive chunks are those of the whole clip. Detach the state to train on one chunk.
+        The outputs of consecutive chunks are those of the whole clip. Detach the state to train on
+        one chunk.
 
         Shape:
             x (N, C, T, V), state as returned: twice (layers, N * V, O) -> (N, O, T, V), state.
@@ -85,7 +103,8 @@ class TemporalContext(nn.Module):
             state: the state returned for the previous frames; None for the first frames.
 
         Raises:
-            ValueError: the other direction, which needs the clip's end first, or a state of another batch or dtype.
+            ValueError: the other direction, which needs the clip's end first, or a state of another
+                batch or dtype.
 
         Example:
             >>> context, state = TemporalContext(16, direction="forward"), None
@@ -96,12 +115,16 @@ class TemporalContext(nn.Module):
         """
         who = "TemporalContext.stream"
         if self.direction != "forward":
-            raise ValueError(message(who, "direction='forward', which needs no later frame", self.direction))
+            raise ValueError(
+                message(who, "direction='forward', which needs no later frame", self.direction)
+            )
         sequences = self._sequences(x)
         if state is not None:
             parts = [isinstance(part, Tensor) for part in state]
             if not isinstance(state, tuple | list) or parts != [True, True]:
-                raise ValueError(message(who, "the returned state, a pair of tensors", type(state).__name__))
+                raise ValueError(
+                    message(who, "the returned state, a pair of tensors", type(state).__name__)
+                )
             size = f"layers={self.lstm.num_layers}, N*V={len(sequences)}, O={self.context_channels}"
             for part in state:
                 check_shape(who, "a state", part, size)
@@ -113,7 +136,11 @@ class TemporalContext(nn.Module):
     def _sequences(self, x: Tensor) -> Tensor:
         check_shape("TemporalContext", "x", x, f"N, C={self.project.in_channels}, T, V")
         if x.numel() == 0:
-            raise ValueError(message("TemporalContext", "x with at least 1 clip, frame and joint", tuple(x.shape)))
+            raise ValueError(
+                message(
+                    "TemporalContext", "x with at least 1 clip, frame and joint", tuple(x.shape)
+                )
+            )
         projected: Tensor = self.project(x)
         return projected.permute(0, 3, 2, 1).flatten(0, 1)  # (N*V, T, C)
 
@@ -127,7 +154,8 @@ class TemporalContext(nn.Module):
 def mask_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
     """Set frames beyond each clip's true length to zero, even if they are NaN.
 
-    Apply it between two layers, so that the second sees zeros as padding and not the first one's output there.
+    Apply it between two layers, so that the second sees zeros as padding and not the first one's
+    output there.
 
     Shape:
         x (N, C, T, V), lengths (N,) int64 -> (N, C, T, V).

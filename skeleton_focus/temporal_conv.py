@@ -36,7 +36,13 @@ class TemporalConv(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel_size: int = 9, stride: int = 1, dilation: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 9,
+        stride: int = 1,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         _check_options("TemporalConv", kernel_size, stride, [dilation])
@@ -50,11 +56,13 @@ class TemporalConv(nn.Module):
 
 
 class MultiScaleTemporalConv(nn.Module):
-    """Dilated convolutions, a max pool and a 1x1 side by side, joined on the channels; a residual; ReLU.
+    """Dilated convolutions, a max pool and a 1x1 side by side, joined on the channels; a residual;
+    ReLU.
 
-    Each branch but the last first narrows to O // branches channels (1x1, BatchNorm, ReLU); the last, a strided 1x1,
-    takes what remains of O. The narrowing of all branches is one convolution and each BatchNorm after it is one over
-    their joined channels: BatchNorm treats every channel by itself, so this is the published function in fewer steps.
+    Each branch but the last first narrows to O // branches channels (1x1, BatchNorm, ReLU); the
+    last, a strided 1x1, takes what remains of O. The narrowing of all branches is one convolution
+    and each BatchNorm after it is one over their joined channels: BatchNorm treats every channel by
+    itself, so this is the published function in fewer steps.
 
     Shape:
         x (N, C, T, V) -> (N, O, ceil(T / stride), V).
@@ -96,19 +104,30 @@ class MultiScaleTemporalConv(nn.Module):
         width = out_channels // branches
         _check_options(who, kernel_size, stride, dilations)
         if width < 1:
-            raise ValueError(message(who, f"out_channels of at least {branches}, one for each branch", out_channels))
-        self.stride, self.activation = stride, activation
+            raise ValueError(
+                message(
+                    who, f"out_channels of at least {branches}, one for each branch", out_channels
+                )
+            )
+        self.stride = stride
+        self.activation = activation
         self.widths = [width] * (branches - 1)
         self.narrow = nn.Conv2d(in_channels, width * (branches - 1), 1, bias=False)
         self.narrow_norm = nn.BatchNorm2d(width * (branches - 1))
-        self.dilated = nn.ModuleList(_conv_over_time(width, width, kernel_size, stride, d) for d in dilations)
-        self.pointwise = nn.Conv2d(in_channels, out_channels - width * (branches - 1), 1, (stride, 1), bias=False)
+        self.dilated = nn.ModuleList(
+            _conv_over_time(width, width, kernel_size, stride, d) for d in dilations
+        )
+        self.pointwise = nn.Conv2d(
+            in_channels, out_channels - width * (branches - 1), 1, (stride, 1), bias=False
+        )
         self.norm = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module | None = None
         if residual:
             same = in_channels == out_channels and stride == 1
             self.shortcut = (
-                nn.Identity() if same else TemporalConv(in_channels, out_channels, kernel_size=1, stride=stride)
+                nn.Identity()
+                if same
+                else TemporalConv(in_channels, out_channels, kernel_size=1, stride=stride)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +150,19 @@ def _check_options(who: str, kernel_size: int, stride: int, dilations: Sequence[
         raise ValueError(message(who, "dilations of at least 1", list(dilations)))
 
 
-def _conv_over_time(in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int) -> nn.Conv2d:
-    """A convolution over time that keeps ceil(T / stride) frames. No bias: the BatchNorm that follows removes it."""
+def _conv_over_time(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int
+) -> nn.Conv2d:
+    """A convolution over time that keeps ceil(T / stride) frames. No bias: the BatchNorm that
+    follows removes it.
+    """
     padding = dilation * (kernel_size - 1) // 2
-    return nn.Conv2d(in_channels, out_channels, (kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1), bias=False)
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        (kernel_size, 1),
+        (stride, 1),
+        (padding, 0),
+        (dilation, 1),
+        bias=False,
+    )
