@@ -1,11 +1,13 @@
-"""Top-1 of every network on a data set: four streams and their fusion, STF's branches and their average.
+"""Top-1 of every network on a data set: four streams and their fusion, STF's branches and their
+average.
 
-    python benchmarks/accuracy.py --out runs/accuracy --data PATH [--seeds 1 2 3] [--only "STF-GCN, focus"] [--jobs 2]
+    python benchmarks/accuracy.py --out runs/accuracy --data PATH [--seeds 1 2 3] [--only \
+        "STF-GCN, focus"] [--jobs 2]
     python benchmarks/accuracy.py --out runs/held-out --data PATH --hold-out _s05_
 
-The first command trains on all training clips and tests the last epoch. The second holds out one subject's training
-clips; its tables show the test accuracy of the last epoch and of the epoch that is best on that subject. STF from
-MS-G3D always starts from MS-G3D's last epoch.
+The first command trains on all training clips and tests the last epoch. The second holds out one
+subject's training clips; its tables show the test accuracy of the last epoch and of the epoch that
+is best on that subject. STF from MS-G3D always starts from MS-G3D's last epoch.
 Any options of examples/train.py may follow. Finished runs are reused, unfinished ones resumed.
 """
 
@@ -14,7 +16,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trained import OURS, averaged, command_line, finish_all, keep_options, mean_and_spread, place, run
+from trained import (
+    OURS,
+    averaged,
+    command_line,
+    finish_all,
+    keep_options,
+    mean_and_spread,
+    place,
+    run,
+)
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 NETWORKS = {
@@ -37,8 +48,12 @@ SET_HERE = (*OURS, "--model", "--branch", "--stream")
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("--streams", nargs="+", default=STREAMS, help=f"default {' '.join(STREAMS)}")
-    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="only these networks")
+    parser.add_argument(
+        "--streams", nargs="+", default=STREAMS, help=f"default {' '.join(STREAMS)}"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="only these networks"
+    )
     given, passed = parser.parse_known_args()
     keep_options(given.out, passed, SET_HERE)
     first: dict[Path, list[str]] = {}
@@ -49,8 +64,19 @@ def main() -> None:
                 options = [*passed, *NETWORKS[name], "--stream", stream, "--seed", str(seed)]
                 if "stf_ms_g3d" in options:
                     start = place(given.out, f"{BASELINE} {stream}", seed)
-                    first[start] = [*passed, *NETWORKS[BASELINE], "--stream", stream, "--seed", str(seed)]
-                    then[place(given.out, f"{name} {stream}", seed)] = [*options, "--start-from", str(start)]
+                    first[start] = [
+                        *passed,
+                        *NETWORKS[BASELINE],
+                        "--stream",
+                        stream,
+                        "--seed",
+                        str(seed),
+                    ]
+                    then[place(given.out, f"{name} {stream}", seed)] = [
+                        *options,
+                        "--start-from",
+                        str(start),
+                    ]
                 else:
                     first[place(given.out, f"{name} {stream}", seed)] = options
     finish_all(first, given.jobs)
@@ -65,17 +91,33 @@ def main() -> None:
 
 
 def table(
-    out: Path, rows: dict[str, tuple[str, ...]], streams: Sequence[str], seeds: Sequence[int], within: str
+    out: Path,
+    rows: dict[str, tuple[str, ...]],
+    streams: Sequence[str],
+    seeds: Sequence[int],
+    within: str,
 ) -> str:
-    """Each row's streams and, of averaged probabilities, the fusion of all; of the files in a folder of each run."""
+    """Each row's streams and, of averaged probabilities, the fusion of all; of the files in a
+    folder of each run.
+    """
     columns = [[stream] for stream in streams] + ([[*streams]] if len(streams) > 1 else [])
-    names = [stream.replace("_", " ") for stream in streams] + (["fused"] if len(streams) > 1 else [])
+    names = [stream.replace("_", " ") for stream in streams] + (
+        ["fused"] if len(streams) > 1 else []
+    )
     lines = [f"| | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
     for row, parts in rows.items():
         cells = []
         for column in columns:
-            top1 = [averaged([place(out, f"{part} {stream}", seed) / within for part in parts for stream in column])
-                    for seed in seeds]  # fmt: skip
+            top1 = [
+                averaged(
+                    [
+                        place(out, f"{part} {stream}", seed) / within
+                        for part in parts
+                        for stream in column
+                    ]
+                )
+                for seed in seeds
+            ]
             cells.append(mean_and_spread(top1, 2))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)

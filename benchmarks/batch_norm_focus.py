@@ -1,10 +1,11 @@
-"""How far the focus of an earlier layer depends on other clips' scores, because BatchNorm mixes the batch in training.
+"""How far the focus of an earlier layer depends on other clips' scores, because BatchNorm mixes the
+batch in training.
 
     python benchmarks/batch_norm_focus.py weights/nw_ucla/joint --data PATH
 
-If no other clip's score reaches the layer, a clip's focus by the log-odds and its focus by the probability differ only
-by a positive factor, which min-max removes. The difference of the two maps therefore measures the influence of the
-other clips.
+If no other clip's score reaches the layer, a clip's focus by the log-odds and its focus by the
+probability differ only by a positive factor, which min-max removes. The difference of the two maps
+therefore measures the influence of the other clips.
 """
 
 from __future__ import annotations
@@ -27,19 +28,27 @@ from skeleton_focus import SkeletonDataset, STFObjective
 def differences(objective: STFObjective, batches: list[Tensor], layer: str) -> tuple[float, float]:
     """Of the worst clip: the mean difference over its map, and the greatest."""
     objective.score = "log_odds"
-    probability = STFObjective(objective.model, objective.layers, head=objective.head, score="probability")
+    probability = STFObjective(
+        objective.model, objective.layers, head=objective.head, score="probability"
+    )
     mean = greatest = 0.0
     for x in batches:
-        apart = (objective.explain(x, layer=layer)[0] - probability.explain(x, layer=layer)[0]).abs()
+        apart = (
+            objective.explain(x, layer=layer)[0] - probability.explain(x, layer=layer)[0]
+        ).abs()
         mean = max(mean, apart.mean((1, 2, 3)).max().item())
         greatest = max(greatest, apart.max().item())
     return mean, greatest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", help="folder of a finished run")
-    parser.add_argument("--data", help="folder or file of clips; by default what the run was trained on")
+    parser.add_argument(
+        "--data", help="folder or file of clips; by default what the run was trained on"
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--batches", type=int, default=10)
     given = parser.parse_args()
@@ -48,9 +57,14 @@ def main() -> None:
     data = data.subset(range(min(given.batch * given.batches, len(data))))
     loader = DataLoader(data, given.batch, collate_fn=SkeletonDataset.collate, drop_last=True)
     batches = [prepare(batch, recipe, layout) for batch in loader]
-    print(f"{len(batches)} batches of {given.batch} clips; difference of the worst clip, mean and greatest")
+    print(
+        f"{len(batches)} batches of {given.batch} clips; difference of the worst clip, mean and greatest"
+    )
     norms = (nn.BatchNorm1d, nn.BatchNorm2d)
-    for title, frozen in (("training", nn.Dropout), ("BatchNorm in evaluation", (nn.Dropout, *norms))):
+    for title, frozen in (
+        ("training", nn.Dropout),
+        ("BatchNorm in evaluation", (nn.Dropout, *norms)),
+    ):
         objective.train()
         for module in objective.model.modules():
             if isinstance(module, frozen):

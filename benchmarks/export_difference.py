@@ -1,8 +1,10 @@
-"""Difference between onnxruntime and torch for each published network, exported with dynamic batch size and T.
+"""Difference between onnxruntime and torch for each published network, exported with dynamic batch
+size and T.
 
     python benchmarks/export_difference.py
 
-The weights are random and nonzero; the test clips differ from the exported clip in batch size and T.
+The weights are random and nonzero; the test clips differ from the exported clip in batch size and
+T.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ SIZES = [(1, 64), (3, 51), (2, 128)]
 
 
 def awake(network: nn.Module) -> nn.Module:
-    """The network with small random numbers in every parameter that starts at zero, in evaluation."""
+    """The network with small random numbers in every parameter that starts at zero, in
+    evaluation.
+    """
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
@@ -50,9 +54,12 @@ if __name__ == "__main__":
     print("| network | largest logit | largest difference |\n|---|---|---|")
     for name, build in NETWORKS.items():
         torch.manual_seed(0)
-        network, x = awake(build()), torch.randn(2, 3, 32, 25, 2)
+        network = awake(build())
+        x = torch.randn(2, 3, 32, 25, 2)
         with register_lstm_while_loop_decomposition(), tempfile.TemporaryDirectory() as folder:
-            program = torch.export.export(network, (x,), dynamic_shapes=({0: Dim.DYNAMIC, 2: Dim.DYNAMIC},))
+            program = torch.export.export(
+                network, (x,), dynamic_shapes=({0: Dim.DYNAMIC, 2: Dim.DYNAMIC},)
+            )
             torch.onnx.export(program, dynamo=True, verbose=False).save(f"{folder}/network.onnx")
             session = onnxruntime.InferenceSession(f"{folder}/network.onnx")
         largest = difference = 0.0

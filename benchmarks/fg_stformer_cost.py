@@ -1,11 +1,13 @@
-"""Cost of FG-STFormer with PyTorch's fused attention and with plain attention, for several clip lengths.
+"""Cost of FG-STFormer with PyTorch's fused attention and with plain attention, for several clip
+lengths.
 
-    python benchmarks/fg_stformer_cost.py [--repeats 9] [--batch 4] [--frames 64 128 300] [--keep-memory]
+    python benchmarks/fg_stformer_cost.py [--repeats 9] [--batch 4] [--frames 64 128 300] \
+        [--keep-memory]
 
-Both have the same weights. Plain attention computes the whole map, its softmax and its product with the values. One
-training step is a forward and a backward pass and an update. Steps are interleaved; a ratio is the median of the ratios
-within a round. Peak memory in use is measured in a separate process; see measure.py. FLOPs are those of the forward
-pass of one clip with two bodies.
+Both have the same weights. Plain attention computes the whole map, its softmax and its product with
+the values. One training step is a forward and a backward pass and an update. Steps are interleaved;
+a ratio is the median of the ratios within a round. Peak memory in use is measured in a separate
+process; see measure.py. FLOPs are those of the forward pass of one clip with two bodies.
 """
 
 from __future__ import annotations
@@ -58,34 +60,49 @@ def check(network: FGSTFormer, x: Tensor) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--batch", type=int, default=4, help="clips of two bodies")
     parser.add_argument("--frames", type=int, nargs="+", default=[64, 128, 300])
-    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming")
-    parser.add_argument("--peak", nargs=2, metavar=("FRAMES", "KIND"), help="print one peak memory and stop")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming"
+    )
+    parser.add_argument(
+        "--peak", nargs=2, metavar=("FRAMES", "KIND"), help="print one peak memory and stop"
+    )
     given = parser.parse_args()
     if given.peak:
-        frames, kind = int(given.peak[0]), given.peak[1]
+        frames = int(given.peak[0])
+        kind = given.peak[1]
         print(peak_memory(train_step(*build(given.batch, frames), ATTENTION[kind])))
         return
     network, _ = build(1, 1)
-    print(f"FG-STFormer, {sum(p.numel() for p in network.parameters()):,} parameters with either attention; batch"
-          f" {given.batch}, V 25, M 2, float32, {setting()}, {given.repeats} rounds"
-          + (", freed memory kept" if given.keep_memory else ""))  # fmt: skip
+    print(
+        f"FG-STFormer, {sum(p.numel() for p in network.parameters()):,} parameters with either attention; batch"
+        f" {given.batch}, V 25, M 2, float32, {setting()}, {given.repeats} rounds"
+        + (", freed memory kept" if given.keep_memory else "")
+    )
     if given.keep_memory:
         keep_freed_memory()
-    print(f"{'T':>4} {'GFLOPs a clip':>14} {'plain, ms (quartiles)':>30} {'fused, ms (quartiles)':>30} {'x faster':>9}"
-          f" {'MiB, plain':>11} {'fused':>7} {'x':>6}")  # fmt: skip
+    print(
+        f"{'T':>4} {'GFLOPs a clip':>14} {'plain, ms (quartiles)':>30} {'fused, ms (quartiles)':>30} {'x faster':>9}"
+        f" {'MiB, plain':>11} {'fused':>7} {'x':>6}"
+    )
     for frames in given.frames:
         network, x = build(given.batch, frames)
         check(network, x)
-        times = interleave({kind: train_step(network, x, ATTENTION[kind]) for kind in ATTENTION}, given.repeats)
+        times = interleave(
+            {kind: train_step(network, x, ATTENTION[kind]) for kind in ATTENTION}, given.repeats
+        )
         plain, fused = (in_own_process("--peak", str(frames), kind) for kind in ("plain", "fused"))
         work = flops(network, x[:1])
-        print(f"{frames:4} {work:14.2f} {quartiles(times['plain']):>30} {quartiles(times['fused']):>30}"
-              f" {ratio(times['plain'], times['fused']):9.2f} {plain:11.0f} {fused:7.0f} {fused / plain:6.2f}",
-              flush=True)  # fmt: skip
+        print(
+            f"{frames:4} {work:14.2f} {quartiles(times['plain']):>30} {quartiles(times['fused']):>30}"
+            f" {ratio(times['plain'], times['fused']):9.2f} {plain:11.0f} {fused:7.0f} {fused / plain:6.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What benchmarks/focus_quality.py and focus_scores.py measure of a run: each a mean over the test clips."""
+"""What benchmarks/focus_quality.py and focus_scores.py measure of a run: each a mean over the test
+clips.
+"""
 
 from __future__ import annotations
 
@@ -58,9 +60,12 @@ MEASURES = {  # name: title, digits; docs/focus_quality.md says what each is
 def measure(folder: Path, score: str, shortcut: float | None = None) -> dict[str, float]:
     """Every measure that the run allows, of the focus of one score; kept beside the run.
 
-    ``shortcut`` replaces the run's own share of generated test clips with a shortcut; top-1 stays that of the run.
+    ``shortcut`` replaces the run's own share of generated test clips with a shortcut; top-1 stays
+    that of the run.
     """
-    kept = folder / (f"focus_{score}.json" if shortcut is None else f"focus_{score}_shortcut_{shortcut}.json")
+    kept = folder / (
+        f"focus_{score}.json" if shortcut is None else f"focus_{score}_shortcut_{shortcut}.json"
+    )
     if kept.exists() and (found := json.loads(kept.read_text()))["measures"] == list(MEASURES):
         values: dict[str, float] = found["values"]
         return values
@@ -74,13 +79,17 @@ def measure(folder: Path, score: str, shortcut: float | None = None) -> dict[str
         batch = SkeletonDataset.collate([data[i] for i in range(start, min(start + 32, len(data)))])
         for name, of_clips in measure_batch(objective, batch, layout, recipe).items():
             parts.setdefault(name, []).append(of_clips)
-    values = {name: torch.cat(of_clips).double().nanmean().item() for name, of_clips in parts.items()}
+    values = {
+        name: torch.cat(of_clips).double().nanmean().item() for name, of_clips in parts.items()
+    }
     values["top1"] = averaged([folder])
     kept.write_text(json.dumps({"measures": list(MEASURES), "values": values}, indent=2) + "\n")
     return values
 
 
-def measure_batch(objective: STFObjective, batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> dict[str, Tensor]:
+def measure_batch(
+    objective: STFObjective, batch: Batch, layout: SkeletonLayout, recipe: Recipe
+) -> dict[str, Tensor]:
     """Each measure, a number for each clip."""
     model = objective.model
     x = prepare(batch, recipe, layout)
@@ -98,14 +107,26 @@ def measure_batch(objective: STFObjective, batch: Batch, layout: SkeletonLayout,
         "coherence": layer_coherence(low, focus),
         "masked": masked_probability(model, x, first, focus),
     }
-    embeddings = [rearrange(tap.output(name)[1], "(n m) t v -> n m t v", n=len(x)) for name in modules]
+    embeddings = [
+        rearrange(tap.output(name)[1], "(n m) t v -> n m t v", n=len(x)) for name in modules
+    ]
     if embeddings:
-        found["embedding"] = torch.stack([layer_coherence(embedding, focus) for embedding in embeddings]).mean(0)
+        found["embedding"] = torch.stack(
+            [layer_coherence(embedding, focus) for embedding in embeddings]
+        ).mean(0)
     found |= against_chance(model, x, first, focus)
-    critical = augmentation(recipe, layout)(batch, None).critical  # cut and stretched as the clip is
+    critical = augmentation(recipe, layout)(
+        batch, None
+    ).critical  # cut and stretched as the clip is
     if critical.any():
-        found |= {"precision": focus_average_precision(focus, critical), "iou": focus_iou(focus, critical)}
-        found |= {"pointing": pointing_game(focus, critical), "mass": relevance_mass(focus, critical)}
+        found |= {
+            "precision": focus_average_precision(focus, critical),
+            "iou": focus_iou(focus, critical),
+        }
+        found |= {
+            "pointing": pointing_game(focus, critical),
+            "mass": relevance_mass(focus, critical),
+        }
     return found
 
 
@@ -115,12 +136,20 @@ def masked_probability(model: nn.Module, x: Tensor, classes: Tensor, focus: Tens
         return model(mask_by_focus(x, focus)).softmax(1).gather(1, classes[:, None]).squeeze(1)
 
 
-def against_chance(model: nn.Module, x: Tensor, classes: Tensor, focus: Tensor) -> dict[str, Tensor]:
-    """How much deletion and insertion gain over a random order of the entries; of every eighth clip."""
-    x, classes, focus = x[::8], classes[::8], focus[::8]
+def against_chance(
+    model: nn.Module, x: Tensor, classes: Tensor, focus: Tensor
+) -> dict[str, Tensor]:
+    """How much deletion and insertion gain over a random order of the entries; of every eighth
+    clip.
+    """
+    x = x[::8]
+    classes = classes[::8]
+    focus = focus[::8]
     chance = torch.rand(focus.shape, generator=torch.Generator().manual_seed(1))
     found = {}
     for name, curve, sign in (("deletion", deletion_curve, -1), ("insertion", insertion_curve, 1)):
-        ours, theirs = (area_under_curve(curve(model, x, order, classes, steps=5)) for order in (focus, chance))
+        ours, theirs = (
+            area_under_curve(curve(model, x, order, classes, steps=5)) for order in (focus, chance)
+        )
         found[name] = sign * (ours - theirs)
     return found

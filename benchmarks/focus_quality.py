@@ -1,15 +1,20 @@
-r"""What the STF losses and erasing do to the focus: a sweep of weights, and the settings that survive it on all seeds.
+r"""What the STF losses and erasing do to the focus: a sweep of weights, and the settings that
+survive it on all seeds.
 
-    python benchmarks/focus_quality.py --out runs/generated                         # generated actions, with the truth
-    python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --no-sweep    # options of examples/train.py
+    python benchmarks/focus_quality.py --out runs/generated                         # generated \
+        actions, with the truth
+    python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --no-sweep    # options of \
+        examples/train.py
     python benchmarks/focus_quality.py --out runs/longer --rows "L_e 1, L_c 1, erasing 0.5" \
-        --epochs 20 --more 10 --rate 0.05 --layers block3 block6                    # trained longer, L_c from block 3
+        --epochs 20 --more 10 --rate 0.05 --layers block3 block6                    # trained
+        longer, L_c from block 3
 
-For each seed, one network is trained plainly (``base``). Each row goes on from it for ``--more`` epochs, at a rate that
-still moves the weights. ROWS are trained on every seed, SWEEP on the first one alone. SCRATCH, on the first seed, too,
-is trained from new weights for as long as ``base``. Each row's focus is that of the score it was trained with; the
-plain row is shown under each score. Prints Markdown tables: accuracy and every measure, mean and standard deviation
-over the seeds (docs/focus_quality.md says what they mean), and the paper's claims as differences seed by seed. A
+For each seed, one network is trained plainly (``base``). Each row goes on from it for ``--more``
+epochs, at a rate that still moves the weights. ROWS are trained on every seed, SWEEP on the first
+one alone. SCRATCH, on the first seed, too, is trained from new weights for as long as ``base``.
+Each row's focus is that of the score it was trained with; the plain row is shown under each score.
+Prints Markdown tables: accuracy and every measure, mean and standard deviation over the seeds
+(docs/focus_quality.md says what they mean), and the paper's claims as differences seed by seed. A
 finished run is read and not trained again, an unfinished one is resumed.
 """
 
@@ -60,7 +65,9 @@ SWEEP: dict[str, list[str]] = {  # on the first seed
     "L_e 1, L_c 1": terms("exploration=1+coherence=1"),
     "L_e 1, L_c 1, erasing 0.5": terms("exploration=1+coherence=1", "--erasing", "0.5"),
 }
-SCRATCH: dict[str, list[str]] = {  # on the first seed, in place of a base run: after a third of its epochs
+SCRATCH: dict[
+    str, list[str]
+] = {  # on the first seed, in place of a base run: after a third of its epochs
     "L_e 1, from scratch": terms("exploration=1"),
     "L_c 1, from scratch": terms("coherence=1"),
     "L_d 0.1, from scratch": terms("divergence=0.1"),
@@ -79,39 +86,67 @@ CLAIMS = (  # what the paper says, measure, row, its sign
     ("L_G makes the embedding follow Q", "embedding", "L_G 1", ">"),
 )
 SET_HERE = (
-    *OURS, "--branch", "--stf-after", "--validate-every", "--norm", "--separation", "--score", "--erasing",
-    "--joint-dropout", "--ema", "--cycle",
-)  # fmt: skip
+    *OURS,
+    "--branch",
+    "--stf-after",
+    "--validate-every",
+    "--norm",
+    "--separation",
+    "--score",
+    "--erasing",
+    "--joint-dropout",
+    "--ema",
+    "--cycle",
+)
 
 
 def options_of_base(about: str | None) -> argparse.ArgumentParser:
     """The command line of a benchmark whose rows go on from a base run of each seed."""
     parser = command_line(about)
-    parser.add_argument("--more", type=int, default=5, help="epochs that each row goes on, default 5")
-    parser.add_argument("--rate", type=float, default=0.02, help="highest learning rate in them, default 0.02")
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help="plain and these rows alone, by their names")
+    parser.add_argument(
+        "--more", type=int, default=5, help="epochs that each row goes on, default 5"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=0.02, help="highest learning rate in them, default 0.02"
+    )
+    parser.add_argument(
+        "--rows", nargs="+", metavar="ROW", help="plain and these rows alone, by their names"
+    )
     return parser
 
 
 def finish_base(given: argparse.Namespace, passed: list[str]) -> None:
     """Train the base run of each seed, where it is not there."""
-    keep_options(given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], SET_HERE)
-    base = {place(given.out, "base", seed): [*passed, *PLAIN, "--seed", str(seed)] for seed in given.seeds}
+    keep_options(
+        given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], SET_HERE
+    )
+    base = {
+        place(given.out, "base", seed): [*passed, *PLAIN, "--seed", str(seed)]
+        for seed in given.seeds
+    }
     finish_all(base, given.jobs)
 
 
 def from_base(
-    given: argparse.Namespace, passed: list[str], rows: Mapping[str, list[str]], seeds: Sequence[int]
+    given: argparse.Namespace,
+    passed: list[str],
+    rows: Mapping[str, list[str]],
+    seeds: Sequence[int],
 ) -> dict[Path, list[str]]:
     """Options of the runs of some rows, which go on from the base run of their seed."""
     found: dict[Path, list[str]] = {}
     for seed, (row, options) in product(seeds, rows.items()):
         start = place(given.out, "base", seed)
-        found[place(given.out, row, seed)] = [*passed, *go_on(start, options, seed, given.more, given.rate)]
+        found[place(given.out, row, seed)] = [
+            *passed,
+            *go_on(start, options, seed, given.more, given.rate),
+        ]
     return found
 
 
-def chosen_rows(given: argparse.Namespace, default: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def chosen_rows(
+    given: argparse.Namespace, default: Mapping[str, list[str]]
+) -> dict[str, list[str]]:
     """The rows of every seed: those that ``--rows`` names, or the default."""
     known = {**ROWS, **SWEEP}
     unknown = [row for row in given.rows or () if row not in known]
@@ -127,7 +162,14 @@ def wanted_runs(given: argparse.Namespace, passed: list[str]) -> dict[Path, list
         seed = given.seeds[0]
         wanted |= from_base(given, passed, SWEEP, [seed])
         for row, options in SCRATCH.items():
-            wanted[place(given.out, row, seed)] = [*passed, *options, "--stf-after", "0.33", "--seed", str(seed)]
+            wanted[place(given.out, row, seed)] = [
+                *passed,
+                *options,
+                "--stf-after",
+                "0.33",
+                "--seed",
+                str(seed),
+            ]
     return wanted
 
 
@@ -139,13 +181,22 @@ def score_of(options: Sequence[str]) -> str:
 def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str:
     """Every measure of every row, and every claim, as Markdown."""
     shown = {name: told for name, told in MEASURES.items() if name in found["plain"][0]}
-    lines = ["| | " + " | ".join(title for title, _ in shown.values()) + " |", "|---" * (len(shown) + 1) + "|"]
+    lines = [
+        "| | " + " | ".join(title for title, _ in shown.values()) + " |",
+        "|---" * (len(shown) + 1) + "|",
+    ]
     for row, of_seeds in found.items():
-        cells = [mean_and_spread([one[name] for one in of_seeds], digits) if name in of_seeds[0] else ""
-                 for name, (_, digits) in shown.items()]  # fmt: skip
+        cells = [
+            mean_and_spread([one[name] for one in of_seeds], digits) if name in of_seeds[0] else ""
+            for name, (_, digits) in shown.items()
+        ]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     listed = ", ".join(map(str, seeds))
-    lines += ["", f"| claim | measure | row minus plain, by seed {listed} | on all seeds |", "|---|---|---|---|"]
+    lines += [
+        "",
+        f"| claim | measure | row minus plain, by seed {listed} | on all seeds |",
+        "|---|---|---|---|",
+    ]
     for claim, name, row, relation in CLAIMS:
         if name in shown and row in found:
             title, digits = MEASURES[name]
@@ -167,23 +218,31 @@ def verdict(differences: Sequence[float], relation: str) -> str:
 
 def main() -> None:
     parser = options_of_base(__doc__)
-    parser.add_argument("--sweep", action=argparse.BooleanOptionalAction, default=True, help="also the sweep")
+    parser.add_argument(
+        "--sweep", action=argparse.BooleanOptionalAction, default=True, help="also the sweep"
+    )
     given, passed = parser.parse_known_args()
     given.sweep = given.sweep and not given.rows
     chosen = chosen_rows(given, ROWS)
     finish_base(given, passed)
     finish_all(wanted_runs(given, passed), given.jobs)
-    rows = {row: (row, score_of(options), given.seeds) for row, options in chosen.items()}  # title: run, score, seeds
+    rows = {
+        row: (row, score_of(options), given.seeds) for row, options in chosen.items()
+    }  # title: run, score, seeds
     rows["plain, log-odds"] = ("plain", "log_odds", given.seeds)
     if given.sweep:
         for row, options in {**SWEEP, "plain, from scratch": PLAIN, **SCRATCH}.items():
             run_of = "base" if row == "plain, from scratch" else row
             rows[row] = (run_of, score_of(options), given.seeds[:1])
     one_by_one = [
-        (row, place(given.out, run_of, seed), score) for row, (run_of, score, seeds) in rows.items() for seed in seeds
+        (row, place(given.out, run_of, seed), score)
+        for row, (run_of, score, seeds) in rows.items()
+        for seed in seeds
     ]
     with ProcessPoolExecutor(given.jobs) as pool:
-        values = pool.map(measure, [folder for _, folder, _ in one_by_one], [score for *_, score in one_by_one])
+        values = pool.map(
+            measure, [folder for _, folder, _ in one_by_one], [score for *_, score in one_by_one]
+        )
     found: dict[str, list[dict[str, float]]] = {}
     for (row, *_), value in zip(one_by_one, values, strict=True):
         found.setdefault(row, []).append(value)

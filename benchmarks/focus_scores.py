@@ -1,14 +1,18 @@
-"""Whose gradient finds the truth: the logit's, the log-odds' or the probability's, on networks trained plainly.
+"""Whose gradient finds the truth: the logit's, the log-odds' or the probability's, on networks
+trained plainly.
 
-    python benchmarks/focus_scores.py --out runs/scores                           # generated actions, with the truth
-    python benchmarks/focus_scores.py --out runs/scores_nw_ucla --data PATH       # options of examples/train.py
+    python benchmarks/focus_scores.py --out runs/scores                           # generated \
+        actions, with the truth
+    python benchmarks/focus_scores.py --out runs/scores_nw_ucla --data PATH       # options of \
+        examples/train.py
 
-The same trained networks are explained under each score; nothing but the score differs between the rows of a network.
-Besides the measures of focus_quality.py: "stable", the largest relative change of the focus while every joint moves by
-up to 0.02 body heights, and bones and motion with it (smaller is better), and "random weights", the rank correlation
-with the focus of the network whose weights have all been drawn anew (near 0 is good: the focus then depends on what was
-learned). Mean and standard deviation over the seeds. A finished run is read and not trained again, an unfinished one is
-resumed.
+The same trained networks are explained under each score; nothing but the score differs between the
+rows of a network. Besides the measures of focus_quality.py: "stable", the largest relative change
+of the focus while every joint moves by up to 0.02 body heights, and bones and motion with it
+(smaller is better), and "random weights", the rank correlation with the focus of the network whose
+weights have all been drawn anew (near 0 is good: the focus then depends on what was learned). Mean
+and standard deviation over the seeds. A finished run is read and not trained again, an unfinished
+one is resumed.
 """
 
 from __future__ import annotations
@@ -31,12 +35,24 @@ from skeleton_focus import SkeletonDataset, cascading_randomization, max_sensiti
 from skeleton_focus.focus import SCORES
 
 NETWORKS = ("stf_gcn", "ms_g3d", "fg_stformer", "bagcn")
-SHOWN = ("precision", "iou", "pointing", "mass", "coverage", "distance", "overlap", "deletion", "insertion")
+SHOWN = (
+    "precision",
+    "iou",
+    "pointing",
+    "mass",
+    "coverage",
+    "distance",
+    "overlap",
+    "deletion",
+    "insertion",
+)
 CHECKED = {"stable": ("stable", 3), "random weights": ("random weights", 3)}
 
 
 def check(folder: Path, score: str) -> dict[str, float]:
-    """Max-sensitivity and the rank correlation with random weights, on 16 test clips; kept beside the run."""
+    """Max-sensitivity and the rank correlation with random weights, on 16 test clips; kept beside
+    the run.
+    """
     kept = folder / f"checks_{score}.json"
     if kept.exists():
         values: dict[str, float] = json.loads(kept.read_text())
@@ -48,10 +64,14 @@ def check(folder: Path, score: str) -> dict[str, float]:
     chosen = range(0, len(data), max(len(data) // 16, 1))
     batch = SkeletonDataset.collate([data[i] for i in chosen][:16])
     joints = prepare(batch, replace(recipe, stream="joint"), layout)
-    label = objective.explain(network_input(joints[:, :-1], joints[:, -1], recipe, layout))[1].argmax(1)
+    label = objective.explain(network_input(joints[:, :-1], joints[:, -1], recipe, layout))[
+        1
+    ].argmax(1)
 
     def explain(clips: torch.Tensor) -> torch.Tensor:
-        x = network_input(clips[:, :-1], clips[:, -1], recipe, layout)  # bones and motion follow the joints
+        x = network_input(
+            clips[:, :-1], clips[:, -1], recipe, layout
+        )  # bones and motion follow the joints
         return objective.explain(x, label)[0]
 
     moved = max_sensitivity(explain, joints, position_channels=joints.shape[1] - 1)
@@ -72,14 +92,18 @@ def table(found: Mapping[tuple[str, str], list[Mapping[str, float]]]) -> str:
     lines = ["| network | score | " + " | ".join(titles[name][0] for name in known) + " |"]
     lines.append("|---" * (len(known) + 2) + "|")
     for (network, score), of_seeds in found.items():
-        cells = [mean_and_spread([one[name] for one in of_seeds], titles[name][1]) for name in known]
+        cells = [
+            mean_and_spread([one[name] for one in of_seeds], titles[name][1]) for name in known
+        ]
         lines.append(f"| {network} | {score} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="by default all")
+    parser.add_argument(
+        "--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="by default all"
+    )
     given, passed = parser.parse_known_args()
     keep_options(given.out, passed, (*OURS, "--model", "--branch", "--score"))
     runs = {

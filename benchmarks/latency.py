@@ -1,11 +1,12 @@
-"""Latency of one clip, and frames skipped in a camera's stream: the networks at their sizes for NW-UCLA.
+"""Latency of one clip, and frames skipped in a camera's stream: the networks at their sizes for
+NW-UCLA.
 
     python benchmarks/latency.py [--frames 32] [--seconds 10] [--rate 30] [--threads 2]
 
-Latency is the time to prepare and classify one clip of one body: median and 95th percentile of 200. In the loop, a
-frame arrives every 1 / RATE seconds. The last FRAMES frames are prepared (centred, scaled to body heights, turned into
-streams) and classified, then the loop continues with the newest frame and skips those that arrived in between. The
-frames are generated.
+Latency is the time to prepare and classify one clip of one body: median and 95th percentile of 200.
+In the loop, a frame arrives every 1 / RATE seconds. The last FRAMES frames are prepared (centred,
+scaled to body heights, turned into streams) and classified, then the loop continues with the newest
+frame and skips those that arrived in between. The frames are generated.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def window(frames: Tensor) -> Batch:
     """The latest frames (C, T, V, M) as a batch of one clip."""
     x = frames[None]
     seen = (x != 0).any(1).float()  # (1, T, V, M)
-    label, lengths = torch.zeros(1, dtype=torch.int64), torch.tensor([x.shape[2]])
+    label = torch.zeros(1, dtype=torch.int64)
+    lengths = torch.tensor([x.shape[2]])
     return Batch(x, lengths, label, seen, torch.zeros(1, x.shape[4], *x.shape[2:4]))
 
 
@@ -48,9 +50,15 @@ def recognise(network: nn.Module, frames: Tensor, recipe: Recipe) -> int:
     return int(network(prepare(window(frames), recipe, NTU25).to(DEVICE)).argmax(1))
 
 
-def skipped(network: nn.Module, film: Tensor, recipe: Recipe, rate: float, seconds: float) -> tuple[int, int]:
-    """How many of a camera's frames passed while an earlier one was at work, and how many there were."""
-    count, done, i = round(rate * seconds), 0, 0
+def skipped(
+    network: nn.Module, film: Tensor, recipe: Recipe, rate: float, seconds: float
+) -> tuple[int, int]:
+    """How many of a camera's frames passed while an earlier one was at work, and how many there
+    were.
+    """
+    count = round(rate * seconds)
+    done = 0
+    i = 0
     begin = time.perf_counter()
     while i < count:
         time.sleep(max(begin + i / rate - time.perf_counter(), 0))  # until the frame is there
@@ -62,7 +70,9 @@ def skipped(network: nn.Module, film: Tensor, recipe: Recipe, rate: float, secon
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rate", type=float, default=30, help="frames per second")
@@ -72,7 +82,9 @@ def main() -> None:
     clips = SyntheticActions(frames=64).generate(8, seed=1).x[..., :1]  # (N, C, T, V, 1)
     film = torch.cat(list(clips), 1)
     print(f"{given.frames} frames, V 25, one body, float32, {setting()}\n")
-    print(f"| network | latency, ms: median | 95 % | skipped at {given.rate:g} frames a second |\n|---|---|---|---|")
+    print(
+        f"| network | latency, ms: median | 95 % | skipped at {given.rate:g} frames a second |\n|---|---|---|---|"
+    )
     for name, preset in NETWORKS.items():
         torch.manual_seed(0)
         recipe = replace(Recipe(**PRESETS[preset]), frames=given.frames)
@@ -84,7 +96,10 @@ def main() -> None:
             times += [1e3 * (time.perf_counter() - start)] if i >= 0 else []
         missed, count = skipped(network, film, recipe, given.rate, given.seconds)
         tail = statistics.quantiles(times, n=20)[-1]
-        print(f"| {name} | {statistics.median(times):.1f} | {tail:.1f} | {missed} of {count} |", flush=True)
+        print(
+            f"| {name} | {statistics.median(times):.1f} | {tail:.1f} | {missed} of {count} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

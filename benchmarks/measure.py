@@ -25,7 +25,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def interleave(steps: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step, round by round (a, b, a, b, ...), so that a slow moment of the machine meets all alike."""
+    """Seconds of each step, round by round (a, b, a, b, ...), so that a slow moment of the machine
+    meets all alike.
+    """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(-2, repeats):  # two rounds warm up
         print(f"\rround {max(round_ + 1, 0)} of {repeats} ", end="", file=sys.stderr, flush=True)
@@ -41,7 +43,9 @@ def interleave(steps: Mapping[str, Callable[[], None]], repeats: int) -> dict[st
 
 
 def train_step(
-    network: nn.Module, x: torch.Tensor, within: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    network: nn.Module,
+    x: torch.Tensor,
+    within: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> Callable[[], None]:
     """A forward pass, under a context where one is given, a backward pass and an update."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
@@ -60,7 +64,11 @@ class PlainAttention(TorchFunctionMode):
     """While active, scaled_dot_product_attention is what it says, step by step."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Any = None,
     ) -> Any:
         if func is F.scaled_dot_product_attention:
             q, k, v = args
@@ -69,12 +77,19 @@ class PlainAttention(TorchFunctionMode):
 
 
 def flops(network: nn.Module, x: torch.Tensor) -> float:
-    """GFLOPs of a forward pass in evaluation: a multiplication and an addition of a matrix product count two.
+    """GFLOPs of a forward pass in evaluation: a multiplication and an addition of a matrix product
+    count two.
 
-    Counted where the counter sees all products: of a plain attention, and of an LSTM outside of oneDNN.
+    Counted where the counter sees all products: of a plain attention, and of an LSTM outside of
+    oneDNN.
     """
     copied = copy.deepcopy(network).cpu().eval()
-    with warnings.catch_warnings(), torch.no_grad(), PlainAttention(), FlopCounterMode(display=False) as counter:
+    with (
+        warnings.catch_warnings(),
+        torch.no_grad(),
+        PlainAttention(),
+        FlopCounterMode(display=False) as counter,
+    ):
         warnings.simplefilter("ignore")  # of hardware that oneDNN's switch speaks of
         with torch.backends.mkldnn.flags(enabled=False):
             copied(x.cpu())
@@ -95,7 +110,9 @@ def ratio(one: list[float], other: list[float]) -> float:
 
 def quartiles(seconds: list[float]) -> str:
     """Median and quartiles in milliseconds."""
-    low, middle, high = (1e3 * value for value in statistics.quantiles(seconds * 2 if len(seconds) == 1 else seconds))
+    low, middle, high = (
+        1e3 * value for value in statistics.quantiles(seconds * 2 if len(seconds) == 1 else seconds)
+    )
     return f"{middle:8.1f} ({low:7.1f} - {high:7.1f})"
 
 
@@ -115,14 +132,19 @@ def peak_memory(step: Callable[[], None]) -> float:
 
 
 def in_own_process(*options: str, holes: bool = False) -> float:
-    """The number that this program prints when it is run again with these options added; meant for its peak memory.
+    """The number that this program prints when it is run again with these options added; meant for
+    its peak memory.
 
-    By default glibc gives every large tensor pages of its own there, so that the peak is what is in use. With ``holes``
-    it packs them as it always does, and what lies free between them counts too.
+    By default glibc gives every large tensor pages of its own there, so that the peak is what is in
+    use. With ``holes`` it packs them as it always does, and what lies free between them counts too.
     """
     environment = os.environ if holes else {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18)}
     done = subprocess.run(
-        [sys.executable, *sys.argv, *options], check=True, capture_output=True, text=True, env=environment
+        [sys.executable, *sys.argv, *options],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     return float(done.stdout)
 
@@ -134,5 +156,9 @@ def setting() -> str:
 
 def _resident(field: str) -> float:
     """MiB that Linux counts for this process: VmRSS now, VmHWM at its peak."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
+    (line,) = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(field)
+    ]
     return int(line.split()[1]) / 1024

@@ -2,10 +2,11 @@
 
     python benchmarks/readers.py [--data ../shared/data] [--repeats 15] [--only ntu|nw_ucla|loader]
 
-NTU: the two sample files, against a reader as the field's loaders have it, with a dict of named fields per joint.
-NW-UCLA: all 1,484 files, against json and numpy. Neither of the two checks anything. Cold: the files are not in the
-page cache, as the bytes read from the disk confirm. The readers are interleaved; a ratio is the median of the ratios
-within a round. Loader: the time for a batch against a training step of the smallest network.
+NTU: the two sample files, against a reader as the field's loaders have it, with a dict of named
+fields per joint. NW-UCLA: all 1,484 files, against json and numpy. Neither of the two checks
+anything. Cold: the files are not in the page cache, as the bytes read from the disk confirm. The
+readers are interleaved; a ratio is the median of the ratios within a round. Loader: the time for a
+batch against a training step of the smallest network.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ FIELDS = "x y z depth_x depth_y color_x color_y rotation_w rotation_x rotation_y
 
 
 def read_ntu_by_name(path: Path) -> NDArray[np.float32]:
-    """As the field's loaders read it: a dict of named fields for each joint, then x (3, T, 25, M) joint by joint."""
+    """As the field's loaders read it: a dict of named fields for each joint, then x (3, T, 25, M)
+    joint by joint.
+    """
     frames = []
     with path.open() as file:
         for _ in range(int(file.readline())):
@@ -46,7 +49,10 @@ def read_ntu_by_name(path: Path) -> NDArray[np.float32]:
             for _ in range(int(file.readline())):
                 file.readline()
                 joints = [
-                    {name: float(field) for name, field in zip(FIELDS.split(), file.readline().split(), strict=True)}
+                    {
+                        name: float(field)
+                        for name, field in zip(FIELDS.split(), file.readline().split(), strict=True)
+                    }
                     for _ in range(int(file.readline()))
                 ]
                 bodies.append(joints)
@@ -80,15 +86,23 @@ def forget(files: Sequence[Path]) -> None:
 
 def from_disk() -> int:
     """Bytes that this process has made the system read from a disk."""
-    (line,) = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes")]
+    (line,) = [
+        line
+        for line in Path("/proc/self/io").read_text().splitlines()
+        if line.startswith("read_bytes")
+    ]
     return int(line.split()[1])
 
 
-def compare(title: str, readers: dict[str, Callable[[], None]], files: Sequence[Path], repeats: int) -> None:
+def compare(
+    title: str, readers: dict[str, Callable[[], None]], files: Sequence[Path], repeats: int
+) -> None:
     """The last reader, ours, against the others, warm and cold."""
     size = sum(file.stat().st_size for file in files)
     print(f"\n{title}: {len(files)} files, {size / 1e6:.1f} MB")
-    print(f"{'':44} {'ms a file, warm (quartiles)':>28} {'ours x faster':>14}   {'cold, ms':>9} {'x':>6}")
+    print(
+        f"{'':44} {'ms a file, warm (quartiles)':>28} {'ours x faster':>14}   {'cold, ms':>9} {'x':>6}"
+    )
     warm = interleave(readers, repeats)
     cold: dict[str, list[float]] = {name: [] for name in readers}
     before = from_disk()
@@ -104,7 +118,9 @@ def compare(title: str, readers: dict[str, Callable[[], None]], files: Sequence[
         a_file = [[seconds / len(files) for seconds in times[name]] for times in (warm, cold)]
         gains = [ratio(times[name], times[ours]) for times in (warm, cold)]
         cold_ms = sorted(a_file[1])[len(a_file[1]) // 2] * 1e3
-        print(f"{name:44} {quartiles(a_file[0]):>28} {gains[0]:14.2f}   {cold_ms:9.2f} {gains[1]:6.2f}")
+        print(
+            f"{name:44} {quartiles(a_file[0]):>28} {gains[0]:14.2f}   {cold_ms:9.2f} {gains[1]:6.2f}"
+        )
     print(f"(cold: {read_again:.0%} of the bytes came from the disk)")
 
 
@@ -114,7 +130,12 @@ def ntu(data: Path, repeats: int) -> None:
         "plain, a dict of names for each joint": read_ntu_by_name,
         "skeleton_focus.read_ntu": read_ntu,
     }
-    compare("NTU RGB+D text", {name: partial(each, read, files) for name, read in readers.items()}, files, repeats)
+    compare(
+        "NTU RGB+D text",
+        {name: partial(each, read, files) for name, read in readers.items()},
+        files,
+        repeats,
+    )
 
 
 def nw_ucla(data: Path, repeats: int) -> None:
@@ -131,8 +152,12 @@ def nw_ucla(data: Path, repeats: int) -> None:
         for what in ("open_dataset, cache not written yet", "open_dataset, cache written"):
             start = time.perf_counter()
             split = open_dataset(folder, cache=cache)
-            total = sum(clip.x.shape[1] for part in split for clip in (part[i] for i in range(len(part))))
-            print(f"{what + ', and every clip read':60} {time.perf_counter() - start:8.3f} s ({total} frames)")
+            total = sum(
+                clip.x.shape[1] for part in split for clip in (part[i] for i in range(len(part)))
+            )
+            print(
+                f"{what + ', and every clip read':60} {time.perf_counter() - start:8.3f} s ({total} frames)"
+            )
         print(split.describe())
 
 
@@ -143,17 +168,25 @@ def loader(data: Path, repeats: int) -> None:
         train = open_dataset(data / "nw_ucla", cache=cache).train
         network = build_network(recipe, len(train.classes), 1, train.layout)
         optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
-        print(f"\nLoader: NW-UCLA from the cache, batch {recipe.batch}, the smallest network "
-              f"({sum(p.numel() for p in network.parameters())} parameters, T {recipe.frames})")  # fmt: skip
+        print(
+            f"\nLoader: NW-UCLA from the cache, batch {recipe.batch}, the smallest network "
+            f"({sum(p.numel() for p in network.parameters())} parameters, T {recipe.frames})"
+        )
         print(
             f"{'':24} {'ms a batch, waiting':>20} {'ms a step':>12} {'waiting':>9} {'clips a second, loader alone':>30}"
         )
         for workers in (0, 1, 2):
             batches = DataLoader(
-                train, recipe.batch, shuffle=True, drop_last=True, collate_fn=SkeletonDataset.collate,
-                num_workers=workers, persistent_workers=workers > 0,
-            )  # fmt: skip
-            waits, steps = [], []
+                train,
+                recipe.batch,
+                shuffle=True,
+                drop_last=True,
+                collate_fn=SkeletonDataset.collate,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+            )
+            waits = []
+            steps = []
             for epoch in range(2):
                 mark = time.perf_counter()
                 for i, batch in enumerate(batches):
@@ -175,19 +208,27 @@ def loader(data: Path, repeats: int) -> None:
             rate = clips / (time.perf_counter() - start)
             wait, step = (1e3 * sorted(times)[len(times) // 2] for times in (waits, steps))
             share = sum(waits) / (sum(waits) + sum(steps))
-            print(f"{workers} loading processes{'':5} {wait:24.2f} {step:10.1f} {share:9.2%} {rate:23.0f}")
+            print(
+                f"{workers} loading processes{'':5} {wait:24.2f} {step:10.1f} {share:9.2%} {rate:23.0f}"
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=SHARED, help="folder with ntu_samples and nw_ucla")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=SHARED, help="folder with ntu_samples and nw_ucla"
+    )
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parts = {"ntu": ntu, "nw_ucla": nw_ucla, "loader": loader}
     parser.add_argument("--only", choices=parts)
     given = parser.parse_args()
     if not given.data.is_dir():
-        sys.exit(f"error: expected --data with a folder of ntu_samples and nw_ucla, got {given.data}")
+        sys.exit(
+            f"error: expected --data with a folder of ntu_samples and nw_ucla, got {given.data}"
+        )
     torch.set_num_threads(given.threads)
     print(f"{setting()}, {given.repeats} rounds")
     for name, part in parts.items():

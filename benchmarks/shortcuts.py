@@ -1,15 +1,19 @@
-"""What a shortcut in the training clips costs, and what each loss wins back: above all, guidance by the user.
+"""What a shortcut in the training clips costs, and what each loss wins back: above all, guidance by
+the user.
 
-    python benchmarks/shortcuts.py --out runs/shortcuts [--seeds 1 2 3] [--jobs 2] [--share 0.9] [--test-clips 1200]
+    python benchmarks/shortcuts.py --out runs/shortcuts [--seeds 1 2 3] [--jobs 2] [--share 0.9] \
+        [--test-clips 1200]
 
-Generated actions of which a share of the training clips also shows a motion of another limb that betrays the class
-(``SyntheticActions(shortcut=...)``); in the test clips it belongs to another class. One network a row and seed, trained
-from scratch. The row "no shortcut" is trained without that motion and tested with it. Guidance is given the joints
-that make each class, as a table that a user could write (TABLE): it allows every joint that is critical and none that a
-shortcut moves. Guidance acts from the first step on, the other terms after a third of the epochs. Prints top-1 on
-``--test-clips`` test clips and the focus on the truth, on the same clips for all rows; "recovered" is the share of what
-the shortcut costs plain training on average that a row wins back, and the same for each seed, nan where it costs
-nothing. A finished run is read and not trained again, an unfinished one is resumed.
+Generated actions of which a share of the training clips also shows a motion of another limb that
+betrays the class (``SyntheticActions(shortcut=...)``); in the test clips it belongs to another
+class. One network a row and seed, trained from scratch. The row "no shortcut" is trained without
+that motion and tested with it. Guidance is given the joints that make each class, as a table that a
+user could write (TABLE): it allows every joint that is critical and none that a shortcut moves.
+Guidance acts from the first step on, the other terms after a third of the epochs. Prints top-1 on
+``--test-clips`` test clips and the focus on the truth, on the same clips for all rows; "recovered"
+is the share of what the shortcut costs plain training on average that a row wins back, and the same
+for each seed, nan where it costs nothing. A finished run is read and not trained again, an
+unfinished one is resumed.
 """
 
 from __future__ import annotations
@@ -31,9 +35,12 @@ from skeleton_focus import SkeletonDataset, SyntheticActions
 
 ARMS = ["left_elbow", "left hand", "right_elbow", "right hand"]
 LEGS = ["left_knee", "left foot", "right_knee", "right foot"]
-LIMBS, HIPS = [*ARMS, *LEGS], ["spine_base", "left thigh", "right thigh"]
+LIMBS = [*ARMS, *LEGS]
+HIPS = ["spine_base", "left thigh", "right thigh"]
 TABLE = {  # where each class may be looked for, by the parts and joints of NTU25
-    **dict.fromkeys(("touch head", "touch neck", "wave slowly", "wave fast", "throw", "clap"), ARMS),
+    **dict.fromkeys(
+        ("touch head", "touch neck", "wave slowly", "wave fast", "throw", "clap"), ARMS
+    ),
     **dict.fromkeys(("shake hands", "hand over"), ARMS),
     "raise left hand": ["left_elbow", "left hand"],
     "raise right hand": ["right_elbow", "right hand"],
@@ -43,7 +50,8 @@ TABLE = {  # where each class may be looked for, by the parts and joints of NTU2
     "bow": ["head", "upper_spine", "left_shoulder", "right_shoulder"],
     "push": [*ARMS, "head", "upper_spine", "left_shoulder", "right_shoulder"],
 }
-PLAIN, WITHOUT = "plain", "no shortcut"
+PLAIN = "plain"
+WITHOUT = "no shortcut"
 LATER = ["--stf-after", "0.33"]  # a focus has to be there first
 ROWS: dict[str, list[str]] = {
     WITHOUT: ["--branch", "plain"],
@@ -59,13 +67,17 @@ SET_HERE = (*OURS, "--branch", "--stf-after", "--shortcut", "--guide", "--erasin
 
 
 def tested(folder: Path, share: float, number: int) -> dict[str, float]:
-    """Top-1 with the shortcuts of other classes, with none, and the focus on the truth, of the run's own score."""
+    """Top-1 with the shortcuts of other classes, with none, and the focus on the truth, of the
+    run's own score.
+    """
     torch.set_num_threads(1)
     objective, recipe, _, _ = load_run(folder)
     found = dict(measure(folder, recipe.score, None if recipe.shortcut == share else share))
     for title, of_clips in (("shuffled", share), ("none", 0.0)):
         actions = SyntheticActions(frames=recipe.frames, shortcut=of_clips)
-        batch = actions.generate(number, seed=2, shuffle_shortcut=True)  # the seed of a run's own test clips
+        batch = actions.generate(
+            number, seed=2, shuffle_shortcut=True
+        )  # the seed of a run's own test clips
         data = SkeletonDataset.from_batch(batch, actions.layout, classes=actions.classes)
         right = predict(objective.model, data, recipe).argmax(1) == batch.label
         found[title] = 100 * right.double().mean().item()
@@ -73,22 +85,36 @@ def tested(folder: Path, share: float, number: int) -> dict[str, float]:
 
 
 def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Markdown: accuracy, focus, and what of the shortcut's cost is recovered, seed by seed and on average."""
+    """Markdown: accuracy, focus, and what of the shortcut's cost is recovered, seed by seed and on
+    average.
+    """
     titles = [MEASURES[name][0] for name in SHOWN]
-    lines = [f"| | top-1, shortcuts of other classes | recovered | top-1, no shortcuts | {' | '.join(titles)} |"]
+    lines = [
+        f"| | top-1, shortcuts of other classes | recovered | top-1, no shortcuts | {' | '.join(titles)} |"
+    ]
     lines.append("|---" * (4 + len(SHOWN)) + "|")
-    costs = [one["shuffled"] - plain["shuffled"] for one, plain in zip(found[WITHOUT], found[PLAIN], strict=True)]
+    costs = [
+        one["shuffled"] - plain["shuffled"]
+        for one, plain in zip(found[WITHOUT], found[PLAIN], strict=True)
+    ]
     for row, of_seeds in found.items():
-        won = [one["shuffled"] - plain["shuffled"] for one, plain in zip(of_seeds, found[PLAIN], strict=True)]
+        won = [
+            one["shuffled"] - plain["shuffled"]
+            for one, plain in zip(of_seeds, found[PLAIN], strict=True)
+        ]
         cells = [mean_and_spread([one["shuffled"] for one in of_seeds], 2), recovered(won, costs)]
         cells += [mean_and_spread([one["none"] for one in of_seeds], 2)]
-        cells += [mean_and_spread([one[name] for one in of_seeds], MEASURES[name][1]) for name in SHOWN]
+        cells += [
+            mean_and_spread([one[name] for one in of_seeds], MEASURES[name][1]) for name in SHOWN
+        ]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def recovered(won: Sequence[float], costs: Sequence[float]) -> str:
-    """The share of the mean cost that is won back and, of several seeds, each seed's share of its own cost."""
+    """The share of the mean cost that is won back and, of several seeds, each seed's share of its
+    own cost.
+    """
 
     def share(part: float, whole: float) -> str:
         return f"{100 * part / whole if whole else math.nan:.0f}"
@@ -99,10 +125,20 @@ def recovered(won: Sequence[float], costs: Sequence[float]) -> str:
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("--share", type=float, default=0.9, help="of the clips that show a shortcut, default 0.9")
+    parser.add_argument(
+        "--share", type=float, default=0.9, help="of the clips that show a shortcut, default 0.9"
+    )
     others = [row for row in ROWS if row not in (WITHOUT, PLAIN)]
-    parser.add_argument("--rows", nargs="+", choices=others, default=others, help="besides the first two; default all")
-    parser.add_argument("--test-clips", type=int, default=1200, help="for the accuracy, default 1200")
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=others,
+        default=others,
+        help="besides the first two; default all",
+    )
+    parser.add_argument(
+        "--test-clips", type=int, default=1200, help="for the accuracy, default 1200"
+    )
     given, passed = parser.parse_known_args()
     keep_options(given.out, [*passed, "--share", str(given.share)], SET_HERE)
     guide = given.out / "guide.json"

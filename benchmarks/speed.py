@@ -1,13 +1,16 @@
-"""Cost of training and inference of every network, and of STF-GCN and MS-G3D under both STF branches.
+"""Cost of training and inference of every network, and of STF-GCN and MS-G3D under both STF
+branches.
 
-    python benchmarks/speed.py [--size paper|small] [--only stf_gcn] [--repeats 7] [--batch 8] [--frames 64]
+    python benchmarks/speed.py [--size paper|small] [--only stf_gcn] [--repeats 7] [--batch 8] \
+        [--frames 64]
     python benchmarks/speed.py --growth frames 32 64 128          # or batch, joints, persons
 
-The networks of examples/ have the papers' sizes or those of the presets for NW-UCLA. All rows are interleaved; times
-are medians with quartiles after two warm-up rounds. FLOPs are those of the forward pass of one clip; the share of the
-peak is FLOPs per second relative to a matrix product of 2048 x 2048 on the same machine. Peak memory in use is that of
-a training step in a separate process, including the dry run of the first batch; see measure.py. Convolutions on a GPU
-stay in float32.
+The networks of examples/ have the papers' sizes or those of the presets for NW-UCLA. All rows are
+interleaved; times are medians with quartiles after two warm-up rounds. FLOPs are those of the
+forward pass of one clip; the share of the peak is FLOPs per second relative to a matrix product of
+2048 x 2048 on the same machine. Peak memory in use is that of a training step in a separate
+process, including the dry run of the first batch; see measure.py. Convolutions on a GPU stay in
+float32.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ from recipe import LAYERS, PRESETS, Recipe, build_loss, build_network, explained
 from skeleton_focus import NTU25, SkeletonLayout, STFObjective
 
 ROWS = [(model, "plain") for model in LAYERS if model != "stf_ms_g3d"]
-ROWS += [(model, branch) for model in ("stf_gcn", "stf_ms_g3d") for branch in ("focus", "exploration")]
+ROWS += [
+    (model, branch) for model in ("stf_gcn", "stf_ms_g3d") for branch in ("focus", "exploration")
+]
 SIZES = ("batch", "frames", "joints", "persons")
 
 
@@ -72,7 +77,9 @@ class Built:
         layers, head = explained(recipe)
         self.objective = STFObjective(network, layers=layers, head=head, loss=build_loss(recipe))
         self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
-        self.x = torch.randn(given.batch, 4, given.frames, given.joints, given.persons, device=DEVICE)
+        self.x = torch.randn(
+            given.batch, 4, given.frames, given.joints, given.persons, device=DEVICE
+        )
         self.target = torch.arange(given.batch, device=DEVICE) % 60
 
     def train(self) -> None:
@@ -95,20 +102,32 @@ def table(built: dict[tuple[str, str], Built], given: argparse.Namespace) -> Non
     steps: dict[str, Callable[[], object]] = {}
     for (model, branch), row in built.items():
         steps[f"{model} {branch} train"] = row.train
-        if branch == "plain" or (model == "stf_ms_g3d" and branch == "focus"):  # in use a branch is its network
+        if branch == "plain" or (
+            model == "stf_ms_g3d" and branch == "focus"
+        ):  # in use a branch is its network
             steps[f"{model} {branch} use"] = row.use
     times = interleave(steps, given.repeats)
     print(f"matrix product: {peak:.0f} GFLOPs a second\n")
-    print("| network | weights | GFLOPs per clip | inference, ms | clips per second | of the peak, % |"
-          " training, ms | clips per second | MiB |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    print(
+        "| network | weights | GFLOPs per clip | inference, ms | clips per second | of the peak, % |"
+        " training, ms | clips per second | MiB |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for (model, branch), row in built.items():
         weights = sum(p.numel() for p in row.objective.model.parameters())
         work = flops(row.objective.model, row.x[:1])
         used = times.get(f"{model} {branch} use")
-        cells = [quartiles(used).strip(), *rates(used, work, given.batch, peak)] if used else ["", "", ""]
+        cells = (
+            [quartiles(used).strip(), *rates(used, work, given.batch, peak)]
+            if used
+            else ["", "", ""]
+        )
         trained = times[f"{model} {branch} train"]
         memory = in_own_process("--peak", model, branch)
-        cells += [quartiles(trained).strip(), rates(trained, work, given.batch, peak)[0], f"{memory:.0f}"]
+        cells += [
+            quartiles(trained).strip(),
+            rates(trained, work, given.batch, peak)[0],
+            f"{memory:.0f}",
+        ]
         print(f"| {model}, {branch} | {weights:,} | {work:.2f} | {' | '.join(cells)} |", flush=True)
 
 
@@ -120,29 +139,43 @@ def rates(seconds: list[float], work: float, batch: int, peak: float) -> list[st
 
 def growth(given: argparse.Namespace) -> None:
     """A training step by one size; all sizes of all rows interleaved."""
-    axis, sizes = given.growth[0], [int(size) for size in given.growth[1:]]
+    axis = given.growth[0]
+    sizes = [int(size) for size in given.growth[1:]]
     if axis not in SIZES or not sizes:
-        raise SystemExit(f"error: expected --growth with one of {', '.join(SIZES)} and its sizes, got {given.growth}")
+        raise SystemExit(
+            f"error: expected --growth with one of {', '.join(SIZES)} and its sizes, got {given.growth}"
+        )
     steps = {
-        f"{model}, {branch} {size}": Built(model, branch, argparse.Namespace(**{**vars(given), axis: size})).train
-        for model, branch in given.rows for size in sizes
-    }  # fmt: skip
+        f"{model}, {branch} {size}": Built(
+            model, branch, argparse.Namespace(**{**vars(given), axis: size})
+        ).train
+        for model, branch in given.rows
+        for size in sizes
+    }
     times = interleave(steps, given.repeats)
-    print(f"\n| training, ms, by {axis} | {' | '.join(map(str, sizes))} |\n|---{'|---' * len(sizes)}|")
+    print(
+        f"\n| training, ms, by {axis} | {' | '.join(map(str, sizes))} |\n|---{'|---' * len(sizes)}|"
+    )
     for model, branch in given.rows:
         medians = [1e3 * statistics.median(times[f"{model}, {branch} {size}"]) for size in sizes]
         print(f"| {model}, {branch} | {' | '.join(f'{ms:.0f}' for ms in medians)} |")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", choices=["paper", "small"], default="paper")
     parser.add_argument("--only", nargs="+", choices=LAYERS, default=list(LAYERS))
     parser.add_argument("--repeats", type=int, default=7)
     for size, default in zip(SIZES, (8, 64, 25, 2), strict=True):
         parser.add_argument(f"--{size}", type=int, default=default)
-    parser.add_argument("--growth", nargs="+", help="a size (frames, batch, joints or persons) and its values")
-    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming")
+    parser.add_argument(
+        "--growth", nargs="+", help="a size (frames, batch, joints or persons) and its values"
+    )
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming"
+    )
     parser.add_argument("--peak", nargs=2, help="print one row's peak memory and stop")
     given = parser.parse_args()
     given.rows = [row for row in ROWS if row[0] in given.only]

@@ -2,9 +2,9 @@
 
     python benchmarks/stf_cost.py [--repeats 15] [--batch 8] [--frames 64] [--keep-memory]
 
-Steps are interleaved (plain, focus, exploration, plain, ...), so that background load affects all equally. Times are
-medians with quartiles; a ratio is the median of the ratios within a round. Peak memory is measured in a separate
-process, above the memory of the built network.
+Steps are interleaved (plain, focus, exploration, plain, ...), so that background load affects all
+equally. Times are medians with quartiles; a ratio is the median of the ratios within a round. Peak
+memory is measured in a separate process, above the memory of the built network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from stf_gcn import STFGCN
 
 from skeleton_focus import NTU25, STFLoss, STFObjective
 
-BRANCHES = {"plain": STFLoss.plain, "focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch}
+BRANCHES = {
+    "plain": STFLoss.plain,
+    "focus": STFLoss.focus_branch,
+    "exploration": STFLoss.exploration_branch,
+}
 
 
 class Setting:
@@ -36,9 +40,12 @@ class Setting:
         self.target = torch.randint(60, (given.batch,), device=DEVICE)
         layers = ["block5", "block6"]
         self.objectives = {
-            name: STFObjective(self.network, layers=layers, head="fc", loss=make()) for name, make in BRANCHES.items()
+            name: STFObjective(self.network, layers=layers, head="fc", loss=make())
+            for name, make in BRANCHES.items()
         }
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), lr=1e-3, momentum=0.9, nesterov=True
+        )
 
     def step(self, branch: str) -> None:
         """A forward, a backward and an update."""
@@ -48,13 +55,17 @@ class Setting:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--persons", type=int, default=2)
     parser.add_argument("--widths", type=int, nargs=6, default=[96, 96, 192, 192, 384, 384])
-    parser.add_argument("--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming"
+    )
     parser.add_argument("--peak", choices=BRANCHES, help="print one branch's peak memory and stop")
     given = parser.parse_args()
     built = Setting(given)
@@ -63,13 +74,16 @@ def main() -> None:
         return
     print(
         f"STF-GCN {given.widths}, batch {given.batch}, T {given.frames}, V 25, M {given.persons}, float32, "
-        f"{setting()}, {given.repeats} rounds" + (", freed memory kept" if given.keep_memory else "")
+        f"{setting()}, {given.repeats} rounds"
+        + (", freed memory kept" if given.keep_memory else "")
     )
     if given.keep_memory:
         keep_freed_memory()
     times = interleave({branch: partial(built.step, branch) for branch in BRANCHES}, given.repeats)
     memory = {branch: in_own_process("--peak", branch) for branch in BRANCHES}
-    print(f"{'branch':12} {'ms a step (quartiles)':>28} {'x plain':>8} {'MiB used':>9} {'x plain':>8}")
+    print(
+        f"{'branch':12} {'ms a step (quartiles)':>28} {'x plain':>8} {'MiB used':>9} {'x plain':>8}"
+    )
     for branch, seconds in times.items():
         print(
             f"{branch:12} {quartiles(seconds):>28} {ratio(seconds, times['plain']):8.3f} "

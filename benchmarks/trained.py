@@ -1,4 +1,6 @@
-"""The runs of examples/train.py that a benchmark compares: reused if finished, otherwise trained or resumed."""
+"""The runs of examples/train.py that a benchmark compares: reused if finished, otherwise trained or
+resumed.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,37 @@ from skeleton_focus import fuse
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from ensemble import read_all
 
-OURS = ("--seed", "--start-from", "--threads", "--devices", "--nodes", "--resume", "--quiet")  # set for every run
-DOWN_TO_ZERO = ["--decay", "0", "--cycle", "1", "--ema", "0"]  # the rate; of few steps no average is taken
+OURS = (
+    "--seed",
+    "--start-from",
+    "--threads",
+    "--devices",
+    "--nodes",
+    "--resume",
+    "--quiet",
+)  # set for every run
+DOWN_TO_ZERO = [
+    "--decay",
+    "0",
+    "--cycle",
+    "1",
+    "--ema",
+    "0",
+]  # the rate; of few steps no average is taken
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
 
 
 def command_line(about: str | None) -> argparse.ArgumentParser:
-    """The command line that these benchmarks share; what it does not know is for examples/train.py."""
+    """The command line that these benchmarks share; what it does not know is for
+    examples/train.py.
+    """
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     folder = Path("runs") / Path(sys.argv[0]).stem
-    parser.add_argument("--out", type=Path, default=folder, help=f"folder of the runs, default {folder}")
+    parser.add_argument(
+        "--out", type=Path, default=folder, help=f"folder of the runs, default {folder}"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs, default 1")
     return parser
@@ -46,17 +67,25 @@ def run(program: Callable[[], None]) -> None:
 
 
 def finish(folder: Path, options: Sequence[str]) -> dict[str, Any]:
-    """The report of the run in ``folder``, which is trained with one thread, or resumed, where it is not finished."""
+    """The report of the run in ``folder``, which is trained with one thread, or resumed, where it
+    is not finished.
+    """
     report = folder / "report.json"
     if not report.exists():
-        seldom = [] if any(option.startswith("--hold-out") for option in options) else ["--validate-every", "1000"]
+        seldom = (
+            []
+            if any(option.startswith("--hold-out") for option in options)
+            else ["--validate-every", "1000"]
+        )
         how = ["--resume"] if (folder / "last.ckpt").exists() else [*seldom, *options]
         alone = ["--threads", "1", "--devices", "1", "--quiet"]
         command = [sys.executable, str(TRAIN), "--out", str(folder), *alone, *how]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ValueError(f"{folder}: {(done.stderr.strip() or 'stopped').splitlines()[-1]}")
-        print(f"{folder}: {json.loads(report.read_text())['top1']:.2%}", file=sys.stderr, flush=True)
+        print(
+            f"{folder}: {json.loads(report.read_text())['top1']:.2%}", file=sys.stderr, flush=True
+        )
     found: dict[str, Any] = json.loads(report.read_text())
     return found
 
@@ -70,10 +99,19 @@ def finish_all(wanted: Mapping[Path, Sequence[str]], jobs: int) -> list[dict[str
 
 
 def go_on(start: Path, terms: Sequence[str], seed: int, epochs: int, rate: float) -> list[str]:
-    """Options of a run that goes on from another, with STF terms and erasing, where it has any, from its first step."""
+    """Options of a run that goes on from another, with STF terms and erasing, where it has any,
+    from its first step.
+    """
     schedule = ["--epochs", str(epochs), "--lr", str(rate), *DOWN_TO_ZERO]
     schedule += [] if "plain" in terms and "--erasing" not in terms else ["--stf-after", "0"]
-    return [*schedule, "--start-from", str(start), "--seed", str(seed), *terms]  # which may change the schedule
+    return [
+        *schedule,
+        "--start-from",
+        str(start),
+        "--seed",
+        str(seed),
+        *terms,
+    ]  # which may change the schedule
 
 
 def averaged(folders: Sequence[Path]) -> float:
@@ -83,13 +121,19 @@ def averaged(folders: Sequence[Path]) -> float:
 
 
 def keep_options(out: Path, options: list[str], ours: Sequence[str]) -> None:
-    """Refuse options that the benchmark sets itself, and others than those of the runs that are there."""
+    """Refuse options that the benchmark sets itself, and others than those of the runs that are
+    there.
+    """
     if taken := [option for option in options if option.split("=")[0] in ours]:
-        raise ValueError(f"expected options that all runs share, got {taken[0]}, which this benchmark sets")
+        raise ValueError(
+            f"expected options that all runs share, got {taken[0]}, which this benchmark sets"
+        )
     kept = out / "options.json"
     before = json.loads(kept.read_text()) if kept.is_file() else None
     if any(out.glob("*/recipe.json")) and before != options:
-        raise ValueError(f"expected the options of the runs in {out}, {before}, or a new --out, got {options}")
+        raise ValueError(
+            f"expected the options of the runs in {out}, {before}, or a new --out, got {options}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(options) + "\n")
 

@@ -12,19 +12,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skeleton_focus import FocusDiffusionBlock, SkeletonLayout, TemporalConv, directed_adjacency, mask_padding
+from skeleton_focus import (
+    FocusDiffusionBlock,
+    SkeletonLayout,
+    TemporalConv,
+    directed_adjacency,
+    mask_padding,
+)
 
 
 class BAGCNBlock(nn.Module):
     """Out over the bones, focus, context, diffusion and back; then over time; a residual."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, layout: SkeletonLayout, *, stride: int = 1, focus: str, context: str
+        self,
+        in_channels: int,
+        out_channels: int,
+        layout: SkeletonLayout,
+        *,
+        stride: int = 1,
+        focus: str,
+        context: str,
     ) -> None:
         super().__init__()
         self.stride = stride
         graphs = [directed_adjacency(layout, direction) for direction in ("outward", "inward")]
-        self.spatial = FocusDiffusionBlock(in_channels, out_channels, *graphs, focus=focus, context=context)
+        self.spatial = FocusDiffusionBlock(
+            in_channels, out_channels, *graphs, focus=focus, context=context
+        )
         self.temporal = TemporalConv(out_channels, out_channels, stride=stride)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels or stride != 1:
@@ -38,9 +53,9 @@ class BAGCNBlock(nn.Module):
 class BAGCN(nn.Module):
     """The network of the paper: ``layers=["block8", "block9"], head="fc"`` for STFObjective.
 
-    ``focus`` and ``context`` are the rows of tables 3 and 4. Of clips that are padded at their end, ``lengths`` (N,)
-    gives the true number of frames; what lies beyond changes nothing in ``eval()``. In training BatchNorm counts it, as
-    zeros.
+    ``focus`` and ``context`` are the rows of tables 3 and 4. Of clips that are padded at their end,
+    ``lengths`` (N,) gives the true number of frames; what lies beyond changes nothing in
+    ``eval()``. In training BatchNorm counts it, as zeros.
 
     Shape: x (N, C, T, V, M) -> logits (N, num_classes).
     """
@@ -61,23 +76,31 @@ class BAGCN(nn.Module):
         if not widths or len(widths) != len(strides):
             got = f"{len(widths)} widths and {len(strides)} strides"
             raise ValueError(f"BAGCN: expected a width and a stride for each block, got {got}")
-        self.in_channels, self.strides = in_channels, tuple(strides)
+        self.in_channels = in_channels
+        self.strides = tuple(strides)
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
         for i, (before, width) in enumerate(zip([in_channels, *widths[:-1]], widths, strict=True)):
-            block = BAGCNBlock(before, width, layout, stride=strides[i], focus=focus, context=context)
+            block = BAGCNBlock(
+                before, width, layout, stride=strides[i], focus=focus, context=context
+            )
             setattr(self, f"block{i + 1}", block)
-        self.dropout, self.fc = nn.Dropout(dropout), nn.Linear(widths[-1], num_classes)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         expected = (self.in_channels, self.norm.num_features // self.in_channels)
         if x.dim() != 5 or (x.shape[1], x.shape[3]) != expected or not x.numel():
             channels, joints = expected
-            raise ValueError(f"BAGCN: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}")
+            raise ValueError(
+                f"BAGCN: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}"
+            )
         n, c, t, v, m = x.shape
         if lengths is not None:
             lengths = torch.as_tensor(lengths).cpu()  # read there, once
             if lengths.shape != (n,) or lengths.min() < 1 or lengths.max() > t:
-                raise ValueError(f"BAGCN: expected {n} lengths in 1..{t}, one for each clip, got {lengths.tolist()}")
+                raise ValueError(
+                    f"BAGCN: expected {n} lengths in 1..{t}, one for each clip, got {lengths.tolist()}"
+                )
             lengths = lengths.repeat_interleave(m)
         x = mask_padding(x.permute(0, 4, 1, 2, 3).flatten(0, 1), lengths)  # (N*M, C, T, V)
         x = self.norm(x.transpose(2, 3).reshape(n * m, c * v, t)).view(n * m, c, v, t)
@@ -86,7 +109,9 @@ class BAGCN(nn.Module):
             x = getattr(self, f"block{i}")(x, lengths)
             lengths = shortened(lengths, stride)
         pooled = x.mean(3).sum(2)  # over joints
-        pooled = pooled / x.shape[2] if lengths is None else pooled / lengths[:, None].to(x.device)  # over frames
+        pooled = (
+            pooled / x.shape[2] if lengths is None else pooled / lengths[:, None].to(x.device)
+        )  # over frames
         return self.fc(self.dropout(pooled.view(n, m, -1).mean(1)))  # over persons
 
 

@@ -2,10 +2,11 @@
 
     python examples/compare.py runs/plain runs/focus
     python examples/compare.py runs/plain runs/focus --out pictures --most 20
-    python examples/compare.py weights/nw_ucla/joint weights/nw_ucla/bone --data PATH --out pictures  # runs them
+    python examples/compare.py weights/nw_ucla/joint weights/nw_ucla/bone --data PATH --out \
+        pictures  # runs them
 
-Writes class_difference.png (each class's accuracy in the second run minus that in the first) and confusion.png (the
-second run's confusion matrix) into --out, by default the second run's folder.
+Writes class_difference.png (each class's accuracy in the second run minus that in the first) and
+confusion.png (the second run's confusion matrix) into --out, by default the second run's folder.
 """
 
 from __future__ import annotations
@@ -23,17 +24,25 @@ from skeleton_focus.plot_runs import plot_class_difference, plot_confusion
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs=2, metavar="RUN", help="folders of two finished runs on the same data")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "runs", nargs=2, metavar="RUN", help="folders of two finished runs on the same data"
+    )
     clip_options(parser)
     parser.add_argument("--out", help="folder for the pictures; default: that of the second run")
-    parser.add_argument("--most", type=int, help="draw only this many classes, those with the largest differences")
+    parser.add_argument(
+        "--most", type=int, help="draw only this many classes, those with the largest differences"
+    )
     given = parser.parse_args(arguments)
     first, second = given.runs
     probabilities, label, _ = gather(given.runs, given)
     (*_, classes), (*_, others) = map(load_run, given.runs)
     if classes != others:
-        raise ValueError(f"expected runs on the same {len(classes)} classes, got {second} on {len(others)} others")
+        raise ValueError(
+            f"expected runs on the same {len(classes)} classes, got {second} on {len(others)} others"
+        )
 
     n = len(label)
     right = [p.argmax(1) == label for p in probabilities]
@@ -45,7 +54,9 @@ def main(arguments: list[str] | None = None) -> None:
     told = f"{only[1]} right only by {second}, {only[0]} only by {first}"
     print(f"{100 * (top[1] - top[0]):+.2f} points on {n} clips: {told}")
     clips = torch.bincount(label, minlength=len(classes))
-    gain = torch.bincount(label, right[1].double() - right[0].double(), len(classes)) / clips.clamp(min=1)
+    gain = torch.bincount(label, right[1].double() - right[0].double(), len(classes)) / clips.clamp(
+        min=1
+    )
     for word, order in (("gain", gain.argsort(descending=True)), ("lose", gain.argsort())):
         moved = [c for c in order.tolist() if (gain[c] > 0 if word == "gain" else gain[c] < 0)][:5]
         told = ", ".join(f"{classes[c]} {100 * gain[c]:+.1f} ({clips[c]} clips)" for c in moved)
@@ -53,11 +64,19 @@ def main(arguments: list[str] | None = None) -> None:
 
     out = Path(given.out if given.out is not None else second)
     out.mkdir(parents=True, exist_ok=True)
-    runs = dict(zip(given.runs if first != second else ("first", "second"), probabilities, strict=True))
-    plot_class_difference(label, runs, classes, most=given.most).savefig(out / "class_difference.png")
+    runs = dict(
+        zip(given.runs if first != second else ("first", "second"), probabilities, strict=True)
+    )
+    plot_class_difference(label, runs, classes, most=given.most).savefig(
+        out / "class_difference.png"
+    )
     most = given.most if given.most is not None else 60
-    plot_confusion(label, probabilities[1], classes, most=most, title=second).savefig(out / "confusion.png")
-    print("written:", ", ".join(str(out / name) for name in ("class_difference.png", "confusion.png")))
+    plot_confusion(label, probabilities[1], classes, most=most, title=second).savefig(
+        out / "confusion.png"
+    )
+    print(
+        "written:", ", ".join(str(out / name) for name in ("class_difference.png", "confusion.png"))
+    )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
     python examples/demo.py [--out runs/demo]
 
-Trains a network with cross-entropy, then fine-tunes it twice: with cross-entropy, and with the recommended losses and
-erasing (the preset ``synthetic_focus``). Prints the accuracy, the accuracy with a body part hidden, and the quality of
-the focus of both. Writes OUT/focus.png (the film strip of a clip: the ground truth and both focuses), OUT/report.html
-(an interactive page of 24 test clips for the second network), the runs with their checkpoints in OUT/base, OUT/plain
-and OUT/focus, and OUT/report.json.
+Trains a network with cross-entropy, then fine-tunes it twice: with cross-entropy, and with the
+recommended losses and erasing (the preset ``synthetic_focus``). Prints the accuracy, the accuracy
+with a body part hidden, and the quality of the focus of both. Writes OUT/focus.png (the film strip
+of a clip: the ground truth and both focuses), OUT/report.html (an interactive page of 24 test clips
+for the second network), the runs with their checkpoints in OUT/base, OUT/plain and OUT/focus, and
+OUT/report.json.
 """
 
 from __future__ import annotations
@@ -52,9 +53,13 @@ RUNS = {  # in this order; the others go on from the first
 
 @torch.no_grad()
 def measure(objective: STFObjective, recipe: Recipe, data: SkeletonDataset) -> dict[str, float]:
-    """How well a network recognises clips with a body part hidden, and how well its focus finds the truth."""
+    """How well a network recognises clips with a body part hidden, and how well its focus finds the
+    truth.
+    """
     parts = list(body_parts(data.layout).values())
-    hits, precision, pointing = [], [], []
+    hits = []
+    precision = []
+    pointing = []
     for batch in DataLoader(data, batch_size=64, collate_fn=SkeletonDataset.collate):
         for joints in parts:
             x = prepare(batch, recipe, data.layout, occlude=partial(hide_joints, joints=joints))
@@ -79,7 +84,11 @@ def trained(folder: Path, options: list[str]) -> dict[str, Any]:
     try:
         return train(["--out", str(folder), *options])
     except SystemExit:  # interrupted, with a hint that names train.py
-        kept = "stopped; go on" if (folder / "last.ckpt").exists() else "stopped in the first epoch; start again"
+        kept = (
+            "stopped; go on"
+            if (folder / "last.ckpt").exists()
+            else "stopped in the first epoch; start again"
+        )
         raise SystemExit(f"{kept} with: python examples/demo.py --out {folder.parent}") from None
 
 
@@ -101,7 +110,9 @@ def measured(out: Path) -> tuple[dict[str, Any], SkeletonDataset]:
     for name, (description, options) in RUNS.items():
         print(f"\ntraining {description}")
         start = [] if name == "base" else ["--start-from", str(out / "base")]
-        run_of = trained(out / name, [*options, *start, "--validate-every", "100", "--devices", "1"])
+        run_of = trained(
+            out / name, [*options, *start, "--validate-every", "100", "--devices", "1"]
+        )
         objective, recipe, _, _ = load_run(out / name)
         data: Split = load_data(None, recipe)
         report[name] = {"top1": run_of["top1"], "seconds": run_of["seconds"]}
@@ -120,7 +131,9 @@ def draw(out: Path, test: SkeletonDataset) -> None:
     for branch, title in (("focus", "focus, with the losses"), ("plain", "focus, without")):
         objective, recipe, _, _ = load_run(out / branch)
         rows[title] = objective.explain(prepare(batch, recipe, layout), batch.label)[0][0][bodies]
-    plot_focus_comparison(x[..., bodies], rows, layout, truth=critical[bodies]).savefig(out / "focus.png")
+    plot_focus_comparison(x[..., bodies], rows, layout, truth=critical[bodies]).savefig(
+        out / "focus.png"
+    )
 
 
 def table(report: dict[str, Any]) -> str:
@@ -135,7 +148,9 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--out",
         default="runs/demo",
@@ -144,21 +159,33 @@ def main() -> None:
     given = parser.parse_args()
     out = Path(given.out)
     if out.exists():
-        if {path.name for path in out.iterdir()} - {*RUNS, "focus.png", "report.html", "report.json"}:
-            raise ValueError(f"expected a new folder or an earlier demo's, got {out}, which holds something else")
+        if {path.name for path in out.iterdir()} - {
+            *RUNS,
+            "focus.png",
+            "report.html",
+            "report.json",
+        }:
+            raise ValueError(
+                f"expected a new folder or an earlier demo's, got {out}, which holds something else"
+            )
         if (out / "report.json").exists():
             shutil.rmtree(out)
     with going_on(out):
         report, test = measured(out)
     truth = SkeletonDataset.collate([test[i] for i in range(len(test))]).critical
-    report["chance"] = round(focus_average_precision(torch.zeros_like(truth), truth).mean().item(), 4)
+    report["chance"] = round(
+        focus_average_precision(torch.zeros_like(truth), truth).mean().item(), 4
+    )
     draw(out, test)
     build_report(out / "focus", out / "report.html")
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
 
     print(f"\n{table(report)}")
     written = ("focus.png", "report.json", "focus/model.pt", "focus/last.ckpt")
-    print(f"\nwritten: {out}/report.html to open in a browser,", ", ".join(f"{out}/{name}" for name in written))
+    print(
+        f"\nwritten: {out}/report.html to open in a browser,",
+        ", ".join(f"{out}/{name}" for name in written),
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 python examples/ensemble.py runs/exploration runs/focus
 python examples/ensemble.py runs/joint runs/bone --weights 0.6 0.4
-python examples/ensemble.py weights/nw_ucla/* --data PATH --mirror   # run the networks on each clip and its mirror
-python examples/ensemble.py runs/joint runs/bone --wrong             # also list the clips that the average gets wrong
+python examples/ensemble.py weights/nw_ucla/* --data PATH --mirror   # run the networks on each \
+    clip and its mirror
+python examples/ensemble.py runs/joint runs/bone --wrong             # also list the clips that \
+    the average gets wrong
 """
 
 from __future__ import annotations
@@ -26,16 +28,24 @@ def same_clips(
 ) -> tuple[list[Tensor], Tensor, list[str]]:
     """Each run's probabilities, and the labels and names, which must be those of the same clips."""
     probabilities, labels, names = zip(*found, strict=True)
-    first, clips, label = folders[0], names[0], labels[0]
+    first = folders[0]
+    clips = names[0]
+    label = labels[0]
     for folder, others, theirs in zip(folders, names, labels, strict=True):
         if strange := set(clips) ^ set(others):
             told = f"{len(strange)} clips in one alone, as {min(strange)}"
-            raise ValueError(f"expected runs tested on the same clips, got {first} and {folder} with {told}")
+            raise ValueError(
+                f"expected runs tested on the same clips, got {first} and {folder} with {told}"
+            )
         if clips != others:
-            raise ValueError(f"expected runs tested on the same clips in one order, got another in {folder}")
+            raise ValueError(
+                f"expected runs tested on the same clips in one order, got another in {folder}"
+            )
         if not torch.equal(label, theirs):
             name = clips[int((label != theirs).nonzero()[0])]
-            raise ValueError(f"expected the same class of every clip in both runs, got two of {name}")
+            raise ValueError(
+                f"expected the same class of every clip in both runs, got two of {name}"
+            )
     return list(probabilities), label, clips
 
 
@@ -47,7 +57,9 @@ def read_all(folders: Sequence[str]) -> tuple[list[Tensor], Tensor, list[str]]:
 def recognise(
     folders: Sequence[str], *, mirror: bool = False, **clips_asked: Any
 ) -> tuple[list[Tensor], Tensor, list[str]]:
-    """The same, computed anew from each run's model.pt, of its test clips or those of other data."""
+    """The same, computed anew from each run's model.pt, of its test clips or those of other
+    data.
+    """
     found = []
     for folder in folders:
         objective, recipe, layout, classes = load_run(folder)
@@ -60,21 +72,29 @@ def recognise(
 def gather(
     folders: Sequence[str], given: argparse.Namespace, *, mirror: bool = False
 ) -> tuple[list[Tensor], Tensor, list[str]]:
-    """One or the other: computed anew where the command line names clips or a way to look at them."""
+    """One or the other: computed anew where the command line names clips or a way to look at
+    them.
+    """
     asked = chosen_clips(given)
     anew = mirror or any(value not in (None, False) for value in asked.values())
     return recognise(folders, mirror=mirror, **asked) if anew else read_all(folders)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", help="folders of finished runs on the same data")
     parser.add_argument("--weights", type=float, nargs="+", help="one for each run; default: equal")
     clip_options(parser)
     parser.add_argument(
-        "--mirror", action="store_true", help="run the networks again and average over each clip and its mirror image"
+        "--mirror",
+        action="store_true",
+        help="run the networks again and average over each clip and its mirror image",
     )
-    parser.add_argument("--wrong", action="store_true", help="list the clips that the average gets wrong")
+    parser.add_argument(
+        "--wrong", action="store_true", help="list the clips that the average gets wrong"
+    )
     given = parser.parse_args()
     probabilities, label, names = gather(given.runs, given, mirror=given.mirror)
     together = fuse(probabilities, given.weights)

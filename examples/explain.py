@@ -1,15 +1,18 @@
 """Show where and when a trained network looks: pictures of its focus on one test clip.
 
-    python examples/explain.py runs/focus                                   # generated clip: ground truth outlined
+    python examples/explain.py runs/focus                                   # generated clip: \
+        ground truth outlined
     python examples/explain.py runs/focus --data PATH --clip a02_s10_e01_v03 --out pictures
     python examples/explain.py runs/focus --class "touch neck" --compare runs/plain
-    python examples/explain.py runs/focus --curves 64                       # also deletion and insertion, 64 clips
+    python examples/explain.py runs/focus --curves 64                       # also deletion and \
+        insertion, 64 clips
 
-Writes into --out, by default the run's folder: focus.png (film strip), top_two.png (the same frames for the two most
-probable classes, and for the other run), map.png (joint x frame) and focus.gif. For the person with the most focus it
-also writes, with FG-STFormer, joints.png (the selected joints and the parts they attend to); with BAGCN, latent.png
-(the joints that the last block connects to the latent node); with STF's G_k, adjacency.png (A_k and G_k of the last
-graph convolution). --curves adds curves.png, deletion and insertion over the test clips.
+Writes into --out, by default the run's folder: focus.png (film strip), top_two.png (the same frames
+for the two most probable classes, and for the other run), map.png (joint x frame) and focus.gif.
+For the person with the most focus it also writes, with FG-STFormer, joints.png (the selected joints
+and the parts they attend to); with BAGCN, latent.png (the joints that the last block connects to
+the latent node); with STF's G_k, adjacency.png (A_k and G_k of the last graph convolution).
+--curves adds curves.png, deletion and insertion over the test clips.
 """
 
 from __future__ import annotations
@@ -60,13 +63,17 @@ if TYPE_CHECKING:
 
 
 def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recipe: Recipe) -> int:
-    """The clip of that name or number; by default the first that is recognised without being too easy."""
+    """The clip of that name or number; by default the first that is recognised without being too
+    easy.
+    """
     if name in data.names:
         return data.names.index(name)
     if name is not None:
         if name.isdecimal() and int(name) < len(data):
             return int(name)
-        raise ValueError(f"expected --clip to be a test clip's name or number in 0..{len(data) - 1}, got {name!r}")
+        raise ValueError(
+            f"expected --clip to be a test clip's name or number in 0..{len(data) - 1}, got {name!r}"
+        )
     for start in range(0, len(data), 32):
         batch = SkeletonDataset.collate([data[i] for i in range(start, min(start + 32, len(data)))])
         with torch.no_grad():
@@ -77,13 +84,16 @@ def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recip
 
 
 def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Positions (C, T, V, M) and truth (M, T, V) of a batch of one clip, at the frames of its focus.
+    """Positions (C, T, V, M) and truth (M, T, V) of a batch of one clip, at the frames of its
+    focus.
 
     Stretched to that many frames, or repeated, as the recipe's preparation has it.
     """
     how = PREPARATIONS[recipe.preparation]
     if how.repeats:
-        truth = repeat_frames(batch.critical.permute(0, 2, 3, 1)[:, None], batch.lengths, recipe.frames)
+        truth = repeat_frames(
+            batch.critical.permute(0, 2, 3, 1)[:, None], batch.lengths, recipe.frames
+        )
         return repeat_frames(batch.x, batch.lengths, recipe.frames)[0], truth[0, 0].permute(2, 0, 1)
     drawn = Augment(layout, frames=recipe.frames, test_crop=how.test_crop)(batch, None)
     return drawn.x[0], drawn.critical[0]
@@ -95,18 +105,31 @@ def tell(focus: Tensor, layout: SkeletonLayout) -> str:
         return "nowhere: no joint and no frame speaks for it"
     order = focus.mean(1).flatten().argsort(descending=True)[:5].tolist()  # over (M, V)
     persons = [f" of person {i // layout.num_joints + 1}" if len(focus) > 1 else "" for i in order]
-    joints = ", ".join(layout.joints[i % layout.num_joints] + who for i, who in zip(order, persons, strict=True))
+    joints = ", ".join(
+        layout.joints[i % layout.num_joints] + who for i, who in zip(order, persons, strict=True)
+    )
     over_time = focus.mean((0, 2))
     low = [-1, *(over_time < over_time.max() / 2).nonzero().flatten().tolist(), len(over_time)]
     peak = int(over_time.argmax())
-    first, last = max(t for t in low if t < peak) + 1, min(t for t in low if t > peak) - 1
-    return f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to {len(over_time) - 1}"
+    first = max(t for t in low if t < peak) + 1
+    last = min(t for t in low if t > peak) - 1
+    return (
+        f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to {len(over_time) - 1}"
+    )
 
 
 def draw_joint_attention(
-    network: FGSTFormer, inputs: Tensor, drawn: Tensor, person: int, *, layout: SkeletonLayout, **options: Any
+    network: FGSTFormer,
+    inputs: Tensor,
+    drawn: Tensor,
+    person: int,
+    *,
+    layout: SkeletonLayout,
+    **options: Any,
 ) -> Figure:
-    """The selected joints of a person, and their attention to parts in the first layer of stage 2."""
+    """The selected joints of a person, and their attention to parts in the first layer of stage
+    2.
+    """
     seen: dict[str, Any] = {}
     cross = network.stage2[0].cross
     handles = [
@@ -119,38 +142,64 @@ def draw_joint_attention(
         handle.remove()
     _, joints, scores = (part[person] for part in seen["kept"])  # the clip's bodies are its rows
     to_parts = seen["maps"][0][person].mean(0)  # (H, T', K, P) -> (T', K, P)
-    t, step = inputs.shape[2], math.prod(block[1].stride for block in network.stage1)
+    t = inputs.shape[2]
+    step = math.prod(block[1].stride for block in network.stage1)
     held = (hold(part, step, t) for part in (joints, scores, to_parts))
     return plot_joint_attention(drawn[..., person], *held, layout=layout, **options)
 
 
 def draw_latent_edges(
-    network: BAGCN, inputs: Tensor, drawn: Tensor, person: int, *, layout: SkeletonLayout, **options: Any
+    network: BAGCN,
+    inputs: Tensor,
+    drawn: Tensor,
+    person: int,
+    *,
+    layout: SkeletonLayout,
+    **options: Any,
 ) -> Figure:
     """The joints of a person, by their weight in the latent node of the last block."""
     name = f"block{len(network.strides)}.spatial.focus"
     with torch.no_grad(), FeatureTap(network, [name]) as tap:
         network(inputs)
-    t, weights = inputs.shape[2], cast(LatentNode, tap.output(name)).weights[person]
-    held = hold(weights, math.prod(network.strides[:-1]), t)  # the last block strides after its focus
+    t = inputs.shape[2]
+    weights = cast(LatentNode, tap.output(name)).weights[person]
+    held = hold(
+        weights, math.prod(network.strides[:-1]), t
+    )  # the last block strides after its focus
     return plot_latent_edges(drawn[..., person], held, layout=layout, **options)
 
 
 def draw_adjacency(
-    network: nn.Module, inputs: Tensor, drawn: Tensor, person: int, *, layout: SkeletonLayout, frame: int, title: str
+    network: nn.Module,
+    inputs: Tensor,
+    drawn: Tensor,
+    person: int,
+    *,
+    layout: SkeletonLayout,
+    frame: int,
+    title: str,
 ) -> Figure:
     """A_k and the G_k of a person in the last STFGraphConv, on the body as it stands in a frame."""
-    name = [name for name, module in network.named_modules() if isinstance(module, STFAdjacency)][-1]
+    name = [name for name, module in network.named_modules() if isinstance(module, STFAdjacency)][
+        -1
+    ]
     with torch.no_grad(), FeatureTap(network, [name]) as tap:
         network(inputs)
     generated, _ = cast(tuple[Tensor, Tensor], tap.output(name))  # the clip's bodies are its rows
     conv = cast(STFGraphConv, network.get_submodule(name.rpartition(".")[0]))
-    rows = {"A_k, fixed": conv.adjacency[: generated.shape[1]], "G_k, of this clip": generated[person]}
+    rows = {
+        "A_k, fixed": conv.adjacency[: generated.shape[1]],
+        "G_k, of this clip": generated[person],
+    }
     return plot_adjacency(drawn[:, frame, :, person].T, rows, layout, title=title)
 
 
-def draw_curves(objective: STFObjective, data: SkeletonDataset, recipe: Recipe, clips: int) -> Figure:
-    """Deletion and insertion by the focus, and in a random order, over that many of the test clips."""
+def draw_curves(
+    objective: STFObjective, data: SkeletonDataset, recipe: Recipe, clips: int
+) -> Figure:
+    """Deletion and insertion by the focus, and in a random order, over that many of the test
+    clips.
+    """
     chosen = torch.linspace(0, len(data) - 1, min(clips, len(data))).round().int().tolist()
     curves: dict[str, list[Tensor]] = {}
     random = torch.Generator().manual_seed(1)
@@ -172,28 +221,45 @@ def hold(x: Tensor, step: int, frames: int) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", help="folder of a run of train.py")
     clip_options(parser)
     parser.add_argument(
-        "--clip", metavar="NAME", help="test clip by name or number; default: one recognised at p < 0.9"
+        "--clip",
+        metavar="NAME",
+        help="test clip by name or number; default: one recognised at p < 0.9",
     )
-    parser.add_argument("--class", dest="label", metavar="NAME", help="class to explain; default: the predicted class")
+    parser.add_argument(
+        "--class",
+        dest="label",
+        metavar="NAME",
+        help="class to explain; default: the predicted class",
+    )
     parser.add_argument("--out", help="folder for the pictures; default: the run's")
     parser.add_argument("--compare", metavar="RUN", help="also draw the focus of another run")
     parser.add_argument(
-        "--score", choices=SCORES, help="class score whose gradient gives the focus; default: the run's"
+        "--score",
+        choices=SCORES,
+        help="class score whose gradient gives the focus; default: the run's",
     )
     parser.add_argument("--frames", type=int, default=8, help="frames in a film strip, default 8")
     parser.add_argument(
-        "--curves", type=int, default=0, metavar="N", help="also draw deletion and insertion curves of N test clips"
+        "--curves",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also draw deletion and insertion curves of N test clips",
     )
     given = parser.parse_args(arguments)
 
     objective, recipe, layout, classes = load_run(given.run)
     objective.score = given.score or objective.score
     if given.label is not None and given.label not in classes:
-        raise ValueError(f"expected --class to be one of {', '.join(map(repr, classes))}, got {given.label!r}")
+        raise ValueError(
+            f"expected --class to be one of {', '.join(map(repr, classes))}, got {given.label!r}"
+        )
     if not 1 <= given.frames <= recipe.frames:
         raise ValueError(f"expected --frames in 1..{recipe.frames}, got {given.frames}")
     if given.curves < 0:
@@ -209,7 +275,8 @@ def main(arguments: list[str] | None = None) -> None:
     rival = next(label for label in ranked if label != chosen)
     drawn, truth = to_draw(batch, layout, recipe)
     present = drawn.flatten(0, 2).any(0)  # (M,), without the persons that are absent
-    x, truth = drawn[..., present], truth[present]
+    x = drawn[..., present]
+    truth = truth[present]
 
     def explain(label: int) -> Tensor:
         return objective.explain(inputs, torch.tensor([label]))[0][0][present]
@@ -221,13 +288,17 @@ def main(arguments: list[str] | None = None) -> None:
         other, others, same_layout, same_classes = load_run(given.compare)
         other.score = given.score or other.score
         if same_layout != layout or same_classes != classes:
-            raise ValueError(f"expected --compare with a run on the same skeleton and classes, got {given.compare}")
+            raise ValueError(
+                f"expected --compare with a run on the same skeleton and classes, got {given.compare}"
+            )
         theirs, logits = other.explain(prepare(batch, others, layout), torch.tensor([chosen]))
         title = f"{classes[chosen]}, {logits[0].softmax(0)[chosen]:.0%}, by {given.compare}"
         rows[title] = resize_focus(theirs, recipe.frames)[0][present]
 
-    print(f"clip {data.names[number]} of class {classes[data.labels[number]]!r}; predicted:",
-          ", ".join(f"{classes[label]} {p[label]:.1%}" for label in ranked[:3]))  # fmt: skip
+    print(
+        f"clip {data.names[number]} of class {classes[data.labels[number]]!r}; predicted:",
+        ", ".join(f"{classes[label]} {p[label]:.1%}" for label in ranked[:3]),
+    )
     print(f"the focus of {classes[chosen]!r}:\n{tell(focus, layout)}")
     out = Path(given.out if given.out is not None else given.run)
     out.mkdir(parents=True, exist_ok=True)
@@ -238,15 +309,22 @@ def main(arguments: list[str] | None = None) -> None:
     plot_focus_map(focus, layout, truth=known, title=names[chosen]).savefig(out / "map.png")
     animate_focus(x, focus, layout, out / "focus.gif", title=names[chosen], truth=known)
     written = ["focus.png", "top_two.png", "map.png", "focus.gif"]
-    network, person = objective.model, int(focus.sum((1, 2)).argmax())  # of those present
+    network = objective.model
+    person = int(focus.sum((1, 2)).argmax())  # of those present
     title = names[chosen] + (f", person {person + 1}" if len(focus) > 1 else "")
     of_person = (inputs, drawn, int(present.nonzero()[person]))
     options = {"layout": layout, "frames": min(given.frames, 4), "title": title}
-    if isinstance(network, FGSTFormer) and network.select is not None and network.stage2[0].cross is not None:
+    if (
+        isinstance(network, FGSTFormer)
+        and network.select is not None
+        and network.stage2[0].cross is not None
+    ):
         draw_joint_attention(network, *of_person, **options).savefig(out / "joints.png")
         written.append("joints.png")
     elif isinstance(network, FGSTFormer):
-        print("no joints.png: this network selects no joints, or has no attention between joints and parts")
+        print(
+            "no joints.png: this network selects no joints, or has no attention between joints and parts"
+        )
     elif isinstance(network, BAGCN) and recipe.focusing == "attention":
         draw_latent_edges(network, *of_person, **options).savefig(out / "latent.png")
         written.append("latent.png")
@@ -255,7 +333,9 @@ def main(arguments: list[str] | None = None) -> None:
     if any(isinstance(module, STFAdjacency) for module in network.modules()):
         seen = (x[..., person] != 0).any(0).sum(1)  # (T,), joints
         frame = int(torch.where(seen == seen.max(), focus[person].sum(1), -1.0).argmax())
-        figure = draw_adjacency(network, *of_person, layout=layout, frame=frame, title=f"{title}, frame {frame}")
+        figure = draw_adjacency(
+            network, *of_person, layout=layout, frame=frame, title=f"{title}, frame {frame}"
+        )
         figure.savefig(out / "adjacency.png")
         written.append("adjacency.png")
     else:

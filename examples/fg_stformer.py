@@ -1,4 +1,5 @@
-"""FG-STFormer (Gao et al., ACCV 2022): focal joints, body parts, dilated temporal attention. One file to copy.
+"""FG-STFormer (Gao et al., ACCV 2022): focal joints, body parts, dilated temporal attention. One
+file to copy.
 
 from fg_stformer import FGSTFormer
 logits = FGSTFormer(num_classes=60, layout=NTU25)(x)      # x (N, C, T, V, M)
@@ -25,7 +26,9 @@ from skeleton_focus import (
 
 
 class FocalGlobalLayer(nn.Module):
-    """A layer of stage 2: joints and parts, each by itself, then from each other, then over time."""
+    """A layer of stage 2: joints and parts, each by itself, then from each other, then over
+    time.
+    """
 
     def __init__(
         self,
@@ -39,28 +42,39 @@ class FocalGlobalLayer(nn.Module):
         **temporal: Any,
     ) -> None:
         super().__init__()
-        self.joint_attention = SpatialAttention(in_channels, layout.num_joints, shared_map=shared_map)
+        self.joint_attention = SpatialAttention(
+            in_channels, layout.num_joints, shared_map=shared_map
+        )
         self.joint_temporal = DilatedTemporalAttention(in_channels, out_channels, **temporal)
         if parts:
-            self.part_attention = SpatialAttention(in_channels, len(layout.parts), shared_map=shared_map)
+            self.part_attention = SpatialAttention(
+                in_channels, len(layout.parts), shared_map=shared_map
+            )
             self.part_temporal = DilatedTemporalAttention(in_channels, out_channels, **temporal)
         self.cross = JointPartAttention(in_channels) if parts and cross else None
 
-    def forward(self, x: Tensor, which: Tensor, parts: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, which: Tensor, parts: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         x = self.joint_attention(x, which)
         if parts is not None:
             parts = self.part_attention(parts)
             if self.cross is not None:
                 x, parts = self.cross(x, parts)
             parts = self.part_temporal(parts)  # (N, O, T / stride, P)
-        return self.joint_temporal(x), which[:, :: self.joint_temporal.stride], parts  # (N, O, T / stride, K) first
+        return (
+            self.joint_temporal(x),
+            which[:, :: self.joint_temporal.stride],
+            parts,
+        )  # (N, O, T / stride, K) first
 
 
 class FGSTFormer(nn.Module):
     """The network of the paper: ``layers=["stage1", "on_joints"], head=None`` for STFObjective.
 
-    ``focal_joints`` is the paper's K; 0 keeps all joints. ``stages`` are L1 and L2. ``parts``, ``cross``, ``attention``
-    and ``convolution`` switch off what tables 1 and 3 switch off. ``shared_map="per_head"`` gives each head a map A_g.
+    ``focal_joints`` is the paper's K; 0 keeps all joints. ``stages`` are L1 and L2. ``parts``,
+    ``cross``, ``attention`` and ``convolution`` switch off what tables 1 and 3 switch off.
+    ``shared_map="per_head"`` gives each head a map A_g.
 
     Shape: x (N, C, T, V, M) -> logits (N, num_classes).
     """
@@ -83,35 +97,56 @@ class FGSTFormer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        first, depth = stages[0], sum(stages)
+        first = stages[0]
+        depth = sum(stages)
         if len(stages) != 2 or min(stages) < 1 or not len(widths) == len(strides) == depth:
             got = f"stages {tuple(stages)}, {len(widths)} widths and {len(strides)} strides"
-            raise ValueError(f"FGSTFormer: expected two stages, and a width and a stride for each layer, got {got}")
+            raise ValueError(
+                f"FGSTFormer: expected two stages, and a width and a stride for each layer, got {got}"
+            )
         temporal = {"attention": attention, "convolution": convolution}
         before = [widths[0], *widths]
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
         self.embed = nn.Conv2d(in_channels, widths[0], 1)
-        self.stage1 = nn.Sequential(*(
-            nn.Sequential(SpatialAttention(before[i], layout.num_joints, shared_map=shared_map),
-                          DilatedTemporalAttention(before[i], widths[i], stride=strides[i], **temporal))
-            for i in range(first)
-        ))  # fmt: skip
+        self.stage1 = nn.Sequential(
+            *(
+                nn.Sequential(
+                    SpatialAttention(before[i], layout.num_joints, shared_map=shared_map),
+                    DilatedTemporalAttention(before[i], widths[i], stride=strides[i], **temporal),
+                )
+                for i in range(first)
+            )
+        )
         self.select = FocalJointSelection(before[first], focal_joints) if focal_joints else None
-        self.part_encoding = PartEncoding(before[first], before[first], layout.parts.values()) if parts else None
+        self.part_encoding = (
+            PartEncoding(before[first], before[first], layout.parts.values()) if parts else None
+        )
         self.stage2 = nn.ModuleList(
-            FocalGlobalLayer(before[i], widths[i], layout, parts=parts, cross=cross, shared_map=shared_map,
-                             stride=strides[i], **temporal)
+            FocalGlobalLayer(
+                before[i],
+                widths[i],
+                layout,
+                parts=parts,
+                cross=cross,
+                shared_map=shared_map,
+                stride=strides[i],
+                **temporal,
+            )
             for i in range(first, depth)
-        )  # fmt: skip
+        )
         self.on_joints = ScatterToJoints(layout.num_joints)
         width = widths[-1] * (2 if parts else 1)
-        self.hidden, self.dropout, self.fc = nn.Linear(width, width), nn.Dropout(dropout), nn.Linear(width, num_classes)
+        self.hidden = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         expected = (self.embed.in_channels, self.on_joints.num_joints)
         if x.dim() != 5 or (x.shape[1], x.shape[3]) != expected or not x.numel():
             channels, joints = expected
-            raise ValueError(f"FGSTFormer: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}")
+            raise ValueError(
+                f"FGSTFormer: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}"
+            )
         n, c, t, v, m = x.shape
         x = self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t)
         x = self.stage1(self.embed(x.transpose(2, 3)))  # (N*M, C, T, V)

@@ -1,4 +1,6 @@
-"""The clips of a run: for training, for validation and for testing, during the run and afterwards."""
+"""The clips of a run: for training, for validation and for testing, during the run and
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from typing import Any
 try:
     import lightning as L
 except ImportError:
-    sys.exit("error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'")
+    sys.exit(
+        "error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'"
+    )
 import numpy as np
 from recipe import Recipe, watched
 from results import facts_of, finished, load_file
@@ -23,15 +27,26 @@ from skeleton_focus import SkeletonDataset, SkeletonLayout, Split, SyntheticActi
 
 
 class Clips(L.LightningDataModule):
-    """Clips to train on, in an order that follows from the seed and the epoch, and clips to look at."""
+    """Clips to train on, in an order that follows from the seed and the epoch, and clips to look
+    at.
+    """
 
-    def __init__(self, split: Split, validation: SkeletonDataset, recipe: Recipe, workers: int) -> None:
+    def __init__(
+        self, split: Split, validation: SkeletonDataset, recipe: Recipe, workers: int
+    ) -> None:
         super().__init__()
-        self.split, self.validation, self.recipe, self.workers = split, validation, recipe, workers
+        self.split = split
+        self.validation = validation
+        self.recipe = recipe
+        self.workers = workers
 
     def train_dataloader(self) -> DataLoader[Any]:
-        ranks, rank = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        order = DistributedSampler(self.split.train, ranks, rank, seed=self.recipe.seed)  # Lightning tells it the epoch
+        ranks, rank = (
+            (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        )
+        order = DistributedSampler(
+            self.split.train, ranks, rank, seed=self.recipe.seed
+        )  # Lightning tells it the epoch
         whole = len(order) > self.recipe.batch  # a last batch of one clip would upset BatchNorm
         return self._loader(self.split.train, sampler=order, drop_last=whole)
 
@@ -40,20 +55,30 @@ class Clips(L.LightningDataModule):
 
     def _loader(self, data: SkeletonDataset, **options: Any) -> DataLoader[Any]:
         return DataLoader(
-            data, batch_size=self.recipe.batch, collate_fn=SkeletonDataset.collate, num_workers=self.workers, **options
+            data,
+            batch_size=self.recipe.batch,
+            collate_fn=SkeletonDataset.collate,
+            num_workers=self.workers,
+            **options,
         )
 
 
 def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
     """The clips at a path, or generated ones; of the training clips the recipe's share."""
     if path is not None:
-        split = open_dataset(path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options)
+        split = open_dataset(
+            path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options
+        )
     else:
         split = generated(recipe)
     if recipe.share == 1:
         return split
-    order = np.random.default_rng(recipe.draw).permutation(len(split.train))  # a larger share holds the smaller ones
-    return split._replace(train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist())))
+    order = np.random.default_rng(recipe.draw).permutation(
+        len(split.train)
+    )  # a larger share holds the smaller ones
+    return split._replace(
+        train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist()))
+    )
 
 
 def generated(recipe: Recipe) -> Split:
@@ -61,8 +86,12 @@ def generated(recipe: Recipe) -> Split:
     actions = SyntheticActions(frames=recipe.frames, shortcut=recipe.shortcut)
     train = actions.generate(recipe.clips, seed=1)
     test = actions.generate(recipe.clips // 4, seed=2, shuffle_shortcut=True)
-    return Split(*(SkeletonDataset.from_batch(batch, actions.layout, classes=actions.classes)
-                   for batch in (train, test)))  # fmt: skip
+    return Split(
+        *(
+            SkeletonDataset.from_batch(batch, actions.layout, classes=actions.classes)
+            for batch in (train, test)
+        )
+    )
 
 
 def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
@@ -83,7 +112,9 @@ def clip_options(parser: argparse.ArgumentParser) -> None:
     """Which test clips a program takes that looks at finished runs."""
     parser.add_argument("--data", help="folder or file of clips; default: the data of the run")
     parser.add_argument("--split", help="split of the data, such as xsub; default: the run's")
-    parser.add_argument("--skip-bad-clips", action="store_true", help="skip clips that cannot be read")
+    parser.add_argument(
+        "--skip-bad-clips", action="store_true", help="skip clips that cannot be read"
+    )
 
 
 def chosen_clips(given: argparse.Namespace) -> dict[str, Any]:
@@ -101,11 +132,15 @@ def clips_of(
     split: str | None = None,
     skip_bad_clips: bool = False,
 ) -> tuple[SkeletonDataset, str | None]:
-    """The test clips of a run, or of other data, and where they come from; None: they are generated."""
+    """The test clips of a run, or of other data, and where they come from; None: they are
+    generated.
+    """
     facts = facts_of(folder)
     source = facts["data"] if data is None else data
     if data is None and source is not None and not Path(source).exists():
-        raise ValueError(f"expected the clips that {folder} was trained on, got no {source}; --data names others")
+        raise ValueError(
+            f"expected the clips that {folder} was trained on, got no {source}; --data names others"
+        )
     on_error = "skip" if skip_bad_clips or facts.get("skip_bad_clips") else "raise"
     clips = load_data(source, recipe, split=split or facts.get("split"), on_error=on_error).test
     if clips.layout != layout or list(clips.classes) != classes:

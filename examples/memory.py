@@ -8,12 +8,15 @@ import os
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc not to hand freed memory back, so that no step pays for taking it again, page by page.
+    """Tell glibc not to hand freed memory back, so that no step pays for taking it again, page by
+    page.
 
-    By default it does, and what takes more memory takes more time too: much more where a page is dear. The price is
-    that the process holds what it once held, and the holes between its tensors. It holds for the whole process. For any
-    other program, MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=18446744073709551615 in the environment does the same.
-    Where the environment sets any MALLOC_ variable, that is left alone: MALLOC_MMAP_MAX_=65536 is glibc's own way.
+    By default it does, and what takes more memory takes more time too: much more where a page is
+    dear. The price is that the process holds what it once held, and the holes between its tensors.
+    It holds for the whole process. For any other program, MALLOC_MMAP_MAX_=0
+    MALLOC_TRIM_THRESHOLD_=18446744073709551615 in the environment does the same. Where the
+    environment sets any MALLOC_ variable, that is left alone: MALLOC_MMAP_MAX_=65536 is glibc's own
+    way.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return

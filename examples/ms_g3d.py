@@ -1,4 +1,5 @@
-"""MS-G3D (Liu et al., CVPR 2020), the published network, and STF (Ke et al., AAAI 2022) on it. One file to copy.
+"""MS-G3D (Liu et al., CVPR 2020), the published network, and STF (Ke et al., AAAI 2022) on it. One
+file to copy.
 
 from ms_g3d import MSG3D
 network = MSG3D(num_classes=60, layout=NTU25, stf=True).load_published("ntu60-xsub-joint.pt")
@@ -31,11 +32,15 @@ STF_SCALES = 3  # K of STF's equation 1
 
 
 class STFModule(nn.Module):
-    """STF's equation 1 with K = 3 and its own W_k, added to its input; starts as the identity of what a ReLU gave."""
+    """STF's equation 1 with K = 3 and its own W_k, added to its input; starts as the identity of
+    what a ReLU gave.
+    """
 
     def __init__(self, channels: int, layout: SkeletonLayout) -> None:
         super().__init__()
-        self.graph = STFGraphConv(channels, channels, multi_scale_adjacency(layout, STF_SCALES), bias=False)
+        self.graph = STFGraphConv(
+            channels, channels, multi_scale_adjacency(layout, STF_SCALES), bias=False
+        )
         self.norm = nn.BatchNorm2d(channels)
         nn.init.zeros_(self.norm.weight)
 
@@ -44,7 +49,9 @@ class STFModule(nn.Module):
 
 
 class MSG3DBlock(nn.Module):
-    """G3D pathways over two windows beside a spatial and temporal one; their sum; a temporal convolution."""
+    """G3D pathways over two windows beside a spatial and temporal one; their sum; a temporal
+    convolution.
+    """
 
     def __init__(
         self,
@@ -62,15 +69,27 @@ class MSG3DBlock(nn.Module):
         middle = out_channels if first else in_channels
         adjacency = multi_scale_adjacency(layout, scales)
         self.windows = nn.ModuleList(
-            MultiScaleG3D(in_channels, out_channels, window_adjacency(layout, window, window_scales), window,
-                          stride=stride, hidden_channels=middle)
+            MultiScaleG3D(
+                in_channels,
+                out_channels,
+                window_adjacency(layout, window, window_scales),
+                window,
+                stride=stride,
+                hidden_channels=middle,
+            )
             for window in WINDOWS
-        )  # fmt: skip
+        )
         self.graph = MultiScaleGraphConv(in_channels, middle, adjacency)
         if stf:  # A_k + G_k in place of A_k; G starts at zero
             generated = scales if stf == "scales" else min(STF_SCALES, scales)
-            self.graph.conv = STFGraphConv(in_channels, middle, adjacency, learn_adjacency=True, bias=False,
-                                           generated=generated)  # fmt: skip
+            self.graph.conv = STFGraphConv(
+                in_channels,
+                middle,
+                adjacency,
+                learn_adjacency=True,
+                bias=False,
+                generated=generated,
+            )
         self.stf = STFModule(middle, layout) if stf == "modules" else nn.Identity()
         self.temporal1 = MultiScaleTemporalConv(middle, out_channels, stride=stride)
         self.temporal2 = MultiScaleTemporalConv(out_channels, out_channels, activation=False)
@@ -86,9 +105,10 @@ class MSG3DBlock(nn.Module):
 class MSG3D(nn.Module):
     """The whole network: ``layers=["block2", "block3"], head="fc"`` for STFObjective.
 
-    ``stf``: True or "modules" puts two STF modules of K = 3 in a row into each block's spatial pathway, six in all: the
-    block's graph convolution with G_k on its first three scales, then an :class:`STFModule`. "scales" adds G_k to all
-    scales of the three graph convolutions and no further module. Either starts as MS-G3D with the same weights.
+    ``stf``: True or "modules" puts two STF modules of K = 3 in a row into each block's spatial
+    pathway, six in all: the block's graph convolution with G_k on its first three scales, then an
+    :class:`STFModule`. "scales" adds G_k to all scales of the three graph convolutions and no
+    further module. Either starts as MS-G3D with the same weights.
 
     Shape: x (N, C, T, V, M) -> logits (N, num_classes).
     """
@@ -110,11 +130,20 @@ class MSG3D(nn.Module):
         super().__init__()
         arrangement = "modules" if stf is True else stf or ""
         if arrangement not in ("", "modules", "scales"):
-            raise ValueError(f"MSG3D: expected stf to be True, False, 'modules' or 'scales', got {stf!r}")
+            raise ValueError(
+                f"MSG3D: expected stf to be True, False, 'modules' or 'scales', got {stf!r}"
+            )
         if not len(widths) == len(strides) == 3:
-            raise ValueError(f"MSG3D: expected 3 widths and 3 strides, got {len(widths)} and {len(strides)}")
+            raise ValueError(
+                f"MSG3D: expected 3 widths and 3 strides, got {len(widths)} and {len(strides)}"
+            )
         self.norm = nn.BatchNorm1d(num_persons * layout.num_joints * in_channels)
-        same: dict[str, Any] = {"layout": layout, "scales": scales, "window_scales": window_scales, "stf": arrangement}
+        same: dict[str, Any] = {
+            "layout": layout,
+            "scales": scales,
+            "window_scales": window_scales,
+            "stf": arrangement,
+        }
         self.block1 = MSG3DBlock(in_channels, widths[0], first=True, stride=strides[0], **same)
         self.block2 = MSG3DBlock(widths[0], widths[1], stride=strides[1], **same)
         self.block3 = MSG3DBlock(widths[1], widths[2], stride=strides[2], **same)
@@ -128,12 +157,15 @@ class MSG3D(nn.Module):
         x = self.norm(x.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t))
         x = x.view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()  # (N*M, C, T, V)
         x = self.block3(self.block2(self.block1(x)))
-        return self.fc(self.dropout(x.view(n, m, x.shape[1], -1).mean((1, 3))))  # pooled over persons, frames, joints
+        return self.fc(
+            self.dropout(x.view(n, m, x.shape[1], -1).mean((1, 3)))
+        )  # pooled over persons, frames, joints
 
     def load_published(self, path: str | Path, *, replace_head: bool = False) -> MSG3D:
         """Take the weights of a checkpoint of the published code, also one saved from DataParallel.
 
-        ``replace_head``: keep the own last layer, for another number of classes. STF's own weights stay as they are.
+        ``replace_head``: keep the own last layer, for another number of classes. STF's own weights
+        stay as they are.
         """
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -141,14 +173,22 @@ class MSG3D(nn.Module):
         except (RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0].split(". ")[0]
             hint = "save the network's state_dict() alone, a dictionary of names and tensors"
-            raise ValueError(f"expected a published checkpoint, got {path}: {reason}; {hint}") from None
-        new = {f"norm.{name}": value for name, value in old.norm(["data_bn"], [None], len(self.norm.weight)).items()}
+            raise ValueError(
+                f"expected a published checkpoint, got {path}: {reason}; {hint}"
+            ) from None
+        new = {
+            f"norm.{name}": value
+            for name, value in old.norm(["data_bn"], [None], len(self.norm.weight)).items()
+        }
         for i, block in enumerate((self.block1, self.block2, self.block3), start=1):
             new |= _prefixed(f"block{i}", _block(old, str(i), block))
         if replace_head:
             old.used |= {"fc.weight", "fc.bias"}
         else:
-            new |= {f"fc.{name}": old.take(f"fc.{name}", value.shape) for name, value in self.fc.named_parameters()}
+            new |= {
+                f"fc.{name}": old.take(f"fc.{name}", value.shape)
+                for name, value in self.fc.named_parameters()
+            }
         old.check(path)
         self.load_state_dict(new, strict=False)
         return self
@@ -158,16 +198,22 @@ class _Published:
     """A published state dict, and what of it was asked for in vain."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.tensors, self.used, self.problems = tensors, set[str](), list[str]()
+        self.tensors = tensors
+        self.used = set[str]()
+        self.problems = list[str]()
 
     def take(self, key: str, shape: Sequence[int]) -> Tensor:
-        """A tensor of this name and shape; zeros, and a note for :meth:`check`, where there is none."""
+        """A tensor of this name and shape; zeros, and a note for :meth:`check`, where there is
+        none.
+        """
         self.used.add(key)
         got = self.tensors.get(key)
         if not isinstance(got, Tensor):
             self.problems.append(f"missing: {key} {tuple(shape)}")
         elif got.shape != torch.Size(shape):
-            self.problems.append(f"of another shape: {key}, expected {tuple(shape)}, got {tuple(got.shape)}")
+            self.problems.append(
+                f"of another shape: {key}, expected {tuple(shape)}, got {tuple(got.shape)}"
+            )
         else:
             return got
         return torch.zeros(tuple(shape))
@@ -178,14 +224,21 @@ class _Published:
         for part in ("weight", "bias", "running_mean", "running_var"):
             each = [self.take(f"{n}.{part}", (size,)) for n, size in zip(norms, sizes, strict=True)]
             if part == "running_mean":
-                biases = [0 if c is None else self.take(f"{c}.bias", (s,)) for c, s in zip(convs, sizes, strict=True)]
+                biases = [
+                    0 if c is None else self.take(f"{c}.bias", (s,))
+                    for c, s in zip(convs, sizes, strict=True)
+                ]
                 each = [mean - bias for mean, bias in zip(each, biases, strict=True)]
             found[part] = torch.cat(each)
         return found
 
     def check(self, path: str | Path) -> None:
         """Raise an error that lists everything that did not fit."""
-        left = [key for key in self.tensors if key not in self.used and not key.endswith("num_batches_tracked")]
+        left = [
+            key
+            for key in self.tensors
+            if key not in self.used and not key.endswith("num_batches_tracked")
+        ]
         problems = self.problems + [f"unexpected: {key}" for key in left]
         if problems:
             hint = "other widths, scales, persons or skeleton, or no state_dict() of the published network"
@@ -193,7 +246,9 @@ class _Published:
                 hint = "replace_head=True keeps the own fc"
             more = [f"and {len(problems) - 20} more"] if len(problems) > 20 else []
             listed = "\n  ".join(problems[:20] + more)
-            raise ValueError(f"expected a checkpoint of this network, got {path}; {hint}:\n  {listed}")
+            raise ValueError(
+                f"expected a checkpoint of this network, got {path}; {hint}:\n  {listed}"
+            )
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -212,44 +267,68 @@ def _block(old: _Published, number: str, block: MSG3DBlock) -> dict[str, Tensor]
         theirs = f"gcn3d{number}.gcn3d.{i}"
         new |= _graph(old, f"{theirs}.gcn3d.1", f"windows.{i}", pathway)
         o, c, w, _ = pathway.collapse.weight.shape
-        new[f"windows.{i}.collapse.weight"] = old.take(f"{theirs}.out_conv.weight", (o, c, 1, w, 1)).squeeze(2)
+        new[f"windows.{i}.collapse.weight"] = old.take(
+            f"{theirs}.out_conv.weight", (o, c, 1, w, 1)
+        ).squeeze(2)
         norm = old.norm([f"{theirs}.out_bn"], [f"{theirs}.out_conv"], o)
         new |= _prefixed(f"windows.{i}.collapse_norm", norm)
     return new
 
 
 def _graph(old: _Published, theirs: str, ours: str, layer: Any) -> dict[str, Tensor]:
-    """Published rows of A_res are (scale, target), its columns sources; columns of the weight are (scale, channel)."""
-    (k, o, c), size = layer.conv.weight.shape, layer.conv.adjacency.shape[-1]
+    """Published rows of A_res are (scale, target), its columns sources; columns of the weight are
+    (scale, channel).
+    """
+    (k, o, c) = layer.conv.weight.shape
+    size = layer.conv.adjacency.shape[-1]
     conv = f"{theirs}.mlp.layers.0"
     return {
-        f"{ours}.conv.correction": old.take(f"{theirs}.A_res", (k * size, size)).view(k, size, size).transpose(1, 2),
-        f"{ours}.conv.weight": old.take(f"{conv}.weight", (o, k * c, 1, 1)).view(o, k, c).transpose(0, 1),
+        f"{ours}.conv.correction": old.take(f"{theirs}.A_res", (k * size, size))
+        .view(k, size, size)
+        .transpose(1, 2),
+        f"{ours}.conv.weight": old.take(f"{conv}.weight", (o, k * c, 1, 1))
+        .view(o, k, c)
+        .transpose(0, 1),
         **_prefixed(f"{ours}.norm", old.norm([f"{theirs}.mlp.layers.1"], [conv], o)),
     }
 
 
 def _temporal(old: _Published, theirs: str, layer: MultiScaleTemporalConv) -> dict[str, Tensor]:
     """The published branches narrow and normalise one by one; ours together."""
-    branches, width, last = len(layer.widths), layer.widths[0], layer.pointwise.weight.shape[0]
+    branches = len(layer.widths)
+    width = layer.widths[0]
+    last = layer.pointwise.weight.shape[0]
     narrow = [f"{theirs}.branches.{i}.0" for i in range(branches)]
     dilated = [f"{theirs}.branches.{i}.3" for i in range(branches - 1)]
-    pooled, pointwise = f"{theirs}.branches.{branches - 1}.4", f"{theirs}.branches.{branches}"
+    pooled = f"{theirs}.branches.{branches - 1}.4"
+    pointwise = f"{theirs}.branches.{branches}"
     c = layer.narrow.weight.shape[1]
     new = {
-        "narrow.weight": torch.cat([old.take(f"{name}.weight", (width, c, 1, 1)) for name in narrow]),
+        "narrow.weight": torch.cat(
+            [old.take(f"{name}.weight", (width, c, 1, 1)) for name in narrow]
+        ),
         "pointwise.weight": old.take(f"{pointwise}.0.weight", (last, c, 1, 1)),
-        **_prefixed("narrow_norm", old.norm([f"{n[:-1]}1" for n in narrow], narrow, *[width] * branches)),
-        **_prefixed("norm", old.norm(
-            [*(f"{name}.bn" for name in dilated), pooled, f"{pointwise}.1"],
-            [*(f"{name}.conv" for name in dilated), None, f"{pointwise}.0"], *[width] * branches, last)),
-    }  # fmt: skip
+        **_prefixed(
+            "narrow_norm", old.norm([f"{n[:-1]}1" for n in narrow], narrow, *[width] * branches)
+        ),
+        **_prefixed(
+            "norm",
+            old.norm(
+                [*(f"{name}.bn" for name in dilated), pooled, f"{pointwise}.1"],
+                [*(f"{name}.conv" for name in dilated), None, f"{pointwise}.0"],
+                *[width] * branches,
+                last,
+            ),
+        ),
+    }
     for i, conv in enumerate(layer.dilated):
         new[f"dilated.{i}.weight"] = old.take(f"{dilated[i]}.conv.weight", conv.weight.shape)
     if layer.shortcut is not None and not isinstance(layer.shortcut, nn.Identity):
         o = layer.norm.num_features
         new["shortcut.conv.weight"] = old.take(f"{theirs}.residual.conv.weight", (o, c, 1, 1))
-        new |= _prefixed("shortcut.norm", old.norm([f"{theirs}.residual.bn"], [f"{theirs}.residual.conv"], o))
+        new |= _prefixed(
+            "shortcut.norm", old.norm([f"{theirs}.residual.bn"], [f"{theirs}.residual.conv"], o)
+        )
     return new
 
 

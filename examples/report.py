@@ -1,10 +1,12 @@
-"""Write an interactive HTML report of what a trained network looks at: one file that a browser opens offline.
+"""Write an interactive HTML report of what a trained network looks at: one file that a browser
+opens offline.
 
-    python examples/report.py runs/focus                                   # writes runs/focus/report.html
+    python examples/report.py runs/focus                                   # writes \
+        runs/focus/report.html
     python examples/report.py runs/focus --data PATH --clips 60 --out report.html
 
-For each clip it shows the skeleton, the focus of the two most probable classes and of the true class, and the ground
-truth if it is known.
+For each clip it shows the skeleton, the focus of the two most probable classes and of the true
+class, and the ground truth if it is known.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from skeleton_focus.report import ReportClip, write_report
 
 
 def choose(predicted: list[int], labels: list[int], count: int) -> list[int]:
-    """The clips to show: misclassified ones, up to half of them, then recognised ones, both evenly over the classes."""
+    """The clips to show: misclassified ones, up to half of them, then recognised ones, both evenly
+    over the classes.
+    """
     right = [i for i, label in enumerate(labels) if predicted[i] == label]
     wrong = [i for i, label in enumerate(labels) if predicted[i] != label]
     missed = spread(wrong, labels, max(min(len(wrong), count // 2), count - len(right)))
@@ -36,7 +40,9 @@ def choose(predicted: list[int], labels: list[int], count: int) -> list[int]:
 
 
 def spread(numbers: list[int], labels: list[int], count: int) -> list[int]:
-    """``count`` of the clips, sorted by class: the first of each class, then the second, and so on."""
+    """``count`` of the clips, sorted by class: the first of each class, then the second, and so
+    on.
+    """
     rounds: dict[int, list[int]] = {}
     seen: dict[int, int] = {}
     for i in numbers:
@@ -44,14 +50,20 @@ def spread(numbers: list[int], labels: list[int], count: int) -> list[int]:
         rounds.setdefault(seen[labels[i]], []).append(i)
     chosen: list[int] = []
     for of_round in rounds.values():
-        ordered, left = sorted(of_round, key=lambda i: labels[i]), count - len(chosen)
+        ordered = sorted(of_round, key=lambda i: labels[i])
+        left = count - len(chosen)
         picked = np.linspace(0, len(ordered) - 1, min(left, len(ordered))).round().astype(int)
         chosen += [ordered[k] for k in picked]
     return sorted(chosen, key=lambda i: (labels[i], i))
 
 
 def build_report(
-    folder: str | Path, path: str | Path, *, clips: int = 24, score: str | None = None, **clips_asked: Any
+    folder: str | Path,
+    path: str | Path,
+    *,
+    clips: int = 24,
+    score: str | None = None,
+    **clips_asked: Any,
 ) -> str:
     """Write the page of a run; returns what it holds, in words."""
     objective, recipe, layout, classes = load_run(folder)
@@ -60,26 +72,33 @@ def build_report(
 
     parts = [range(start, min(start + 256, len(test))) for start in range(0, len(test), 256)]
     told = tqdm(parts, desc="predicting", leave=False, delay=1)
-    probabilities = torch.cat([predict(objective.model, test.subset(part), recipe) for part in told])
+    probabilities = torch.cat(
+        [predict(objective.model, test.subset(part), recipe) for part in told]
+    )
     predicted = probabilities.argmax(1).tolist()
     chosen = choose(predicted, test.labels, clips)
     shown = []
     for start in tqdm(range(0, len(chosen), recipe.batch), desc="explaining", leave=False, delay=1):
         numbers = chosen[start : start + recipe.batch]
         batch = SkeletonDataset.collate([test[i] for i in numbers])
-        inputs, p = prepare(batch, recipe, layout), probabilities[numbers]
+        inputs = prepare(batch, recipe, layout)
+        p = probabilities[numbers]
         wanted = torch.stack([*top_two(p), batch.label])  # (3, N)
         focus = [objective.explain(inputs, of_class)[0] for of_class in wanted]
         for n, i in enumerate(numbers):
             x, truth = to_draw(cut(batch, n), layout, recipe)
-            heats = {int(of_class[n]): heat[n] for of_class, heat in zip(wanted, focus, strict=True)}
+            heats = {
+                int(of_class[n]): heat[n] for of_class, heat in zip(wanted, focus, strict=True)
+            }
             known = truth if truth.any() else None
             shown.append(ReportClip(test.names[i], x, test.labels[i], p[n], heats, known))
 
     wrong = sum(predicted[i] != test.labels[i] for i in chosen)
     hits = sum(guess == label for guess, label in zip(predicted, test.labels, strict=True))
     told_of_clips = f"{len(shown)} of {len(test)} test clips: {wrong} of the {len(test) - hits} that are misclassified"
-    told_of_clips += f" and {len(shown) - wrong} that are recognised, each spread evenly over the classes"
+    told_of_clips += (
+        f" and {len(shown) - wrong} that are recognised, each spread evenly over the classes"
+    )
     table = {
         "accuracy": f"{100 * hits / len(test):.1f} % of {len(test)} test clips",
         "network": recipe.model,
@@ -103,14 +122,22 @@ def cut(batch: Batch, n: int) -> Batch:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", help="folder of a run of train.py")
     clip_options(parser)
-    parser.add_argument("--clips", type=int, default=24, help="number of test clips to show, default 24")
     parser.add_argument(
-        "--score", choices=SCORES, help="class score whose gradient gives the focus; default: the run's"
+        "--clips", type=int, default=24, help="number of test clips to show, default 24"
     )
-    parser.add_argument("--out", help="HTML file to write; default: report.html in the run's folder")
+    parser.add_argument(
+        "--score",
+        choices=SCORES,
+        help="class score whose gradient gives the focus; default: the run's",
+    )
+    parser.add_argument(
+        "--out", help="HTML file to write; default: report.html in the run's folder"
+    )
     given = parser.parse_args(arguments)
     if given.clips < 1:
         raise ValueError(f"expected --clips of at least 1, got {given.clips}")

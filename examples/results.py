@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader
 from skeleton_focus import LAYOUTS, Batch, SkeletonDataset, SkeletonLayout, Split, STFObjective
 
 
-def batches(model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: Any) -> Iterator[Batch]:
+def batches(
+    model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: Any
+) -> Iterator[Batch]:
     """The clips in batches, on the network's device; ``options`` are the loader's."""
     device = next(model.parameters()).device
     for batch in DataLoader(data, recipe.batch, collate_fn=SkeletonDataset.collate, **options):
@@ -28,12 +30,19 @@ def batches(model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: 
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: SkeletonDataset, recipe: Recipe, *, mirror: bool = False) -> Tensor:
-    """Class probabilities (clips, classes); with ``mirror`` the means over each clip and its mirror image."""
+def predict(
+    model: nn.Module, data: SkeletonDataset, recipe: Recipe, *, mirror: bool = False
+) -> Tensor:
+    """Class probabilities (clips, classes); with ``mirror`` the means over each clip and its mirror
+    image.
+    """
     model.eval()
     found = []
     for batch in batches(model, data, recipe):
-        views = [prepare(batch, recipe, data.layout, mirror=side) for side in ([False, True] if mirror else [False])]
+        views = [
+            prepare(batch, recipe, data.layout, mirror=side)
+            for side in ([False, True] if mirror else [False])
+        ]
         each = [model(view).float().softmax(1).cpu() for view in views]
         found.append(torch.stack(each).mean(0))
     return torch.cat(found)
@@ -60,24 +69,48 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
 def write_results(
     folder: Path, objective: STFObjective, recipe: Recipe, clips: SkeletonDataset, split: str | None
 ) -> dict[str, float]:
-    """The network as load_run takes it and the clips' probabilities as ensemble.py does; top-1 and top-5."""
+    """The network as load_run takes it and the clips' probabilities as ensemble.py does; top-1 and
+    top-5.
+    """
     channels, _, _, persons = clips[0].x.shape
-    kept = {"weights": objective.state_dict(), "recipe": asdict(recipe), "layout": clips.layout.name}
-    kept |= {"classes": list(clips.classes), "persons": persons, "channels": channels, "split": split}
+    kept = {
+        "weights": objective.state_dict(),
+        "recipe": asdict(recipe),
+        "layout": clips.layout.name,
+    }
+    kept |= {
+        "classes": list(clips.classes),
+        "persons": persons,
+        "channels": channels,
+        "split": split,
+    }
     write_whole(folder / "model.pt", lambda file: torch.save(kept, file))
-    probabilities, label = predict(objective.model, clips, recipe), torch.tensor(clips.labels)
-    arrays = {"probabilities": probabilities.numpy(), "label": label.numpy(), "names": np.array(clips.names)}
+    probabilities = predict(objective.model, clips, recipe)
+    label = torch.tensor(clips.labels)
+    arrays = {
+        "probabilities": probabilities.numpy(),
+        "label": label.numpy(),
+        "names": np.array(clips.names),
+    }
     write_whole(folder / "probabilities.npz", lambda file: np.savez_compressed(file, **arrays))
     return accuracy(probabilities, label)
 
 
 def write_best(
-    out: Path, objective: STFObjective, recipe: Recipe, data: Split, validation: SkeletonDataset, split: str | None
+    out: Path,
+    objective: STFObjective,
+    recipe: Recipe,
+    data: Split,
+    validation: SkeletonDataset,
+    split: str | None,
 ) -> dict[str, Any]:
     """The same of the epoch that was best on the held-out clips, into the run's folder ``best``."""
-    saved, best = load_file(out / "best.ckpt"), copy.deepcopy(objective)
+    saved = load_file(out / "best.ckpt")
+    best = copy.deepcopy(objective)
     states = saved["state_dict"].items()
-    best.load_state_dict({name[10:]: value for name, value in states if name.startswith("objective.")})
+    best.load_state_dict(
+        {name[10:]: value for name, value in states if name.startswith("objective.")}
+    )
     seen = accuracy(predict(best.model, validation, recipe), torch.tensor(validation.labels))
     (out / "best").mkdir(exist_ok=True)
     found = write_results(out / "best", best, recipe, data.test, split)
@@ -85,7 +118,12 @@ def write_best(
 
 
 def write_reports(
-    out: Path, objective: STFObjective, recipe: Recipe, data: Split, validation: SkeletonDataset, facts: dict[str, Any]
+    out: Path,
+    objective: STFObjective,
+    recipe: Recipe,
+    data: Split,
+    validation: SkeletonDataset,
+    facts: dict[str, Any],
 ) -> dict[str, Any]:
     """All that a finished run leaves, and the figures in words."""
     report = {**write_results(out, objective, recipe, data.test, facts["split"]), **facts}
@@ -117,7 +155,9 @@ def finished(folder: str | Path, name: str) -> Path:
 
 
 def facts_of(folder: str | Path) -> dict[str, Any]:
-    """What a run's report.json says, or, where its model.pt came alone, what that says of its data."""
+    """What a run's report.json says, or, where its model.pt came alone, what that says of its
+    data.
+    """
     path = Path(folder) / "report.json"
     if not path.is_file():
         return {"data": None, "split": load_file(finished(folder, "model.pt")).get("split")}
@@ -125,7 +165,9 @@ def facts_of(folder: str | Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
         return {"data": None, **found}
     except (ValueError, TypeError) as error:
-        raise ValueError(f"expected the report of a run, got {path}, which cannot be read: {error}") from None
+        raise ValueError(
+            f"expected the report of a run, got {path}, which cannot be read: {error}"
+        ) from None
 
 
 def load_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
@@ -133,10 +175,16 @@ def load_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
     path = finished(folder, "probabilities.npz")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return torch.from_numpy(file["probabilities"]), torch.from_numpy(file["label"]), file["names"].tolist()
+            return (
+                torch.from_numpy(file["probabilities"]),
+                torch.from_numpy(file["label"]),
+                file["names"].tolist(),
+            )
     except (ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
         reason = "it is no .npz of arrays" if "pickle" in str(error) else str(error)
-        raise ValueError(f"expected the probabilities of a run, got {path}, which cannot be read: {reason}") from None
+        raise ValueError(
+            f"expected the probabilities of a run, got {path}, which cannot be read: {reason}"
+        ) from None
 
 
 def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, list[str]]:
@@ -144,12 +192,17 @@ def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, 
     path = finished(folder, "model.pt")
     saved = load_file(path)
     try:
-        recipe, layout = kept_recipe(saved["recipe"]), LAYOUTS[saved["layout"]]
+        recipe = kept_recipe(saved["recipe"])
+        layout = LAYOUTS[saved["layout"]]
         channels = saved.get("channels", 3)  # runs of earlier versions had no others
-        objective = build_objective(recipe, len(saved["classes"]), saved["persons"], layout, channels=channels)
+        objective = build_objective(
+            recipe, len(saved["classes"]), saved["persons"], layout, channels=channels
+        )
         objective.load_state_dict(saved["weights"])
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"expected {path} from this version of the program, got another: {error}") from None
+        raise ValueError(
+            f"expected {path} from this version of the program, got another: {error}"
+        ) from None
     return objective.eval(), recipe, layout, saved["classes"]
 
 
@@ -159,4 +212,6 @@ def load_file(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"expected a checkpoint of this program, got {path}, which cannot be read: {reason}") from None
+        raise ValueError(
+            f"expected a checkpoint of this program, got {path}, which cannot be read: {reason}"
+        ) from None

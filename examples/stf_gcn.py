@@ -12,13 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skeleton_focus import MultiScaleTemporalConv, SkeletonLayout, STFGraphConv, multi_scale_adjacency
+from skeleton_focus import (
+    MultiScaleTemporalConv,
+    SkeletonLayout,
+    STFGraphConv,
+    multi_scale_adjacency,
+)
 
 
 class STFBlock(nn.Module):
     """STF graph convolution over K = 3 scales, then multi-scale temporal convolution."""
 
-    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor, *, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, adjacency: Tensor, *, stride: int = 1
+    ) -> None:
         super().__init__()
         self.graph = STFGraphConv(in_channels, out_channels, adjacency, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
@@ -31,10 +38,11 @@ class STFBlock(nn.Module):
 
 
 class STFGCN(nn.Module):
-    """A network of our own from the paper's modules: ``layers=["block5", "block6"], head="fc"`` for STFObjective.
+    """A network of our own from the paper's modules: ``layers=["block5", "block6"], head="fc"`` for
+    STFObjective.
 
-    The paper's network is MS-G3D with STF modules: ms_g3d.py. ``first_scale=1`` takes the joints 1, 2 and 3 bones apart
-    as A_1, A_2 and A_3 in place of 0, 1 and 2.
+    The paper's network is MS-G3D with STF modules: ms_g3d.py. ``first_scale=1`` takes the joints 1,
+    2 and 3 bones apart as A_1, A_2 and A_3 in place of 0, 1 and 2.
 
     Shape: x (N, C, T, V, M) -> logits (N, num_classes).
     """
@@ -52,7 +60,9 @@ class STFGCN(nn.Module):
     ) -> None:
         super().__init__()
         if len(widths) != len(strides):
-            raise ValueError(f"STFGCN: expected as many widths as strides, got {len(widths)} and {len(strides)}")
+            raise ValueError(
+                f"STFGCN: expected as many widths as strides, got {len(widths)} and {len(strides)}"
+            )
         adjacency = multi_scale_adjacency(layout, 3, first=first_scale)
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
         for i, (before, width, stride) in enumerate(
@@ -65,13 +75,17 @@ class STFGCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 5 or not x.numel():
-            raise ValueError(f"STFGCN: expected x (N, C, T, V, M) with values, got {tuple(x.shape)}")
+            raise ValueError(
+                f"STFGCN: expected x (N, C, T, V, M) with values, got {tuple(x.shape)}"
+            )
         n, c, t, v, m = x.shape
         x = x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)  # (N*M, C*V, T)
         x = self.norm(x).view(n * m, c, v, t).transpose(2, 3)  # (N*M, C, T, V)
         for i in range(1, self.depth + 1):
             x = getattr(self, f"block{i}")(x)
-        return self.fc(self.dropout(x.view(n, m, x.shape[1], -1).mean((1, 3))))  # pooled over persons, frames, joints
+        return self.fc(
+            self.dropout(x.view(n, m, x.shape[1], -1).mean((1, 3)))
+        )  # pooled over persons, frames, joints
 
 
 if __name__ == "__main__":

@@ -43,10 +43,13 @@ class Block(nn.Module):
 class STGCN(nn.Module):
     """Clips (N, C, T, V, M) to logits (N, classes)."""
 
-    def __init__(self, num_classes: int, A: Tensor, widths: tuple[int, ...] = (32, 32, 64, 64)) -> None:
+    def __init__(
+        self, num_classes: int, A: Tensor, widths: tuple[int, ...] = (32, 32, 64, 64)
+    ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(3 * A.shape[1])
-        self.blocks, before = nn.ModuleList(), 3
+        self.blocks = nn.ModuleList()
+        before = 3
         for i, width in enumerate(widths):
             self.blocks.append(Block(before, width, A, stride=2 if i and width > before else 1))
             before = width
@@ -54,7 +57,9 @@ class STGCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, t, v, m = x.shape
-        x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)  # persons folded into the batch, n * M + m
+        x = x.permute(0, 4, 3, 1, 2).reshape(
+            n * m, v * c, t
+        )  # persons folded into the batch, n * M + m
         x = self.norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1)  # (N M, C, T, V)
         for block in self.blocks:
             x = block(x)
@@ -68,11 +73,16 @@ def prepare(batch: sf.Batch) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> float:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--plain", action="store_true", help="train with cross-entropy alone")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument(
-        "--clips", type=int, default=1200, help="number of training clips; a quarter as many for testing"
+        "--clips",
+        type=int,
+        default=1200,
+        help="number of training clips; a quarter as many for testing",
     )
     parser.add_argument("--batch", type=int, default=16)
     given = parser.parse_args(arguments)
@@ -82,22 +92,31 @@ def main(arguments: list[str] | None = None) -> float:
     torch.manual_seed(1)
 
     actions = sf.SyntheticActions(frames=32)
-    train, test = (actions.generate(n, seed=seed) for n, seed in ((given.clips, 1), (given.clips // 4, 2)))
-    x_train, x_test = prepare(train), prepare(test)
+    train, test = (
+        actions.generate(n, seed=seed) for n, seed in ((given.clips, 1), (given.clips // 4, 2))
+    )
+    x_train = prepare(train)
+    x_test = prepare(test)
     model = STGCN(len(actions.classes), sf.spatial_partition(sf.NTU25)).to(device)
     steps = given.clips // given.batch
     total = given.epochs * steps
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(
+        model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=total)
 
-    objective = STFObjective(model, ["blocks.2", "blocks.3"], head="fc", warmup=total // 2)  # added, line 2
+    objective = STFObjective(
+        model, ["blocks.2", "blocks.3"], head="fc", warmup=total // 2
+    )  # added, line 2
     if given.plain:
         objective.loss = STFLoss.plain()  # to compare
-    start, accuracy = time.perf_counter(), 0.0
+    start = time.perf_counter()
+    accuracy = 0.0
     for epoch in range(given.epochs):
         objective.train()
         for chosen in torch.randperm(given.clips)[: steps * given.batch].view(steps, -1):
-            x, label = x_train[chosen].to(device), train.label[chosen].to(device)
+            x = x_train[chosen].to(device)
+            label = train.label[chosen].to(device)
             # before: loss = nn.functional.cross_entropy(model(x), label)
             out = objective(x, label)  # added, line 3
             optimizer.zero_grad()
@@ -110,7 +129,10 @@ def main(arguments: list[str] | None = None) -> float:
         accuracy = (logits.argmax(1) == test.label).float().mean().item()
         last = ", ".join(f"{name} {term.item():.3f}" for name, term in out.terms.items())
         seconds = time.perf_counter() - start
-        print(f"epoch {epoch + 1}/{given.epochs}: top-1 {accuracy:.1%}; last step: {last}; {seconds:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1}/{given.epochs}: top-1 {accuracy:.1%}; last step: {last}; {seconds:.0f} s",
+            flush=True,
+        )
     return accuracy
 
 

@@ -1,4 +1,6 @@
-"""What every test file shares: threads, the hypothesis profile, and the folder of real data and golden values."""
+"""What every test file shares: threads, the hypothesis profile, and the folder of real data and
+golden values.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,17 @@ from torch import Tensor
 
 torch.set_num_threads(1)
 settings.register_profile(
-    "repository", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
+    "repository",
+    deadline=None,
+    derandomize=True,
+    max_examples=20,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repository")
 
-SHARED = Path(os.environ.get("SKELETON_FOCUS_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared")
+SHARED = Path(
+    os.environ.get("SKELETON_FOCUS_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared"
+)
 
 
 def _folder(name: str, holds: str) -> Path:
@@ -38,7 +46,9 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of the real NW-UCLA clips."""
-    return _folder("data/nw_ucla", "it holds NW-UCLA under its owners' terms and is no part of the repository")
+    return _folder(
+        "data/nw_ucla", "it holds NW-UCLA under its owners' terms and is no part of the repository"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +66,9 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def golden_weights(golden: Path) -> Callable[[str], dict[str, Tensor]]:
-    """``golden_weights("ms_gcn")``: the published layer's state dict, filled by the rule of golden/README.md."""
+    """``golden_weights("ms_gcn")``: the published layer's state dict, filled by the rule of
+    golden/README.md.
+    """
 
     def fill(layer: str) -> dict[str, Tensor]:
         state = {}

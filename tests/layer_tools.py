@@ -15,13 +15,20 @@ def draw(*shape: int, seed: int = 0, grad: bool = False) -> Tensor:
 
 
 def filled(module, seed: int = 0, scale: float = 0.4):
-    """A module in float64 and evaluation, with random numbers everywhere, BatchNorm's statistics included."""
+    """A module in float64 and evaluation, with random numbers everywhere, BatchNorm's statistics
+    included.
+    """
     random = torch.Generator().manual_seed(seed)
     state = {
-        name: value if not value.is_floating_point() else scale * torch.randn(value.shape, generator=random).double()
+        name: value
+        if not value.is_floating_point()
+        else scale * torch.randn(value.shape, generator=random).double()
         for name, value in module.state_dict().items()
     }
-    state = {name: value.abs() + 0.5 if name.endswith("running_var") else value for name, value in state.items()}
+    state = {
+        name: value.abs() + 0.5 if name.endswith("running_var") else value
+        for name, value in state.items()
+    }
     module = module.double().eval()
     module.load_state_dict(state)
     return module
@@ -34,14 +41,25 @@ def weights(module: nn.Module) -> dict[str, np.ndarray]:
 
 def joined(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     """All numbers that a layer puts out."""
-    return output.flatten() if isinstance(output, Tensor) else torch.cat([part.flatten() for part in output])
+    return (
+        output.flatten()
+        if isinstance(output, Tensor)
+        else torch.cat([part.flatten() for part in output])
+    )
 
 
 def learn(
-    objective: STFObjective, optimizer: torch.optim.Optimizer, x: Tensor, target: Tensor, *, steps: int,
+    objective: STFObjective,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    target: Tensor,
+    *,
+    steps: int,
     all_move: bool = True,
-) -> tuple[list[float], STFOutput]:  # fmt: skip
-    """Steps on one batch, every gradient there and finite: the cross-entropies and the last output."""
+) -> tuple[list[float], STFOutput]:
+    """Steps on one batch, every gradient there and finite: the cross-entropies and the last
+    output.
+    """
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()

@@ -1,6 +1,7 @@
 """A stand-in for a GPU: tensors that are not on the CPU, and a list of all that makes a GPU wait.
 
-A read of a value, and an operation whose output's size depends on values, wait until the GPU has done all its work.
+A read of a value, and an operation whose output's size depends on values, wait until the GPU has
+done all its work.
 """
 
 from __future__ import annotations
@@ -18,13 +19,19 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 aten = torch.ops.aten
 INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
-MIXES = (*INDEXED, aten.copy_.default, aten._pack_padded_sequence.default)  # take a tensor of the CPU, too
+MIXES = (
+    *INDEXED,
+    aten.copy_.default,
+    aten._pack_padded_sequence.default,
+)  # take a tensor of the CPU, too
 ELSEWHERE = (__file__, str(Path(torch.__file__).parent))
 DEVICE = torch.device("meta")  # the one device besides the CPU that needs no driver
 
 
 class Remote(Tensor):
-    """A tensor on another device; its values lie on the CPU, where nothing but this file looks at them."""
+    """A tensor on another device; its values lie on the CPU, where nothing but this file looks at
+    them.
+    """
 
     values: Tensor
     is_meta = False
@@ -54,7 +61,9 @@ class Remote(Tensor):
 
 
 class OtherDevice(TorchDispatchMode):
-    """While active, remote tensors can be computed with; what would wait for a GPU is listed in ``waits``."""
+    """While active, remote tensors can be computed with; what would wait for a GPU is listed in
+    ``waits``.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,14 +84,18 @@ class OtherDevice(TorchDispatchMode):
         if given and not remote and to == DEVICE:
             self.uploads.append(f"{func} in {_place()}")
         there = remote if to is None else torch.device(to) == DEVICE
-        plain_args, plain_kwargs = tree_map_only(Remote, lambda tensor: tensor.values, (args, kwargs))
+        plain_args, plain_kwargs = tree_map_only(
+            Remote, lambda tensor: tensor.values, (args, kwargs)
+        )
         if to is not None:
             plain_kwargs["device"] = torch.device("cpu")
         output = func(*plain_args, **plain_kwargs)
         if not there:
             return output
         if func is aten._pack_padded_sequence.default:
-            return Remote(output[0]), output[1]  # how many sequences each frame has is known on the CPU
+            return Remote(output[0]), output[
+                1
+            ]  # how many sequences each frame has is known on the CPU
         output = tree_map_only(Tensor, Remote, output)
         return return_and_correct_aliasing(func, args, kwargs, output) if remote else output
 
@@ -94,7 +107,9 @@ def _waits(func: Any, args: Any, kwargs: Any) -> bool:
     if func is aten.copy_.default:
         return not isinstance(args[0], Remote)
     if func in INDEXED:  # a mask is turned into indices, whose number is a value
-        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+        return any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        )
     return bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags))
 
 
@@ -111,7 +126,9 @@ def remote(value: Any) -> Any:
     with OtherDevice():
         for module in value.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
-                setattr(module, name, nn.Parameter(Remote(parameter.detach()), parameter.requires_grad))
+                setattr(
+                    module, name, nn.Parameter(Remote(parameter.detach()), parameter.requires_grad)
+                )
             for name, buffer in list(module.named_buffers(recurse=False)):
                 setattr(module, name, Remote(buffer))
     return value
@@ -119,7 +136,9 @@ def remote(value: Any) -> Any:
 
 @contextmanager
 def no_waiting(*, uploads: bool = False) -> Iterator[None]:
-    """Refuse a block in which a GPU would be waited for, or, unless ``uploads``, a CPU's tensor is copied to it."""
+    """Refuse a block in which a GPU would be waited for, or, unless ``uploads``, a CPU's tensor is
+    copied to it.
+    """
     with OtherDevice() as device:
         yield
     if device.waits:

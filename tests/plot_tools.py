@@ -18,7 +18,9 @@ def shown(figure: Figure) -> list[Text]:
         for tick in axis.get_major_ticks():
             if not axis.axes.axison or not low <= tick.get_loc() <= high:
                 hidden += tick.findobj(Text)
-    found = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    found = [
+        text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()
+    ]
     return [text for text in found if text not in hidden]
 
 
@@ -27,7 +29,9 @@ def texts(figure: Figure) -> list[str]:
 
 
 def check_canvas(figure: Figure) -> None:
-    """Check that all texts lie inside the canvas, and that neither texts nor axes overlap each other."""
+    """Check that all texts lie inside the canvas, and that neither texts nor axes overlap each
+    other.
+    """
     page = figure.bbox
     boxes = {text: text.get_window_extent() for text in shown(figure)}
     for text, box in boxes.items():
@@ -37,11 +41,15 @@ def check_canvas(figure: Figure) -> None:
         assert not overlap(first, second), f"{one.get_text()!r} overlaps {other.get_text()!r}"
     areas = [ax.get_window_extent() for ax in figure.axes if ax.axison]
     assert not any(overlap(first, second) for first, second in combinations(areas, 2))
-    assert all(min(box.x0, box.y0) >= 0 and box.x1 <= page.x1 and box.y1 <= page.y1 for box in areas)
+    assert all(
+        min(box.x0, box.y0) >= 0 and box.x1 <= page.x1 and box.y1 <= page.y1 for box in areas
+    )
 
 
 def overlap(first: Bbox, second: Bbox, slack: float = 4.0) -> bool:
-    """Whether two boxes share more than ``slack`` pixels, the room that fonts leave around letters."""
+    """Whether two boxes share more than ``slack`` pixels, the room that fonts leave around
+    letters.
+    """
     width = min(first.x1, second.x1) - max(first.x0, second.x0)
     height = min(first.y1, second.y1) - max(first.y0, second.y0)
     return bool(width > slack and height > slack)

@@ -1,7 +1,9 @@
-"""Slow reference of STF, "Towards To-a-T Spatio-Temporal Focus": plain loops over float64, from the paper alone.
+"""Slow reference of STF, "Towards To-a-T Spatio-Temporal Focus": plain loops over float64, from the
+paper alone.
 
-Axes: N batch, C channels, T frames, V joints, M persons, K subsets. Feature maps are (N*M, C, T, V), row n*M + m;
-skeleton sequences are (N, C, T, V, M); focus maps are (N, M, T, V). Nothing here is fast, and nothing should be.
+Axes: N batch, C channels, T frames, V joints, M persons, K subsets. Feature maps are (N*M, C, T,
+V), row n*M + m; skeleton sequences are (N, C, T, V, M); focus maps are (N, M, T, V). Nothing here
+is fast, and nothing should be.
 """
 
 from __future__ import annotations
@@ -11,11 +13,14 @@ import math
 
 import numpy as np
 
-# ---------------------------------------------------------------------------------------------- A_k and equation 1
+# ---------------------------------------------------------------------------------------------- A_k
+# and equation 1
 
 
 def hop_distance(num_joints, bones):
-    """Hops between joints along the bones (Floyd-Warshall), (V, V) int; -1 where no path joins them."""
+    """Hops between joints along the bones (Floyd-Warshall), (V, V) int; -1 where no path joins
+    them.
+    """
     hops = [[0 if v == w else math.inf for w in range(num_joints)] for v in range(num_joints)]
     for v, w in bones:
         hops[v][w] = hops[w][v] = 1
@@ -27,7 +32,9 @@ def hop_distance(num_joints, bones):
 
 
 def multi_scale_adjacency(num_joints, bones, num_scales):
-    """A_k of eq. 1, k = 0 .. K-1: joints exactly k hops apart, and self-loops, as D^-1/2 A D^-1/2; (K, V, V)."""
+    """A_k of eq. 1, k = 0 .. K-1: joints exactly k hops apart, and self-loops, as D^-1/2 A D^-1/2;
+    (K, V, V).
+    """
     hops = hop_distance(num_joints, bones)
     result = np.zeros((num_scales, num_joints, num_joints))
     for k in range(num_scales):
@@ -40,7 +47,9 @@ def multi_scale_adjacency(num_joints, bones, num_scales):
 
 
 def spatial_partition(num_joints, bones_child_parent):
-    """A_k of eq. 1 as three subsets, (3, V, V): itself, A[parent, child], A[child, parent]; columns sum to 1 or 0."""
+    """A_k of eq. 1 as three subsets, (3, V, V): itself, A[parent, child], A[child, parent]; columns
+    sum to 1 or 0.
+    """
     result = np.zeros((3, num_joints, num_joints))
     for v in range(num_joints):
         result[0, v, v] = 1.0
@@ -57,9 +66,11 @@ def spatial_partition(num_joints, bones_child_parent):
 
 
 def graph_conv(x, weight, adjacency, bias=None):
-    """Eq. 1: out[n,o,t,w] = sum_k sum_c sum_v weight[k,o,c] x[n,c,t,v] adjacency[(n,)k,v,w] (+ bias[o]).
+    """Eq. 1: out[n,o,t,w] = sum_k sum_c sum_v weight[k,o,c] x[n,c,t,v] adjacency[(n,)k,v,w] (+
+    bias[o]).
 
-    x (N, C, T, V), weight (K, O, C), adjacency A_k (K, V, V) or A_k + G_k (N, K, V, V) -> (N, O, T, V).
+    x (N, C, T, V), weight (K, O, C), adjacency A_k (K, V, V) or A_k + G_k (N, K, V, V) -> (N, O, T,
+    V).
     """
     rows, channels, frames, joints = x.shape
     subsets, outputs, _ = weight.shape
@@ -73,15 +84,21 @@ def graph_conv(x, weight, adjacency, bias=None):
                     for k in range(subsets):
                         for c in range(channels):
                             for v in range(joints):
-                                value += float(weight[k, o, c]) * float(x[n, c, t, v]) * float(graph[k, v, w])
+                                value += (
+                                    float(weight[k, o, c])
+                                    * float(x[n, c, t, v])
+                                    * float(graph[k, v, w])
+                                )
                     out[n, o, t, w] = value
     return out
 
 
 def window_conv(x, weight, adjacency, stride=1):
-    """Graph convolution over windows of frames: every term of the sum by itself, zeros beyond the clip's ends.
+    """Graph convolution over windows of frames: every term of the sum by itself, zeros beyond the
+    clip's ends.
 
-    x (N, C, T, V), weight (K, O, C), adjacency (K, w * V, w * V) -> (N, O, ceil(T / stride), w * V).
+    x (N, C, T, V), weight (K, O, C), adjacency (K, w * V, w * V) -> (N, O, ceil(T / stride), w *
+    V).
     """
     batch, channels, frames, joints = x.shape
     subsets, outputs, _ = weight.shape
@@ -89,7 +106,9 @@ def window_conv(x, weight, adjacency, stride=1):
     window = size // joints
     starts = range(-(window // 2), frames - window // 2, stride)
     y = np.zeros((batch, outputs, len(starts), size))
-    for n, o, k, c in itertools.product(range(batch), range(outputs), range(subsets), range(channels)):
+    for n, o, k, c in itertools.product(
+        range(batch), range(outputs), range(subsets), range(channels)
+    ):
         for place, start in enumerate(starts):
             for source, target in itertools.product(range(size), range(size)):
                 frame = start + source // joints
@@ -100,9 +119,11 @@ def window_conv(x, weight, adjacency, stride=1):
 
 
 def temporal_conv(x, weight, bias=None, stride=1, dilation=1):
-    """S x 1 convolution over time: out[n,o,t,v] = sum_c sum_s weight[o,c,s] x[n,c,t*stride + s*dilation - pad,v].
+    """S x 1 convolution over time: out[n,o,t,v] = sum_c sum_s weight[o,c,s] x[n,c,t*stride +
+    s*dilation - pad,v].
 
-    pad = dilation*(S-1)//2 zero frames on both sides. x (N, C, T, V), weight (O, C, S) or (O, C, S, 1).
+    pad = dilation*(S-1)//2 zero frames on both sides. x (N, C, T, V), weight (O, C, S) or (O, C, S,
+    1).
     """
     rows, channels, frames, joints = x.shape
     outputs, _, size = weight.shape[:3]
@@ -124,7 +145,8 @@ def temporal_conv(x, weight, bias=None, stride=1, dilation=1):
     return out
 
 
-# ------------------------------------------------------------------------------------------- the focus, equation 2
+# ------------------------------------------------------------------------------------------- the
+# focus, equation 2
 
 
 def _log_sum_exp(values):
@@ -134,10 +156,14 @@ def _log_sum_exp(values):
 
 
 def log_odds(logits, y):
-    """Score for eq. 2: z_y - log sum_{k != y} exp(z_k), which is log(p / (1 - p)). logits (N, classes) -> (N,)."""
+    """Score for eq. 2: z_y - log sum_{k != y} exp(z_k), which is log(p / (1 - p)). logits (N,
+    classes) -> (N,).
+    """
     scores = np.zeros(len(logits))
     for n, row in enumerate(logits):
-        scores[n] = float(row[y[n]]) - _log_sum_exp([float(z) for k, z in enumerate(row) if k != y[n]])
+        scores[n] = float(row[y[n]]) - _log_sum_exp(
+            [float(z) for k, z in enumerate(row) if k != y[n]]
+        )
     return scores
 
 
@@ -150,9 +176,12 @@ def probability(logits, y):
 
 
 def min_max(q):
-    """Eq. 2: "normalized to [0,1] by the min-max normalization", one sample's whole array; constant -> zeros."""
+    """Eq. 2: "normalized to [0,1] by the min-max normalization", one sample's whole array; constant
+    -> zeros.
+    """
     values = [float(q[i]) for i in np.ndindex(*q.shape)]
-    low, high = min(values), max(values)
+    low = min(values)
+    high = max(values)
     out = np.zeros(q.shape)
     for i in np.ndindex(*q.shape):
         if high > low:
@@ -174,7 +203,9 @@ def grad_cam(derivative, features, num_persons):
             for m in range(num_persons):
                 for t in range(frames):
                     for v in range(joints):
-                        alpha += float(derivative[n * num_persons + m, c, t, v]) / (num_persons * frames * joints)
+                        alpha += float(derivative[n * num_persons + m, c, t, v]) / (
+                            num_persons * frames * joints
+                        )
             for m in range(num_persons):
                 for t in range(frames):
                     for v in range(joints):
@@ -200,7 +231,9 @@ def linear_head_logits(features, weight, bias, num_persons):
                 for m in range(num_persons):
                     for t in range(frames):
                         for v in range(joints):
-                            pooled += float(features[n * num_persons + m, c, t, v]) / (num_persons * frames * joints)
+                            pooled += float(features[n * num_persons + m, c, t, v]) / (
+                                num_persons * frames * joints
+                            )
                 logits[n, k] += float(weight[k, c]) * pooled
     return logits
 
@@ -208,8 +241,8 @@ def linear_head_logits(features, weight, bias, num_persons):
 def score_derivative(logits, y, score="log_odds"):
     """d score[n] / d logits[n, k] for eq. 2, (N, classes).
 
-    logit: 1 for k = y, else 0; log-odds: 1 for k = y, else -softmax over the other classes; probability:
-    p_y (1 - p_y), else -p_y p_k.
+    logit: 1 for k = y, else 0; log-odds: 1 for k = y, else -softmax over the other classes;
+    probability: p_y (1 - p_y), else -p_y p_k.
     """
     out = np.zeros(logits.shape)
     for n, row in enumerate(logits):
@@ -224,7 +257,9 @@ def score_derivative(logits, y, score="log_odds"):
             rest = _log_sum_exp([float(z) for z in row])
             factor = math.exp(float(row[y[n]]) - rest)
         else:
-            raise ValueError(f"score_derivative: expected score 'logit', 'log_odds' or 'probability', got {score!r}")
+            raise ValueError(
+                f"score_derivative: expected score 'logit', 'log_odds' or 'probability', got {score!r}"
+            )
         for k in others:
             out[n, k] = -factor * math.exp(float(row[k]) - rest)
             out[n, y[n]] -= out[n, k]  # the score does not change when every logit moves alike
@@ -232,12 +267,16 @@ def score_derivative(logits, y, score="log_odds"):
 
 
 def focus_linear_head(features, weight, bias, classes, num_persons, score="log_odds"):
-    """Eq. 2 when average pooling over (M, T, V) and a linear layer follow X: dz_k/dX_cmtv = weight[k,c] / (M*T*V).
+    """Eq. 2 when average pooling over (M, T, V) and a linear layer follow X: dz_k/dX_cmtv =
+    weight[k,c] / (M*T*V).
 
-    features (N*M, C, T, V), weight (classes, C), bias (classes,) or None, classes (N,) -> Q (N, M, T, V).
+    features (N*M, C, T, V), weight (classes, C), bias (classes,) or None, classes (N,) -> Q (N, M,
+    T, V).
     """
     rows, channels, frames, joints = features.shape
-    by_logit = score_derivative(linear_head_logits(features, weight, bias, num_persons), classes, score)
+    by_logit = score_derivative(
+        linear_head_logits(features, weight, bias, num_persons), classes, score
+    )
     derivative = np.zeros(features.shape)
     for row in range(rows):
         for c in range(channels):
@@ -250,10 +289,13 @@ def focus_linear_head(features, weight, bias, classes, num_persons, score="log_o
 
 
 def focus_by_differences(score_fn, features, num_persons, step=1e-5):
-    """Eq. 2 with dscore/dX by central differences; score_fn maps features (N*M, C, T, V) to scores (N,) -> Q."""
+    """Eq. 2 with dscore/dX by central differences; score_fn maps features (N*M, C, T, V) to scores
+    (N,) -> Q.
+    """
     derivative = np.zeros(features.shape)
     for i in np.ndindex(*features.shape):
-        above, below = np.array(features, dtype=float), np.array(features, dtype=float)
+        above = np.array(features, dtype=float)
+        below = np.array(features, dtype=float)
         size = step * max(1.0, abs(float(features[i])))
         above[i] += size
         below[i] -= size
@@ -262,11 +304,13 @@ def focus_by_differences(score_fn, features, num_persons, step=1e-5):
     return grad_cam(derivative, features, num_persons)
 
 
-# ------------------------------------------------------------------------------------------- losses, equations 3-6
+# -------------------------------------------------------------------------------------------
+# losses, equations 3-6
 
 
 def resize_frames(q, frames):
-    """Q at another frame rate, (..., T', V) -> (..., frames, V): linear in time, half-pixel centres.
+    """Q at another frame rate, (..., T', V) -> (..., frames, V): linear in time, half-pixel
+    centres.
 
     Output frame t reads source position (t + 0.5) T'/T - 0.5, held within [0, T'-1].
     """
@@ -279,20 +323,28 @@ def resize_frames(q, frames):
         part = position - before
         for i in np.ndindex(*lead):
             for v in range(joints):
-                out[(*i, t, v)] = (1 - part) * float(q[(*i, before, v)]) + part * float(q[(*i, after, v)])
+                out[(*i, t, v)] = (1 - part) * float(q[(*i, before, v)]) + part * float(
+                    q[(*i, after, v)]
+                )
     return out
 
 
 def mask_by_focus(x, q):
-    """The input of eq. 3: X - Q * X, every channel alike. x (N, C, T, V, M), q (N, M, T, V) -> (N, C, T, V, M)."""
+    """The input of eq. 3: X - Q * X, every channel alike. x (N, C, T, V, M), q (N, M, T, V) -> (N,
+    C, T, V, M).
+    """
     out = np.zeros(x.shape)
     for n, c, t, v, m in np.ndindex(*x.shape):
-        out[n, c, t, v, m] = float(x[n, c, t, v, m]) - float(q[n, m, t, v]) * float(x[n, c, t, v, m])
+        out[n, c, t, v, m] = float(x[n, c, t, v, m]) - float(q[n, m, t, v]) * float(
+            x[n, c, t, v, m]
+        )
     return out
 
 
 def exploration_loss(masked_logits, y):
-    """Eq. 3: L_e = g^y(X - Q * X), the masked input's probability of the class predicted before; mean over n."""
+    """Eq. 3: L_e = g^y(X - Q * X), the masked input's probability of the class predicted before;
+    mean over n.
+    """
     return sum(float(p) for p in probability(masked_logits, y)) / len(masked_logits)
 
 
@@ -302,14 +354,19 @@ def _distance(a, b):
 
 
 def divergence_loss(q_i, q_j):
-    """Eq. 4: L_d = -||Q^{y_i} - Q^{y_j}||_2 of the top two classes, (N, M, T, V) each; mean over n."""
+    """Eq. 4: L_d = -||Q^{y_i} - Q^{y_j}||_2 of the top two classes, (N, M, T, V) each; mean over
+    n.
+    """
     return -sum(_distance(q_i[n], q_j[n]) for n in range(len(q_i))) / len(q_i)
 
 
 def coherence_loss(q_i, q_j):
-    """Eq. 5: L_c = ||Q_i - Q_j||_2 of two layers, (N, M, T_i, V) and (N, M, T_j, V), at the longer T; mean over n."""
+    """Eq. 5: L_c = ||Q_i - Q_j||_2 of two layers, (N, M, T_i, V) and (N, M, T_j, V), at the longer
+    T; mean over n.
+    """
     frames = max(q_i.shape[-2], q_j.shape[-2])
-    q_i, q_j = resize_frames(q_i, frames), resize_frames(q_j, frames)
+    q_i = resize_frames(q_i, frames)
+    q_j = resize_frames(q_j, frames)
     return sum(_distance(q_i[n], q_j[n]) for n in range(len(q_i))) / len(q_i)
 
 
@@ -331,7 +388,9 @@ def adjacency_focus_loss(q, embeddings):
 
 
 def cross_entropy(logits, target):
-    """L_ce of eq. 6: log sum_k exp(z_k) - z_target, mean over n. logits (N, classes), target (N,)."""
+    """L_ce of eq. 6: log sum_k exp(z_k) - z_target, mean over n. logits (N, classes), target
+    (N,).
+    """
     value = 0.0
     for n, row in enumerate(logits):
         value += _log_sum_exp([float(z) for z in row]) - float(row[target[n]])
@@ -339,7 +398,9 @@ def cross_entropy(logits, target):
 
 
 def total(ce, terms, weights):
-    """Eq. 6: L = L_ce + sum of lambda * L. terms and weights are dicts by name; a weight of 0 needs no term."""
+    """Eq. 6: L = L_ce + sum of lambda * L. terms and weights are dicts by name; a weight of 0 needs
+    no term.
+    """
     value = float(ce)
     for name, weight in weights.items():
         if weight != 0:
@@ -347,11 +408,14 @@ def total(ce, terms, weights):
     return value
 
 
-# ---------------------------------------------------------------------- "Data preparation", x is (N, C, T, V, M)
+# ---------------------------------------------------------------------- "Data preparation", x is
+# (N, C, T, V, M)
 
 
 def center(x, joint):
-    """Data preparation: "subtracting each joint position by the center joint position", frame by frame."""
+    """Data preparation: "subtracting each joint position by the center joint position", frame by
+    frame.
+    """
     out = np.zeros(x.shape)
     for n, c, t, v, m in np.ndindex(*x.shape):
         out[n, c, t, v, m] = float(x[n, c, t, v, m]) - float(x[n, c, t, joint, m])
@@ -361,8 +425,8 @@ def center(x, joint):
 def body_height(x, visibility, path):
     """Data preparation: the "body height", (N,): bone lengths summed along the joints of path.
 
-    The mean over the frames in which all joints of path are visible (visibility (N, T, V, M), 1 or 0), then the
-    largest over persons that have such a frame; 1.0 when nobody has.
+    The mean over the frames in which all joints of path are visible (visibility (N, T, V, M), 1 or
+    0), then the largest over persons that have such a frame; 1.0 when nobody has.
     """
     batch, channels, frames, _, persons = x.shape
     heights = np.ones(batch)
@@ -387,7 +451,9 @@ def body_height(x, visibility, path):
 
 
 def repeat_frames(x, lengths, frames):
-    """Data preparation: "padded to T frames by repeating": output frame t is input frame t % lengths[n]."""
+    """Data preparation: "padded to T frames by repeating": output frame t is input frame t %
+    lengths[n].
+    """
     batch, channels, _, joints, persons = x.shape
     out = np.zeros((batch, channels, frames, joints, persons))
     for n, c, t, v, m in np.ndindex(*out.shape):

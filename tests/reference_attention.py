@@ -1,6 +1,8 @@
-"""Slow reference of FG-STFormer (Gao et al., ACCV 2022): plain loops over float64, from the paper alone.
+"""Slow reference of FG-STFormer (Gao et al., ACCV 2022): plain loops over float64, from the paper
+alone.
 
-Feature maps are (N, C, T, V). Weights are dictionaries of arrays, as a layer's state_dict names them.
+Feature maps are (N, C, T, V). Weights are dictionaries of arrays, as a layer's state_dict names
+them.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ import numpy as np
 def position_codes(position, channels):
     """Sine at even and cosine at odd channels, one position."""
     return np.array(
-        [(math.cos if c % 2 else math.sin)(position / 10000 ** ((c - c % 2) / channels)) for c in range(channels)]
+        [
+            (math.cos if c % 2 else math.sin)(position / 10000 ** ((c - c % 2) / channels))
+            for c in range(channels)
+        ]
     )
 
 
@@ -47,19 +52,27 @@ def projections(rows, weights, name, heads):
     """Queries, keys and values of rows (R, C), a list of heads each."""
     width = len(weights[f"{name}.linear.weight"]) // 3
     d = width // heads
-    all_ = np.array([weights[f"{name}.linear.weight"] @ row + weights[f"{name}.linear.bias"] for row in rows])
-    return [[all_[:, p * width + h * d : p * width + (h + 1) * d] for h in range(heads)] for p in range(3)]
+    all_ = np.array(
+        [weights[f"{name}.linear.weight"] @ row + weights[f"{name}.linear.bias"] for row in rows]
+    )
+    return [
+        [all_[:, p * width + h * d : p * width + (h + 1) * d] for h in range(heads)]
+        for p in range(3)
+    ]
 
 
 def update(row, joined, weights, name):
     """What follows the heads: row (C,), joined (H d,)."""
-    z = batch_norm(row + weights[f"{name}.project.weight"][:, :, 0, 0] @ joined, weights, f"{name}.norm")
+    z = batch_norm(
+        row + weights[f"{name}.project.weight"][:, :, 0, 0] @ joined, weights, f"{name}.norm"
+    )
     y = leaky_relu(weights[f"{name}.linear.weight"][:, :, 0, 0] @ z)
     return batch_norm(z + y, weights, f"{name}.linear_norm")
 
 
 def spatial_attention(x, weights, heads, joints=None, codes=True):
-    """Eq. 1 between the joints of every frame, A_g added: (V, V), or (H, V, V) where each head has its own.
+    """Eq. 1 between the joints of every frame, A_g added: (V, V), or (H, V, V) where each head has
+    its own.
 
     joints (N, T, V') names those that are there.
     """
@@ -67,7 +80,10 @@ def spatial_attention(x, weights, heads, joints=None, codes=True):
     for n in range(x.shape[0]):
         for t in range(x.shape[2]):
             which = list(range(x.shape[3])) if joints is None else list(joints[n, t])
-            rows = [x[n, :, t, s] + (position_codes(j, x.shape[1]) if codes else 0) for s, j in enumerate(which)]
+            rows = [
+                x[n, :, t, s] + (position_codes(j, x.shape[1]) if codes else 0)
+                for s, j in enumerate(which)
+            ]
             queries, keys, values = projections(rows, weights, "project", heads)
             by_head = []
             for h in range(heads):
@@ -85,15 +101,20 @@ def spatial_attention(x, weights, heads, joints=None, codes=True):
 
 def joint_part_attention(joints, parts, weights, heads):
     """Eq. 4 in both directions."""
-    new_joints, new_parts = np.zeros_like(joints), np.zeros_like(parts)
+    new_joints = np.zeros_like(joints)
+    new_parts = np.zeros_like(parts)
     for n in range(joints.shape[0]):
         for t in range(joints.shape[2]):
             q_j, k_j, v_j = projections(joints[n, :, t].T, weights, "project_joints", heads)
             q_p, k_p, v_p = projections(parts[n, :, t].T, weights, "project_parts", heads)
-            at_joints = np.concatenate([equation_1(q_j[h], k_p[h], v_p[h]) for h in range(heads)], 1)
+            at_joints = np.concatenate(
+                [equation_1(q_j[h], k_p[h], v_p[h]) for h in range(heads)], 1
+            )
             at_parts = np.concatenate([equation_1(q_p[h], k_j[h], v_j[h]) for h in range(heads)], 1)
             for s, joined in enumerate(at_joints):
-                new_joints[n, :, t, s] = update(joints[n, :, t, s], joined, weights, "update_joints")
+                new_joints[n, :, t, s] = update(
+                    joints[n, :, t, s], joined, weights, "update_joints"
+                )
             for s, joined in enumerate(at_parts):
                 new_parts[n, :, t, s] = update(parts[n, :, t, s], joined, weights, "update_parts")
     return new_joints, new_parts
@@ -104,11 +125,15 @@ def focal_joints(x, direction, kept, gate, order):
     n_, c_, t_, v_ = x.shape
     length = math.sqrt(sum(w * w for w in direction))
     kept = min(kept, v_)
-    features, joints, scores = np.zeros((n_, c_, t_, kept)), np.zeros((n_, t_, kept), int), np.zeros((n_, t_, v_))
+    features = np.zeros((n_, c_, t_, kept))
+    joints = np.zeros((n_, t_, kept), int)
+    scores = np.zeros((n_, t_, v_))
     for n in range(n_):
         for t in range(t_):
             for v in range(v_):
-                scores[n, t, v] = 1 / (1 + math.exp(-sum(x[n, c, t, v] * direction[c] for c in range(c_)) / length))
+                scores[n, t, v] = 1 / (
+                    1 + math.exp(-sum(x[n, c, t, v] * direction[c] for c in range(c_)) / length)
+                )
             ranked = sorted(range(v_), key=lambda v: (-scores[n, t, v], v))[:kept]
             for s, v in enumerate(sorted(ranked) if order == "joint" else ranked):
                 joints[n, t, s] = v
@@ -117,7 +142,9 @@ def focal_joints(x, direction, kept, gate, order):
 
 
 def part_encoding(x, weight, bias, parts):
-    """Joints of a part side by side, zeros up to the largest part, one linear layer; weight (O, C, 1, S)."""
+    """Joints of a part side by side, zeros up to the largest part, one linear layer; weight (O, C,
+    1, S).
+    """
     out = np.zeros((x.shape[0], len(weight), x.shape[2], len(parts)))
     for n in range(x.shape[0]):
         for t in range(x.shape[2]):
@@ -125,7 +152,9 @@ def part_encoding(x, weight, bias, parts):
                 for o in range(len(weight)):
                     out[n, o, t, p] = bias[o]
                     for s, v in enumerate(part):
-                        out[n, o, t, p] += sum(weight[o, c, 0, s] * x[n, c, t, v] for c in range(x.shape[1]))
+                        out[n, o, t, p] += sum(
+                            weight[o, c, 0, s] * x[n, c, t, v] for c in range(x.shape[1])
+                        )
     return out
 
 
@@ -139,7 +168,8 @@ def equation_5(x, weights, dilations, stride, attention, convolution):
             rows = [x[n, :, t, v] + position_codes(t, c_) for t in range(t_)]
             by_head = []
             for h, dilation in enumerate(dilations):
-                kernel, bias = weights[f"values.{h}.weight"][:, :, :, 0], weights[f"values.{h}.bias"]
+                kernel = weights[f"values.{h}.weight"][:, :, :, 0]
+                bias = weights[f"values.{h}.bias"]
                 half = kernel.shape[2] // 2
                 values = []
                 for t in kept:
@@ -153,17 +183,27 @@ def equation_5(x, weights, dilations, stride, attention, convolution):
                 if attention:
                     d = values.shape[1]
                     part = slice(h * d, (h + 1) * d)
-                    queries = [weights["queries.weight"][part] @ rows[t] + weights["queries.bias"][part] for t in kept]
-                    keys = [weights["keys.weight"][part] @ rows[t] + weights["keys.bias"][part] for t in kept]
+                    queries = [
+                        weights["queries.weight"][part] @ rows[t] + weights["queries.bias"][part]
+                        for t in kept
+                    ]
+                    keys = [
+                        weights["keys.weight"][part] @ rows[t] + weights["keys.bias"][part]
+                        for t in kept
+                    ]
                     fused = equation_1(queries, keys, values)
                     values = fused @ weights["mix"][h] + values if convolution else fused
                 by_head.append(values)
             for i, t in enumerate(kept):
                 joined = np.concatenate([head[i] for head in by_head])
-                y = leaky_relu(batch_norm(weights["project.weight"][:, :, 0, 0] @ joined, weights, "norm"))
+                y = leaky_relu(
+                    batch_norm(weights["project.weight"][:, :, 0, 0] @ joined, weights, "norm")
+                )
                 shortcut = x[n, :, t, v]
                 if "shortcut.0.weight" in weights:
-                    shortcut = batch_norm(weights["shortcut.0.weight"][:, :, 0, 0] @ shortcut, weights, "shortcut.1")
+                    shortcut = batch_norm(
+                        weights["shortcut.0.weight"][:, :, 0, 0] @ shortcut, weights, "shortcut.1"
+                    )
                 out.append(((n, i, v), y + shortcut))
     result = np.zeros((n_, len(out[0][1]), len(kept), v_))
     for (n, i, v), y in out:

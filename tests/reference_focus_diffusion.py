@@ -1,6 +1,7 @@
 """Slow reference of BAGCN (Gao et al., 2019): plain loops over float64, from the paper alone.
 
-Feature maps are (N, C, T, V). Weights are dictionaries of arrays, as a layer's state_dict names them.
+Feature maps are (N, C, T, V). Weights are dictionaries of arrays, as a layer's state_dict names
+them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import numpy as np
 
 
 def directed_graph(num_joints, bones, center, outward):
-    """Section 3.1: {root, closer} outward, {root, far} inward; each divided by the degrees of sources and targets."""
+    """Section 3.1: {root, closer} outward, {root, far} inward; each divided by the degrees of
+    sources and targets.
+    """
     distance = [math.inf] * num_joints
     distance[center] = 0
     for _ in range(num_joints):
@@ -47,7 +50,8 @@ def equation_4(x, weights, focus, normalize="sigmoid"):
     """The latent node (N, C, T) and the weights (N, T, V): attention, mean or max."""
     n_, c_, t_, v_ = x.shape
     embed = weights["embed.weight"][:, :, 0, 0]
-    latent, shares = np.zeros((n_, c_, t_)), np.ones((n_, t_, v_))
+    latent = np.zeros((n_, c_, t_))
+    shares = np.ones((n_, t_, v_))
     for n in range(n_):
         for t in range(t_):
             joints = [embed @ x[n, :, t, v] for v in range(v_)]
@@ -57,7 +61,8 @@ def equation_4(x, weights, focus, normalize="sigmoid"):
                 latent[n, :, t] = [max(joint[c] for joint in joints) for c in range(c_)]
             else:
                 scores = [
-                    float(weights["score.weight"][0, :, 0, 0] @ x[n, :, t, v]) + weights["score.bias"][0]
+                    float(weights["score.weight"][0, :, 0, 0] @ x[n, :, t, v])
+                    + weights["score.bias"][0]
                     for v in range(v_)
                 ]
                 if normalize == "sigmoid":
@@ -72,7 +77,9 @@ def equation_4(x, weights, focus, normalize="sigmoid"):
 
 def lstm_layer(rows, weights, name, width):
     """Equations 5 and 6, one direction; rows (T, C) in the order in which they are read."""
-    hidden, cell, out = np.zeros(width), np.zeros(width), []
+    hidden = np.zeros(width)
+    cell = np.zeros(width)
+    out = []
     for row in rows:
         gates = weights[f"weight_ih_{name}"] @ row + weights[f"bias_ih_{name}"]
         gates = gates + weights[f"weight_hh_{name}"] @ hidden + weights[f"bias_hh_{name}"]
@@ -81,14 +88,19 @@ def lstm_layer(rows, weights, name, width):
             cell[j] = sigmoid(f) * cell[j] + sigmoid(i) * math.tanh(g)
             hidden[j] = sigmoid(o) * math.tanh(cell[j])
         out.append(hidden.copy())
-        hidden, cell = hidden.copy(), cell.copy()
+        hidden = hidden.copy()
+        cell = cell.copy()
     return out
 
 
 def context(x, weights, layers, bidirectional, lengths=None):
     """Projection by W_2 and stacked LSTM layers of each joint's sequence, its true frames alone."""
     n_, _, t_, v_ = x.shape
-    lstm = {name.removeprefix("lstm."): value for name, value in weights.items() if name.startswith("lstm.")}
+    lstm = {
+        name.removeprefix("lstm."): value
+        for name, value in weights.items()
+        if name.startswith("lstm.")
+    }
     width = lstm["weight_hh_l0"].shape[1]
     y = np.zeros((n_, width * (2 if bidirectional else 1), t_, v_))
     for n in range(n_):
@@ -120,7 +132,9 @@ def equation_7(x, latent, shares, weights):
 
 
 def graph_convolution(x, weights, name, norm):
-    """Equations 1 and 3: over every subset with its edge importance; BatchNorm with its running statistics, ReLU."""
+    """Equations 1 and 3: over every subset with its edge importance; BatchNorm with its running
+    statistics, ReLU.
+    """
     n_, _, t_, v_ = x.shape
     w = weights[f"{name}.weight"]
     edges = weights[f"{name}.importance"] * weights[f"{name}.adjacency"]
@@ -133,7 +147,9 @@ def graph_convolution(x, weights, name, norm):
                         y[n, :, t, target] += edges[s, source, target] * (w[s] @ x[n, :, t, source])
     for c in range(w.shape[1]):
         scale = weights[f"{norm}.weight"][c] / math.sqrt(weights[f"{norm}.running_var"][c] + 1e-5)
-        y[:, c] = (y[:, c] - weights[f"{norm}.running_mean"][c]) * scale + weights[f"{norm}.bias"][c]
+        y[:, c] = (y[:, c] - weights[f"{norm}.running_mean"][c]) * scale + weights[f"{norm}.bias"][
+            c
+        ]
     return np.where(y > 0, y, 0.0)
 
 
@@ -141,12 +157,18 @@ def block(x, weights, focus, direction, normalize="sigmoid", lengths=None):
     """Equations 1 to 3, whole."""
 
     def of(part):
-        return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
+        return {
+            name.removeprefix(f"{part}."): value
+            for name, value in weights.items()
+            if name.startswith(f"{part}.")
+        }
 
     middle = graph_convolution(x, weights, "outward", "outward_norm")
     if focus != "none":
         latent, shares = equation_4(middle, of("focus"), focus, normalize)
         if direction != "none":
-            latent = context(latent[..., None], of("context"), 2, direction == "bidirectional", lengths)[..., 0]
+            latent = context(
+                latent[..., None], of("context"), 2, direction == "bidirectional", lengths
+            )[..., 0]
         middle = equation_7(middle, latent, shares, of("diffusion"))
     return graph_convolution(middle, weights, "inward", "inward_norm")

@@ -1,6 +1,8 @@
-"""Slow reference of the measures of a focus: plain loops over float64, one clip at a time, from the papers alone.
+"""Slow reference of the measures of a focus: plain loops over float64, one clip at a time, from the
+papers alone.
 
-Axes: M persons, T frames, V joints, C channels. A focus of one clip is (M, T, V), a clip is (C, T, V, M).
+Axes: M persons, T frames, V joints, C channels. A focus of one clip is (M, T, V), a clip is (C, T,
+V, M).
 """
 
 from __future__ import annotations
@@ -13,21 +15,31 @@ import numpy as np
 
 
 def iou(focus, critical, threshold):
-    """|F and C| / |F or C|, F where the focus reaches the threshold; None without critical entries."""
+    """|F and C| / |F or C|, F where the focus reaches the threshold; None without critical
+    entries.
+    """
     both = either = truths = 0
     for i in np.ndindex(focus.shape):
-        high, true = float(focus[i]) >= threshold, float(critical[i]) > 0
-        both, either, truths = both + (high and true), either + (high or true), truths + true
+        high = float(focus[i]) >= threshold
+        true = float(critical[i]) > 0
+        both = both + (high and true)
+        either = either + (high or true)
+        truths = truths + true
     return both / either if truths else None
 
 
 def pointing(focus, critical):
-    """The share of the entries of highest focus that are critical; None without critical entries."""
-    highest, where, truths = -math.inf, [], 0
+    """The share of the entries of highest focus that are critical; None without critical
+    entries.
+    """
+    highest = -math.inf
+    where = []
+    truths = 0
     for i in np.ndindex(focus.shape):
         truths += float(critical[i]) > 0
         if float(focus[i]) > highest:
-            highest, where = float(focus[i]), []
+            highest = float(focus[i])
+            where = []
         if float(focus[i]) == highest:
             where.append(float(critical[i]) > 0)
     return sum(where) / len(where) if truths else None
@@ -39,34 +51,45 @@ def ruzicka(one, other):
         return None
     small = large = 0.0
     for i in np.ndindex(one.shape):
-        a, b = float(one[i]), float(other[i])
-        small, large = small + (a if a < b else b), large + (b if a < b else a)
+        a = float(one[i])
+        b = float(other[i])
+        small = small + (a if a < b else b)
+        large = large + (b if a < b else a)
     return small / large
 
 
 def pearson(one, other):
-    """Covariance over the product of the deviations; 0 where a map is constant. Both maps have the same frames."""
+    """Covariance over the product of the deviations; 0 where a map is constant. Both maps have the
+    same frames.
+    """
     pairs = [(float(one[i]), float(other[i])) for i in np.ndindex(one.shape)]
     if len({a for a, _ in pairs}) == 1 or len({b for _, b in pairs}) == 1:
         return 0.0
     a_mean, b_mean = (math.fsum(pair[k] for pair in pairs) / len(pairs) for k in (0, 1))
     covariance = math.fsum((a - a_mean) * (b - b_mean) for a, b in pairs)
-    a_square, b_square = math.fsum((a - a_mean) ** 2 for a, _ in pairs), math.fsum((b - b_mean) ** 2 for _, b in pairs)
+    a_square = math.fsum((a - a_mean) ** 2 for a, _ in pairs)
+    b_square = math.fsum((b - b_mean) ** 2 for _, b in pairs)
     return covariance / math.sqrt(a_square * b_square)
 
 
 def coverage(focus, within, threshold):
     """The share of the entries within that reach the threshold; None where there are none."""
-    counted = [float(focus[i]) >= threshold for i in np.ndindex(focus.shape) if float(within[i]) > 0]
+    counted = [
+        float(focus[i]) >= threshold for i in np.ndindex(focus.shape) if float(within[i]) > 0
+    ]
     return sum(counted) / len(counted) if counted else None
 
 
 def mass(focus, critical):
-    """The sum of the focus over the critical entries through its whole sum; None where either has nothing."""
+    """The sum of the focus over the critical entries through its whole sum; None where either has
+    nothing.
+    """
     inside = outside = truths = 0.0
     for i in np.ndindex(focus.shape):
         true = float(critical[i]) > 0
-        inside, outside, truths = inside + true * focus[i], outside + (not true) * focus[i], truths + true
+        inside = inside + true * focus[i]
+        outside = outside + (not true) * focus[i]
+        truths = truths + true
     return inside / (inside + outside) if truths and inside + outside else None
 
 
@@ -79,19 +102,27 @@ def average_ranks(values):
 
 
 def spearman(one, other, x):
-    """Pearson's correlation of the ranks, over the entries with a channel that is not zero; None if a map is constant.
+    """Pearson's correlation of the ranks, over the entries with a channel that is not zero; None if
+    a map is constant.
 
     The maps are (M, T, V), the clip is (C, T, V, M).
     """
-    there = [(m, t, v) for m, t, v in np.ndindex(one.shape) if any(x[c, t, v, m] != 0 for c in range(x.shape[0]))]
-    a, b = [float(one[i]) for i in there], [float(other[i]) for i in there]
+    there = [
+        (m, t, v)
+        for m, t, v in np.ndindex(one.shape)
+        if any(x[c, t, v, m] != 0 for c in range(x.shape[0]))
+    ]
+    a = [float(one[i]) for i in there]
+    b = [float(other[i]) for i in there]
     if len(set(a)) < 2 or len(set(b)) < 2:
         return None
     return pearson(np.array(average_ranks(a)), np.array(average_ranks(b)))
 
 
 def sensitivity(focus, moved):
-    """The largest distance of the moved clips' focus from the focus, through the length of that; None if it is zero."""
+    """The largest distance of the moved clips' focus from the focus, through the length of that;
+    None if it is zero.
+    """
     length = math.sqrt(math.fsum(float(q) ** 2 for q in focus.ravel()))
     if length == 0:
         return None
@@ -103,19 +134,26 @@ def sensitivity(focus, moved):
 
 
 def units_in_order(x, focus, by):
-    """The units present, the highest focus first, each as the list of its entries (m, t, v) that are present."""
+    """The units present, the highest focus first, each as the list of its entries (m, t, v) that
+    are present.
+    """
     persons, frames, joints = focus.shape
     units = {}  # in the order of their indices
     for m, t, v in itertools.product(range(persons), range(frames), range(joints)):
         if any(x[c, t, v, m] != 0 for c in range(x.shape[0])):
             key = {"entries": (m, t, v), "joints": (m, v), "frames": (t,)}[by]
             units.setdefault(key, []).append((m, t, v))
-    mean = {key: sum(float(focus[entry]) for entry in entries) / len(entries) for key, entries in units.items()}
+    mean = {
+        key: sum(float(focus[entry]) for entry in entries) / len(entries)
+        for key, entries in units.items()
+    }
     return [units[key] for key in sorted(units, key=lambda key: (-mean[key], key))]
 
 
 def curve(probability, x, focus, steps, by, insert):
-    """RISE's curve of one clip: probability(clip) with the first round(i / steps * present) units out, or alone in."""
+    """RISE's curve of one clip: probability(clip) with the first round(i / steps * present) units
+    out, or alone in.
+    """
     units = units_in_order(x, focus, by)
     values = []
     for i in range(steps + 1):

@@ -1,7 +1,7 @@
 """Slow reference of what a camera misses: plain loops, one number at a time.
 
-Axes: N batch, C channels, T frames, V joints, M persons; x (N, C, T, V, M), visibility (N, T, V, M) and truth
-(N, M, T, V).
+Axes: N batch, C channels, T frames, V joints, M persons; x (N, C, T, V, M), visibility (N, T, V, M)
+and truth (N, M, T, V).
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ LEG = ("hip", "knee", "ankle", "foot")
 
 def parts_by_name(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """The five parts, told by the joints' names."""
-    found: dict[str, list[int]] = {part: [] for part in ("left_arm", "right_arm", "two_hands", "two_legs", "trunk")}
+    found: dict[str, list[int]] = {
+        part: [] for part in ("left_arm", "right_arm", "two_hands", "two_legs", "trunk")
+    }
     for joint, name in enumerate(names):
         side, _, what = name.partition("_")
         on_limb = side in ("left", "right") and what in ARM + LEG
@@ -49,7 +51,9 @@ def parts_by_name(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 def hide(clips: Clips, lost: Callable[[int, int, int, int], bool]) -> Clips:
     """Zeros where ``lost(n, t, v, m)``."""
     x, lengths, seen, truth = clips
-    x, seen, truth = x.copy(), seen.copy(), truth.copy()
+    x = x.copy()
+    seen = seen.copy()
+    truth = truth.copy()
     for n, t, v, m in np.ndindex(*seen.shape):
         if lost(n, t, v, m):
             for c in range(x.shape[1]):
@@ -71,11 +75,9 @@ def play(clips: Clips, frames: list[list[int]]) -> Clips:
     x, _, seen, truth = clips
     n, c, _, v, m = x.shape
     longest = max(len(places) for places in frames)
-    new_x, new_seen, new_truth = (
-        np.zeros((n, c, longest, v, m)),
-        np.zeros((n, longest, v, m)),
-        np.zeros((n, m, longest, v)),
-    )
+    new_x = np.zeros((n, c, longest, v, m))
+    new_seen = np.zeros((n, longest, v, m))
+    new_truth = np.zeros((n, m, longest, v))
     for i, places in enumerate(frames):
         for t, place in enumerate(places):
             for joint in range(v):
@@ -88,7 +90,9 @@ def play(clips: Clips, frames: list[list[int]]) -> Clips:
 
 
 def height(x: Array, seen: Array, path: tuple[int, ...]) -> float:
-    """Of one clip (C, T, V, M): the tallest person's mean length of the path, over the frames that show all of it."""
+    """Of one clip (C, T, V, M): the tallest person's mean length of the path, over the frames that
+    show all of it.
+    """
     tallest = 0.0
     for m in range(x.shape[3]):
         spans = []
@@ -101,7 +105,9 @@ def height(x: Array, seen: Array, path: tuple[int, ...]) -> float:
     return tallest if tallest > 0 else 1.0
 
 
-def jitter(clips: Clips, chosen: NDArray[np.bool_], noise: Array, sigma: float, path: tuple[int, ...]) -> Array:
+def jitter(
+    clips: Clips, chosen: NDArray[np.bool_], noise: Array, sigma: float, path: tuple[int, ...]
+) -> Array:
     """x + sigma h noise at the chosen joints that were seen."""
     x, _, seen, _ = clips
     out = x.copy()

@@ -1,41 +1,55 @@
-"""Slow reference of the preparations of CTR-GCN and DGNN, from their description: plain loops, one clip at a time.
+"""Slow reference of the preparations of CTR-GCN and DGNN, from their description: plain loops, one
+clip at a time.
 
-A clip is x (C, T, V, M) with seen (T, V, M). Joints are numbered as NTU's, 0-based: 0 base of the spine, 1 spine,
-4 left shoulder, 8 right shoulder.
+A clip is x (C, T, V, M) with seen (T, V, M). Joints are numbered as NTU's, 0-based: 0 base of the
+spine, 1 spine, 4 left shoulder, 8 right shoulder.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-BASE, SPINE, LEFT, RIGHT = 0, 1, 4, 8
+BASE = 0
+SPINE = 1
+LEFT = 4
+RIGHT = 8
 
 
 def at_share(x, seen, length, share):
-    """Positions and visibility at a share of a clip, between two frames on the line; (C, V, M) and (V, M)."""
+    """Positions and visibility at a share of a clip, between two frames on the line; (C, V, M) and
+    (V, M).
+    """
     at = share * (length - 1)
     low = int(np.floor(at + 1e-9))
     high = min(low + 1, length - 1)
     weight = at - low
-    places, visible = np.zeros((x.shape[0], *x.shape[2:])), np.zeros(x.shape[2:])
+    places = np.zeros((x.shape[0], *x.shape[2:]))
+    visible = np.zeros(x.shape[2:])
     for v, m in np.ndindex(x.shape[2:]):
-        if (1 - weight) * seen[low, v, m] + weight * seen[high, v, m] > 0.99:  # no position beside a lost joint
+        if (1 - weight) * seen[low, v, m] + weight * seen[
+            high, v, m
+        ] > 0.99:  # no position beside a lost joint
             places[:, v, m] = (1 - weight) * x[:, low, v, m] + weight * x[:, high, v, m]
             visible[v, m] = 1
     return places, visible
 
 
-def ctr_gcn(x, seen, length, frames, *, start=0.025, stop=0.975, turn=((1, 0, 0), (0, 1, 0), (0, 0, 1))):
+def ctr_gcn(
+    x, seen, length, frames, *, start=0.025, stop=0.975, turn=((1, 0, 0), (0, 1, 0), (0, 0, 1))
+):
     """Measured from the spine as first seen, turned, and the span interpolated to that many frames.
 
     By default what tests see: the central 95 %, not turned.
     """
-    origin = next(x[:, t, SPINE, m] for t in range(length) for m in range(x.shape[3]) if seen[t, SPINE, m])
+    origin = next(
+        x[:, t, SPINE, m] for t in range(length) for m in range(x.shape[3]) if seen[t, SPINE, m]
+    )
     moved = np.zeros(x.shape)
     for t, v, m in np.ndindex(x.shape[1:]):
         if seen[t, v, m]:
             moved[:, t, v, m] = np.array(turn) @ (x[:, t, v, m] - origin)
-    out, visible = np.zeros((x.shape[0], frames, *x.shape[2:])), np.zeros((frames, *x.shape[2:]))
+    out = np.zeros((x.shape[0], frames, *x.shape[2:]))
+    visible = np.zeros((frames, *x.shape[2:]))
     for t in range(frames):
         share = start + (stop - start) * t / (frames - 1)
         out[:, t], visible[t] = at_share(moved, seen, length, share)
@@ -44,18 +58,23 @@ def ctr_gcn(x, seen, length, frames, *, start=0.025, stop=0.975, turn=((1, 0, 0)
 
 def about(axis, angle):
     """The rotation about axis 0, 1 or 2."""
-    c, s = np.cos(angle), np.sin(angle)
+    c = np.cos(angle)
+    s = np.sin(angle)
     return np.array(
-        [[[1, 0, 0], [0, c, -s], [0, s, c]], [[c, 0, s], [0, 1, 0], [-s, 0, c]], [[c, -s, 0], [s, c, 0], [0, 0, 1]]][
-            axis
-        ]
+        [
+            [[1, 0, 0], [0, c, -s], [0, s, c]],
+            [[c, 0, s], [0, 1, 0], [-s, 0, c]],
+            [[c, -s, 0], [s, c, 0], [0, 0, 1]],
+        ][axis]
     )
 
 
 def upright(base, spine, left, right):
-    """The rotation that takes the spine to z and then, about z, the shoulders to x as nearly as may be.
+    """The rotation that takes the spine to z and then, about z, the shoulders to x as nearly as may
+    be.
 
-    By angles, not by a basis: lean the spine over to z about the axis across both, then turn about z.
+    By angles, not by a basis: lean the spine over to z about the axis across both, then turn about
+    z.
     """
     up = (spine - base) / np.linalg.norm(spine - base)
     angle = np.arccos(np.clip(up[2], -1, 1))
@@ -71,14 +90,17 @@ def upright(base, spine, left, right):
 
 
 def dgnn(x, seen, length, frames):
-    """From the first person's spine in each frame, upright by its first whole frame, played again to the end."""
+    """From the first person's spine in each frame, upright by its first whole frame, played again
+    to the end.
+    """
     turn = np.eye(3)
     for t in range(length):
         if all(seen[t, v, 0] for v in (BASE, SPINE, LEFT, RIGHT)):
             turn = upright(*(x[:, t, v, 0] for v in (BASE, SPINE, LEFT, RIGHT)))
             break
     known = [x[:, t, SPINE, 0] for t in range(length) if seen[t, SPINE, 0]]
-    out, visible = np.zeros((x.shape[0], frames, *x.shape[2:])), np.zeros((frames, *x.shape[2:]))
+    out = np.zeros((x.shape[0], frames, *x.shape[2:]))
+    visible = np.zeros((frames, *x.shape[2:]))
     for t in range(frames):
         source = t % length
         origin = np.zeros(3)

@@ -1,4 +1,6 @@
-"""Plain readers of NTU's text and NW-UCLA's JSON, number by number, to compare the package's with."""
+"""Plain readers of NTU's text and NW-UCLA's JSON, number by number, to compare the package's
+with.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def whole(line: bytes) -> int:
 
 
 def read_ntu(path: Path) -> tuple[int, dict[bytes, Body]]:
-    """The number of frames; of each body id the frames that show it and, of each, 25 rows of 12 numbers."""
+    """The number of frames; of each body id the frames that show it and, of each, 25 rows of 12
+    numbers.
+    """
     bodies: dict[bytes, Body] = {}
     with path.open("rb") as file:
         frames = whole(file.readline())
@@ -65,11 +69,26 @@ def read_ntu(path: Path) -> tuple[int, dict[bytes, Body]]:
 def read_nw_ucla(path: Path) -> NDArray[np.float32]:
     """Positions (T, 20, 3)."""
     content = json.loads(path.read_bytes())
-    points = [[[coordinate(value) for value in point] for point in frame] for frame in content["skeletons"]]
+    points = [
+        [[coordinate(value) for value in point] for point in frame]
+        for frame in content["skeletons"]
+    ]
     x = np.array(points, np.float32)
-    label = ["a01", "a02", "a03", "a04", "a05", "a06", "a08", "a09", "a11", "a12"].index(path.stem[:3]) + 1
-    named = content["file_name"] == path.stem and type(content["label"]) is int and content["label"] == label
-    if x.ndim != 3 or x.shape[1:] != (20, 3) or not np.isfinite(x).all() or not x.any() or not named:
+    label = ["a01", "a02", "a03", "a04", "a05", "a06", "a08", "a09", "a11", "a12"].index(
+        path.stem[:3]
+    ) + 1
+    named = (
+        content["file_name"] == path.stem
+        and type(content["label"]) is int
+        and content["label"] == label
+    )
+    if (
+        x.ndim != 3
+        or x.shape[1:] != (20, 3)
+        or not np.isfinite(x).all()
+        or not x.any()
+        or not named
+    ):
         raise ValueError("no clip")
     return x
 

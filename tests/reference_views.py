@@ -9,7 +9,9 @@ import numpy as np
 
 
 def shear(x, factors):
-    """x'_i = x_i + sum_{j != i} s_ij x_j; factors (N, C, C - 1), a row's factors in the order of the other axes."""
+    """x'_i = x_i + sum_{j != i} s_ij x_j; factors (N, C, C - 1), a row's factors in the order of
+    the other axes.
+    """
     out = np.zeros(x.shape)
     for n, i, t, v, m in np.ndindex(x.shape):
         total = float(x[n, i, t, v, m])
@@ -21,20 +23,25 @@ def shear(x, factors):
 
 
 def flip(x, pairs, which):
-    """The mirror image of the clips chosen: -x in channel 0, the right joint's numbers at the left one's place."""
+    """The mirror image of the clips chosen: -x in channel 0, the right joint's numbers at the left
+    one's place.
+    """
     out = np.array(x, dtype=float)
     for n, c, t, m in np.ndindex(x.shape[0], x.shape[1], x.shape[2], x.shape[4]):
         if not which[n]:
             continue
         for left, right in pairs:
-            out[n, c, t, left, m], out[n, c, t, right, m] = x[n, c, t, right, m], x[n, c, t, left, m]
+            out[n, c, t, left, m] = x[n, c, t, right, m]
+            out[n, c, t, right, m] = x[n, c, t, left, m]
         if c == 0:
             out[n, c, t, :, m] = [-value for value in out[n, c, t, :, m]]
     return out
 
 
 def frame_times(length, frames, start, stop, warp):
-    """Where each of the result's frames lies on the clip, in frames: start + (stop - start)(u + a u (1 - u))."""
+    """Where each of the result's frames lies on the clip, in frames: start + (stop - start)(u + a u
+    (1 - u)).
+    """
     times = []
     for i in range(frames):
         u = i / (frames - 1) if frames > 1 else 0.5
@@ -43,10 +50,12 @@ def frame_times(length, frames, start, stop, warp):
 
 
 def play(x, seen, truth, times):
-    """One joint of one person at those times: positions, confidence and truth; zeros where it was lost.
+    """One joint of one person at those times: positions, confidence and truth; zeros where it was
+    lost.
 
-    x, seen and truth have one number a frame. Between frames k and k + 1 a joint lost in the one that weighs more than
-    a hundredth is lost; else positions are interpolated, confidences averaged over what was seen, truths rounded.
+    x, seen and truth have one number a frame. Between frames k and k + 1 a joint lost in the one
+    that weighs more than a hundredth is lost; else positions are interpolated, confidences averaged
+    over what was seen, truths rounded.
     """
     out = []
     for at in times:

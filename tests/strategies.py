@@ -21,7 +21,9 @@ def graphs(draw: st.DrawFn, max_joints: int = 7) -> Bones:
     """Bones of a random connected graph, cycles included."""
     bones = draw(trees(max_joints))
     size = len(bones) + 1
-    free = [(a, b) for a in range(size) for b in range(a) if (a, b) not in bones and (b, a) not in bones]
+    free = [
+        (a, b) for a in range(size) for b in range(a) if (a, b) not in bones and (b, a) not in bones
+    ]
     if free:
         bones = bones + draw(st.lists(st.sampled_from(free), unique=True, max_size=4))
     return draw(shuffled(bones))

@@ -32,20 +32,34 @@ HALF_ROOT = 6**-0.5  # degrees 2 and 3, self-loops included
 
 def test_a_published_table_to_the_bit(golden: Path) -> None:
     published = np.load(golden / "adjacency.npz")["k_adjacency_normalized_ntu25_K13"]
-    assert published.dtype == np.float32 and np.array_equal(multi_scale_adjacency(NTU25, 13).numpy(), published)
+    assert published.dtype == np.float32 and np.array_equal(
+        multi_scale_adjacency(NTU25, 13).numpy(), published
+    )
 
 
 def test_published_tables(golden: Path) -> None:
     tables = np.load(golden / "adjacency.npz")
     ours = {
-        "k_adjacency_normalized_ntu25_K13": (multi_scale_adjacency(NTU25, 13, dtype=torch.float64), 1e-6),
-        "g3d_adjacency_normalized_ntu25_window3_K6": (window_adjacency(NTU25, 3, 6, dtype=torch.float64), 1e-6),
-        "g3d_adjacency_normalized_ntu25_window5_K6": (window_adjacency(NTU25, 5, 6, dtype=torch.float64), 1e-6),
+        "k_adjacency_normalized_ntu25_K13": (
+            multi_scale_adjacency(NTU25, 13, dtype=torch.float64),
+            1e-6,
+        ),
+        "g3d_adjacency_normalized_ntu25_window3_K6": (
+            window_adjacency(NTU25, 3, 6, dtype=torch.float64),
+            1e-6,
+        ),
+        "g3d_adjacency_normalized_ntu25_window5_K6": (
+            window_adjacency(NTU25, 5, 6, dtype=torch.float64),
+            1e-6,
+        ),
         "spatial_partition_ntu25": (spatial_partition(NTU25, dtype=torch.float64), 0),
         "spatial_partition_ucla20": (spatial_partition(KINECT20, dtype=torch.float64), 0),
     }
     assert sorted(tables) == sorted(ours)
-    for name, (adjacency, tolerance) in ours.items():  # float32 files to 1e-6, the partitions exactly
+    for name, (
+        adjacency,
+        tolerance,
+    ) in ours.items():  # float32 files to 1e-6, the partitions exactly
         assert adjacency.shape == tables[name].shape, name
         assert np.abs(adjacency.numpy() - tables[name]).max() <= tolerance, name
 
@@ -70,11 +84,18 @@ def test_partition_equals_the_slow_reference(data: st.DataObject, bones: Bones) 
 
 
 @given(st.data(), graphs(), st.sampled_from(("outward", "inward")))
-def test_directed_equals_the_slow_reference(data: st.DataObject, bones: Bones, direction: str) -> None:
+def test_directed_equals_the_slow_reference(
+    data: st.DataObject, bones: Bones, direction: str
+) -> None:
     center = data.draw(st.integers(0, max(max(bone) for bone in bones)))
     layout = SkeletonLayout.from_bones(bones, center=center)
-    expected = reference_focus_diffusion.directed_graph(layout.num_joints, bones, center, direction == "outward")
-    assert np.abs(directed_adjacency(layout, direction, dtype=torch.float64).numpy() - expected).max() < 1e-15
+    expected = reference_focus_diffusion.directed_graph(
+        layout.num_joints, bones, center, direction == "outward"
+    )
+    assert (
+        np.abs(directed_adjacency(layout, direction, dtype=torch.float64).numpy() - expected).max()
+        < 1e-15
+    )
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS.values()), ids=lambda layout: layout.name)
@@ -91,8 +112,14 @@ def test_the_diffusion_graph_is_the_focus_graph_reversed(layout: SkeletonLayout)
 def test_a_window_is_a_graph_of_its_own(bones: Bones, window: int, num_scales: int) -> None:
     layout = SkeletonLayout.from_bones(bones)
     size = layout.num_joints
-    links = [(t * size + v, u * size + w) for t in range(window) for u in range(window) for v in range(size)
-             for w in range(size) if (v == w and t < u) or (v, w) in bones]  # fmt: skip
+    links = [
+        (t * size + v, u * size + w)
+        for t in range(window)
+        for u in range(window)
+        for v in range(size)
+        for w in range(size)
+        if (v == w and t < u) or (v, w) in bones
+    ]
     expected = reference.multi_scale_adjacency(window * size, links, num_scales)
     ours = window_adjacency(layout, window, num_scales, dtype=torch.float64)
     assert ours.shape == expected.shape and np.abs(ours.numpy() - expected).max() < 1e-14
@@ -101,11 +128,13 @@ def test_a_window_is_a_graph_of_its_own(bones: Bones, window: int, num_scales: i
 def test_a_chain_of_three_by_hand() -> None:
     assert hop_distance(CHAIN).tolist() == [[0, 1, 2], [1, 0, 1], [2, 1, 0]]
     assert hop_distance(CHAIN).dtype == torch.int64
-    expected = torch.tensor([
-        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-        [[0.5, HALF_ROOT, 0], [HALF_ROOT, 1 / 3, HALF_ROOT], [0, HALF_ROOT, 0.5]],
-        [[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]],
-    ])  # fmt: skip
+    expected = torch.tensor(
+        [
+            [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+            [[0.5, HALF_ROOT, 0], [HALF_ROOT, 1 / 3, HALF_ROOT], [0, HALF_ROOT, 0.5]],
+            [[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]],
+        ]
+    )
     torch.testing.assert_close(multi_scale_adjacency(CHAIN, 3), expected)
     # 1, 2 and 3 bones apart: the chain has no path of 3
     torch.testing.assert_close(multi_scale_adjacency(CHAIN, 3, first=1), expected[[1, 2, 0]])
@@ -128,7 +157,9 @@ def test_a_scale_beyond_the_longest_path_is_the_identity(layout: SkeletonLayout)
 
 
 def test_the_last_scale_of_ntu_joins_hand_tips_and_feet() -> None:
-    ends = [NTU25.index(name) for name in ("left_foot", "right_foot", "left_hand_tip", "right_hand_tip")]
+    ends = [
+        NTU25.index(name) for name in ("left_foot", "right_foot", "left_hand_tip", "right_hand_tip")
+    ]
     apart = (hop_distance(NTU25) == 12).nonzero().tolist()
     assert apart == sorted([a, b] for a in ends for b in ends if a != b and {a, b} != set(ends[:2]))
     assert int(hop_distance(NTU25).max()) == 12
@@ -150,7 +181,9 @@ def test_normalize_by_hand() -> None:
     torch.testing.assert_close(normalize_adjacency(linked, "symmetric"), symmetric)
     column = torch.tensor([[0, 1, 1, 0], [0.5, 0, 0, 0], [0.5, 0, 0, 0], [0, 0, 0, 0]])
     assert torch.equal(normalize_adjacency(linked, "column"), column)
-    directed = torch.tensor([[0.0, 1, 1], [0, 0, 1], [0, 0, 0]])  # the joint where no edge starts takes all the same
+    directed = torch.tensor(
+        [[0.0, 1, 1], [0, 0, 1], [0, 0, 0]]
+    )  # the joint where no edge starts takes all the same
     expected = torch.tensor([[0, root, 0.5], [0, 0, root], [0, 0, 0]])
     torch.testing.assert_close(normalize_adjacency(directed), expected)
     before = linked.clone()
@@ -162,24 +195,41 @@ def test_columns_of_the_partition_add_up_to_one_or_nothing() -> None:
     for layout in LAYOUTS.values():
         sums = spatial_partition(layout, dtype=torch.float64).sum(1)
         assert ((sums - 1).abs().lt(1e-12) | (sums == 0)).all()
-        assert (sums[1] == 0).sum() == 1 and sums[1, layout.center] == 0  # the centre alone has no parent
+        assert (sums[1] == 0).sum() == 1 and sums[
+            1, layout.center
+        ] == 0  # the centre alone has no parent
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match=r"^multi_scale_adjacency: expected num_scales of at least 1, got 0$"):
+    with pytest.raises(
+        ValueError, match=r"^multi_scale_adjacency: expected num_scales of at least 1, got 0$"
+    ):
         multi_scale_adjacency(NTU25, 0)
-    with pytest.raises(ValueError, match=r"^multi_scale_adjacency: expected first of at least 0, got -1$"):
+    with pytest.raises(
+        ValueError, match=r"^multi_scale_adjacency: expected first of at least 0, got -1$"
+    ):
         multi_scale_adjacency(NTU25, 3, first=-1)
-    with pytest.raises(ValueError, match=r"^window_adjacency: expected a window of at least 1 frame, got 0$"):
+    with pytest.raises(
+        ValueError, match=r"^window_adjacency: expected a window of at least 1 frame, got 0$"
+    ):
         window_adjacency(NTU25, 0, 2)
-    with pytest.raises(ValueError, match=r"^normalize_adjacency: expected how to be one of .*'column', got 'row'$"):
+    with pytest.raises(
+        ValueError, match=r"^normalize_adjacency: expected how to be one of .*'column', got 'row'$"
+    ):
         normalize_adjacency(torch.eye(2), "row")
-    with pytest.raises(ValueError, match=r"^normalize_adjacency: expected an adjacency \(\.\.\., V, V\) of a floating"):
+    with pytest.raises(
+        ValueError,
+        match=r"^normalize_adjacency: expected an adjacency \(\.\.\., V, V\) of a floating",
+    ):
         normalize_adjacency(torch.ones(2, 2, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"^directed_adjacency: expected direction to be one of .*, got 'focus'$"):
+    with pytest.raises(
+        ValueError, match=r"^directed_adjacency: expected direction to be one of .*, got 'focus'$"
+    ):
         directed_adjacency(NTU25, "focus")
 
 
 def test_the_window_error_names_its_own_function() -> None:
-    with pytest.raises(ValueError, match=r"^window_adjacency: expected num_scales of at least 1, got 0$"):
+    with pytest.raises(
+        ValueError, match=r"^window_adjacency: expected num_scales of at least 1, got 0$"
+    ):
         window_adjacency(NTU25, 3, 0)

@@ -23,11 +23,21 @@ def siblings(module: str) -> set[str]:
     found = set()
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.ImportFrom) and node.level:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "skeleton_focus":
+            found |= (
+                {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+            )
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").split(".")[0] == "skeleton_focus"
+        ):
             found |= {*(node.module or "").split(".")[1:]} or {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {part for a in node.names if a.name.startswith("skeleton_focus") for part in a.name.split(".")[1:]}
+            found |= {
+                part
+                for a in node.names
+                if a.name.startswith("skeleton_focus")
+                for part in a.name.split(".")[1:]
+            }
     return found
 
 
@@ -44,7 +54,9 @@ def imported_at_the_top(module: str) -> set[str]:
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             waiting += node.orelse
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            waiting += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+            waiting += [
+                child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)
+            ]
     return found
 
 
@@ -69,9 +81,13 @@ def test_importing_needs_torch_numpy_and_einops_alone(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_no_print_no_assert_no_cuda(module: str) -> None:
     for node in ast.walk(TREES[module]):
-        assert not isinstance(node, ast.Assert), f"line {node.lineno}: an assert is no answer to a user"
+        assert not isinstance(node, ast.Assert), (
+            f"line {node.lineno}: an assert is no answer to a user"
+        )
         if isinstance(node, ast.Call):
-            called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            called = (
+                node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            )
             assert called not in ("print", "cuda"), f"line {node.lineno}: {called}()"
 
 
@@ -83,10 +99,16 @@ def test_a_file_says_what_it_holds(file: Path) -> None:
 def test_all_is_sorted_and_complete() -> None:
     names = skeleton_focus.__all__
     assert len(set(names)) == len(names)
-    assert [n for n in names if n.isupper() or n[0].isupper()] + [n for n in names if n[0].islower()] == names
+    assert [n for n in names if n.isupper() or n[0].isupper()] + [
+        n for n in names if n[0].islower()
+    ] == names
     assert all(hasattr(skeleton_focus, name) for name in names)
-    imported = {alias.asname or alias.name for node in TREES["__init__"].body if isinstance(node, ast.ImportFrom)
-                for alias in node.names}  # fmt: skip
+    imported = {
+        alias.asname or alias.name
+        for node in TREES["__init__"].body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     assert imported == set(names)
 
 

@@ -1,4 +1,6 @@
-"""Attention layers against loops from the paper, fused against plain, and what must not change their output."""
+"""Attention layers against loops from the paper, fused against plain, and what must not change
+their output.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,18 @@ from skeleton_focus import (
 
 def some_joints(n: int, t: int, kept: int, joints: int) -> Tensor:
     random = np.random.default_rng(0)
-    return torch.tensor([[sorted(random.choice(joints, kept, replace=False)) for _ in range(t)] for _ in range(n)])
+    return torch.tensor(
+        [[sorted(random.choice(joints, kept, replace=False)) for _ in range(t)] for _ in range(n)]
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 5, 8])
 def test_position_codes_by_loops(channels: int) -> None:
     positions = torch.tensor([[0, 3], [7, 24]])
     expected = [[reference.position_codes(p, channels) for p in row] for row in positions.tolist()]
-    np.testing.assert_allclose(position_codes(positions.double(), channels).numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        position_codes(positions.double(), channels).numpy(), expected, atol=1e-12
+    )
     np.testing.assert_allclose(position_codes(positions, channels).numpy(), expected, atol=1e-5)
     assert position_codes(positions, channels).dtype == torch.float32
 
@@ -57,20 +63,30 @@ def test_equation_1_by_loops(heads: int, codes: bool, shared_map: str) -> None:
 
 @pytest.mark.parametrize("shared_map", MAPS)
 def test_equation_1_of_some_joints_by_loops(shared_map: str) -> None:
-    layer, x, joints = filled(SpatialAttention(7, 6, shared_map=shared_map)), draw(2, 7, 3, 4), some_joints(2, 3, 4, 6)
+    layer = filled(SpatialAttention(7, 6, shared_map=shared_map))
+    x = draw(2, 7, 3, 4)
+    joints = some_joints(2, 3, 4, 6)
     expected = reference.spatial_attention(x.numpy(), weights(layer), 3, joints.numpy())
     np.testing.assert_allclose(layer(x, joints).detach().numpy(), expected, atol=1e-12)
     everyone = torch.arange(6).expand(2, 3, 6)
-    torch.testing.assert_close(layer(draw(2, 7, 3, 6), everyone), layer(draw(2, 7, 3, 6)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        layer(draw(2, 7, 3, 6), everyone), layer(draw(2, 7, 3, 6)), rtol=0, atol=1e-12
+    )
 
 
 def test_a_map_for_each_head() -> None:
-    """Maps that agree are the one map; one that differs changes the values of its own head and of no other."""
+    """Maps that agree are the one map; one that differs changes the values of its own head and of
+    no other.
+    """
     one, per_head = (SpatialAttention(6, 4, heads=2, shared_map=name) for name in MAPS)
     assert one.state_dict().keys() == per_head.state_dict().keys()
     assert one.shared.shape == (4, 4) and per_head.shared.shape == (2, 4, 4)
-    assert torch.equal(one.shared.expand(2, 4, 4), per_head.shared) and bool((one.shared == 0.25).all())
-    one, x, joints = filled(one), draw(2, 6, 3, 3), some_joints(2, 3, 3, 4)
+    assert torch.equal(one.shared.expand(2, 4, 4), per_head.shared) and bool(
+        (one.shared == 0.25).all()
+    )
+    one = filled(one)
+    x = draw(2, 6, 3, 3)
+    joints = some_joints(2, 3, 3, 4)
     state = one.state_dict()
     per_head.double().eval().load_state_dict({**state, "shared": state["shared"].expand(2, 4, 4)})
     torch.testing.assert_close(per_head(x, joints), one(x, joints), rtol=0, atol=1e-12)
@@ -83,7 +99,9 @@ def test_a_map_for_each_head() -> None:
         per_head.shared[1] += 1
     after = per_head._regularize(values, None)
     assert torch.equal(after[:, 0], before[:, 0])
-    torch.testing.assert_close(after[:, 1] - before[:, 1], values[:, 1].sum(1, keepdim=True).expand(6, 4, 3))
+    torch.testing.assert_close(
+        after[:, 1] - before[:, 1], values[:, 1].sum(1, keepdim=True).expand(6, 4, 3)
+    )
 
 
 @pytest.mark.parametrize("kept", [None, 3])
@@ -102,31 +120,46 @@ def test_gradient_of_the_shared_map(shared_map: str, kept: int | None) -> None:
 
 @pytest.mark.parametrize("heads", [1, 3])
 def test_equation_4_by_loops(heads: int) -> None:
-    layer, joints, parts = filled(JointPartAttention(7, heads=heads)), draw(2, 7, 3, 5), draw(2, 7, 3, 2, seed=1)
+    layer = filled(JointPartAttention(7, heads=heads))
+    joints = draw(2, 7, 3, 5)
+    parts = draw(2, 7, 3, 2, seed=1)
     expected = reference.joint_part_attention(joints.numpy(), parts.numpy(), weights(layer), heads)
     for got, wanted in zip(layer(joints, parts), expected, strict=True):
         np.testing.assert_allclose(got.detach().numpy(), wanted, atol=1e-12)
 
 
 def test_the_maps_are_the_attention() -> None:
-    layer, joints, parts = filled(JointPartAttention(6, heads=2)), draw(2, 6, 3, 5), draw(2, 6, 3, 4, seed=1)
+    layer = filled(JointPartAttention(6, heads=2))
+    joints = draw(2, 6, 3, 5)
+    parts = draw(2, 6, 3, 4, seed=1)
     to_parts, to_joints = layer.maps(joints, parts)
     assert to_parts.shape == (2, 2, 3, 5, 4) and to_joints.shape == (2, 2, 3, 4, 5)
     for n in range(2):
         for t in range(3):
-            q_j, k_j, _ = reference.projections(joints[n, :, t].numpy().T, weights(layer), "project_joints", 2)
-            q_p, k_p, _ = reference.projections(parts[n, :, t].numpy().T, weights(layer), "project_parts", 2)
+            q_j, k_j, _ = reference.projections(
+                joints[n, :, t].numpy().T, weights(layer), "project_joints", 2
+            )
+            q_p, k_p, _ = reference.projections(
+                parts[n, :, t].numpy().T, weights(layer), "project_parts", 2
+            )
             for h in range(2):
                 seen = to_parts[n, h, t].detach().numpy(), to_joints[n, h, t].detach().numpy()
-                np.testing.assert_allclose(seen[0], reference.equation_1(q_j[h], k_p[h], np.eye(4)), atol=1e-12)
-                np.testing.assert_allclose(seen[1], reference.equation_1(q_p[h], k_j[h], np.eye(5)), atol=1e-12)
+                np.testing.assert_allclose(
+                    seen[0], reference.equation_1(q_j[h], k_p[h], np.eye(4)), atol=1e-12
+                )
+                np.testing.assert_allclose(
+                    seen[1], reference.equation_1(q_p[h], k_j[h], np.eye(5)), atol=1e-12
+                )
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7])
 @pytest.mark.parametrize(("out", "stride"), [(6, 1), (9, 1), (6, 2), (9, 3)])
 def test_equation_5_by_loops(frames: int, out: int, stride: int) -> None:
-    layer, x = filled(DilatedTemporalAttention(6, out, kernel_size=5, stride=stride)), draw(2, 6, frames, 3)
-    expected = reference.equation_5(x.numpy(), weights(layer), (1, 2), stride, attention=True, convolution=True)
+    layer = filled(DilatedTemporalAttention(6, out, kernel_size=5, stride=stride))
+    x = draw(2, 6, frames, 3)
+    expected = reference.equation_5(
+        x.numpy(), weights(layer), (1, 2), stride, attention=True, convolution=True
+    )
     assert expected.shape == (2, out, -(-frames // stride), 3)
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-12)
 
@@ -134,7 +167,8 @@ def test_equation_5_by_loops(frames: int, out: int, stride: int) -> None:
 @pytest.mark.parametrize(("attention", "convolution"), [(True, False), (False, True)])
 def test_the_rows_of_table_3_by_loops(attention: bool, convolution: bool) -> None:
     options = {"attention": attention, "convolution": convolution}
-    layer, x = filled(DilatedTemporalAttention(4, 6, dilations=(1, 2, 4), stride=2, **options)), draw(2, 4, 9, 2)
+    layer = filled(DilatedTemporalAttention(4, 6, dilations=(1, 2, 4), stride=2, **options))
+    x = draw(2, 4, 9, 2)
     expected = reference.equation_5(x.numpy(), weights(layer), (1, 2, 4), 2, **options)
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-12)
     kernel = layer.values[0].kernel_size[0]
@@ -143,12 +177,24 @@ def test_the_rows_of_table_3_by_loops(attention: bool, convolution: bool) -> Non
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "spatial": (lambda: SpatialAttention(6, 4), ((2, 6, 3, 4),)),
-    "spatial, a map for each head": (lambda: SpatialAttention(6, 4, shared_map="per_head"), ((2, 6, 3, 4),)),
+    "spatial, a map for each head": (
+        lambda: SpatialAttention(6, 4, shared_map="per_head"),
+        ((2, 6, 3, 4),),
+    ),
     "joint-part": (lambda: JointPartAttention(6, heads=2), ((2, 6, 3, 4), (2, 6, 3, 2))),
     "temporal": (lambda: DilatedTemporalAttention(6, 6, kernel_size=3), ((2, 6, 5, 2),)),
-    "temporal, strided": (lambda: DilatedTemporalAttention(6, 8, kernel_size=3, stride=2), ((2, 6, 5, 2),)),
-    "temporal, attention alone": (lambda: DilatedTemporalAttention(6, 6, convolution=False), ((2, 6, 5, 2),)),
-    "temporal, convolution alone": (lambda: DilatedTemporalAttention(6, 6, attention=False), ((2, 6, 5, 2),)),
+    "temporal, strided": (
+        lambda: DilatedTemporalAttention(6, 8, kernel_size=3, stride=2),
+        ((2, 6, 5, 2),),
+    ),
+    "temporal, attention alone": (
+        lambda: DilatedTemporalAttention(6, 6, convolution=False),
+        ((2, 6, 5, 2),),
+    ),
+    "temporal, convolution alone": (
+        lambda: DilatedTemporalAttention(6, 6, attention=False),
+        ((2, 6, 5, 2),),
+    ),
 }
 
 
@@ -189,9 +235,12 @@ def test_fused_and_plain_attention_agree(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_sample_does_not_depend_on_its_batch(name: str) -> None:
     layer, inputs = built(name)
-    whole, alone = joined(layer(*inputs)), [layer(*(x[n : n + 1] for x in inputs)) for n in range(2)]
+    whole = joined(layer(*inputs))
+    alone = [layer(*(x[n : n + 1] for x in inputs)) for n in range(2)]
     parts = zip(*alone, strict=True) if isinstance(alone[0], tuple) else [tuple(alone)]
-    torch.testing.assert_close(whole, torch.cat([torch.cat(part).flatten() for part in parts]), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        whole, torch.cat([torch.cat(part).flatten() for part in parts]), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -211,21 +260,29 @@ def test_memory_format_does_not_matter(name: str) -> None:
 
 
 @given(order=st.permutations(range(5)), frames=st.integers(1, 4), shared_map=st.sampled_from(MAPS))
-def test_relabelling_joints_permutes_the_output(order: list[int], frames: int, shared_map: str) -> None:
-    layer, x = filled(SpatialAttention(6, 5, position_codes=False, shared_map=shared_map)), draw(2, 6, frames, 5)
+def test_relabelling_joints_permutes_the_output(
+    order: list[int], frames: int, shared_map: str
+) -> None:
+    layer = filled(SpatialAttention(6, 5, position_codes=False, shared_map=shared_map))
+    x = draw(2, 6, frames, 5)
     relabelled = copy.deepcopy(layer)
     with torch.no_grad():
         relabelled.shared.copy_(layer.shared[..., order, :][..., order])
     torch.testing.assert_close(relabelled(x[..., order]), layer(x)[..., order], rtol=0, atol=1e-12)
-    joints, named = some_joints(2, frames, 3, 5), torch.tensor(order).argsort()
+    joints = some_joints(2, frames, 3, 5)
+    named = torch.tensor(order).argsort()
     some = x[..., :3]
-    torch.testing.assert_close(relabelled(some, named[joints]), layer(some, joints), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        relabelled(some, named[joints]), layer(some, joints), rtol=0, atol=1e-12
+    )
     temporal = filled(DilatedTemporalAttention(6, 8, stride=2))
     torch.testing.assert_close(temporal(x[..., order]), temporal(x)[..., order], rtol=0, atol=1e-12)
 
 
 def test_codes_tell_joints_and_frames_apart() -> None:
-    with_codes, without = (filled(SpatialAttention(6, 5, position_codes=codes)) for codes in (True, False))
+    with_codes, without = (
+        filled(SpatialAttention(6, 5, position_codes=codes)) for codes in (True, False)
+    )
     for layer in (with_codes, without):
         layer.shared.data.fill_(0.2)
     x = draw(1, 6, 1, 1).expand(1, 6, 4, 5)
@@ -237,7 +294,8 @@ def test_codes_tell_joints_and_frames_apart() -> None:
 
 def test_uniform_attention_is_the_mean() -> None:
     """Limits: queries of zero attend evenly; a shared map of 1 / V adds the same mean again."""
-    layer, x = filled(SpatialAttention(6, 5, heads=2, position_codes=False)), draw(2, 6, 3, 5)
+    layer = filled(SpatialAttention(6, 5, heads=2, position_codes=False))
+    x = draw(2, 6, 3, 5)
     with torch.no_grad():
         layer.project.linear.weight[:6] = 0
         layer.project.linear.bias[:6] = 0
@@ -256,8 +314,11 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.low, self.fc = nn.Conv2d(3, 6, 1), nn.Linear(6, 5)
-        self.behind = nn.Sequential(SpatialAttention(6, 4), DilatedTemporalAttention(6, 6, kernel_size=3))
+        self.low = nn.Conv2d(3, 6, 1)
+        self.fc = nn.Linear(6, 5)
+        self.behind = nn.Sequential(
+            SpatialAttention(6, 4), DilatedTemporalAttention(6, 6, kernel_size=3)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.behind(self.low(x)).mean((2, 3)))
@@ -265,9 +326,12 @@ class Net(nn.Module):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_focus_below_attention_can_be_trained(training: bool) -> None:
-    """A loss on the gradient below fused attention: FeatureTap takes the kernel that can be differentiated twice."""
+    """A loss on the gradient below fused attention: FeatureTap takes the kernel that can be
+    differentiated twice.
+    """
     torch.manual_seed(0)
-    net, x = Net().double().train(training), draw(3, 3, 4, 4)
+    net = Net().double().train(training)
+    x = draw(3, 3, 4, 4)
     plain = copy.deepcopy(net)
     with FeatureTap(net, ["low"], twice=["low"]) as tap:
         score = net(x)[:, 0]
@@ -292,7 +356,9 @@ class Heads(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         if kind == "encoder":
-            self.layer: nn.Module = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
+            self.layer: nn.Module = nn.TransformerEncoderLayer(
+                6, 2, 8, dropout=0.0, batch_first=True
+            )
         else:
             self.layer = nn.MultiheadAttention(6, 2, batch_first=True)
 
@@ -316,21 +382,30 @@ def test_the_focus_below_attention_of_pytorch(kind: str, training: bool) -> None
         score = net(draw(3, 3, 4, 4))[:, 0]
     tap.channel_gradient("low", score, create_graph=True).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.low.parameters())
-    assert max(p.grad.abs().max().item() for p in net.behind[0].parameters() if p.grad is not None) > 1e-9
+    assert (
+        max(p.grad.abs().max().item() for p in net.behind[0].parameters() if p.grad is not None)
+        > 1e-9
+    )
 
 
 @pytest.mark.parametrize("branch", [STFLoss.exploration_branch, lambda: STFLoss(coherence=0.0)])
 @pytest.mark.parametrize("head", [None, "fc"])
 def test_attention_above_the_only_layer(branch: Callable[[], STFLoss], head: str | None) -> None:
-    """The focus of a layer below attention has no closed form; a loss on it needs the plain kernel as well."""
+    """The focus of a layer below attention has no closed form; a loss on it needs the plain kernel
+    as well.
+    """
 
     class Whole(Net):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x[..., 0])
 
     torch.manual_seed(0)
-    net, x, target = Whole().double(), draw(3, 3, 4, 4, 1), torch.tensor([0, 1, 2])
-    fused, plain = (STFObjective(copy.deepcopy(net), layers=["low"], head=head, loss=branch()) for _ in range(2))
+    net = Whole().double()
+    x = draw(3, 3, 4, 4, 1)
+    target = torch.tensor([0, 1, 2])
+    fused, plain = (
+        STFObjective(copy.deepcopy(net), layers=["low"], head=head, loss=branch()) for _ in range(2)
+    )
     for _ in range(2):  # the first batch finds out that there is no closed form
         out = fused(x, target)
         out.loss.backward()
@@ -345,12 +420,15 @@ def test_attention_above_the_only_layer(branch: Callable[[], STFLoss], head: str
 
 
 def test_outside_the_tap_attention_stays_fused() -> None:
-    """The kernel that the test above avoids is the one that runs elsewhere, and it refuses a second derivative."""
+    """The kernel that the test above avoids is the one that runs elsewhere, and it refuses a second
+    derivative.
+    """
     x = torch.randn(2, 6, 3, 4, requires_grad=True)
     y = SpatialAttention(6, 4)(x)
     (g,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     with pytest.raises(
-        RuntimeError, match=r"derivative for aten::_scaled_dot_product_flash_attention.* not implemented"
+        RuntimeError,
+        match=r"derivative for aten::_scaled_dot_product_flash_attention.* not implemented",
     ):
         g.sum().backward()
 
@@ -375,31 +453,62 @@ def test_autocast(name: str) -> None:
 
 
 ERRORS: list[tuple[Callable[[], object], str]] = [
-    (lambda: position_codes(torch.arange(3), 0), r"position_codes: expected at least 1 channel, got 0"),
-    (lambda: SpatialAttention(2, 5), r"SpatialAttention: expected 1 to 2 heads for 2 channels, got 3"),
+    (
+        lambda: position_codes(torch.arange(3), 0),
+        r"position_codes: expected at least 1 channel, got 0",
+    ),
+    (
+        lambda: SpatialAttention(2, 5),
+        r"SpatialAttention: expected 1 to 2 heads for 2 channels, got 3",
+    ),
     (lambda: SpatialAttention(6, 0), r"SpatialAttention: expected at least 1 joint, got 0"),
-    (lambda: SpatialAttention(6, 5, shared_map="each"),
-     r"SpatialAttention: expected shared_map to be one of 'one', 'per_head', got 'each'"),
-    (lambda: SpatialAttention(6, 5)(torch.zeros(2, 6, 3, 4)),
-     r"SpatialAttention: expected x \(N, C=6, T, V=5\), got \(2, 6, 3, 4\)"),
-    (lambda: SpatialAttention(6, 5)(torch.zeros(2, 6, 3, 4), torch.zeros(2, 3, 5, dtype=torch.long)),
-     r"SpatialAttention: expected joints \(N=2, T=3, V'=4\), got \(2, 3, 5\)"),
-    (lambda: JointPartAttention(6, heads=0), r"JointPartAttention: expected 1 to 6 heads for 6 channels, got 0"),
-    (lambda: JointPartAttention(6)(torch.zeros(2, 6, 3, 4), torch.zeros(2, 6, 2, 4)),
-     r"JointPartAttention: expected parts \(N=2, C=6, T=3, P\), got \(2, 6, 2, 4\)"),
-    (lambda: JointPartAttention(6)(torch.zeros(2, 5, 3, 4), torch.zeros(2, 6, 3, 4)),
-     r"JointPartAttention: expected joints \(N, C=6, T, K\), got \(2, 5, 3, 4\)"),
-    (lambda: DilatedTemporalAttention(6, 6, kernel_size=4),
-     r"DilatedTemporalAttention: expected an odd kernel_size, got 4"),
-    (lambda: DilatedTemporalAttention(6, 6, dilations=()),
-     r"DilatedTemporalAttention: expected 1 to 6 heads .*, got 0"),
-    (lambda: DilatedTemporalAttention(6, 6, dilations=(1, 0)),
-     r"DilatedTemporalAttention: expected a stride and dilations of at least 1, got \(1, 1, 0\)"),
-    (lambda: DilatedTemporalAttention(6, 6, attention=False, convolution=False),
-     r"DilatedTemporalAttention: expected attention, convolution or both, got neither"),
-    (lambda: DilatedTemporalAttention(6, 6)(torch.zeros(2, 5, 3, 4)),
-     r"DilatedTemporalAttention: expected x \(N, C=6, T, V\), got \(2, 5, 3, 4\)"),
-]  # fmt: skip
+    (
+        lambda: SpatialAttention(6, 5, shared_map="each"),
+        r"SpatialAttention: expected shared_map to be one of 'one', 'per_head', got 'each'",
+    ),
+    (
+        lambda: SpatialAttention(6, 5)(torch.zeros(2, 6, 3, 4)),
+        r"SpatialAttention: expected x \(N, C=6, T, V=5\), got \(2, 6, 3, 4\)",
+    ),
+    (
+        lambda: SpatialAttention(6, 5)(
+            torch.zeros(2, 6, 3, 4), torch.zeros(2, 3, 5, dtype=torch.long)
+        ),
+        r"SpatialAttention: expected joints \(N=2, T=3, V'=4\), got \(2, 3, 5\)",
+    ),
+    (
+        lambda: JointPartAttention(6, heads=0),
+        r"JointPartAttention: expected 1 to 6 heads for 6 channels, got 0",
+    ),
+    (
+        lambda: JointPartAttention(6)(torch.zeros(2, 6, 3, 4), torch.zeros(2, 6, 2, 4)),
+        r"JointPartAttention: expected parts \(N=2, C=6, T=3, P\), got \(2, 6, 2, 4\)",
+    ),
+    (
+        lambda: JointPartAttention(6)(torch.zeros(2, 5, 3, 4), torch.zeros(2, 6, 3, 4)),
+        r"JointPartAttention: expected joints \(N, C=6, T, K\), got \(2, 5, 3, 4\)",
+    ),
+    (
+        lambda: DilatedTemporalAttention(6, 6, kernel_size=4),
+        r"DilatedTemporalAttention: expected an odd kernel_size, got 4",
+    ),
+    (
+        lambda: DilatedTemporalAttention(6, 6, dilations=()),
+        r"DilatedTemporalAttention: expected 1 to 6 heads .*, got 0",
+    ),
+    (
+        lambda: DilatedTemporalAttention(6, 6, dilations=(1, 0)),
+        r"DilatedTemporalAttention: expected a stride and dilations of at least 1, got \(1, 1, 0\)",
+    ),
+    (
+        lambda: DilatedTemporalAttention(6, 6, attention=False, convolution=False),
+        r"DilatedTemporalAttention: expected attention, convolution or both, got neither",
+    ),
+    (
+        lambda: DilatedTemporalAttention(6, 6)(torch.zeros(2, 5, 3, 4)),
+        r"DilatedTemporalAttention: expected x \(N, C=6, T, V\), got \(2, 5, 3, 4\)",
+    ),
+]
 
 
 @pytest.mark.parametrize(("wrong", "error"), ERRORS)

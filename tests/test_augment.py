@@ -1,4 +1,6 @@
-"""Augmentation: every option against its function and plain loops, what goes with the positions, and what is drawn."""
+"""Augmentation: every option against its function and plain loops, what goes with the positions,
+and what is drawn.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,29 @@ from skeleton_focus import (
     shear,
 )
 
-ARMS = SkeletonLayout.from_bones([(0, 1), (0, 2), (1, 3), (2, 4)], pairs=[(1, 2), (3, 4)], name="arms")
+ARMS = SkeletonLayout.from_bones(
+    [(0, 1), (0, 2), (1, 3), (2, 4)], pairs=[(1, 2), (3, 4)], name="arms"
+)
 EVERYTHING: dict[str, Any] = {
-    "rotation": (20, 60, 10), "scale": 0.2, "crop": 0.5, "shear": 0.3, "flip": 0.5, "joint_dropout": 0.3, "speed": 0.6,
-}  # fmt: skip
+    "rotation": (20, 60, 10),
+    "scale": 0.2,
+    "crop": 0.5,
+    "shear": 0.3,
+    "flip": 0.5,
+    "joint_dropout": 0.3,
+    "speed": 0.6,
+}
 
 
-def some_batch(lengths: tuple[int, ...] = (6, 4, 1), channels: int = 3, seed: int = 0, lost: float = 0.2) -> Batch:
-    """Two persons of ARMS in float64; confidences between 0.3 and 1 where a joint was seen, zeros where not."""
-    rng, n, t = np.random.default_rng(seed), len(lengths), max(lengths)
+def some_batch(
+    lengths: tuple[int, ...] = (6, 4, 1), channels: int = 3, seed: int = 0, lost: float = 0.2
+) -> Batch:
+    """Two persons of ARMS in float64; confidences between 0.3 and 1 where a joint was seen, zeros
+    where not.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(lengths)
+    t = max(lengths)
     seen = torch.from_numpy(rng.uniform(0.3, 1, (n, t, 5, 2)) * (rng.random((n, t, 5, 2)) >= lost))
     inside = torch.arange(t) < torch.tensor(lengths)[:, None]
     seen = seen * inside[:, :, None, None]
@@ -60,7 +76,8 @@ def same(ours: Batch, expected: Batch, tolerance: float = 0.0) -> None:
         assert not one.numel() or (one - two).abs().max() <= tolerance, name
 
 
-# ------------------------------------------------------------------------------------------------- option by option
+# -------------------------------------------------------------------------------------------------
+# option by option
 
 
 @pytest.mark.parametrize("random", [None, 1])
@@ -78,51 +95,79 @@ def test_without_a_generator_clips_are_only_brought_to_length() -> None:
 
 
 def test_all_that_is_drawn_in_the_order_that_is_told() -> None:
-    batch, random = some_batch(lost=0), generator()
+    batch = some_batch(lost=0)
+    random = generator()
     ours = Augment(ARMS, frames=7, **EVERYTHING)(batch, random)
 
     again = generator()
-    angles, sizes, share, start = (torch.rand(*shape, generator=again) for shape in ((3, 3), (3,), (3,), (3,)))
-    slants, mirrored = torch.rand(3, 3, 2, generator=again), torch.rand(3, generator=again) < 0.5
-    lost, warp = torch.rand(3, 5, 2, generator=again) < 0.3, torch.rand(3, generator=again)
-    assert torch.equal(random.get_state(), again.get_state()) and mirrored.unique().numel() == 2 and lost.any()
+    angles, sizes, share, start = (
+        torch.rand(*shape, generator=again) for shape in ((3, 3), (3,), (3,), (3,))
+    )
+    slants = torch.rand(3, 3, 2, generator=again)
+    mirrored = torch.rand(3, generator=again) < 0.5
+    lost = torch.rand(3, 5, 2, generator=again) < 0.3
+    warp = torch.rand(3, generator=again)
+    assert (
+        torch.equal(random.get_state(), again.get_state())
+        and mirrored.unique().numel() == 2
+        and lost.any()
+    )
 
     turns = (2 * angles - 1) * torch.tensor([20.0, 60.0, 10.0]) * math.pi / 180
     x = rotate(scale(flip(batch.x, ARMS, mirrored), 1 + 0.2 * (2 * sizes - 1)), turns.double())
     x = drop_joints(shear(x, 0.3 * (2 * slants - 1)), lost)
     length = 0.5 + 0.5 * share
-    begin, warps = (1 - length) * start, 0.6 * (2 * warp - 1)
+    begin = (1 - length) * start
+    warps = 0.6 * (2 * warp - 1)
     x = resample_frames(x, batch.lengths, 7, start=begin, stop=begin + length, warp=warps)
     torch.testing.assert_close(ours.x, x, rtol=0, atol=1e-6)
     assert ours.lengths.tolist() == [7, 7, 7] and torch.equal(ours.label, batch.label)
     assert not ours.visibility[lost[:, None].expand(-1, 7, -1, -1)].any()
     assert (ours.visibility > 0).sum() == 7 * (~lost).sum()
-    assert not ours.critical[lost.mT[:, :, None].expand(-1, -1, 7, -1)].any() and ours.critical.any()
+    assert (
+        not ours.critical[lost.mT[:, :, None].expand(-1, -1, 7, -1)].any() and ours.critical.any()
+    )
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_every_option_has_an_effect(name: str) -> None:
     batch = some_batch(lost=0)
-    plain, alone = Augment(ARMS, frames=8), Augment(ARMS, frames=8, **{name: EVERYTHING[name]})
+    plain = Augment(ARMS, frames=8)
+    alone = Augment(ARMS, frames=8, **{name: EVERYTHING[name]})
     assert not torch.equal(alone(batch, generator()).x, plain(batch, None).x)
 
 
 @pytest.mark.parametrize("on", range(len(EVERYTHING)))
 def test_an_option_leaves_the_numbers_of_those_before_it(on: int) -> None:
     first = dict(list(EVERYTHING.items())[: on + 1])
-    few, all_of_them = (Augment(ARMS, frames=8, **o)._draw(some_batch().x, generator()) for o in (first, EVERYTHING))
+    few, all_of_them = (
+        Augment(ARMS, frames=8, **o)._draw(some_batch().x, generator()) for o in (first, EVERYTHING)
+    )
     kept = {"shear": "slants", "flip": "mirrored", "joint_dropout": "lost", "speed": "warp"}
-    assert all(torch.equal(few[kept[name]], all_of_them[kept[name]]) for name in first if name in kept)
+    assert all(
+        torch.equal(few[kept[name]], all_of_them[kept[name]]) for name in first if name in kept
+    )
 
 
 def test_what_is_drawn_fills_its_range() -> None:
     x = torch.zeros(4000, 3, 1, 5, 2)
     drawn = Augment(ARMS, frames=8, **EVERYTHING)._draw(x, generator())
-    ranges = {"sizes": (0.8, 1.2), "start": (0, 0.5), "stop": (0.5, 1), "slants": (-0.3, 0.3), "warp": (-0.6, 0.6)}
+    ranges = {
+        "sizes": (0.8, 1.2),
+        "start": (0, 0.5),
+        "stop": (0.5, 1),
+        "slants": (-0.3, 0.3),
+        "warp": (-0.6, 0.6),
+    }
     for name, (low, high) in ranges.items():
-        assert low - 1e-6 <= drawn[name].min() < low + 0.02 and high - 0.02 < drawn[name].max() <= high + 1e-6, name
+        assert (
+            low - 1e-6 <= drawn[name].min() < low + 0.02
+            and high - 0.02 < drawn[name].max() <= high + 1e-6
+        ), name
     most = drawn["angles"].rad2deg().abs().amax(0)
-    assert (most <= torch.tensor([20.001, 60.001, 10.001])).all() and (most > torch.tensor([19.0, 59.0, 9.0])).all()
+    assert (most <= torch.tensor([20.001, 60.001, 10.001])).all() and (
+        most > torch.tensor([19.0, 59.0, 9.0])
+    ).all()
     assert drawn["mirrored"].float().mean().item() == pytest.approx(0.5, abs=0.03)
     assert drawn["lost"].float().mean().item() == pytest.approx(0.3, abs=0.01)
     length = drawn["stop"] - drawn["start"]
@@ -138,7 +183,8 @@ def test_rotation_keeps_bones(seed: int, rotation: tuple[float, float, float]) -
     torch.testing.assert_close(*lengths)
 
 
-# ------------------------------------------------------------------------------------- what goes with the positions
+# ------------------------------------------------------------------------------------- what goes
+# with the positions
 
 
 def test_visibility_and_truth_are_mirrored_with_the_positions() -> None:
@@ -159,24 +205,36 @@ def test_visibility_and_truth_are_mirrored_with_the_positions() -> None:
 def test_time_equals_the_slow_reference(seed: int, frames: int, channels: int) -> None:
     batch = some_batch((5, 3, 1), channels, seed=seed)
     augment = Augment(ARMS, crop=0.4, speed=0.8, frames=frames)
-    drawn, ours = augment._draw(batch.x, generator(seed)), augment(batch, generator(seed))
+    drawn = augment._draw(batch.x, generator(seed))
+    ours = augment(batch, generator(seed))
     for n, length in enumerate(batch.lengths.tolist()):
         span = (float(drawn[name][n].double()) for name in ("start", "stop", "warp"))
         times = reference_views.frame_times(length, frames, *span)
         for c, v, m in np.ndindex(channels, 5, 2):
-            clip = (batch.x[n, c, :length, v, m], batch.visibility[n, :length, v, m], batch.critical[n, m, :length, v])
+            clip = (
+                batch.x[n, c, :length, v, m],
+                batch.visibility[n, :length, v, m],
+                batch.critical[n, m, :length, v],
+            )
             expected = np.array(reference_views.play(*(part.tolist() for part in clip), times))
-            told = torch.stack([ours.x[n, c, :, v, m], ours.visibility[n, :, v, m], ours.critical[n, m, :, v]], dim=1)
+            told = torch.stack(
+                [ours.x[n, c, :, v, m], ours.visibility[n, :, v, m], ours.critical[n, m, :, v]],
+                dim=1,
+            )
             np.testing.assert_allclose(told, expected, rtol=0, atol=1e-6)
 
 
 def test_time_by_hand() -> None:
-    """Frames 0, 1 and 3 seen, 2 lost; a confidence of 0.4 beside one of 0.8; the truth from frame 1 on."""
+    """Frames 0, 1 and 3 seen, 2 lost; a confidence of 0.4 beside one of 0.8; the truth from frame 1
+    on.
+    """
     x = torch.tensor([2.0, 4, 0, 8]).view(1, 1, 4, 1, 1).repeat(1, 1, 1, 5, 1)
     seen = torch.tensor([0.4, 0.8, 0, 1]).view(1, 4, 1, 1).repeat(1, 1, 5, 1)
     truth = torch.tensor([0.0, 1, 0, 1]).view(1, 1, 4, 1).repeat(1, 1, 1, 5)
     ours = Augment(ARMS, frames=13)(Batch(x, torch.tensor([4]), torch.zeros(1), seen, truth), None)
-    torch.testing.assert_close(ours.x[0, 0, :, 0, 0], torch.tensor([2, 2.5, 3, 3.5, 4, 0, 0, 0, 0, 0, 0, 0, 8]))
+    torch.testing.assert_close(
+        ours.x[0, 0, :, 0, 0], torch.tensor([2, 2.5, 3, 3.5, 4, 0, 0, 0, 0, 0, 0, 0, 8])
+    )
     confidence = torch.tensor([0.4, 0.5, 0.6, 0.7, 0.8, 0, 0, 0, 0, 0, 0, 0, 1])
     torch.testing.assert_close(ours.visibility[0, :, 0, 0], confidence)
     assert ours.critical[0, 0, :, 0].tolist() == [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1]
@@ -193,19 +251,28 @@ def test_what_was_seen_or_not_stays_zero_or_one(seed: int) -> None:
     assert not (ours.critical * (ours.visibility == 0).permute(0, 3, 1, 2)).any()
 
 
-# --------------------------------------------------------------------------------------------- what a clip depends on
+# --------------------------------------------------------------------------------------------- what
+# a clip depends on
 
 
 @given(st.integers(0, 10**6), st.sampled_from([None, 6]))
 def test_padding_and_the_other_clips_are_not_read(seed: int, frames: int | None) -> None:
     options = {**EVERYTHING, **({} if frames else {"crop": 1.0, "speed": 0.0})}
-    batch, augment = some_batch(seed=seed), Augment(ARMS, frames=frames, **options)
-    ours, length = augment(batch, generator(seed)), frames or 4
+    batch = some_batch(seed=seed)
+    augment = Augment(ARMS, frames=frames, **options)
+    ours = augment(batch, generator(seed))
+    length = frames or 4
     wild = [part.clone() for part in batch]
     for clip, first in ((0, 0), (1, 4), (2, 1)):  # all of clip 0, the padding of the others
-        wild[0][clip, :, first:], wild[3][clip, first:], wild[4][clip, :, first:] = 1e3, 0.7, 1
-    longer = Batch(*(torch.cat([part, part], dim=axis) if axis else part
-                     for part, axis in zip(wild, (2, 0, 0, 1, 2), strict=True)))  # fmt: skip
+        wild[0][clip, :, first:] = 1e3
+        wild[3][clip, first:] = 0.7
+        wild[4][clip, :, first:] = 1
+    longer = Batch(
+        *(
+            torch.cat([part, part], dim=axis) if axis else part
+            for part, axis in zip(wild, (2, 0, 0, 1, 2), strict=True)
+        )
+    )
     theirs = augment(longer, generator(seed))
     assert torch.equal(ours.x[1, :, :length], theirs.x[1, :, :length])
     assert torch.equal(ours.visibility[1, :length], theirs.visibility[1, :length])
@@ -213,7 +280,8 @@ def test_padding_and_the_other_clips_are_not_read(seed: int, frames: int | None)
 
 
 def test_the_input_and_the_global_random_state_stay() -> None:
-    batch, state = some_batch(), torch.get_rng_state()
+    batch = some_batch()
+    state = torch.get_rng_state()
     before = [part.clone() for part in batch]
     x = batch.x.clone().requires_grad_()
     ours = Augment(ARMS, frames=5, **EVERYTHING)(batch._replace(x=x), generator())
@@ -225,12 +293,21 @@ def test_the_input_and_the_global_random_state_stay() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "result", "tolerance"),
-    [(torch.float64, torch.float64, 0), (torch.float32, torch.float32, 1e-5), (torch.float16, torch.float32, 1e-2)],
+    [
+        (torch.float64, torch.float64, 0),
+        (torch.float32, torch.float32, 1e-5),
+        (torch.float16, torch.float32, 1e-2),
+    ],
 )
-def test_the_arithmetic_has_float32_at_least(dtype: torch.dtype, result: torch.dtype, tolerance: float) -> None:
-    batch, augment = some_batch((6, 5)), Augment(ARMS, frames=5, **EVERYTHING)
+def test_the_arithmetic_has_float32_at_least(
+    dtype: torch.dtype, result: torch.dtype, tolerance: float
+) -> None:
+    batch = some_batch((6, 5))
+    augment = Augment(ARMS, frames=5, **EVERYTHING)
     exact = augment(batch, generator())
-    kinds = batch._replace(x=batch.x.to(dtype), visibility=batch.visibility.to(dtype), critical=batch.critical > 0)
+    kinds = batch._replace(
+        x=batch.x.to(dtype), visibility=batch.visibility.to(dtype), critical=batch.critical > 0
+    )
     ours = augment(kinds, generator())
     same(ours, exact, tolerance)
     assert {part.dtype for part in (ours.x, ours.visibility, ours.critical)} == {result}
@@ -240,7 +317,8 @@ def test_the_arithmetic_has_float32_at_least(dtype: torch.dtype, result: torch.d
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_shows_the_same_clips() -> None:
-    batch, augment = Batch(*(part.float() for part in some_batch())), Augment(ARMS, frames=5, **EVERYTHING)
+    batch = Batch(*(part.float() for part in some_batch()))
+    augment = Augment(ARMS, frames=5, **EVERYTHING)
     batch = batch._replace(lengths=batch.lengths.long())
     ours = augment(Batch(*(part.to("cuda") for part in batch)), generator())
     assert all(part.is_cuda for part in ours)
@@ -248,9 +326,16 @@ def test_a_gpu_shows_the_same_clips() -> None:
 
 
 def test_an_empty_batch_and_copies() -> None:
-    batch, augment = some_batch(), Augment(ARMS, frames=5, **EVERYTHING)
+    batch = some_batch()
+    augment = Augment(ARMS, frames=5, **EVERYTHING)
     none = augment(Batch(*(part[:0] for part in batch)), generator())
-    assert [tuple(part.shape) for part in none] == [(0, 3, 5, 5, 2), (0,), (0,), (0, 5, 5, 2), (0, 2, 5, 5)]
+    assert [tuple(part.shape) for part in none] == [
+        (0, 3, 5, 5, 2),
+        (0,),
+        (0,),
+        (0, 5, 5, 2),
+        (0, 2, 5, 5),
+    ]
     for other in (copy.deepcopy(augment), pickle.loads(pickle.dumps(augment)), augment.eval()):
         same(other(batch, generator()), augment(batch, generator()))
     assert repr(Augment(ARMS, rotation=(0, 30, 0), frames=9)) == (
@@ -259,6 +344,7 @@ def test_an_empty_batch_and_copies() -> None:
     )
 
 
+#
 # --------------------------------------------------------------------------------------------------- in the plane
 
 
@@ -271,41 +357,60 @@ def test_in_the_plane() -> None:
     torch.testing.assert_close(turned, rotate(batch.x, drawn["angles"][:, 2:].double()))
 
 
-# ------------------------------------------------------------------------------------------------- random numbers
+# -------------------------------------------------------------------------------------------------
+# random numbers
 
 
 def test_every_place_in_training_has_its_own_numbers() -> None:
     places = [
-        (seed, epoch, step, rank) for seed in (0, 1, 7) for epoch in range(3) for step in range(3) for rank in (0, 1)
+        (seed, epoch, step, rank)
+        for seed in (0, 1, 7)
+        for epoch in range(3)
+        for step in range(3)
+        for rank in (0, 1)
     ]
     numbers = {}
     for seed, epoch, step, rank in places:
-        a, b = (torch.rand(8, generator=seeded_generator(seed, epoch=epoch, step=step, rank=rank)) for _ in range(2))
+        a, b = (
+            torch.rand(8, generator=seeded_generator(seed, epoch=epoch, step=step, rank=rank))
+            for _ in range(2)
+        )
         assert torch.equal(a, b)
         numbers[tuple(a.tolist())] = (seed, epoch, step, rank)
     assert len(numbers) == len(places)
 
 
 class AugmentingCollate:
-    """The ``collate_fn`` of a DataLoader; its epoch is in shared memory, where a persistent worker sees it change."""
+    """The ``collate_fn`` of a DataLoader; its epoch is in shared memory, where a persistent worker
+    sees it change.
+    """
 
     def __init__(self, seed: int, known_bug: bool = False) -> None:
-        self.seed, self.augment = seed, Augment(ARMS, rotation=(0, 90, 0), crop=0.5, frames=4)
+        self.seed = seed
+        self.augment = Augment(ARMS, rotation=(0, 90, 0), crop=0.5, frames=4)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self.random = generator(seed) if known_bug else None  # copied into every worker, in every epoch
+        self.random = (
+            generator(seed) if known_bug else None
+        )  # copied into every worker, in every epoch
         self.drawn_for = -1
 
     def __call__(self, clips: Any) -> Tensor:
         if self.epoch >= 0 and self.drawn_for != int(self.epoch):
-            self.random, self.drawn_for = seeded_generator(self.seed, epoch=int(self.epoch)), int(self.epoch)
+            self.random = seeded_generator(self.seed, epoch=int(self.epoch))
+            self.drawn_for = int(self.epoch)
         return self.augment(SkeletonDataset.collate(clips), self.random).x
 
 
-def epochs(workers: int, collate: AugmentingCollate, persistent: bool = False, known_bug: bool = False) -> Tensor:
+def epochs(
+    workers: int, collate: AugmentingCollate, persistent: bool = False, known_bug: bool = False
+) -> Tensor:
     """Two epochs of eight times the same clip, one a batch: (16, ...)."""
     clip = draw(3, 6, 5, 2).float()
-    data, shown = SkeletonDataset([clip] * 8, [0] * 8, ARMS), []
-    loader = DataLoader(data, collate_fn=collate, num_workers=workers, persistent_workers=persistent)
+    data = SkeletonDataset([clip] * 8, [0] * 8, ARMS)
+    shown = []
+    loader = DataLoader(
+        data, collate_fn=collate, num_workers=workers, persistent_workers=persistent
+    )
     for epoch in range(2):
         collate.epoch.fill_(-1 if known_bug else epoch)
         shown += list(loader)
@@ -314,7 +419,9 @@ def epochs(workers: int, collate: AugmentingCollate, persistent: bool = False, k
 
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
 def test_no_augmentation_comes_twice(workers: int, persistent: bool) -> None:
-    shown, again, other = (epochs(workers, AugmentingCollate(seed), persistent) for seed in (1, 1, 2))
+    shown, again, other = (
+        epochs(workers, AugmentingCollate(seed), persistent) for seed in (1, 1, 2)
+    )
     assert len(shown) == 16 and len(shown.unique(dim=0)) == 16
     assert torch.equal(shown, again), "the same seed, the same clips"
     assert not torch.equal(shown, other)
@@ -327,6 +434,7 @@ def test_the_known_bug_would_be_seen() -> None:
     assert torch.equal(shown[0::2], shown[1::2]) and torch.equal(shown[:8], shown[8:])
 
 
+#
 # ------------------------------------------------------------------------------------------------------ wrong input
 
 
@@ -334,7 +442,10 @@ def test_the_known_bug_would_be_seen() -> None:
     ("options", "error"),
     [
         ({"rotation": (10, 10)}, r"rotation of three angles in 0..180 degrees, got \(10.0, 10.0\)"),
-        ({"rotation": (0, 0, -1)}, r"rotation of three angles in 0..180 degrees, got \(0.0, 0.0, -1.0\)"),
+        (
+            {"rotation": (0, 0, -1)},
+            r"rotation of three angles in 0..180 degrees, got \(0.0, 0.0, -1.0\)",
+        ),
         ({"rotation": (0, math.nan, 0)}, "rotation of three angles in 0..180 degrees, got"),
         ({"scale": 1.0}, "scale of at least 0 and below 1, got 1.0"),
         ({"joint_dropout": -0.1}, "joint_dropout of at least 0 and below 1, got -0.1"),
@@ -355,7 +466,8 @@ def test_options_out_of_their_range(options: dict[str, Any], error: str) -> None
 def test_flip_needs_pairs() -> None:
     chain = SkeletonLayout.from_bones([(0, 1)], name="chain")
     with pytest.raises(
-        ValueError, match=r"^Augment: expected a layout with left and right pairs for flip, got 'chain'"
+        ValueError,
+        match=r"^Augment: expected a layout with left and right pairs for flip, got 'chain'",
     ):
         Augment(chain, flip=0.5)
     Augment(chain, rotation=(0, 90, 0))
@@ -367,14 +479,36 @@ def test_flip_needs_pairs() -> None:
         (KINECT20, {}, {}, r"x \(N, C, T, V=20, M\), got \(3, 3, 6, 5, 2\)"),
         (ARMS, {}, {"x": torch.zeros(3, 6, 5, 2)}, r"x \(N, C, T, V=5, M\), got \(3, 6, 5, 2\)"),
         (ARMS, {}, {"lengths": torch.ones(2)}, r"lengths \(N=3\), got \(2,\)"),
-        (ARMS, {}, {"visibility": torch.ones(3, 6, 5, 1)}, r"visibility \(N=3, T=6, V=5, M=2\), got \(3, 6, 5, 1\)"),
-        (ARMS, {}, {"critical": torch.ones(3, 6, 5, 2)}, r"critical \(N=3, M=2, T=6, V=5\), got \(3, 6, 5, 2\)"),
-        (COCO17, {"rotation": (0, 30, 0)}, {"x": torch.zeros(3, 2, 6, 17, 2), "visibility": torch.ones(3, 6, 17, 2),
-         "critical": torch.zeros(3, 2, 6, 17)},
-         r"rotation about z alone with x \(N, C=2, T, V, M\), got \(0.0, 30.0, 0.0\)"),
-        (ARMS, {"rotation": (0, 0, 30)}, {"x": torch.zeros(3, 4, 6, 5, 2)}, r"no rotation with x \(N, C=4, T, V, M\)"),
+        (
+            ARMS,
+            {},
+            {"visibility": torch.ones(3, 6, 5, 1)},
+            r"visibility \(N=3, T=6, V=5, M=2\), got \(3, 6, 5, 1\)",
+        ),
+        (
+            ARMS,
+            {},
+            {"critical": torch.ones(3, 6, 5, 2)},
+            r"critical \(N=3, M=2, T=6, V=5\), got \(3, 6, 5, 2\)",
+        ),
+        (
+            COCO17,
+            {"rotation": (0, 30, 0)},
+            {
+                "x": torch.zeros(3, 2, 6, 17, 2),
+                "visibility": torch.ones(3, 6, 17, 2),
+                "critical": torch.zeros(3, 2, 6, 17),
+            },
+            r"rotation about z alone with x \(N, C=2, T, V, M\), got \(0.0, 30.0, 0.0\)",
+        ),
+        (
+            ARMS,
+            {"rotation": (0, 0, 30)},
+            {"x": torch.zeros(3, 4, 6, 5, 2)},
+            r"no rotation with x \(N, C=4, T, V, M\)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_batches_that_do_not_fit(
     layout: SkeletonLayout, options: dict[str, Any], change: dict[str, Tensor], error: str
 ) -> None:
@@ -386,13 +520,21 @@ def test_batches_that_do_not_fit(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_numbers_are_drawn_on_the_cpu() -> None:
-    with pytest.raises(ValueError, match=r"^Augment: expected a generator on the CPU, so that every .*, got cuda$"):
+    with pytest.raises(
+        ValueError, match=r"^Augment: expected a generator on the CPU, so that every .*, got cuda$"
+    ):
         Augment(ARMS)(some_batch(), torch.Generator("cuda"))
 
 
-@pytest.mark.parametrize("place", [{"epoch": -1}, {"epoch": 0, "step": -1}, {"epoch": 0, "rank": -2}])
+@pytest.mark.parametrize(
+    "place", [{"epoch": -1}, {"epoch": 0, "step": -1}, {"epoch": 0, "rank": -2}]
+)
 def test_seeds_are_not_negative(place: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"^seeded_generator: expected numbers of at least 0, got \{'seed': 1, "):
+    with pytest.raises(
+        ValueError, match=r"^seeded_generator: expected numbers of at least 0, got \{'seed': 1, "
+    ):
         seeded_generator(1, **place)
-    with pytest.raises(ValueError, match=r"^seeded_generator: expected numbers of at least 0, got \{'seed': -1, "):
+    with pytest.raises(
+        ValueError, match=r"^seeded_generator: expected numbers of at least 0, got \{'seed': -1, "
+    ):
         seeded_generator(-1, epoch=0)

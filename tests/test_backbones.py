@@ -1,4 +1,6 @@
-"""STFObjective on networks it has never seen: other inputs, other joints, other heads, frozen, odd."""
+"""STFObjective on networks it has never seen: other inputs, other joints, other heads, frozen,
+odd.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ from torch.utils.checkpoint import checkpoint
 from skeleton_focus import STFLoss, STFObjective, class_score, grad_cam, mask_by_focus
 from skeleton_focus.focus import SCORES
 
-N, C, T, V, M, CLASSES = 3, 4, 6, 5, 2, 7
+N = 3
+C = 4
+T = 6
+V = 5
+M = 2
+CLASSES = 7
 BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch}
 
 
@@ -28,13 +35,21 @@ class Backbone(nn.Module):
     """Clips (N, C, T, V, M) to logits, through two layers with a time stride between them."""
 
     def __init__(
-        self, *, channels: int = C, classes: int = CLASSES, stride: int = 2, head: str = "linear", inplace: bool = False
+        self,
+        *,
+        channels: int = C,
+        classes: int = CLASSES,
+        stride: int = 2,
+        head: str = "linear",
+        inplace: bool = False,
     ) -> None:
         super().__init__()
         self.low = nn.Sequential(nn.Conv2d(channels, 8, 1), nn.BatchNorm2d(8))
         self.relu = nn.ReLU(inplace=inplace)
         self.high = nn.Conv2d(8, 9, (3, 1), (stride, 1), (1, 0))
-        self.last_relu = nn.Identity() if head == "bare" else nn.ReLU(inplace=inplace)  # bare: closed form
+        self.last_relu = (
+            nn.Identity() if head == "bare" else nn.ReLU(inplace=inplace)
+        )  # bare: closed form
         self.dropout = nn.Dropout(0.5 if head == "dropout" else 0.0)
         self.hidden = nn.Sequential(nn.Linear(9, 9), nn.Tanh()) if head == "mlp" else nn.Identity()
         self.fc = nn.Linear(9, classes)
@@ -45,7 +60,9 @@ class Backbone(nn.Module):
         return self.high(self.relu(self.low(x.permute(0, 4, 1, 2, 3).reshape(n * m, c, t, v))))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.last_relu(self.features(x)).flatten(2).unflatten(0, (len(x), -1))  # (N, M, C, T' V)
+        y = (
+            self.last_relu(self.features(x)).flatten(2).unflatten(0, (len(x), -1))
+        )  # (N, M, C, T' V)
         pooled = y.amax((1, 3)) if self.pools_by_maximum else y.mean((1, 3))
         return self.fc(self.hidden(self.dropout(pooled)))
 
@@ -57,10 +74,14 @@ def draw(module: type[nn.Module] = Backbone, **options: object) -> nn.Module:
 
 def clips(persons: int = M) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(1)
-    return torch.randn(N, C, T, V, persons, generator=random, dtype=torch.float64), torch.tensor([0, 3, 6])
+    return torch.randn(N, C, T, V, persons, generator=random, dtype=torch.float64), torch.tensor(
+        [0, 3, 6]
+    )
 
 
-def assert_same_step(one: STFObjective, x: Tensor, other: STFObjective, y: Tensor, target: Tensor) -> None:
+def assert_same_step(
+    one: STFObjective, x: Tensor, other: STFObjective, y: Tensor, target: Tensor
+) -> None:
     """Both give the same loss, terms, focus and gradients, in the first batch and in the second."""
     for _ in range(2):
         results = []
@@ -74,7 +95,9 @@ def assert_same_step(one: STFObjective, x: Tensor, other: STFObjective, y: Tenso
         for name, term in a.terms.items():
             torch.testing.assert_close(term, b.terms[name], msg=name)
         torch.testing.assert_close(a.focus, b.focus)
-        for (name, mine), theirs in zip(gradients(one).items(), gradients(other).values(), strict=True):
+        for (name, mine), theirs in zip(
+            gradients(one).items(), gradients(other).values(), strict=True
+        ):
             torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-12, msg=name)
 
 
@@ -83,7 +106,8 @@ class Turned(nn.Module):
 
     def __init__(self, network: nn.Module, turn: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.network, self.turn = network, turn
+        self.network = network
+        self.turn = turn
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(self.turn(x))
@@ -114,15 +138,25 @@ def test_any_layout_of_the_input(axes: str, branch: str) -> None:
     plain = STFObjective(draw(), ["low", "high"], head="fc", loss=BRANCHES[branch]())
     joints = V if "(" in axes else None
     turned = Turned(draw(), back)
-    other = STFObjective(turned, ["network.low", "network.high"], head="network.fc", loss=BRANCHES[branch](),
-                         axes=axes, num_joints=joints)  # fmt: skip
+    other = STFObjective(
+        turned,
+        ["network.low", "network.high"],
+        head="network.fc",
+        loss=BRANCHES[branch](),
+        axes=axes,
+        num_joints=joints,
+    )
     assert_same_step(plain, x, other, there(x), target)
     torch.testing.assert_close(plain.explain(x)[0], other.explain(there(x))[0])
     assert f"axes={axes!r}" in repr(other)
 
 
 WRONG_AXES = [
-    ("N C T V X", None, r"axes of N, C, T, V and perhaps M, N first, each once, got 'N C T V X'; such as"),
+    (
+        "N C T V X",
+        None,
+        r"axes of N, C, T, V and perhaps M, N first, each once, got 'N C T V X'; such as",
+    ),
     ("NCTVM", None, "got 'NCTVM'; such as 'N C T V M'"),
     ("T N C V", None, "N first"),
     ("N C T M", None, "each once, got 'N C T M'"),
@@ -134,7 +168,9 @@ WRONG_AXES = [
 ]
 
 
-@pytest.mark.parametrize(("axes", "joints", "text"), WRONG_AXES, ids=[str(w[0]) for w in WRONG_AXES])
+@pytest.mark.parametrize(
+    ("axes", "joints", "text"), WRONG_AXES, ids=[str(w[0]) for w in WRONG_AXES]
+)
 def test_wrong_axes(axes: str, joints: int | None, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         STFObjective(draw(), ["low", "high"], axes=axes, num_joints=joints)
@@ -143,9 +179,13 @@ def test_wrong_axes(axes: str, joints: int | None, text: str) -> None:
 def test_clips_of_another_form() -> None:
     x, target = clips(1)
     flat = STFObjective(draw(), ["low", "high"], axes="N T (V C)", num_joints=V)
-    with pytest.raises(ValueError, match=r"STFObjective: expected x \(N, T, V\*C\) with V=5, got \(3, 6, 19\)"):
+    with pytest.raises(
+        ValueError, match=r"STFObjective: expected x \(N, T, V\*C\) with V=5, got \(3, 6, 19\)"
+    ):
         flat(torch.zeros(N, T, 19), target)
-    with pytest.raises(ValueError, match=r"STFObjective: expected x \(N, T, V\*C\), got \(3, 4, 6, 5, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"STFObjective: expected x \(N, T, V\*C\), got \(3, 4, 6, 5, 1\)"
+    ):
         flat.explain(x)
     counted = STFObjective(draw(), ["low", "high"], axes="N C T V", num_joints=V)
     with pytest.raises(ValueError, match=r"expected x \(N, C, T, V=5\), got \(3, 4, 6, 4\)"):
@@ -153,13 +193,18 @@ def test_clips_of_another_form() -> None:
 
 
 def test_layers_and_head_as_modules() -> None:
-    (x, target), net = clips(), draw()
+    (x, target) = clips()
+    net = draw()
     by_module = STFObjective(net, [net.low, net.high], head=net.fc)
     assert by_module.layers == ("low", "high") and by_module.head == "fc"
     assert_same_step(STFObjective(draw(), ["low", "high"], head="fc"), x, by_module, x, target)
     net.also = nn.ModuleList([net.low])  # under another name too
-    assert_same_step(STFObjective(draw(), ["low", "high"]), x, STFObjective(net, ["also.0", "high"]), x, target)
-    with pytest.raises(ValueError, match="a layer inside Backbone, by name or as a module, got Conv2d; take"):
+    assert_same_step(
+        STFObjective(draw(), ["low", "high"]), x, STFObjective(net, ["also.0", "high"]), x, target
+    )
+    with pytest.raises(
+        ValueError, match="a layer inside Backbone, by name or as a module, got Conv2d; take"
+    ):
         STFObjective(net, [net.low, draw().high])
 
 
@@ -182,10 +227,13 @@ class Parts(Backbone):
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_other_joints_by_project(branch: str) -> None:
-    (x, target), net = clips(), draw(Parts).eval()
+    (x, target) = clips()
+    net = draw(Parts).eval()
     criterion = BRANCHES[branch]()
     project = lambda focus: focus @ net.membership  # noqa: E731  # (N, M, T', 2) -> (N, M, T', V)
-    out = STFObjective(net, ["low", "high"], head="fc", loss=criterion, project={"high": project}).eval()(x, target)
+    out = STFObjective(
+        net, ["low", "high"], head="fc", loss=criterion, project={"high": project}
+    ).eval()(x, target)
     out.loss.backward()
 
     plain = draw(Parts).eval()
@@ -199,14 +247,27 @@ def test_other_joints_by_project(branch: str) -> None:
     first, second = logits.topk(2).indices.unbind(1)
 
     def focus(features: Tensor, classes: Tensor) -> Tensor:
-        q = grad_cam(class_score(logits, classes), features, num_persons=M, normalize=False, create_graph=True)
+        q = grad_cam(
+            class_score(logits, classes),
+            features,
+            num_persons=M,
+            normalize=False,
+            create_graph=True,
+        )
         q = q if features is low else q @ plain.membership
-        lowest, highest = q.amin((1, 2, 3), keepdim=True), q.amax((1, 2, 3), keepdim=True)
+        lowest = q.amin((1, 2, 3), keepdim=True)
+        highest = q.amax((1, 2, 3), keepdim=True)
         return (q - lowest) / (highest - lowest)
 
     q = focus(high, first)
-    loss, terms = criterion(logits, target, masked_logits=run(mask_by_focus(x, q))[0], focus=q,
-                            rival_focus=focus(high, second), low_focus=focus(low, first))  # fmt: skip
+    loss, terms = criterion(
+        logits,
+        target,
+        masked_logits=run(mask_by_focus(x, q))[0],
+        focus=q,
+        rival_focus=focus(high, second),
+        low_focus=focus(low, first),
+    )
     loss.backward()
     assert out.terms.keys() == terms.keys() and out.focus.shape == (N, M, T, V)
     for name, term in terms.items():
@@ -223,18 +284,24 @@ class PersonsBeside(Backbone):
 
 
 def test_persons_on_the_joint_axis_by_project() -> None:
-    (x, target), net = clips(), draw(PersonsBeside)
-    beside = STFObjective(net, ["low", "high"], project=lambda q: q.unflatten(3, (M, V)).squeeze(1).transpose(1, 2))
+    (x, target) = clips()
+    net = draw(PersonsBeside)
+    beside = STFObjective(
+        net, ["low", "high"], project=lambda q: q.unflatten(3, (M, V)).squeeze(1).transpose(1, 2)
+    )
     assert_same_step(STFObjective(draw(), ["low", "high"]), x, beside, x, target)
 
 
 class Mixed(Backbone):
-    """One more layer on each frame and joint: as a convolution, or on tokens, rearranged to be explained."""
+    """One more layer on each frame and joint: as a convolution, or on tokens, rearranged to be
+    explained.
+    """
 
     def __init__(self, *, tokens: bool) -> None:
         super().__init__()
         self.mix = nn.Linear(9, 9)
-        self.together, self.apart = Rearrange("n c t v -> n (t v) c"), Rearrange("n (t v) c -> n c t v", v=V)
+        self.together = Rearrange("n c t v -> n (t v) c")
+        self.apart = Rearrange("n (t v) c -> n c t v", v=V)
         self.plain = None if tokens else nn.Conv2d(9, 9, 1)
 
     def features(self, x: Tensor) -> Tensor:
@@ -245,7 +312,9 @@ class Mixed(Backbone):
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_tokens_by_rearranging(branch: str) -> None:
-    (x, target), tokens, plain = clips(), draw(Mixed, tokens=True), draw(Mixed, tokens=False)
+    (x, target) = clips()
+    tokens = draw(Mixed, tokens=True)
+    plain = draw(Mixed, tokens=False)
     with torch.no_grad():
         plain.plain.weight.copy_(tokens.mix.weight[:, :, None, None])
         plain.plain.bias.copy_(tokens.mix.bias)
@@ -260,14 +329,19 @@ def test_tokens_by_rearranging(branch: str) -> None:
 
 def test_a_projection_to_another_form_is_refused() -> None:
     x, target = clips()
-    with pytest.raises(ValueError, match=r"expected layer 'high' to give \(N\*M=6, C, T, V=5\), got \(6, 9, 3, 2\);"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected layer 'high' to give \(N\*M=6, C, T, V=5\), got \(6, 9, 3, 2\);",
+    ):
         STFObjective(draw(Parts), ["high"], loss=STFLoss(coherence=0))(x, target)
     text = r"the focus that project returns for \(6, 9, 3, 2\) \(N=3, M=2, T', V=5\), got \(3, 2, 3, 2\)"
     with pytest.raises(ValueError, match=text):
         STFObjective(draw(Parts), ["low", "high"], project={"high": lambda focus: focus})(x, target)
     with pytest.raises(ValueError, match="project to return values of at least 0, got others"):
         STFObjective(draw(), ["low", "high"], project={"high": lambda focus: -focus})(x, target)
-    with pytest.raises(ValueError, match=r"project for layers among \['low', 'high'\], got \['hihg'\]"):
+    with pytest.raises(
+        ValueError, match=r"project for layers among \['low', 'high'\], got \['hihg'\]"
+    ):
         STFObjective(draw(), ["low", "high"], project={"hihg": lambda focus: focus})
 
 
@@ -281,8 +355,11 @@ class Shuffled(Backbone):
 
 
 def test_project_is_called_where_the_sizes_are_the_same() -> None:
-    """And there for each layer: the map is of the joints' own order, whatever order the layer has."""
-    (x, target), back = clips(), torch.tensor(Shuffled.order).argsort()
+    """And there for each layer: the map is of the joints' own order, whatever order the layer
+    has.
+    """
+    (x, target) = clips()
+    back = torch.tensor(Shuffled.order).argsort()
 
     class Renamed(Shuffled):
         def features(self, x: Tensor) -> Tensor:
@@ -291,7 +368,9 @@ def test_project_is_called_where_the_sizes_are_the_same() -> None:
     torch.manual_seed(0)
     net = Renamed().double()
     net.named = nn.Identity()
-    shuffled = STFObjective(net, ["low", "named"], project={"named": lambda focus: focus[..., back]})
+    shuffled = STFObjective(
+        net, ["low", "named"], project={"named": lambda focus: focus[..., back]}
+    )
     plain = STFObjective(draw(), ["low", "high"])
     torch.testing.assert_close(shuffled(x, target).focus, plain(x, target).focus)
 
@@ -305,16 +384,23 @@ class Wide(Backbone):
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_other_inputs_and_several_outputs(branch: str) -> None:
-    (x, target), scale, criterion = clips(), torch.tensor(1.5, dtype=torch.float64), BRANCHES[branch]()
-    wide = STFObjective(draw(Wide), ["low", "high"], loss=criterion, select_logits=operator.itemgetter("logits"))
+    (x, target) = clips()
+    scale = torch.tensor(1.5, dtype=torch.float64)
+    criterion = BRANCHES[branch]()
+    wide = STFObjective(
+        draw(Wide), ["low", "high"], loss=criterion, select_logits=operator.itemgetter("logits")
+    )
     plain = STFObjective(draw(), ["low", "high"], loss=criterion)
-    expected, out = plain(x * scale, target), wide(x, target, (scale,))
+    expected = plain(x * scale, target)
+    out = wide(x, target, (scale,))
     torch.testing.assert_close(out.focus, expected.focus)
     torch.testing.assert_close(out.logits, expected.logits)
     torch.testing.assert_close(wide.explain(x, inputs=(scale,))[0], plain.explain(x * scale)[0])
     if branch == "focus":
         torch.testing.assert_close(out.loss, expected.loss)
-    with pytest.raises(ValueError, match=r"logits to be a tensor, got dict; pass select_logits, such as operator"):
+    with pytest.raises(
+        ValueError, match=r"logits to be a tensor, got dict; pass select_logits, such as operator"
+    ):
         STFObjective(draw(Wide), ["low", "high"])(x, target, (scale,))
 
 
@@ -325,7 +411,8 @@ def test_other_inputs_and_several_outputs(branch: str) -> None:
 @pytest.mark.parametrize("branch", BRANCHES)
 @pytest.mark.parametrize("training", [True, False])
 def test_relu_in_place_changes_nothing(head: str, branch: str, training: bool) -> None:
-    (x, target), options = clips(), {"head": "fc", "loss": BRANCHES[branch]()}
+    (x, target) = clips()
+    options = {"head": "fc", "loss": BRANCHES[branch]()}
     one, other = (
         STFObjective(draw(head=head, inplace=inplace), ["low", "high"], **options).train(training)
         for inplace in (False, True)
@@ -336,12 +423,16 @@ def test_relu_in_place_changes_nothing(head: str, branch: str, training: bool) -
 @pytest.mark.parametrize(("head", "named"), [("bare", "fc"), ("linear", "fc"), ("mlp", None)])
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_a_frozen_backbone_trains_its_head_alone(head: str, named: str | None, branch: str) -> None:
-    (x, target), options = clips(), {"head": named, "loss": BRANCHES[branch]()}
-    free, frozen = (STFObjective(draw(head=head), ["low", "high"], **options).eval() for _ in range(2))
+    (x, target) = clips()
+    options = {"head": named, "loss": BRANCHES[branch]()}
+    free, frozen = (
+        STFObjective(draw(head=head), ["low", "high"], **options).eval() for _ in range(2)
+    )
     frozen.model.requires_grad_(False).fc.requires_grad_(True)
     for objective in (free, frozen):
         objective(x, target).loss.backward()
-    got, expected = gradients(frozen), gradients(free)
+    got = gradients(frozen)
+    expected = gradients(free)
     assert set(got) == {"model.fc.weight", "model.fc.bias"}
     for name, gradient in got.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-12, msg=name)
@@ -354,7 +445,9 @@ class FoldedOtherwise(nn.Module):
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
-        self.low, self.dropout, self.fc = nn.Conv2d(C, 8, 1), nn.Dropout(dropout), nn.Linear(8, CLASSES)
+        self.low = nn.Conv2d(C, 8, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(8, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.low(x.permute(4, 0, 1, 2, 3).flatten(0, 1))
@@ -362,12 +455,17 @@ class FoldedOtherwise(nn.Module):
 
 
 class Later(nn.Module):
-    """Between the explained layer and the head lies something that the first batch does not show."""
+    """Between the explained layer and the head lies something that the first batch does not
+    show.
+    """
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.low, self.high, self.fc = nn.Conv2d(C, 8, 1), nn.Conv2d(8, 8, 1), nn.Linear(8, CLASSES)
-        self.residual, self.limit = nn.Conv2d(8, 8, 1), 1e3
+        self.low = nn.Conv2d(C, 8, 1)
+        self.high = nn.Conv2d(8, 8, 1)
+        self.fc = nn.Linear(8, CLASSES)
+        self.residual = nn.Conv2d(8, 8, 1)
+        self.limit = 1e3
         self.dropout = nn.Dropout(0.0)
         if kind == "zero start":
             nn.init.zeros_(self.residual.weight)
@@ -392,8 +490,11 @@ class Later(nn.Module):
 
 @pytest.mark.parametrize("kind", ["zero start", "clamp", "dropout"])
 def test_a_closed_form_that_ends_later(kind: str) -> None:
-    """The first batch's values agree with pooling and a linear layer; those after a change do not."""
-    (x, target), net = clips(), draw(Later, kind=kind)
+    """The first batch's values agree with pooling and a linear layer; those after a change do
+    not.
+    """
+    (x, target) = clips()
+    net = draw(Later, kind=kind)
     trained = STFObjective(net, ["low", "high"], head="fc")
     trained(x, target)
     net.change()
@@ -437,7 +538,8 @@ class Odd(Backbone):
     def __init__(self, fault: str) -> None:
         super().__init__()
         self.fault = fault
-        self.unused, self.shared = nn.ReLU(), nn.ReLU()
+        self.unused = nn.ReLU()
+        self.shared = nn.ReLU()
 
     def features(self, x: Tensor) -> Tensor:
         y = self.shared(self.low(x.permute(0, 4, 1, 2, 3).flatten(0, 1)))
@@ -458,9 +560,17 @@ class Odd(Backbone):
 
 TWICE = "layers after 'low' that PyTorch differentiates twice, got "
 ODD = [
-    ("", ["low", "unused"], "layer 'unused' to run once, got 0 runs; name a layer that the model's forward calls"),
+    (
+        "",
+        ["low", "unused"],
+        "layer 'unused' to run once, got 0 runs; name a layer that the model's forward calls",
+    ),
     ("", ["low", "shared"], "layer 'shared' to run once, got 2 runs; name the block around it"),
-    ("no_grad", ["low", "high"], "layer 'high' to run with gradients, got a run under torch.no_grad.*requires_grad_"),
+    (
+        "no_grad",
+        ["low", "high"],
+        "layer 'high' to run with gradients, got a run under torch.no_grad.*requires_grad_",
+    ),
     ("reentrant", ["low", "high"], "or checkpoint it with use_reentrant=False"),
     ("reentrant", ["low", "last_relu"], f"{TWICE}.*reentrant=True"),
     ("another's kernel", ["low", "high"], f"{TWICE}.*once_differentiable"),
@@ -471,10 +581,13 @@ ODD = [
 
 @pytest.mark.parametrize(("fault", "layers", "text"), ODD, ids=[f"{o[0]}-{o[1][1]}" for o in ODD])
 @pytest.mark.parametrize("warmup", [0, 100])
-def test_the_first_batch_tells_and_leaves_nothing(fault: str, layers: list[str], text: str, warmup: int) -> None:
+def test_the_first_batch_tells_and_leaves_nothing(
+    fault: str, layers: list[str], text: str, warmup: int
+) -> None:
     """Also where the STF terms are not yet due: not after hours of warm-up."""
     torch.manual_seed(0)
-    (x, target), net = clips(), Odd(fault).double()
+    (x, target) = clips()
+    net = Odd(fault).double()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     objective = STFObjective(net, layers, warmup=warmup)
     for _ in range(2):
@@ -488,17 +601,23 @@ def test_the_first_batch_tells_and_leaves_nothing(fault: str, layers: list[str],
 
 
 def test_the_rehearsal_leaves_no_trace() -> None:
-    """The first step is to the bit the one of an objective that has rehearsed before: dropout, buffers, gradients."""
+    """The first step is to the bit the one of an objective that has rehearsed before: dropout,
+    buffers, gradients.
+    """
     x, target = clips()
     options = {"head": "fc", "loss": STFLoss()}
-    fresh, rehearsed = (STFObjective(draw(head="dropout"), ["low", "high"], **options) for _ in range(2))
+    fresh, rehearsed = (
+        STFObjective(draw(head="dropout"), ["low", "high"], **options) for _ in range(2)
+    )
     start = {name: value.clone() for name, value in rehearsed.model.state_dict().items()}
     rehearsed(x, target)
     rehearsed.model.load_state_dict(start)
     for objective in (fresh, rehearsed):
         torch.manual_seed(5)
         objective(x, target).loss.backward()
-    for (name, one), other in zip(fresh.state_dict().items(), rehearsed.state_dict().values(), strict=True):
+    for (name, one), other in zip(
+        fresh.state_dict().items(), rehearsed.state_dict().values(), strict=True
+    ):
         assert torch.equal(one, other), name
     for name, gradient in gradients(fresh).items():
         assert torch.equal(gradient, gradients(rehearsed)[name]), name
@@ -520,19 +639,26 @@ class Habits(Backbone):
 
 
 def test_the_rehearsal_runs_on_copies() -> None:
-    (x, target), plain, net = clips(), draw(Habits, writes=True), draw(Habits, writes=True)
+    (x, target) = clips()
+    plain = draw(Habits, writes=True)
+    net = draw(Habits, writes=True)
     expected = nn.functional.cross_entropy(plain(x.clone()), target)
     out = STFObjective(net, ["low", "high"])(x, target)
     torch.testing.assert_close(out.terms["classification"], expected)
     torch.testing.assert_close(net.mean, plain.mean)
     torch.testing.assert_close(x, clips()[0] / 2)
-    with pytest.raises(ValueError, match="a model that does not modify its input, got one that writes to it; clone"):
-        STFObjective(draw(Habits, writes=True), ["high"], loss=STFLoss.exploration_branch())(x, target)
+    with pytest.raises(
+        ValueError, match="a model that does not modify its input, got one that writes to it; clone"
+    ):
+        STFObjective(draw(Habits, writes=True), ["high"], loss=STFLoss.exploration_branch())(
+            x, target
+        )
 
 
 def test_beside_another_loss_of_the_same_model() -> None:
     """In the first batch too: nothing that an earlier forward saved is written to."""
-    (x, target), net = clips(), draw()
+    (x, target) = clips()
+    net = draw()
     objective = STFObjective(net, ["low", "high"], head="fc", loss=STFLoss())
     (nn.functional.cross_entropy(net(x), target) + objective(x, target).loss).backward()
     assert all(p.grad is not None for p in net.parameters())
@@ -540,7 +666,8 @@ def test_beside_another_loss_of_the_same_model() -> None:
 
 @pytest.mark.parametrize(("head", "dropout"), [("fc", 0.0), ("fc", 0.5), (None, 0.0)])
 def test_persons_in_another_order_are_told(head: str | None, dropout: float) -> None:
-    (x, target), net = clips(), draw(FoldedOtherwise, dropout=dropout)
+    (x, target) = clips()
+    net = draw(FoldedOtherwise, dropout=dropout)
     text = "each clip's persons in adjacent rows, got the first persons of all clips, then the second ones; fold"
     with pytest.raises(ValueError, match=text):
         STFObjective(net, ["low"], head=head, loss=STFLoss(coherence=0))(x, target)
@@ -548,7 +675,8 @@ def test_persons_in_another_order_are_told(head: str | None, dropout: float) -> 
 
 def test_what_is_tried_without_gradients_is_tried_again_with_them() -> None:
     torch.manual_seed(0)
-    (x, target), net = clips(), Odd("another's kernel").double()
+    (x, target) = clips()
+    net = Odd("another's kernel").double()
     objective = STFObjective(net, ["low", "high"])
     with torch.no_grad():
         objective(x, target)
@@ -557,8 +685,11 @@ def test_what_is_tried_without_gradients_is_tried_again_with_them() -> None:
 
 
 def test_one_clip_first() -> None:
-    """Of one clip the order of the persons does not show: neither the form nor the order is settled by it."""
-    (x, target), net = clips(), draw(FoldedOtherwise)
+    """Of one clip the order of the persons does not show: neither the form nor the order is settled
+    by it.
+    """
+    (x, target) = clips()
+    net = draw(FoldedOtherwise)
     text = "each clip's persons in adjacent rows"
     one = STFObjective(net, ["low"], head="fc", loss=STFLoss(coherence=0)).eval()
     one(x[:1], target[:1])
@@ -571,15 +702,19 @@ def test_one_clip_first() -> None:
 
 def test_a_head_inside_an_mlp_is_none() -> None:
     """Named by mistake: the first of two linear layers. The gradient is what is right then."""
-    (x, target), net = clips(), draw(head="mlp")
+    (x, target) = clips()
+    net = draw(head="mlp")
     named, unnamed = (STFObjective(net, ["low", "high"], head=head) for head in ("hidden.0", None))
     assert_same_step(named, x, unnamed, x, target)
 
 
 def test_wrong_calls() -> None:
-    (x, target), objective = clips(), STFObjective(draw(), ["low", "high"])
+    (x, target) = clips()
+    objective = STFObjective(draw(), ["low", "high"])
     for inputs in (torch.zeros(3), "lengths"):
-        with pytest.raises(ValueError, match="inputs as a tuple of the model's inputs besides x, got"):
+        with pytest.raises(
+            ValueError, match="inputs as a tuple of the model's inputs besides x, got"
+        ):
             objective(x, target, inputs)
     with pytest.raises(ValueError, match=r"classes in 0..6, got 0 to 7"):
         objective.explain(x, torch.tensor([0, 7, 1]))
@@ -587,10 +722,15 @@ def test_wrong_calls() -> None:
         objective.explain(x, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"classes \(N=3\), got \(2,\)"):
         objective.explain(x, torch.tensor([0, 1]))
-    with torch.inference_mode(), pytest.raises(ValueError, match=r"outside torch.inference_mode\(\), got one inside"):
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match=r"outside torch.inference_mode\(\), got one inside"),
+    ):
         objective(x, target)
     low = objective.model.low
-    torch.testing.assert_close(objective.eval().explain(x, layer=low)[0], objective.explain(x, layer="low")[0])
+    torch.testing.assert_close(
+        objective.eval().explain(x, layer=low)[0], objective.explain(x, layer="low")[0]
+    )
 
 
 def test_soft_targets() -> None:
@@ -603,7 +743,8 @@ def test_soft_targets() -> None:
 @pytest.mark.parametrize("branch", BRANCHES)
 @pytest.mark.parametrize("head", ["bare", "mlp"])
 def test_half_precision_weights(branch: str, head: str) -> None:
-    (x, target), net = clips(), draw(head=head).bfloat16()
+    (x, target) = clips()
+    net = draw(head=head).bfloat16()
     objective = STFObjective(net, ["low", "high"], head="fc", loss=BRANCHES[branch]())
     out = objective(x.bfloat16(), target)
     out.loss.backward()
@@ -631,7 +772,10 @@ def test_wrong_options() -> None:
     one.loss = STFLoss()
     with pytest.raises(ValueError, match="two layers for the coherence term, got"):
         one(*clips())
-    with pytest.raises(ValueError, match="a model that is not wrapped, got DataParallel; wrap the objective instead"):
+    with pytest.raises(
+        ValueError,
+        match="a model that is not wrapped, got DataParallel; wrap the objective instead",
+    ):
         STFObjective(nn.DataParallel(net), ["low", "high"])
 
 
@@ -643,39 +787,66 @@ def test_wrong_options() -> None:
 def test_any_small_network(data: st.DataObject) -> None:
     """Never a NaN, never a silent wrong shape."""
     size = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
-    n, c, t, v, classes = size(1, 3), size(1, 4), size(1, 9), size(1, 6), size(2, 5)
+    n = size(1, 3)
+    c = size(1, 4)
+    t = size(1, 9)
+    v = size(1, 6)
+    classes = size(2, 5)
     axes = data.draw(st.sampled_from(["N C T V M", *LAYOUTS]))
     m = size(1, 3) if "M" in axes else 1
     net = Turned(
         Backbone(
-            channels=c, classes=classes, stride=size(1, 3), inplace=data.draw(st.booleans()),
+            channels=c,
+            classes=classes,
+            stride=size(1, 3),
+            inplace=data.draw(st.booleans()),
             head=data.draw(st.sampled_from(["bare", "linear", "dropout", "mlp", "maximum"])),
         ),
         {
             "N C T V M": lambda x: x,
             "N T (V C)": lambda y: y.unflatten(2, (v, c)).permute(0, 3, 1, 2)[..., None],
             "N C T (M V)": lambda y: y.unflatten(3, (m, v)).transpose(3, 4),
-        }.get(axes) or LAYOUTS[axes][2],
-    )  # fmt: skip
-    training = data.draw(st.booleans()) and n * m * t * v > 1  # BatchNorm trains on more than one value
+        }.get(axes)
+        or LAYOUTS[axes][2],
+    )
+    training = (
+        data.draw(st.booleans()) and n * m * t * v > 1
+    )  # BatchNorm trains on more than one value
     weights = {name: data.draw(st.sampled_from([0.0, 0.1, 10.0])) for name in STFLoss().weights}
     objective = STFObjective(
-        net, ["network.low", "network.high"], head=data.draw(st.sampled_from(["network.fc", None])),
-        loss=STFLoss(**weights, norm=data.draw(st.sampled_from(["l2", "rms"])), allowed=torch.rand(classes, v) > 0.5,
-                     separation=data.draw(st.sampled_from(["distance", "overlap"]))), axes=axes, num_joints=v,
-        score=data.draw(st.sampled_from(SCORES)), erasing=data.draw(st.sampled_from([0.0, 0.5, 1.0])),
-    ).train(training)  # fmt: skip
-    shape = {"N C T V M": (n, c, t, v, m), "N M T V C": (n, m, t, v, c), "N C T V": (n, c, t, v),
-             "N T (V C)": (n, t, v * c), "N C T (M V)": (n, c, t, m * v)}[axes]  # fmt: skip
+        net,
+        ["network.low", "network.high"],
+        head=data.draw(st.sampled_from(["network.fc", None])),
+        loss=STFLoss(
+            **weights,
+            norm=data.draw(st.sampled_from(["l2", "rms"])),
+            allowed=torch.rand(classes, v) > 0.5,
+            separation=data.draw(st.sampled_from(["distance", "overlap"])),
+        ),
+        axes=axes,
+        num_joints=v,
+        score=data.draw(st.sampled_from(SCORES)),
+        erasing=data.draw(st.sampled_from([0.0, 0.5, 1.0])),
+    ).train(training)
+    shape = {
+        "N C T V M": (n, c, t, v, m),
+        "N M T V C": (n, m, t, v, c),
+        "N C T V": (n, c, t, v),
+        "N T (V C)": (n, t, v * c),
+        "N C T (M V)": (n, c, t, m * v),
+    }[axes]
     scale = data.draw(st.sampled_from([0.0, 1e-6, 1.0, 1e4]))
-    x, target = torch.randn(*shape) * scale, torch.randint(classes, (n,))
+    x = torch.randn(*shape) * scale
+    target = torch.randint(classes, (n,))
     for _ in range(2):
         out = objective(x, target)
         out.loss.backward()
         assert out.logits.shape == (n, classes) and out.loss.isfinite()
         used = {name: weight for name, weight in weights.items() if weight and name != "adjacency"}
         assert set(out.terms) == {"classification", *used}
-        total = out.terms["classification"] + sum(weight * out.terms[name] for name, weight in used.items())
+        total = out.terms["classification"] + sum(
+            weight * out.terms[name] for name, weight in used.items()
+        )
         torch.testing.assert_close(out.loss, total)
         assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
         if any(weights.values()):
@@ -684,4 +855,7 @@ def test_any_small_network(data: st.DataObject) -> None:
     assert focus.shape == (n, m, t, v) and focus.isfinite().all()
     if v > 1 and "(" not in axes and objective.loss.uses(*weights):
         with pytest.raises(ValueError, match=r"STFObjective: expected x \(N, "):
-            objective(x.transpose(-1, -2) if axes.startswith("N C T V M") and m != v else x[:, :, None], target)
+            objective(
+                x.transpose(-1, -2) if axes.startswith("N C T V M") and m != v else x[:, :, None],
+                target,
+            )

@@ -39,7 +39,9 @@ def test_a_finished_run_is_read_and_what_cannot_be_trained_says_why(tmp_path: Pa
         trained.finish(tmp_path / "b", ["--epochs", "0"])
 
 
-def test_a_run_is_trained_alone_resumed_or_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_trained_alone_resumed_or_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[list[str]] = []
 
     def ran(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -53,11 +55,22 @@ def test_a_run_is_trained_alone_resumed_or_watched(tmp_path: Path, monkeypatch: 
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "last.ckpt").touch()
     wanted = {"new": ["--lr", "1"], "cut": ["--lr", "1"], "apart": ["--hold-out", "x"]}
-    found = trained.finish_all({tmp_path / name: options for name, options in wanted.items()}, jobs=1)
+    found = trained.finish_all(
+        {tmp_path / name: options for name, options in wanted.items()}, jobs=1
+    )
     assert found == [{"top1": 0.5}] * 3
     alone = ["--threads", "1", "--devices", "1", "--quiet"]
     assert said == [
-        [str(trained.TRAIN), "--out", str(tmp_path / "new"), *alone, "--validate-every", "1000", "--lr", "1"],
+        [
+            str(trained.TRAIN),
+            "--out",
+            str(tmp_path / "new"),
+            *alone,
+            "--validate-every",
+            "1000",
+            "--lr",
+            "1",
+        ],
         [str(trained.TRAIN), "--out", str(tmp_path / "cut"), *alone, "--resume"],
         [str(trained.TRAIN), "--out", str(tmp_path / "apart"), *alone, "--hold-out", "x"],
     ]
@@ -80,11 +93,17 @@ def test_options_are_those_of_the_runs_that_are_there(tmp_path: Path) -> None:
 
 
 def test_probabilities_are_averaged(tmp_path: Path) -> None:
-    label, names = np.array([0, 1, 1]), np.array(["a", "b", "c"])
+    label = np.array([0, 1, 1])
+    names = np.array(["a", "b", "c"])
     for name, first in (("x", [0.9, 0.6, 0.3]), ("y", [0.2, 0.1, 0.9])):  # averages 0.55, 0.35, 0.6
         (tmp_path / name).mkdir()
         probabilities = np.stack([first, 1 - np.array(first)], 1)
-        np.savez(tmp_path / name / "probabilities.npz", probabilities=probabilities, label=label, names=names)
+        np.savez(
+            tmp_path / name / "probabilities.npz",
+            probabilities=probabilities,
+            label=label,
+            names=names,
+        )
     assert trained.averaged([tmp_path / "x", tmp_path / "y"]) == pytest.approx(200 / 3)
 
 
@@ -102,12 +121,16 @@ def test_a_difference_that_is_printed_as_none_is_none(monkeypatch: pytest.Monkey
     monkeypatch.setattr(focus_quality, "CLAIMS", (("wider", "coverage", "a", ">"),))
     found = {"plain": [0.1, 0.1], "a": [0.1004, 0.1002]}
     rows = {row: [{"coverage": value} for value in values] for row, values in found.items()}
-    assert focus_quality.tables(rows, [1, 2]).endswith("| wider | coverage | +0.000, +0.000 | no difference |")
+    assert focus_quality.tables(rows, [1, 2]).endswith(
+        "| wider | coverage | +0.000, +0.000 | no difference |"
+    )
 
 
 def test_claims_are_of_rows_that_every_seed_has() -> None:
     for _, name, row, relation in focus_quality.CLAIMS:
-        assert row in focus_quality.ROWS and name in focus_measures.MEASURES and relation in (">", "<")
+        assert (
+            row in focus_quality.ROWS and name in focus_measures.MEASURES and relation in (">", "<")
+        )
     assert not set(focus_quality.ROWS) & set(focus_quality.SWEEP)
     every = [*focus_quality.ROWS.values(), *focus_quality.SWEEP.values()]
     for options in every:  # a typing error would show after hours
@@ -116,15 +139,19 @@ def test_claims_are_of_rows_that_every_seed_has() -> None:
 
 
 def test_measures_see_what_the_focus_does() -> None:
-    """A focus on what the model reads: masking it lowers p, and deleting by it does so faster than at random."""
+    """A focus on what the model reads: masking it lowers p, and deleting by it does so faster than
+    at random.
+    """
 
     class Model(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             share = x[:, 0, :, 0].mean((1, 2))
             return torch.stack([share, 1 - share], 1) * 8
 
-    model, x = Model(), torch.ones(8, 2, 4, 5, 1)
-    focus, classes = torch.zeros(8, 1, 4, 5), torch.zeros(8, dtype=torch.int64)
+    model = Model()
+    x = torch.ones(8, 2, 4, 5, 1)
+    focus = torch.zeros(8, 1, 4, 5)
+    classes = torch.zeros(8, dtype=torch.int64)
     focus[..., 0] = 1
     p = focus_measures.masked_probability(model, x, classes, focus)
     assert p.tolist() == pytest.approx([1 / (1 + math.exp(8))] * 8)
@@ -140,8 +167,12 @@ Printed = Callable[[ModuleType, list[str]], list[str]]
 
 
 @pytest.fixture
-def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Printed:
-    """The table lines that a program prints with these options; its runs are trained in this process, each once."""
+def printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Printed:
+    """The table lines that a program prints with these options; its runs are trained in this
+    process, each once.
+    """
     folders: list[Path] = []
 
     def finish(folder: Path, options: list[str]) -> dict[str, float]:
@@ -163,12 +194,17 @@ def few(rows: dict[str, list[str]], *names: str) -> dict[str, list[str]]:
 
 
 def recipes_in(folder: Path) -> dict[str, dict[str, object]]:
-    return {run.parent.name: json.loads(run.read_text())["recipe"] for run in folder.glob("*/recipe.json")}
+    return {
+        run.parent.name: json.loads(run.read_text())["recipe"]
+        for run in folder.glob("*/recipe.json")
+    }
 
 
 @own_warnings
 def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(focus_quality, "ROWS", few(focus_quality.ROWS, "plain", "L_e 1", "erasing 0.5"))
+    monkeypatch.setattr(
+        focus_quality, "ROWS", few(focus_quality.ROWS, "plain", "L_e 1", "erasing 0.5")
+    )
     monkeypatch.setattr(focus_quality, "SWEEP", few(focus_quality.SWEEP, "L_e 1, log-odds"))
     monkeypatch.setattr(focus_quality, "SCRATCH", few(focus_quality.SCRATCH, "L_c 1, from scratch"))
     monkeypatch.setattr(focus_quality, "ProcessPoolExecutor", ThreadPoolExecutor)
@@ -187,20 +223,38 @@ def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.Mon
     assert recipes["L_e-1-log-odds-4"]["score"] == "log_odds"
 
     plain = tmp_path / "plain-4"
-    by_score = {score: focus_measures.measure(plain, score) for score in ("logit", "log_odds")}  # as kept
+    by_score = {
+        score: focus_measures.measure(plain, score) for score in ("logit", "log_odds")
+    }  # as kept
     with np.load(plain / "probabilities.npz") as file:
         top1 = 100 * (file["probabilities"].argmax(1) == file["label"]).mean()
     assert table[2][1] == table[5][1] == f"{top1:.2f}"
     assert table[2][2] == f"{by_score['logit']['precision']:.3f}"
     assert table[5][2] == f"{by_score['log_odds']['precision']:.3f}"
     assert by_score["logit"]["precision"] != by_score["log_odds"]["precision"]
-    assert all(0 <= by_score["logit"][name] <= 1 for name in ("coverage", "masked", "precision", "mass"))
+    assert all(
+        0 <= by_score["logit"][name] <= 1 for name in ("coverage", "masked", "precision", "mass")
+    )
 
 
 @own_warnings
-def test_rows_by_their_names(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_by_their_names(
+    tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(focus_quality, "ProcessPoolExecutor", ThreadPoolExecutor)
-    options = ["--seeds", "4", "--more", "1", *TINY, "--epochs", "1", "--layers", "block1", "block2", "--rows"]
+    options = [
+        "--seeds",
+        "4",
+        "--more",
+        "1",
+        *TINY,
+        "--epochs",
+        "1",
+        "--layers",
+        "block1",
+        "block2",
+        "--rows",
+    ]
     table = [line.split(" | ")[0] for line in printed(focus_quality, [*options, "L_c 0.1"])]
     assert table[2:5] == ["| plain", "| L_c 0.1", "| plain, log-odds"]
     recipes = recipes_in(tmp_path)
@@ -215,10 +269,17 @@ def test_focus_scores(tmp_path: Path, printed: Printed, monkeypatch: pytest.Monk
     monkeypatch.setattr(focus_scores, "ProcessPoolExecutor", ThreadPoolExecutor)
     options = ["--networks", "stf_gcn", "--seeds", "4", *TINY, "--epochs", "1"]
     table = [line.strip("| ").split(" | ") for line in printed(focus_scores, options)]
-    assert [row[:2] for row in table[2:]] == [["stf_gcn", score] for score in ("logit", "log_odds", "probability")]
+    assert [row[:2] for row in table[2:]] == [
+        ["stf_gcn", score] for score in ("logit", "log_odds", "probability")
+    ]
     values = focus_scores.measure_both(tmp_path / "stf_gcn" / "base-4", "logit")  # as kept
-    assert table[2][2] == f"{values['precision']:.3f}" and table[2][-1] == f"{values['random weights']:.3f}"
-    assert table[3][2:-2] == table[4][2:-2]  # two scores whose last focus is the same up to rounding
+    assert (
+        table[2][2] == f"{values['precision']:.3f}"
+        and table[2][-1] == f"{values['random weights']:.3f}"
+    )
+    assert (
+        table[3][2:-2] == table[4][2:-2]
+    )  # two scores whose last focus is the same up to rounding
 
 
 @own_warnings
@@ -231,22 +292,34 @@ def test_shortcuts(tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyP
     assert [row[0] for row in table[2:]] == list(wanted)
     recipes = recipes_in(tmp_path)
     assert {name: recipe["shortcut"] for name, recipe in recipes.items()} == {
-        "no-shortcut-4": 0, "plain-4": 0.9, "guidance-0.3-4": 0.9,
-    }  # fmt: skip
+        "no-shortcut-4": 0,
+        "plain-4": 0.9,
+        "guidance-0.3-4": 0.9,
+    }
     assert json.loads(Path(str(recipes["guidance-0.3-4"]["guide"])).read_text()) == shortcuts.TABLE
     # The focus of all rows is that on the same clips, with shortcuts of other classes.
     without = focus_measures.measure(tmp_path / "no-shortcut-4", "logit", 0.9)
     assert table[2][4] == f"{without['precision']:.3f}"
-    assert without["masked"] != focus_measures.measure(tmp_path / "no-shortcut-4", "logit")["masked"]
+    assert (
+        without["masked"] != focus_measures.measure(tmp_path / "no-shortcut-4", "logit")["masked"]
+    )
 
 
 def test_what_guidance_recovers_is_a_share_of_what_the_shortcut_costs() -> None:
     def row(shuffled: float) -> list[dict[str, float]]:
-        return [{"shuffled": shuffled, "none": 90.0, "precision": 0.5, "mass": 0.5, "pointing": 0.5}]
+        return [
+            {"shuffled": shuffled, "none": 90.0, "precision": 0.5, "mass": 0.5, "pointing": 0.5}
+        ]
 
-    lines = shortcuts.table({"no shortcut": row(80), "plain": row(60), "guidance 0.3": row(75)}).splitlines()
+    lines = shortcuts.table(
+        {"no shortcut": row(80), "plain": row(60), "guidance 0.3": row(75)}
+    ).splitlines()
     assert [line.split(" | ")[2] for line in lines[2:]] == ["100 %", "0 %", "75 %"]
-    of_two = {"no shortcut": row(60) + row(80), "plain": row(60) + row(60), "guidance 0.3": row(62) + row(68)}
+    of_two = {
+        "no shortcut": row(60) + row(80),
+        "plain": row(60) + row(60),
+        "guidance 0.3": row(62) + row(68),
+    }
     shares = [line.split(" | ")[2] for line in shortcuts.table(of_two).splitlines()[2:]]
     assert shares == ["100 % (nan, 100)", "0 % (nan, 0)", "50 % (nan, 40)"]
 
@@ -259,7 +332,8 @@ def test_the_table_of_guidance_allows_what_is_critical_and_no_cue() -> None:
     labels = list(range(18))
     clean = {"noise": 0.0, "missing": 0.0, "distraction": 0.0}
     cued, plain = (
-        SyntheticActions(shortcut=share, **clean).generate(18, seed=3, labels=labels) for share in (1.0, 0.0)
+        SyntheticActions(shortcut=share, **clean).generate(18, seed=3, labels=labels)
+        for share in (1.0, 0.0)
     )
     moved = ((cued.x - plain.x).norm(dim=1).amax(1) > 0.01).any(2)  # (N, V)
     assert not (moved & allowed).any()
@@ -270,7 +344,10 @@ def test_robustness(tmp_path: Path, printed: Printed, monkeypatch: pytest.Monkey
     wanted = few(robustness.ROWS, "plain", "joint dropout 0.3")
     monkeypatch.setattr(robustness, "ROWS", wanted)
     monkeypatch.setattr(robustness, "ProcessPoolExecutor", ThreadPoolExecutor)
-    table = [line.strip("| ").split(" | ") for line in printed(robustness, ["--seeds", "4", *TINY, "--epochs", "1"])]
+    table = [
+        line.strip("| ").split(" | ")
+        for line in printed(robustness, ["--seeds", "4", *TINY, "--epochs", "1"])
+    ]
     assert [row[0] for row in table[2:4]] == list(wanted)
     assert table[0] == list(robustness_measures.COLUMNS)
     assert [row[0] for row in table[-1:]] == ["joint dropout 0.3"]
@@ -283,7 +360,9 @@ def test_robustness(tmp_path: Path, printed: Printed, monkeypatch: pytest.Monkey
     assert values["clean"] == pytest.approx(trained.averaged([tmp_path / "plain-4"]))
     means = robustness_measures.columns(values)
     assert table[2][1:] == [f"{value:.2f}" for value in means.values()]
-    assert means["parts, mean"] == pytest.approx(sum(values[part] for part in body_parts(NTU25)) / 5)
+    assert means["parts, mean"] == pytest.approx(
+        sum(values[part] for part in body_parts(NTU25)) / 5
+    )
     (tmp_path / "plain-4" / "robustness.json").unlink()
     assert robustness_measures.robustness(tmp_path / "plain-4") == values, "the same random numbers"
 
@@ -295,36 +374,50 @@ def test_robustness_settings_are_what_they_are_called() -> None:
         for name, change in robustness_measures.changes(NTU25).items()
     }
     assert list(changed) == list(robustness_measures.SETTINGS)
-    assert {name for settings in robustness_measures.COLUMNS.values() for name in settings} == set(changed)
+    assert {name for settings in robustness_measures.COLUMNS.values() for name in settings} == set(
+        changed
+    )
     assert changed["clean"] is batch
     seen = {name: one.visibility.mean().item() for name, one in changed.items()}
     assert seen["left_arm"] == pytest.approx(19 / 25) and seen["trunk"] == pytest.approx(20 / 25)
-    assert seen["frames 30%"] == pytest.approx(0.7) and seen["joints 30%"] == pytest.approx(0.7, abs=0.02)
+    assert seen["frames 30%"] == pytest.approx(0.7) and seen["joints 30%"] == pytest.approx(
+        0.7, abs=0.02
+    )
     assert changed["first 70%"].lengths.unique().tolist() == [14]
     assert changed["dropped 30%"].lengths.double().mean().item() == pytest.approx(14, abs=0.8)
     moved = {name: changed[name].x - batch.x for name in changed if name.startswith("jitter")}
     assert (moved["jitter 10%, 0.1"] != 0).double().mean().item() == pytest.approx(0.1, abs=0.01)
-    torch.testing.assert_close(moved["jitter 10%, 0.1"], 2 * moved["jitter 10%, 0.05"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        moved["jitter 10%, 0.1"], 2 * moved["jitter 10%, 0.05"], rtol=0, atol=1e-5
+    )
 
 
 def test_robustness_differences_are_from_the_plain_row_of_the_same_seed() -> None:
     plain, other = (
-        [dict.fromkeys(robustness_measures.COLUMNS, value) for value in two] for two in ((50, 60), (51, 63))
+        [dict.fromkeys(robustness_measures.COLUMNS, value) for value in two]
+        for two in ((50, 60), (51, 63))
     )
     lines = robustness.tables({"plain": plain, "other": other}, [1, 2]).splitlines()
-    assert lines[2].startswith("| plain | 55.00 ± 7.07 | ") and len(lines[2].split(" | ")) == len(lines[0].split(" | "))
+    assert lines[2].startswith("| plain | 55.00 ± 7.07 | ") and len(lines[2].split(" | ")) == len(
+        lines[0].split(" | ")
+    )
     assert lines[-2:] == ["|---|---|---|", "| other | +1.00, +3.00 | 2.00 ± 1.41 |"]
 
 
 @own_warnings
 def test_scarce_data(tmp_path: Path, printed: Printed) -> None:
-    lines = printed(scarce_data, ["--seeds", "2", "--shares", "0.25", "--base", "2", "--more", "2", *TINY])
+    lines = printed(
+        scarce_data, ["--seeds", "2", "--shares", "0.25", "--base", "2", "--more", "2", *TINY]
+    )
     assert lines[0] == "| | 25% |"
     stf = trained.averaged([tmp_path / f"{branch}-0.25-2" for branch in ("focus", "exploration")])
     assert f"| STF | {stf:.2f} |" in lines
     recipes = recipes_in(tmp_path)
     assert len(recipes) == 5
-    assert all((recipe["share"], recipe["draw"], recipe["epochs"]) == (0.25, 2, 4) for recipe in recipes.values())
+    assert all(
+        (recipe["share"], recipe["draw"], recipe["epochs"]) == (0.25, 2, 4)
+        for recipe in recipes.values()
+    )
 
 
 @own_warnings
@@ -333,17 +426,28 @@ def test_accuracy(tmp_path: Path, printed: Printed) -> None:
     start += ["--epochs", "1", "--widths", "8", "8", "8", "--strides", "2", "1", "1", "--only"]
     lines = printed(accuracy, [*start, "STF-GCN, plain", "STF from MS-G3D, focus"])
     assert [line for line in lines if line.startswith("| |")] == ["| | joint | bone | fused |"] * 2
-    cells = {line.split(" | ")[0]: line.strip(" |").split(" | ")[1:] for line in lines if line.startswith("| S")}
+    cells = {
+        line.split(" | ")[0]: line.strip(" |").split(" | ")[1:]
+        for line in lines
+        if line.startswith("| S")
+    }
     assert cells.keys() == {"| STF-GCN, plain", "| STF from MS-G3D, focus"}
     recipes = recipes_in(tmp_path)
-    assert set(recipes) == {f"{name}-{stream}-2" for stream in ("joint", "bone")
-                            for name in ("STF-GCN-plain", "MS-G3D", "STF-from-MS-G3D-focus")}  # fmt: skip
+    assert set(recipes) == {
+        f"{name}-{stream}-2"
+        for stream in ("joint", "bone")
+        for name in ("STF-GCN-plain", "MS-G3D", "STF-from-MS-G3D-focus")
+    }
     assert recipes["STF-from-MS-G3D-focus-bone-2"]["start_from"] == str(tmp_path / "MS-G3D-bone-2")
-    fused = trained.averaged([tmp_path / f"STF-GCN-plain-{stream}-2" for stream in ("joint", "bone")])
+    fused = trained.averaged(
+        [tmp_path / f"STF-GCN-plain-{stream}-2" for stream in ("joint", "bone")]
+    )
     last = next(line for line in lines if line.startswith("| STF-GCN, plain"))
     assert last.endswith(f"| {fused:.2f} |")
     report = json.loads((tmp_path / "STF-GCN-plain-bone-2" / "report.json").read_text())
-    assert cells["| STF-GCN, plain"][1] == f"{100 * report['best']['top1']:.2f}"  # the second table is the later
+    assert (
+        cells["| STF-GCN, plain"][1] == f"{100 * report['best']['top1']:.2f}"
+    )  # the second table is the later
 
 
 def test_flops_are_counted_in_attention_recurrent_layers_and_convolutions() -> None:
@@ -360,15 +464,25 @@ def test_flops_are_counted_in_attention_recurrent_layers_and_convolutions() -> N
             return torch.nn.functional.scaled_dot_product_attention(x, x, x)
 
     lstm = Read(torch.nn.LSTM(4, 5, batch_first=True))
-    assert measure.flops(lstm, torch.randn(2, 7, 4)) == pytest.approx(2 * 7 * 2 * 4 * 5 * (4 + 5) / 1e9)
-    assert measure.flops(Attention(), torch.randn(2, 3, 7, 4)) == pytest.approx(2 * 2 * 3 * 2 * 7 * 7 * 4 / 1e9)
+    assert measure.flops(lstm, torch.randn(2, 7, 4)) == pytest.approx(
+        2 * 7 * 2 * 4 * 5 * (4 + 5) / 1e9
+    )
+    assert measure.flops(Attention(), torch.randn(2, 3, 7, 4)) == pytest.approx(
+        2 * 2 * 3 * 2 * 7 * 7 * 4 / 1e9
+    )
     convolution = torch.nn.Conv2d(3, 8, (5, 1), padding=(2, 0))
-    assert measure.flops(convolution, torch.randn(2, 3, 7, 4)) == pytest.approx(2 * 2 * 8 * 3 * 5 * 7 * 4 / 1e9)
+    assert measure.flops(convolution, torch.randn(2, 3, 7, 4)) == pytest.approx(
+        2 * 2 * 8 * 3 * 5 * 7 * 4 / 1e9
+    )
     assert measure.matmul_peak(repeats=1, size=64) > 0
 
 
-@pytest.mark.parametrize("options", [[], ["--growth", "frames", "16", "32"]], ids=["table", "growth"])
-def test_speed(options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "options", [[], ["--growth", "frames", "16", "32"]], ids=["table", "growth"]
+)
+def test_speed(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(speed, "in_own_process", lambda *_: 12.0)
     monkeypatch.setattr(speed, "matmul_peak", lambda: 100.0)
     work: list[float] = []
@@ -390,20 +504,39 @@ def test_speed(options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pyte
     ]
     monkeypatch.setattr(sys, "argv", ["speed.py", *tiny, *options])
     speed.main()
-    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| stf")]
-    assert [row[0] for row in rows] == [f"stf_gcn, {branch}" for branch in ("plain", "focus", "exploration")]
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| stf")
+    ]
+    assert [row[0] for row in rows] == [
+        f"stf_gcn, {branch}" for branch in ("plain", "focus", "exploration")
+    ]
     if options:
-        assert all(float(milliseconds) > 0 for row in rows for milliseconds in row[1:]) and len(rows[0]) == 3
+        assert (
+            all(float(milliseconds) > 0 for row in rows for milliseconds in row[1:])
+            and len(rows[0]) == 3
+        )
     else:
         plain = rows[0]
-        milliseconds, rate = float(plain[3].split("(")[0]), float(plain[4])
+        milliseconds = float(plain[3].split("(")[0])
+        rate = float(plain[4])
         assert rate == pytest.approx(3 * 1000 / milliseconds, rel=0.02)
-        assert float(plain[7]) == pytest.approx(3 * 1000 / float(plain[6].split("(")[0]), rel=0.02) and plain[8] == "12"
-        assert plain[2] == f"{work[0]:.2f}"  # of which a fast processor's share would show the rounding
-        assert float(plain[5]) == pytest.approx(100 * rate * work[0] / 100, abs=1)  # of 100 GFLOPs a second
+        assert (
+            float(plain[7]) == pytest.approx(3 * 1000 / float(plain[6].split("(")[0]), rel=0.02)
+            and plain[8] == "12"
+        )
+        assert (
+            plain[2] == f"{work[0]:.2f}"
+        )  # of which a fast processor's share would show the rounding
+        assert float(plain[5]) == pytest.approx(
+            100 * rate * work[0] / 100, abs=1
+        )  # of 100 GFLOPs a second
 
 
-def test_latency_skips_the_frames_that_come_while_one_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_skips_the_frames_that_come_while_one_is_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [0.0]
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(latency.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
@@ -411,7 +544,9 @@ def test_latency_skips_the_frames_that_come_while_one_is_at_work(monkeypatch: py
     def skipped(cost: float) -> tuple[int, int]:
         now[0] = 0.0
         monkeypatch.setattr(latency, "recognise", lambda *_: now.__setitem__(0, now[0] + cost))
-        return latency.skipped(torch.nn.Identity(), torch.zeros(3, 64, 25, 1), Recipe(frames=32), rate=10, seconds=4)
+        return latency.skipped(
+            torch.nn.Identity(), torch.zeros(3, 64, 25, 1), Recipe(frames=32), rate=10, seconds=4
+        )
 
     assert skipped(0.02) == skipped(0.09) == (0, 40)
     assert skipped(0.15) == (40 - 27, 40)  # in 4 seconds

@@ -1,4 +1,6 @@
-"""The cache of a data set: what it gives back, when it is made anew, and that nothing half-written is ever read."""
+"""The cache of a data set: what it gives back, when it is made anew, and that nothing half-written
+is ever read.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +54,14 @@ def write(folder: Path, i: int, value: float = 0.0) -> Path:
 
 def kept(cache: Path) -> list[str]:
     """The names of the caches in a folder, each of which is two files."""
-    names = sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") if cache.exists() else []
-    assert [name.rpartition(".")[0] + suffix for name in names[::2] for suffix in (".json", ".npy")] == names
+    names = (
+        sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
+        if cache.exists()
+        else []
+    )
+    assert [
+        name.rpartition(".")[0] + suffix for name in names[::2] for suffix in (".json", ".npy")
+    ] == names
     return [name.removesuffix(".json") for name in names[::2]]
 
 
@@ -75,7 +83,8 @@ def same(one: Any, other: Any) -> bool:
 def test_the_cache_gives_back_what_was_read(data: Path, cache: Path) -> None:
     in_memory = open_dataset(data, cache=False)
     assert not cache.exists()
-    first, second = open_dataset(data, cache=cache), open_dataset(str(data), cache=str(cache))
+    first = open_dataset(data, cache=cache)
+    second = open_dataset(str(data), cache=str(cache))
     assert same(in_memory, first) and same(first, second) and len(kept(cache)) == 1
     packed = np.load(cache / f"{kept(cache)[0]}.npy")  # any program can read it
     assert packed.dtype == np.float32 and packed.shape == (sum(4 * 20 * (2 + i) for i in range(6)),)
@@ -88,8 +97,13 @@ def test_spellings_of_one_path_share_a_cache(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(data)
     before = kept(cache)
-    monkeypatch.setattr("skeleton_focus.format_nw_ucla.read_bytes", lambda path: pytest.fail("a file was read"))
-    others = [open_dataset(path, cache="cache") for path in ("data", "./data", tmp_path / "link", "link/../data")]
+    monkeypatch.setattr(
+        "skeleton_focus.format_nw_ucla.read_bytes", lambda path: pytest.fail("a file was read")
+    )
+    others = [
+        open_dataset(path, cache="cache")
+        for path in ("data", "./data", tmp_path / "link", "link/../data")
+    ]
     monkeypatch.chdir("/")
     assert all(same(first, other) for other in others) and kept(cache) == before
 
@@ -100,7 +114,11 @@ def test_a_cache_in_use_is_not_removed(data: Path, cache: Path) -> None:
     write(data, 6)
     assert len(open_dataset(data, cache=cache).train) == 5 and len(kept(cache)) == 2
     loader = DataLoader(
-        running.train, 2, collate_fn=SkeletonDataset.collate, num_workers=1, multiprocessing_context="spawn"
+        running.train,
+        2,
+        collate_fn=SkeletonDataset.collate,
+        num_workers=1,
+        multiprocessing_context="spawn",
     )
     assert len([*loader]) == 2
     del running, loader
@@ -115,7 +133,9 @@ def test_a_cache_that_is_gone(data: Path, cache: Path) -> None:
     for path in cache.iterdir():
         path.unlink()
     assert split.train[0].x.shape == (3, 2, 20, 1)
-    with pytest.raises(OSError, match=r"\.npy: expected the file of the clips, got No such .*; open the data"):
+    with pytest.raises(
+        OSError, match=r"\.npy: expected the file of the clips, got No such .*; open the data"
+    ):
         pickle.loads(pickled)
 
 
@@ -138,10 +158,14 @@ def test_nothing_is_kept_of_files_that_the_system_does_not_give(
     assert len(open_dataset(data, cache=cache).test) == 2 and len(kept(cache)) == 1
 
 
-def test_a_cache_of_somebody_else_is_used(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_of_somebody_else_is_used(
+    data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_dataset(data, cache=cache)
     for owner, called in ((Path, "mkdir"), (os, "replace")):
-        monkeypatch.setattr(owner, called, lambda *more, **named: pytest.fail("something was written"))
+        monkeypatch.setattr(
+            owner, called, lambda *more, **named: pytest.fail("something was written")
+        )
     assert len(open_dataset(data, cache=cache).train) == 4
 
 
@@ -165,7 +189,9 @@ def test_folders_of_any_name(tmp_path: Path, cache: Path, name: str) -> None:
         ("[3, 2, 20", "[3, -2, 20"),
     ],
 )
-def test_an_index_that_is_not_as_it_was_written(data: Path, cache: Path, change: tuple[str, str]) -> None:
+def test_an_index_that_is_not_as_it_was_written(
+    data: Path, cache: Path, change: tuple[str, str]
+) -> None:
     open_dataset(data, cache=cache)
     path = cache / f"{kept(cache)[0]}.json"
     assert change[0] in path.read_text()
@@ -174,7 +200,9 @@ def test_an_index_that_is_not_as_it_was_written(data: Path, cache: Path, change:
 
 
 def test_reading_draws_no_random_number(data: Path, tmp_path: Path) -> None:
-    """A training starts from the same weights, whether its cache was there or not, and whoever read."""
+    """A training starts from the same weights, whether its cache was there or not, and whoever
+    read.
+    """
     for i in range(6, 40):
         write(data, i)
     drawn = []
@@ -187,7 +215,9 @@ def test_reading_draws_no_random_number(data: Path, tmp_path: Path) -> None:
 
 def test_nothing_is_read_again(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_dataset(data, cache=cache)
-    monkeypatch.setattr("skeleton_focus.format_nw_ucla.read_bytes", lambda path: pytest.fail("a file was read"))
+    monkeypatch.setattr(
+        "skeleton_focus.format_nw_ucla.read_bytes", lambda path: pytest.fail("a file was read")
+    )
     assert len(open_dataset(data, cache=cache).train) == 4
 
 
@@ -231,7 +261,9 @@ def test_two_folders_of_one_name(tmp_path: Path, cache: Path) -> None:
         for i in range(3):
             write(tmp_path / where / "data", i, value=0.5 * (where == "other"))
     for _ in range(2):
-        one, other = (open_dataset(tmp_path / where / "data", cache=cache) for where in ("one", "other"))
+        one, other = (
+            open_dataset(tmp_path / where / "data", cache=cache) for where in ("one", "other")
+        )
         assert (one.train[0].x[0, 0, 0, 0], other.train[0].x[0, 0, 0, 0]) == (0, 0.5)
     assert len(kept(cache)) == 2
 
@@ -265,7 +297,8 @@ def test_files_that_change_meanwhile(data: Path, cache: Path) -> None:
             yield clip
 
     with pytest.raises(
-        ValueError, match=r"^open_dataset: expected files that do not change, got changes in .*/data; open"
+        ValueError,
+        match=r"^open_dataset: expected files that do not change, got changes in .*/data; open",
     ):
         open_dataset(data, cache=cache, progress=bar)
     assert kept(cache) == []
@@ -296,9 +329,13 @@ def bar(clips):
         yield clip
 open_dataset({str(data)!r}, cache={str(cache)!r}, progress=bar)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "reading\n")
-    (draft,) = [path.name for path in cache.iterdir() if path.suffix != ".lock"]  # no index: it is never read
+    (draft,) = [
+        path.name for path in cache.iterdir() if path.suffix != ".lock"
+    ]  # no index: it is never read
     assert "-draft-" in draft and draft.endswith(".npy")
     assert same(open_dataset(data, cache=cache), open_dataset(data, cache=False))
     assert len(kept(cache)) == 1 and "-draft-" not in kept(cache)[0]  # and its draft is gone
@@ -318,8 +355,11 @@ def _open_slowly(data: Path, cache: Path, read: Any, checksum: Any) -> None:
 
 def test_of_processes_that_start_together_one_writes(data: Path, cache: Path) -> None:
     start = multiprocessing.get_context("fork")
-    read, checksum = start.Value("i", 0), start.Queue()
-    several = [start.Process(target=_open_slowly, args=(data, cache, read, checksum)) for _ in range(3)]
+    read = start.Value("i", 0)
+    checksum = start.Queue()
+    several = [
+        start.Process(target=_open_slowly, args=(data, cache, read, checksum)) for _ in range(3)
+    ]
     for process in several:
         process.start()
     sums = [checksum.get(timeout=60) for _ in several]
@@ -329,7 +369,9 @@ def test_of_processes_that_start_together_one_writes(data: Path, cache: Path) ->
     assert read.value == 1 and len({*sums}) == 1 and len(kept(cache)) == 1
 
 
-def test_two_writers_without_locks(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_writers_without_locks(
+    data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each writes files of its own; the last to finish replaces the first's by the same."""
     monkeypatch.setattr("skeleton_focus._cache.lock", lambda file, **named: False)
 
@@ -341,16 +383,24 @@ def test_two_writers_without_locks(data: Path, cache: Path, monkeypatch: pytest.
 
     inner: list[Any] = []
     outer = open_dataset(data, cache=cache, progress=bar)
-    assert same(outer, inner[0]) and same(outer, open_dataset(data, cache=False)) and len(kept(cache)) == 1
+    assert (
+        same(outer, inner[0])
+        and same(outer, open_dataset(data, cache=False))
+        and len(kept(cache)) == 1
+    )
 
 
 def test_a_header_is_as_long_for_any_size(tmp_path: Path) -> None:
     with (tmp_path / "x").open("wb") as file:
         first = _write_header(file, 0)
-        assert all(file.seek(0) == 0 and _write_header(file, 10**power) == first for power in range(15))
+        assert all(
+            file.seek(0) == 0 and _write_header(file, 10**power) == first for power in range(15)
+        )
 
 
-def test_without_locks_nothing_of_others_is_removed(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_nothing_of_others_is_removed(
+    data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import fcntl
 
     def none(file: Any, operation: int) -> None:
@@ -369,7 +419,8 @@ def test_without_locks_nothing_of_others_is_removed(data: Path, cache: Path, mon
 def test_a_cache_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        OSError, match=r"^open_dataset: expected a folder .*/file/cache to write a cache into, got Not a dir"
+        OSError,
+        match=r"^open_dataset: expected a folder .*/file/cache to write a cache into, got Not a dir",
     ) as error:
         open_dataset(data, cache=tmp_path / "file" / "cache")
     assert str(error.value).endswith("pass another folder as cache, or cache=False (--no-cache)")
@@ -399,7 +450,9 @@ def test_others_may_read_the_cache(data: Path, cache: Path) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(1, 5), st.sampled_from(["none", "zeros and ones", "confidence"])), min_size=1, max_size=12
+        st.tuples(st.integers(1, 5), st.sampled_from(["none", "zeros and ones", "confidence"])),
+        min_size=1,
+        max_size=12,
     )
 )
 def test_every_kind_of_visibility_comes_back(
@@ -410,15 +463,25 @@ def test_every_kind_of_visibility_comes_back(
     for i, (frames, kind) in enumerate(made):
         seen = rng.random((frames, 17, 1), np.float32)
         visibility = {"none": None, "zeros and ones": np.round(seen), "confidence": seen}[kind]
-        clips.append(ClipFile(str(i), rng.random((2, frames, 17, 1), np.float32), i, visibility=visibility))
+        clips.append(
+            ClipFile(str(i), rng.random((2, frames, 17, 1), np.float32), i, visibility=visibility)
+        )
     folder = tmp_path_factory.mktemp("cache")
-    source = ClipSource("clips", COCO17, [Path(__file__)], len(clips), [lambda: iter(clips)], ("given",))
+    source = ClipSource(
+        "clips", COCO17, [Path(__file__)], len(clips), [lambda: iter(clips)], ("given",)
+    )
     loaded, problems = open_pack(source, Path(__file__).parent, folder, "", iter(clips), [])
     assert problems == [] and loaded.index.labels == list(range(len(clips)))
     for i, clip in enumerate(clips):
         assert np.array_equal(loaded.x[i], clip.x)
-        whole = np.ones((clip.x.shape[1], 17, 1), np.float32) if clip.visibility is None else clip.visibility
-        assert loaded.visibility[i].dtype == torch.float32 and np.array_equal(loaded.visibility[i], whole)
+        whole = (
+            np.ones((clip.x.shape[1], 17, 1), np.float32)
+            if clip.visibility is None
+            else clip.visibility
+        )
+        assert loaded.visibility[i].dtype == torch.float32 and np.array_equal(
+            loaded.visibility[i], whole
+        )
 
 
 def test_workers_share_the_file_and_not_copies(data: Path, cache: Path) -> None:
@@ -428,7 +491,11 @@ def test_workers_share_the_file_and_not_copies(data: Path, cache: Path) -> None:
     assert torch.equal(again[3].x, split.train[3].x)
     for context in ("fork", "spawn"):
         loader = DataLoader(
-            split.train, 2, collate_fn=SkeletonDataset.collate, num_workers=2, multiprocessing_context=context
+            split.train,
+            2,
+            collate_fn=SkeletonDataset.collate,
+            num_workers=2,
+            multiprocessing_context=context,
         )
         lengths = torch.cat([batch.lengths for batch in loader])
         assert lengths.tolist() == [split.train[i].x.shape[1] for i in range(4)]

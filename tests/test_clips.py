@@ -28,16 +28,31 @@ def clips(*frames: int, joints: int = 3) -> list[Tensor]:
 def test_defaults() -> None:
     x = clips(2, 4)
     data = SkeletonDataset(x, [1, 0], CHAIN)
-    assert len(data) == 2 and data.classes == ("0", "1") and data.names == ("0", "1") and data.layout is CHAIN
+    assert (
+        len(data) == 2
+        and data.classes == ("0", "1")
+        and data.names == ("0", "1")
+        and data.layout is CHAIN
+    )
     clip = data[1]
     assert torch.equal(clip.x, x[1]) and clip.label == 0
-    assert torch.equal(clip.visibility, torch.ones(4, 3, 1)) and torch.equal(clip.critical, torch.zeros(1, 4, 3))
+    assert torch.equal(clip.visibility, torch.ones(4, 3, 1)) and torch.equal(
+        clip.critical, torch.zeros(1, 4, 3)
+    )
 
 
 def test_everything_as_given() -> None:
-    x, seen, truth = clips(2, 4), [torch.rand(t, 3, 1) for t in (2, 4)], [torch.rand(1, t, 3) for t in (2, 4)]
+    x = clips(2, 4)
+    seen = [torch.rand(t, 3, 1) for t in (2, 4)]
+    truth = [torch.rand(1, t, 3) for t in (2, 4)]
     data = SkeletonDataset(
-        x, torch.tensor([2, 0]), CHAIN, classes=["a", "b", "c"], names=["x", "y"], visibility=seen, critical=truth
+        x,
+        torch.tensor([2, 0]),
+        CHAIN,
+        classes=["a", "b", "c"],
+        names=["x", "y"],
+        visibility=seen,
+        critical=truth,
     )
     assert data.labels == [2, 0] and data.classes == ("a", "b", "c") and data.names == ("x", "y")
     assert data[0].visibility is seen[0] and data[1].critical is truth[1]
@@ -63,60 +78,114 @@ def test_everything_as_given() -> None:
         ({"classes": ["a", "a"]}, r"classes without duplicates, got \['a', 'a'\]"),
         ({"classes": "ab"}, "classes without duplicates, got 'ab'"),
         ({"clips": [[[[0.0]]], [[[0.0]]]]}, r"clip '0' .* to be a tensor, got list"),
-        ({"visibility": [torch.full((2, 3, 1), -1.0), torch.ones(4, 3, 1)]}, r"visibility of clip '0' in 0\.\.1"),
-        ({"visibility": [torch.ones(2, 3, 1), torch.full((4, 3, 1), torch.nan)]}, r"visibility of clip '1' in 0\.\.1"),
-        ({"visibility": torch.full((2, 2, 3, 1), 1.5), "clips": torch.ones(2, 2, 2, 3, 1)}, "visibility of clip"),
+        (
+            {"visibility": [torch.full((2, 3, 1), -1.0), torch.ones(4, 3, 1)]},
+            r"visibility of clip '0' in 0\.\.1",
+        ),
+        (
+            {"visibility": [torch.ones(2, 3, 1), torch.full((4, 3, 1), torch.nan)]},
+            r"visibility of clip '1' in 0\.\.1",
+        ),
+        (
+            {"visibility": torch.full((2, 2, 3, 1), 1.5), "clips": torch.ones(2, 2, 2, 3, 1)},
+            "visibility of clip",
+        ),
         ({"labels": [0, -1]}, r"labels in 0\.\.0, got \[-1\]"),
         ({"labels": [7, 1], "classes": ["a", "b"]}, r"labels in 0\.\.1, got \[7\]"),
         ({"layout": NTU25}, r"clip '0' \(C=2, T, V=25, M=1\), got \(2, 2, 3, 1\)"),
-        ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(3, 2, 3, 1)]},
-         r"clip '1' \(C=2, T, V=3, M=1\), got \(3, 2, 3, 1\)"),
-        ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 2, 3, 2)]},
-         r"clip '1' \(C=2, T, V=3, M=1\), got \(2, 2, 3, 2\)"),
-        ({"clips": [torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)]}, r"clip '0' \(C, T, V=3, M\), got \(2, 2, 3\)"),
-        ({"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 0, 3, 1)], "names": ["a", "b"]},
-         "clip 'b' to have frames, got none"),
-        ({"clips": [torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]},
-         "clip '1' to be finite, got NaN or infinity; set missing joints to 0 and their visibility to 0"),
-        ({"clips": [torch.full((2, 2, 3, 1), torch.inf), torch.zeros(2, 2, 3, 1)]}, "clip '0' to be finite, got NaN"),
-        ({"clips": [torch.ones(2, 2, 3, 1, dtype=torch.int64)], "labels": [0]},
-         "clip '0' of floating-point numbers, got torch.int64"),
-        ({"visibility": [torch.ones(2, 3, 1), torch.ones(1, 3, 1)]}, r"visibility .*, got \(1, 3, 1\)"),
-        ({"visibility": [torch.ones(1, 2, 3), torch.ones(4, 3, 1)]}, r"visibility .*, got \(1, 2, 3\)"),
+        (
+            {"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(3, 2, 3, 1)]},
+            r"clip '1' \(C=2, T, V=3, M=1\), got \(3, 2, 3, 1\)",
+        ),
+        (
+            {"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 2, 3, 2)]},
+            r"clip '1' \(C=2, T, V=3, M=1\), got \(2, 2, 3, 2\)",
+        ),
+        (
+            {"clips": [torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)]},
+            r"clip '0' \(C, T, V=3, M\), got \(2, 2, 3\)",
+        ),
+        (
+            {"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(2, 0, 3, 1)], "names": ["a", "b"]},
+            "clip 'b' to have frames, got none",
+        ),
+        (
+            {"clips": [torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]},
+            "clip '1' to be finite, got NaN or infinity; set missing joints to 0 and their visibility to 0",
+        ),
+        (
+            {"clips": [torch.full((2, 2, 3, 1), torch.inf), torch.zeros(2, 2, 3, 1)]},
+            "clip '0' to be finite, got NaN",
+        ),
+        (
+            {"clips": [torch.ones(2, 2, 3, 1, dtype=torch.int64)], "labels": [0]},
+            "clip '0' of floating-point numbers, got torch.int64",
+        ),
+        (
+            {"visibility": [torch.ones(2, 3, 1), torch.ones(1, 3, 1)]},
+            r"visibility .*, got \(1, 3, 1\)",
+        ),
+        (
+            {"visibility": [torch.ones(1, 2, 3), torch.ones(4, 3, 1)]},
+            r"visibility .*, got \(1, 2, 3\)",
+        ),
         ({"critical": [torch.ones(2, 3, 1), torch.ones(1, 4, 3)]}, r"critical .*, got \(2, 3, 1\)"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(change: dict[str, Any], error: str) -> None:
     options: dict[str, Any] = {"clips": clips(2, 4), "labels": [0, 0], "layout": CHAIN, **change}
     with pytest.raises(ValueError, match="^SkeletonDataset: expected .*" + error):
-        SkeletonDataset(options.pop("clips"), options.pop("labels"), options.pop("layout"), **options)
+        SkeletonDataset(
+            options.pop("clips"), options.pop("labels"), options.pop("layout"), **options
+        )
 
 
 def test_arrays_and_one_array() -> None:
     x = clips(4, 4)
     alone = SkeletonDataset(
-        [part.numpy() for part in x], np.array([1, 0]), CHAIN, visibility=np.ones((2, 4, 3, 1), "f4")
+        [part.numpy() for part in x],
+        np.array([1, 0]),
+        CHAIN,
+        visibility=np.ones((2, 4, 3, 1), "f4"),
     )
     whole = SkeletonDataset(torch.stack(x), [1, 0], CHAIN)
     frozen = np.stack([part.numpy() for part in x])
     frozen.flags.writeable = False
     for data in (alone, whole, SkeletonDataset(frozen, [1, 0], CHAIN)):
-        assert data.labels == [1, 0] and all(torch.equal(clip.x, part) for clip, part in zip(data, x, strict=True))
+        assert data.labels == [1, 0] and all(
+            torch.equal(clip.x, part) for clip, part in zip(data, x, strict=True)
+        )
         assert all(torch.equal(clip.visibility, torch.ones(4, 3, 1)) for clip in data)
 
 
 def test_a_subset_keeps_what_is_known() -> None:
-    x, seen, truth = clips(2, 4, 3), [torch.rand(t, 3, 1) for t in (2, 4, 3)], [torch.rand(1, t, 3) for t in (2, 4, 3)]
-    data = SkeletonDataset(x, [1, 0, 2], CHAIN, names=["a", "b", "c"], visibility=seen, critical=truth, origin="mine")
+    x = clips(2, 4, 3)
+    seen = [torch.rand(t, 3, 1) for t in (2, 4, 3)]
+    truth = [torch.rand(1, t, 3) for t in (2, 4, 3)]
+    data = SkeletonDataset(
+        x, [1, 0, 2], CHAIN, names=["a", "b", "c"], visibility=seen, critical=truth, origin="mine"
+    )
     part = data.subset([2, 0])
-    assert (part.names, part.labels, part.classes, part.origin) == (("c", "a"), [2, 1], ("0", "1", "2"), "mine")
-    assert part[0].x is x[2] and part[1].visibility is seen[0] and part[0].critical is truth[2] and len(data) == 3
+    assert (part.names, part.labels, part.classes, part.origin) == (
+        ("c", "a"),
+        [2, 1],
+        ("0", "1", "2"),
+        "mine",
+    )
+    assert (
+        part[0].x is x[2]
+        and part[1].visibility is seen[0]
+        and part[0].critical is truth[2]
+        and len(data) == 3
+    )
     assert SkeletonDataset(x, [1, 0, 2], CHAIN).subset([1])[0].visibility.shape == (4, 3, 1)
 
 
 def test_any_sequence_is_checked() -> None:
     with pytest.raises(ValueError, match="clip '1' to be finite"):
-        SkeletonDataset(deque([torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]), [0, 0], CHAIN)
+        SkeletonDataset(
+            deque([torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]), [0, 0], CHAIN
+        )
 
 
 def test_an_array_that_is_mapped_stays_so(tmp_path: Path) -> None:
@@ -129,9 +198,13 @@ def test_an_array_that_is_mapped_stays_so(tmp_path: Path) -> None:
         data[7].x.fill_(9)
         assert np.array_equal(np.load(tmp_path / f"{name}.npy"), array)
         assert torch.equal(data[7].x, torch.from_numpy(array[7]))
-        assert len(pickle.dumps(data)) < 6000 and torch.equal(pickle.loads(pickle.dumps(data))[7].x, data[7].x)
+        assert len(pickle.dumps(data)) < 6000 and torch.equal(
+            pickle.loads(pickle.dumps(data))[7].x, data[7].x
+        )
         assert [clip.x.shape for clip in data.subset([3, 7])] == [(2, 5, 3, 1)] * 2
-        part = SkeletonDataset(np.load(tmp_path / f"{name}.npy", mmap_mode="r")[4:9], [0] * 5, CHAIN)
+        part = SkeletonDataset(
+            np.load(tmp_path / f"{name}.npy", mmap_mode="r")[4:9], [0] * 5, CHAIN
+        )
         assert torch.equal(pickle.loads(pickle.dumps(part))[3].x, torch.from_numpy(array[7]))
     assert "x" not in str(data) and "40 clips" in repr(data)
 
@@ -175,7 +248,9 @@ def test_confidences_stay_what_they_are() -> None:
     seen = [torch.rand(2, 3, 1), torch.rand(4, 3, 1)]
     data = SkeletonDataset(clips(2, 4), [0, 0], CHAIN, visibility=seen)
     batch = SkeletonDataset.collate([data[0], data[1]])
-    assert torch.equal(batch.visibility[0, :2], seen[0]) and torch.equal(batch.visibility[1], seen[1])
+    assert torch.equal(batch.visibility[0, :2], seen[0]) and torch.equal(
+        batch.visibility[1], seen[1]
+    )
 
 
 def test_describe_counts() -> None:
@@ -184,7 +259,9 @@ def test_describe_counts() -> None:
     seen[1][1, 2, 0] = 0  # a joint is missing
     seen[2][0, :, 1] = 0  # a body comes late
     x = [torch.ones(2, t, 3, 2) for t in (2, 4, 3)]
-    data = SkeletonDataset(x, [1, 1, 0], CHAIN, classes=["a", "b", "c"], visibility=seen, origin="mine")
+    data = SkeletonDataset(
+        x, [1, 1, 0], CHAIN, classes=["a", "b", "c"], visibility=seen, origin="mine"
+    )
     assert data.describe().splitlines() == [
         "3 clips of 3 classes, 0 to 2 a class",
         "frames: 2 to 4, median 3",
@@ -193,16 +270,23 @@ def test_describe_counts() -> None:
     ]
     lines = Split(data, data.subset([0])).describe().splitlines()
     assert lines[0] == "mine: custom, 3 joints, C=2 channels, M=2 bodies"
-    assert lines[1] == "training: " + data.describe().splitlines()[0] and lines[2] == "  frames: 2 to 4, median 3"
+    assert (
+        lines[1] == "training: " + data.describe().splitlines()[0]
+        and lines[2] == "  frames: 2 to 4, median 3"
+    )
     assert lines[5] == "test: 1 clip of 3 classes, 0 to 1 a class"
 
 
 def test_collate_pads_with_zeros() -> None:
-    x, seen, truth = clips(2, 4, 1), [torch.ones(t, 3, 1) for t in (2, 4, 1)], [torch.ones(1, t, 3) for t in (2, 4, 1)]
+    x = clips(2, 4, 1)
+    seen = [torch.ones(t, 3, 1) for t in (2, 4, 1)]
+    truth = [torch.ones(1, t, 3) for t in (2, 4, 1)]
     data = SkeletonDataset(x, [1, 0, 2], CHAIN, visibility=seen, critical=truth)
     batch = SkeletonDataset.collate([data[i] for i in range(3)])
     assert (
-        batch.x.shape == (3, 2, 4, 3, 1) and batch.lengths.tolist() == [2, 4, 1] and batch.label.tolist() == [1, 0, 2]
+        batch.x.shape == (3, 2, 4, 3, 1)
+        and batch.lengths.tolist() == [2, 4, 1]
+        and batch.label.tolist() == [1, 0, 2]
     )
     assert batch.label.dtype == batch.lengths.dtype == torch.int64
     for n, t in enumerate((2, 4, 1)):
@@ -219,8 +303,13 @@ def test_collate_keeps_the_dtype() -> None:
 
 
 def test_a_batch_becomes_a_data_set_and_comes_back() -> None:
-    data = SkeletonDataset(clips(2, 4, 1), [1, 0, 2], CHAIN, visibility=[torch.rand(t, 3, 1) for t in (2, 4, 1)],
-                           critical=[torch.rand(1, t, 3) for t in (2, 4, 1)])  # fmt: skip
+    data = SkeletonDataset(
+        clips(2, 4, 1),
+        [1, 0, 2],
+        CHAIN,
+        visibility=[torch.rand(t, 3, 1) for t in (2, 4, 1)],
+        critical=[torch.rand(1, t, 3) for t in (2, 4, 1)],
+    )
     batch = SkeletonDataset.collate([data[i] for i in range(3)])
     again = SkeletonDataset.from_batch(batch, CHAIN, classes=["a", "b", "c"])
     assert again.classes == ("a", "b", "c") and [clip.x.shape[1] for clip in again] == [2, 4, 1]
@@ -240,12 +329,18 @@ def test_room_for_more_persons() -> None:
     data = SkeletonDataset(clips(2, 4), [0, 1], CHAIN)
     wider = data.with_persons(3)
     for i in range(2):
-        here, there = data[i], wider[i]
+        here = data[i]
+        there = wider[i]
         assert torch.equal(there.x[..., :1], here.x) and there.x[..., 1:].abs().max() == 0
-        assert torch.equal(there.visibility[..., :1], here.visibility) and there.visibility[..., 1:].max() == 0
+        assert (
+            torch.equal(there.visibility[..., :1], here.visibility)
+            and there.visibility[..., 1:].max() == 0
+        )
         assert there.critical.shape == (3, *here.critical.shape[1:])
     assert data[0].x.shape[3] == 1 and wider.subset([1])[0].x.shape[3] == 3
     assert wider.with_persons(3)[0].x.shape[3] == 3 and "M=3 bodies" in wider.heading()
     assert SkeletonDataset.collate([wider[0], wider[1]]).x.shape[-1] == 3
-    with pytest.raises(ValueError, match="at least M=3 persons, got 2; the network was trained on clips"):
+    with pytest.raises(
+        ValueError, match="at least M=3 persons, got 2; the network was trained on clips"
+    ):
         wider.with_persons(2)

@@ -1,4 +1,6 @@
-"""torch.compile around STFObjective and inside its model: equal to eager, or an error that names the way out."""
+"""torch.compile around STFObjective and inside its model: equal to eager, or an error that names
+the way out.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def _fresh() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def assert_same_steps(eager: nn.Module, compiled: nn.Module, x: Tensor, target: Tensor, rtol: float = 1e-9) -> None:
+def assert_same_steps(
+    eager: nn.Module, compiled: nn.Module, x: Tensor, target: Tensor, rtol: float = 1e-9
+) -> None:
     for _ in range(2):
         results = []
         for trained in (eager, compiled):
@@ -56,9 +60,13 @@ def assert_same_steps(eager: nn.Module, compiled: nn.Module, x: Tensor, target: 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("training", [True, False])
 def test_no_graph_break_and_the_same_numbers(loss: str, training: bool) -> None:
-    """STF-GCN with its generators, traced whole and run by PyTorch's own operations: the rounding alone may differ."""
+    """STF-GCN with its generators, traced whole and run by PyTorch's own operations: the rounding
+    alone may differ.
+    """
     x, target = clips()
-    eager = STFObjective(network(depth=3), ["block3"], head="fc", loss=LOSSES[loss]()).train(training)
+    eager = STFObjective(network(depth=3), ["block3"], head="fc", loss=LOSSES[loss]()).train(
+        training
+    )
     eager(x, target)  # tells whether there is a closed form
     whole = copy.deepcopy(eager)
     assert_same_steps(eager, torch.compile(whole, fullgraph=True, backend="aot_eager"), x, target)
@@ -73,9 +81,17 @@ def bare(dtype: torch.dtype = torch.float64) -> Backbone:
 
 
 def test_generated_code() -> None:
-    """With PyTorch's default compiler, from the first batch on: that one runs outside, the next ones in one graph."""
+    """With PyTorch's default compiler, from the first batch on: that one runs outside, the next
+    ones in one graph.
+    """
     x, target = small_clips()
-    eager = STFObjective(bare(torch.float32), ["high"], head="fc", loss=STFLoss.exploration_branch(), score="log_odds")
+    eager = STFObjective(
+        bare(torch.float32),
+        ["high"],
+        head="fc",
+        loss=STFLoss.exploration_branch(),
+        score="log_odds",
+    )
     compiled = torch.compile(copy.deepcopy(eager))
     assert_same_steps(eager, compiled, x.float(), target, rtol=2e-5)
     assert list(compiled._orig_mod._closed_form.values()) == [True]
@@ -94,14 +110,18 @@ def test_terms_that_come_and_go() -> None:
     eager = STFObjective(bare(), ["high"], **options)
     compiled = torch.compile(copy.deepcopy(eager), backend="aot_eager")
     for _ in range(6):
-        one, other = eager(x, target), compiled(x, target)
+        one = eager(x, target)
+        other = compiled(x, target)
         assert one.terms.keys() == other.terms.keys()
         torch.testing.assert_close(other.loss, one.loss)
 
 
 @pytest.mark.parametrize(
     ("options", "layer"),
-    [({"layers": ["low", "high"], "head": "fc"}, "low"), ({"layers": ["high"], "loss": STFLoss(coherence=0)}, "high")],
+    [
+        ({"layers": ["low", "high"], "head": "fc"}, "low"),
+        ({"layers": ["high"], "loss": STFLoss(coherence=0)}, "high"),
+    ],
 )
 def test_a_gradient_of_a_gradient_is_refused(options: dict[str, object], layer: str) -> None:
     x, target = small_clips()
@@ -124,7 +144,9 @@ GUIDED = {"guidance": 1.0, "allowed": torch.eye(7, 5) > 0}
     ],
     ids=["exploration and guidance", "cross-entropy"],
 )
-def test_erasing_stays_outside(head: str | None, loss: Callable[[], STFLoss], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_erasing_stays_outside(
+    head: str | None, loss: Callable[[], STFLoss], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is lost is found outside, and the step on what is left is the same as in eager mode."""
     x, target = small_clips()
     eager = STFObjective(bare(), ["high"], head=head, loss=loss(), erasing=1.0)
@@ -152,7 +174,9 @@ def test_erasing_is_refused_in_a_whole_graph() -> None:
     x, target = small_clips()
     objective = STFObjective(bare(), ["high"], head="fc", loss=STFLoss.plain(), erasing=0.5)
     objective(x, target)
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="STFObjective computes the focus for erasing outside"):
+    with pytest.raises(
+        torch._dynamo.exc.Unsupported, match="STFObjective computes the focus for erasing outside"
+    ):
         torch.compile(objective, fullgraph=True, backend="aot_eager")(x, target)
 
 
@@ -172,7 +196,8 @@ class Blocks(nn.Module):
 class Block(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels)
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+        self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x)).relu()
@@ -187,11 +212,15 @@ def test_compiled_blocks_that_generate_adjacencies() -> None:
     """STF-GCN: its blocks can be compiled where L_G does not read their generators."""
     x, target = clips()
     loss = STFLoss(exploration=0, adjacency=0)
-    eager, partly = (STFObjective(network(depth=3), ["block2", "block3"], head="fc", loss=loss) for _ in range(2))
+    eager, partly = (
+        STFObjective(network(depth=3), ["block2", "block3"], head="fc", loss=loss) for _ in range(2)
+    )
     partly.model.block1.compile(backend="aot_eager")
     assert_same_steps(eager, partly, x, target)
     partly.loss = STFLoss(exploration=0)
-    with pytest.raises(ValueError, match=r"got the compiled 'block1'; .* blocks without them \(L_G reads STFAdj"):
+    with pytest.raises(
+        ValueError, match=r"got the compiled 'block1'; .* blocks without them \(L_G reads STFAdj"
+    ):
         partly(x, target)
 
 

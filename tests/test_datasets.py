@@ -1,4 +1,6 @@
-"""What open_dataset recognises, how it splits, what it refuses, the command, and the real NW-UCLA split."""
+"""What open_dataset recognises, how it splits, what it refuses, the command, and the real NW-UCLA
+split.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def test_open_dataset_splits_by_view(tmp_path: Path, inner: str) -> None:
         write(folder, name, frames=3)
     split = open_dataset(str(tmp_path))
     assert isinstance(split, Split)
-    assert split.train.names == ("a08_s01_e00_v01", "a12_s01_e00_v02") and split.test.names == ("a01_s02_e01_v03",)
+    assert split.train.names == ("a08_s01_e00_v01", "a12_s01_e00_v02") and split.test.names == (
+        "a01_s02_e01_v03",
+    )
     assert split.train.labels == [6, 9] and split.test.labels == [0]
     assert split.train.classes == split.test.classes == tuple(NW_UCLA_ACTIONS.values())
     assert split.train.layout is KINECT20 and split.train[0].x.shape == (3, 3, 20, 1)
@@ -44,25 +48,37 @@ def test_open_dataset_splits_by_view(tmp_path: Path, inner: str) -> None:
 
 def test_what_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"^open_dataset: expected a folder or file of clips, got .*/none, which does not exist$"
+        ValueError,
+        match=r"^open_dataset: expected a folder or file of clips, got .*/none, which does not exist$",
     ):
         open_dataset(tmp_path / "none")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(ValueError, match=r"expected a folder or file of clips, got .*/loop, which does not exist$"):
+    with pytest.raises(
+        ValueError, match=r"expected a folder or file of clips, got .*/loop, which does not exist$"
+    ):
         open_dataset(tmp_path / "loop")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match=r"expected a folder or file of clips, got .*/pipe, which is neither$"):
+    with pytest.raises(
+        ValueError, match=r"expected a folder or file of clips, got .*/pipe, which is neither$"
+    ):
         open_dataset(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "file").write_text("")
-    with pytest.raises(ValueError, match=r"CTR-GCN \.npz, got .*/file, which is none of these; pass your own arrays"):
+    with pytest.raises(
+        ValueError,
+        match=r"CTR-GCN \.npz, got .*/file, which is none of these; pass your own arrays",
+    ):
         open_dataset(tmp_path / "empty" / "file")
     with pytest.raises(
-        ValueError, match=r"expected a folder of NTU .* got .*/empty, which is none of these; pass your own arrays"
+        ValueError,
+        match=r"expected a folder of NTU .* got .*/empty, which is none of these; pass your own arrays",
     ):
         open_dataset(tmp_path / "empty")
     (tmp_path / "empty" / "ntu60_3danno.pkl").write_text("")
-    with pytest.raises(ValueError, match=r"which is none of these; open one of its files, such as ntu60_3danno\.pkl$"):
+    with pytest.raises(
+        ValueError,
+        match=r"which is none of these; open one of its files, such as ntu60_3danno\.pkl$",
+    ):
         open_dataset(tmp_path / "empty")
 
 
@@ -78,7 +94,8 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "listdir", refused)
     for closed in (tmp_path, tmp_path / "all_sqe"):
         with pytest.raises(
-            FormatError, match=rf"^{closed}: expected a folder that can be read, got Permission denied$"
+            FormatError,
+            match=rf"^{closed}: expected a folder that can be read, got Permission denied$",
         ):
             open_dataset(tmp_path)
 
@@ -107,7 +124,10 @@ def test_a_split_with_an_empty_side(tmp_path: Path, names: list[str], lost: str)
         ({"on_error": None}, "on_error to be one of 'raise', 'skip', got None"),
         ({"on_error": "ignore"}, "on_error to be one of 'raise', 'skip', got 'ignore'"),
         ({"persons": 1}, "options for NW-UCLA, got persons; leave them out"),
-        ({"persons": 1, "missing": "fill"}, "options for NW-UCLA, got missing, persons; leave them out"),
+        (
+            {"persons": 1, "missing": "fill"},
+            "options for NW-UCLA, got missing, persons; leave them out",
+        ),
     ],
 )
 def test_options_that_do_not_fit(tmp_path: Path, options: dict[str, object], error: str) -> None:
@@ -123,16 +143,26 @@ def test_bad_clips_are_raised_skipped_or_collected(tmp_path: Path, cache: bool) 
     (tmp_path / "a02_s01_e00_v01.json").write_text("{")
     (tmp_path / "a02_s01_e01_v01.json").symlink_to("a02_s01_e01_v01.json")
     for _ in range(2):  # the second time from the cache
-        with pytest.raises(FormatError, match=r"a02_s01_e00_v01\.json, line 1, column 2: expected JSON"):
+        with pytest.raises(
+            FormatError, match=r"a02_s01_e00_v01\.json, line 1, column 2: expected JSON"
+        ):
             open_dataset(tmp_path, cache=cache)
-        with pytest.warns(UserWarning, match=r"2 of 5 clips cannot be read and are left out; the first: .*v01\.json"):
+        with pytest.warns(
+            UserWarning,
+            match=r"2 of 5 clips cannot be read and are left out; the first: .*v01\.json",
+        ):
             split = open_dataset(tmp_path, on_error="skip", cache=cache)
-        assert split.train.names == ("a01_s01_e00_v01", "a02_s01_e00_v02") and split.test.names == ("a03_s01_e00_v03",)
+        assert split.train.names == ("a01_s01_e00_v01", "a02_s01_e00_v02") and split.test.names == (
+            "a03_s01_e00_v03",
+        )
         assert split.train[1].x[:, 1, 7, 0].tolist() == [1, 7, 0.5]
         told: list[FormatError] = []
         open_dataset(tmp_path, on_error=told.append, cache=cache)
         where = [str(error).split(": expected")[0] for error in told]
-        assert where == [f"{tmp_path}/a02_s01_e00_v01.json, line 1, column 2", f"{tmp_path}/a02_s01_e01_v01.json"]
+        assert where == [
+            f"{tmp_path}/a02_s01_e00_v01.json, line 1, column 2",
+            f"{tmp_path}/a02_s01_e01_v01.json",
+        ]
     (tmp_path / "a02_s01_e00_v01.json").unlink()
     (tmp_path / "a02_s01_e01_v01.json").unlink()
     with warnings.catch_warnings():
@@ -153,13 +183,17 @@ def test_several_processes_read_the_same(tmp_path: Path) -> None:
     for mine, theirs in zip(one, other, strict=True):
         assert mine.names == theirs.names and mine.labels == theirs.labels
         assert all(torch.equal(a.x, b.x) for a, b in zip(mine, theirs, strict=True))
-    assert [(type(error), str(error)) for error in seen[0]] == [(type(error), str(error)) for error in seen[1]]
+    assert [(type(error), str(error)) for error in seen[0]] == [
+        (type(error), str(error)) for error in seen[1]
+    ]
     assert len(seen[0]) == 2
 
 
 def test_no_clip_that_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "a01_s01_e00_v01.json").write_text("{")
-    with pytest.raises(ValueError, match=r"open_dataset: expected at least one clip that can be read, got none in "):
+    with pytest.raises(
+        ValueError, match=r"open_dataset: expected at least one clip that can be read, got none in "
+    ):
         open_dataset(tmp_path, on_error=lambda error: None)
 
 
@@ -192,7 +226,9 @@ def test_the_command_describes(tmp_path: Path) -> None:
     code, said = command(tmp_path, "--cache", tmp_path / "cache")
     assert code == 0 and (tmp_path / "cache").is_dir()
     *lines, where, none = said.splitlines()
-    assert where.startswith(f"cached in {tmp_path}/cache/") and where.endswith(" MB), which open_dataset maps")
+    assert where.startswith(f"cached in {tmp_path}/cache/") and where.endswith(
+        " MB), which open_dataset maps"
+    )
     assert [*lines, none] == [
         "NW-UCLA: KINECT20, 20 joints, C=3 channels, M=1 body",
         "3 clips of 10 classes, 0 to 1 a class",
@@ -204,17 +240,21 @@ def test_the_command_describes(tmp_path: Path) -> None:
     ]
 
 
-def test_the_command_lists_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_every_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path, "a01_s01_e00_v01")
     for bad in ("a02_s01_e00_v01", "a02_s01_e01_v01"):
         (tmp_path / f"{bad}.json").write_text("{")
     assert datasets.main([str(tmp_path), "--no-cache"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert (
-        lines[0].startswith("NW-UCLA") and "split xview: 1 training and 0 test clips: open_dataset needs both" in lines
+        lines[0].startswith("NW-UCLA")
+        and "split xview: 1 training and 0 test clips: open_dataset needs both" in lines
     )
     assert [line.split(": expected")[0] for line in lines[-3:-1]] == [
-        f"problem: {tmp_path}/{bad}.json, line 1, column 2" for bad in ("a02_s01_e00_v01", "a02_s01_e01_v01")
+        f"problem: {tmp_path}/{bad}.json, line 1, column 2"
+        for bad in ("a02_s01_e00_v01", "a02_s01_e01_v01")
     ]
     assert lines[-1] == "2 problems"
     assert datasets.main([str(tmp_path / "none")]) == 1
@@ -227,7 +267,9 @@ def test_the_command_lists_every_problem(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_broken_clip_is_named(tmp_path: Path) -> None:
     write(tmp_path, "a01_s01_e00_v01")
     (tmp_path / "a02_s01_e00_v03.json").write_text("{")
-    with pytest.raises(FormatError, match=r"a02_s01_e00_v03\.json, line 1, column 2: expected JSON"):
+    with pytest.raises(
+        FormatError, match=r"a02_s01_e00_v03\.json, line 1, column 2: expected JSON"
+    ):
         open_dataset(tmp_path)
 
 
@@ -248,12 +290,18 @@ def test_the_real_split(nw_ucla: Split) -> None:
         assert len(set(part.names)) == len(part)
         assert all(clip.x.shape[0] == 3 and clip.x.shape[2:] == (20, 1) for clip in part)
         actions = list(NW_UCLA_ACTIONS)
-        assert all(actions[label] == name[:3] for label, name in zip(part.labels, part.names, strict=True))
+        assert all(
+            actions[label] == name[:3] for label, name in zip(part.labels, part.names, strict=True)
+        )
 
 
 def test_the_real_bodies_are_upright_and_in_metres(nw_ucla: Split) -> None:
-    head, foot = KINECT20.index("head"), KINECT20.index("left_foot")
-    upright = [bool((clip.x[1, :, head] > clip.x[1, :, foot]).float().mean() > 0.5) for clip in nw_ucla.test]
+    head = KINECT20.index("head")
+    foot = KINECT20.index("left_foot")
+    upright = [
+        bool((clip.x[1, :, head] > clip.x[1, :, foot]).float().mean() > 0.5)
+        for clip in nw_ucla.test
+    ]
     assert sum(upright) / len(upright) > 0.95
     depth = torch.cat([clip.x[2].flatten() for clip in nw_ucla.test])
     assert 1 < depth.median() < 6
@@ -261,7 +309,8 @@ def test_the_real_bodies_are_upright_and_in_metres(nw_ucla: Split) -> None:
 
 def test_real_clips_make_a_batch(nw_ucla: Split) -> None:
     lengths = [clip.x.shape[1] for clip in nw_ucla.train]
-    shortest, longest = lengths.index(min(lengths)), lengths.index(max(lengths))
+    shortest = lengths.index(min(lengths))
+    longest = lengths.index(max(lengths))
     batch = SkeletonDataset.collate([nw_ucla.train[shortest], nw_ucla.train[longest]])
     assert batch.lengths.tolist() == [min(lengths), max(lengths)] and batch.x.isfinite().all()
     assert batch.visibility.sum((1, 2, 3)).tolist() == [20 * min(lengths), 20 * max(lengths)]

@@ -1,4 +1,6 @@
-"""STFObjective under DistributedDataParallel: two processes take the step that one takes on the joined batch."""
+"""STFObjective under DistributedDataParallel: two processes take the step that one takes on the
+joined batch.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from skeleton_focus import STFObjective
 from skeleton_focus._sync_batch_norm import plain_sync_batch_norm
 
-# Without SyncBatchNorm each process would norm by its own half; in evaluation mode BatchNorm ties no clips together.
+# Without SyncBatchNorm each process would norm by its own half; in evaluation mode BatchNorm ties
+# no clips together.
 CASES = [(branch, synced) for branch in BRANCHES for synced in (True, False)]
 STEPS = 2
 
@@ -45,14 +48,18 @@ def steps(trained: nn.Module, x: Tensor, target: Tensor, weights: nn.Module) -> 
 
 def in_one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    # It refuses SyncBatchNorm on CPUs, since PyTorch's own is for GPUs alone; in the objective it runs anywhere.
+    # It refuses SyncBatchNorm on CPUs, since PyTorch's own is for GPUs alone; in the objective it
+    # runs anywhere.
     DistributedDataParallel._passing_sync_batchnorm_handle = lambda self, module: None
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    (x, target), mine = clips(), slice(2 * rank, 2 * rank + 2)
+    (x, target) = clips()
+    mine = slice(2 * rank, 2 * rank + 2)
     found = {}
     for branch, synced in CASES:
         trained = build(branch, synced)
-        found[f"{branch} {synced}"] = steps(DistributedDataParallel(trained), x[mine], target[mine], trained)
+        found[f"{branch} {synced}"] = steps(
+            DistributedDataParallel(trained), x[mine], target[mine], trained
+        )
         assert all("forward" not in vars(module) for module in trained.modules())
     net = nn.SyncBatchNorm.convert_sync_batchnorm(draw_plain(FoldedOtherwise))
     x, target = plain_clips()
@@ -60,13 +67,17 @@ def in_one_of_two(rank: int, folder: str) -> None:
         STFObjective(net, ["low", "high"], head="fc")(x[mine], target[mine])
     except ValueError as error:
         Path(folder, f"{rank}.txt").write_text(str(error))
-    layer, rows = nn.SyncBatchNorm(3), torch.randn(4, 3, generator=torch.Generator().manual_seed(rank)).requires_grad_()
+    layer = nn.SyncBatchNorm(3)
+    rows = torch.randn(4, 3, generator=torch.Generator().manual_seed(rank)).requires_grad_()
     found["fixed statistics"] = {}
     for fixed in (False, True):
         with plain_sync_batch_norm(layer, fixed_statistics=fixed):
             y = layer(rows)
         gradient = torch.autograd.grad(y[0].square().sum(), rows)[0]
-        found["fixed statistics"] |= {f"values {fixed}": y.detach(), f"reached {fixed}": (gradient != 0).any(1)}
+        found["fixed statistics"] |= {
+            f"values {fixed}": y.detach(),
+            f"reached {fixed}": (gradient != 0).any(1),
+        }
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -76,12 +87,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
     """What each of two processes found in each case."""
     folder: Path = tmp_path_factory.mktemp("processes")
     mp.spawn(in_one_of_two, (str(folder),), nprocs=2)
-    for rank in range(2):  # persons before clips, under a SyncBatchNorm that mixes all rows before the head
-        assert "expected each clip's persons in adjacent rows" in (folder / f"{rank}.txt").read_text()
+    for rank in range(
+        2
+    ):  # persons before clips, under a SyncBatchNorm that mixes all rows before the head
+        assert (
+            "expected each clip's persons in adjacent rows" in (folder / f"{rank}.txt").read_text()
+        )
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def test_fixed_statistics_keep_the_values_and_part_the_rows(shared: list[dict[str, dict[str, Tensor]]]) -> None:
+def test_fixed_statistics_keep_the_values_and_part_the_rows(
+    shared: list[dict[str, dict[str, Tensor]]],
+) -> None:
     for process in shared:
         found = process["fixed statistics"]
         torch.testing.assert_close(found["values True"], found["values False"])
@@ -90,12 +107,16 @@ def test_fixed_statistics_keep_the_values_and_part_the_rows(shared: list[dict[st
 
 
 @pytest.mark.parametrize(("branch", "synced"), CASES)
-def test_two_processes_equal_one(branch: str, synced: bool, shared: list[dict[str, dict[str, Tensor]]]) -> None:
+def test_two_processes_equal_one(
+    branch: str, synced: bool, shared: list[dict[str, dict[str, Tensor]]]
+) -> None:
     x, target = clips()
     alone = build(branch, False).train(synced)
     if synced:
         alone.model.load_state_dict(build(branch, True).model.state_dict())
-        for i, layer in enumerate(m for m in alone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+        for i, layer in enumerate(
+            m for m in alone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+        ):
             layer.momentum = (0.1, None)[i % 2]
     expected = steps(alone, x, target, alone)
     for found in (process[f"{branch} {synced}"] for process in shared):

@@ -1,4 +1,6 @@
-"""The site builds without a warning, its code runs, and the errors that it explains are those of the code."""
+"""The site builds without a warning, its code runs, and the errors that it explains are those of
+the code.
+"""
 
 from __future__ import annotations
 
@@ -23,25 +25,41 @@ PROSE = sorted(DOCS.glob("*.md"))
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("site")
-    shutil.copytree(DOCS, built / "docs", ignore=shutil.ignore_patterns("api"))  # it writes pages of its own there
+    shutil.copytree(
+        DOCS, built / "docs", ignore=shutil.ignore_patterns("api")
+    )  # it writes pages of its own there
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(built / "docs")]
-    done = subprocess.run([*command, str(built / "html")], capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        [*command, str(built / "html")], capture_output=True, text=True, timeout=900, check=False
+    )
     assert not done.returncode, done.stderr
     return built / "html"
 
 
 def test_every_module_has_a_page_with_its_equations(site: Path) -> None:
-    modules = {file.stem for file in (ROOT / "skeleton_focus").glob("*.py") if not file.stem.startswith("_")}
-    assert {page.stem.removeprefix("skeleton_focus.") for page in (site / "api").glob("*.html")} == modules
+    modules = {
+        file.stem
+        for file in (ROOT / "skeleton_focus").glob("*.py")
+        if not file.stem.startswith("_")
+    }
+    assert {
+        page.stem.removeprefix("skeleton_focus.") for page in (site / "api").glob("*.html")
+    } == modules
     losses = (site / "api" / "skeleton_focus.losses.html").read_text()
-    assert 'class="math notranslate' in losses and "coherence_loss" in losses and "Reference" in losses
-    assert "at_least_float32" not in (site / "api" / "skeleton_focus.focus.html").read_text(), "not public"
+    assert (
+        'class="math notranslate' in losses and "coherence_loss" in losses and "Reference" in losses
+    )
+    assert "at_least_float32" not in (site / "api" / "skeleton_focus.focus.html").read_text(), (
+        "not public"
+    )
     assert "plot_film_strip" in (site / "api" / "skeleton_focus.plot.html").read_text()
 
 
 def test_the_site_needs_nothing_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
-        loaded = re.findall(r'<(?:script|img|link)[^>]*(?:src|href)="((?:https?:)?//[^"]*)"', page.read_text())
+        loaded = re.findall(
+            r'<(?:script|img|link)[^>]*(?:src|href)="((?:https?:)?//[^"]*)"', page.read_text()
+        )
         assert not loaded, page
 
 
@@ -65,7 +83,9 @@ RUN_HERE = ("getting_started.md", "objective.md", "skeletons.md", "layers.md")
 
 
 @pytest.mark.parametrize("page", RUN_HERE)
-def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_a_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     scope: dict[str, object] = {}
@@ -92,9 +112,16 @@ x, target = torch.randn(2, 3, 16, 25, 1), torch.tensor([0, 1])
 
 def test_the_code_for_several_machines_runs() -> None:
     """In a process of its own, which is a group of one."""
-    program = "\n".join([IN_A_GROUP, *blocks("machines.md"), "print(model.fc.weight.grad.norm() > 0)"])
+    program = "\n".join(
+        [IN_A_GROUP, *blocks("machines.md"), "print(model.fc.weight.grad.norm() > 0)"]
+    )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT / "examples", capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", program],
+        cwd=ROOT / "examples",
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0 and done.stdout == "tensor(True)\n", done.stderr
 
@@ -102,7 +129,11 @@ def test_the_code_for_several_machines_runs() -> None:
 def test_other_pages_with_code_are_run_by_other_tests() -> None:
     elsewhere = ("machines.md", "data.md", "export.md", "recipes.md")
     assert {page.name for page in PROSE if blocks(page.name)} == {*RUN_HERE, *elsewhere}
-    unmarked = [page.name for page in PROSE if re.search(r"^```\n(?:import|from) ", page.read_text(), re.MULTILINE)]
+    unmarked = [
+        page.name
+        for page in PROSE
+        if re.search(r"^```\n(?:import|from) ", page.read_text(), re.MULTILINE)
+    ]
     assert not unmarked
 
 
@@ -123,10 +154,16 @@ def raised() -> list[str]:
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "expected":
                 found.append(f"expected {strings(node.value)}")
             if isinstance(node, ast.Call):
-                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                name = (
+                    node.func.attr
+                    if isinstance(node.func, ast.Attribute)
+                    else getattr(node.func, "id", "")
+                )
                 told = "\0".join(strings(argument) for argument in node.args)
                 if name in ("message", "check_shape"):
-                    found.append(f"expected {told}".replace("\0", "\0expected "))  # any of them may be what is expected
+                    found.append(
+                        f"expected {told}".replace("\0", "\0expected ")
+                    )  # any of them may be what is expected
                 elif name == "check_choice":
                     found.append(f"expected {strings(node.args[1])} to be one of")
                 elif name in ("ValueError", "RuntimeError", "FormatError", "exit", "print"):
@@ -142,7 +179,14 @@ def runs(text: str) -> list[str]:
 
 
 RAISED = raised()
-FOREIGN = ("a different Python", "nvidia", "IndexError", "device-side", "target dtype", "values to unpack")  # not ours
+FOREIGN = (
+    "a different Python",
+    "nvidia",
+    "IndexError",
+    "device-side",
+    "target dtype",
+    "values to unpack",
+)  # not ours
 ERRORS = [
     text
     for line in (DOCS / "troubleshooting.md").read_text().splitlines()
@@ -159,5 +203,9 @@ def test_the_errors_that_are_explained_exist(error: str) -> None:
 
 
 def test_an_error_that_does_not_exist_is_seen() -> None:
-    for error in ("expected a network, got 4", "expected layers of at least 3", "plot: expected numpy"):
+    for error in (
+        "expected a network, got 4",
+        "expected layers of at least 3",
+        "plot: expected numpy",
+    ):
         assert not any(all(run in text for run in runs(error)) for text in RAISED)

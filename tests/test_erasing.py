@@ -1,4 +1,6 @@
-"""Erasing: which joints a training clip loses, and that all else is an ordinary step on what is left."""
+"""Erasing: which joints a training clip loses, and that all else is an ordinary step on what is
+left.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ from torch import Tensor, nn
 from skeleton_focus import STFLoss, STFObjective
 from skeleton_focus import objective as module
 
-HEADS = [("bare", "fc"), ("linear", "fc"), ("linear", None)]  # in closed form, not so, and not looked for
+HEADS = [
+    ("bare", "fc"),
+    ("linear", "fc"),
+    ("linear", None),
+]  # in closed form, not so, and not looked for
 
 
 class Watched(Backbone):
@@ -38,7 +44,9 @@ class TwoStreams(Watched):
         return logits + other.flatten(1).mean(1)[:, None]
 
 
-def build(kind: type[Watched] = Watched, head: str = "bare", fc: str | None = "fc", **options: Any) -> STFObjective:
+def build(
+    kind: type[Watched] = Watched, head: str = "bare", fc: str | None = "fc", **options: Any
+) -> STFObjective:
     torch.manual_seed(0)
     net = kind(head=head).double()
     options = {"loss": STFLoss.plain(), "erasing": 1.0, **options}
@@ -62,11 +70,14 @@ def third_joint(focus: Tensor, probability: float) -> Tensor:
     return lost
 
 
-# ------------------------------------------------------------------------------------------- what the network sees
+# ------------------------------------------------------------------------------------------- what
+# the network sees
 
 
 @pytest.mark.parametrize(("head", "fc"), HEADS)
-def test_whole_joints_are_gone_and_only_those_of_the_labels_focus(head: str, fc: str | None) -> None:
+def test_whole_joints_are_gone_and_only_those_of_the_labels_focus(
+    head: str, fc: str | None
+) -> None:
     x, target = clips()
     trained = build(head=head, fc=fc)
     per_joint = copy.deepcopy(trained).explain(x, target)[0].mean(2)
@@ -79,14 +90,20 @@ def test_whole_joints_are_gone_and_only_those_of_the_labels_focus(head: str, fc:
     assert not lost[per_joint == 0].any()
     assert lost[per_joint == 1].eq(0).sum() == 0
     for focus, count in zip(per_joint.flatten(1), lost.flatten(1), strict=True):
-        high, low = focus > 0.6 * focus.max(), focus < 0.4 * focus.max()
+        high = focus > 0.6 * focus.max()
+        low = focus < 0.4 * focus.max()
         assert count[high].mean() > count[low].mean()
 
 
 @pytest.mark.parametrize(("head", "fc"), HEADS)
-def test_the_focus_of_the_labels_decides(head: str, fc: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    (x, target), given = clips(), []
-    monkeypatch.setattr(module, "draw_erased", lambda *known: given.append(known) or third_joint(*known))
+def test_the_focus_of_the_labels_decides(
+    head: str, fc: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (x, target) = clips()
+    given = []
+    monkeypatch.setattr(
+        module, "draw_erased", lambda *known: given.append(known) or third_joint(*known)
+    )
     trained = build(head=head, fc=fc, erasing=0.25)
     expected = copy.deepcopy(trained).explain(x, target)[0]
     rows = nn.functional.one_hot(target, 7).double()
@@ -97,7 +114,11 @@ def test_the_focus_of_the_labels_decides(head: str, fc: str | None, monkeypatch:
         assert probability == 0.25
 
 
-LOSSES = {"plain": STFLoss.plain, "focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch}
+LOSSES = {
+    "plain": STFLoss.plain,
+    "focus": STFLoss.focus_branch,
+    "exploration": STFLoss.exploration_branch,
+}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -105,8 +126,12 @@ LOSSES = {"plain": STFLoss.plain, "focus": STFLoss.focus_branch, "exploration": 
 def test_it_is_an_ordinary_step_on_what_is_left(
     loss: str, head: str, fc: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loss, terms, gradients and running statistics; a person stays present whose joints are gone."""
-    monkeypatch.setattr(module, "draw_erased", lambda q, p: third_joint(q, p).index_fill(0, torch.tensor([1]), 1))
+    """Loss, terms, gradients and running statistics; a person stays present whose joints are
+    gone.
+    """
+    monkeypatch.setattr(
+        module, "draw_erased", lambda q, p: third_joint(q, p).index_fill(0, torch.tensor([1]), 1)
+    )
     x, target = clips()
     trained, plain = (build(head=head, fc=fc, loss=LOSSES[loss](), erasing=p) for p in (1.0, 0.0))
     left = x.clone()
@@ -128,7 +153,9 @@ def test_it_is_an_ordinary_step_on_what_is_left(
         else:
             torch.testing.assert_close(one.focus, other.focus)
         for name, gradient in gradients(plain).items():
-            torch.testing.assert_close(gradients(trained)[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+            torch.testing.assert_close(
+                gradients(trained)[name], gradient, rtol=1e-9, atol=1e-12, msg=name
+            )
     for (name, buffer), again in zip(trained.named_buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(buffer, again, rtol=1e-12, atol=0, msg=name)
     assert trained.model.low[1].num_batches_tracked == 2
@@ -138,7 +165,8 @@ def test_it_is_an_ordinary_step_on_what_is_left(
 @pytest.mark.parametrize(("head", "fc"), HEADS)
 def test_plain_training_on_what_is_left(head: str, fc: str | None) -> None:
     """Against the network by itself, with whatever was drawn; running statistics hold one batch."""
-    (x, target), trained = clips(), build(head=head, fc=fc)
+    (x, target) = clips()
+    trained = build(head=head, fc=fc)
     alone = copy.deepcopy(trained.model)
     torch.manual_seed(4)
     out = trained(x, target)
@@ -156,18 +184,22 @@ def test_plain_training_on_what_is_left(head: str, fc: str | None) -> None:
         assert torch.equal(buffer, other), name
 
 
-# ---------------------------------------------------------------------------------------------- when, and when not
+# ----------------------------------------------------------------------------------------------
+# when, and when not
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_without_erasing_nothing_changes_and_nothing_is_drawn(loss: str) -> None:
     x, target = clips()
     with_option = build(loss=LOSSES[loss](), erasing=0.0)
-    without = STFObjective(copy.deepcopy(with_option.model), ["low", "high"], head="fc", loss=LOSSES[loss]())
+    without = STFObjective(
+        copy.deepcopy(with_option.model), ["low", "high"], head="fc", loss=LOSSES[loss]()
+    )
     torch.manual_seed(7)
     state = torch.get_rng_state()
     for _ in range(2):
-        one, other = with_option(x, target), without(x, target)
+        one = with_option(x, target)
+        other = without(x, target)
         assert torch.equal(one.loss, other.loss)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(clip, x) for clip in with_option.model.seen if loss != "exploration")
@@ -175,7 +207,8 @@ def test_without_erasing_nothing_changes_and_nothing_is_drawn(loss: str) -> None
 
 
 def test_a_seed_repeats_it() -> None:
-    (x, target), trained = clips(), build()
+    (x, target) = clips()
+    trained = build()
     seen = []
     for seed in (1, 1, 2, 3):
         torch.manual_seed(seed)
@@ -187,7 +220,8 @@ def test_a_seed_repeats_it() -> None:
 
 
 def test_not_in_evaluation_nor_without_gradients() -> None:
-    (x, target), trained = clips(), build()
+    (x, target) = clips()
+    trained = build()
     state = torch.get_rng_state()
     trained.eval()(x, target)
     with torch.no_grad():
@@ -203,12 +237,15 @@ def test_not_in_evaluation_nor_without_gradients() -> None:
 @pytest.mark.parametrize("loss", ["plain", "exploration"])
 def test_every_and_warmup(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "draw_erased", third_joint)
-    (x, target), trained = clips(), build(loss=LOSSES[loss](), every=2, warmup=3)
+    (x, target) = clips()
+    trained = build(loss=LOSSES[loss](), every=2, warmup=3)
     erased = []
     for _ in range(8):
         out = trained(x, target)
         shown = [clip for clip in trained.model.seen if len(clip)]
-        logits = copy.deepcopy(trained.model)(shown[-1 if loss == "plain" or len(out.terms) == 1 else -2])
+        logits = copy.deepcopy(trained.model)(
+            shown[-1 if loss == "plain" or len(out.terms) == 1 else -2]
+        )
         torch.testing.assert_close(logits, out.logits)
         erased.append(any(clip[..., 2, 1].eq(0).all() for clip in shown[-2:]))
         trained.model.seen.clear()
@@ -217,7 +254,9 @@ def test_every_and_warmup(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_dry_run_leaves_no_trace(loss: str) -> None:
-    """The first batch is as if it had been rehearsed before, with dropout and erasing drawing numbers."""
+    """The first batch is as if it had been rehearsed before, with dropout and erasing drawing
+    numbers.
+    """
     x, target = clips()
     fresh, rehearsed = (build(head="dropout", loss=LOSSES[loss]()) for _ in range(2))
     rehearsed(x, target)
@@ -229,17 +268,23 @@ def test_the_dry_run_leaves_no_trace(loss: str) -> None:
         torch.manual_seed(9)
         out = trained(x, target)
         out.loss.backward()
-        found.append((out.loss, gradients(trained), dict(trained.named_buffers()), torch.get_rng_state()))
+        found.append(
+            (out.loss, gradients(trained), dict(trained.named_buffers()), torch.get_rng_state())
+        )
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
     assert len(fresh.model.seen) == len(rehearsed.model.seen) + 1 + (loss == "exploration")
 
 
-# ------------------------------------------------------------------------------------- persons, layouts, further inputs
+# ------------------------------------------------------------------------------------- persons,
+# layouts, further inputs
 
 
 def test_persons_who_are_not_there() -> None:
-    """By present, in clip 0, or by zeros, in clip 1: neither is lost, and the others' focus decides alone."""
-    (x, target), trained = clips(), build()
+    """By present, in clip 0, or by zeros, in clip 1: neither is lost, and the others' focus decides
+    alone.
+    """
+    (x, target) = clips()
+    trained = build()
     x[1, ..., 0] = 0
     present = torch.ones(N, M, T, dtype=torch.bool)
     present[0, 1] = False
@@ -262,7 +307,8 @@ def test_persons_who_are_not_there() -> None:
 
 
 def test_a_clip_of_nothing_loses_nothing() -> None:
-    (x, target), trained = clips(), build()
+    (x, target) = clips()
+    trained = build()
     out = trained(x * 0, target)
     out.loss.backward()
     assert trained.model.seen[-1].eq(0).all()
@@ -288,7 +334,8 @@ def test_inputs_that_hold_the_clip_lose_the_same_joints() -> None:
 
 @pytest.mark.parametrize("warmup", [0, 100])
 def test_an_undecided_input_is_refused_in_the_first_batch(warmup: int) -> None:
-    (x, target), trained = clips(), build(TwoStreams, warmup=warmup)
+    (x, target) = clips()
+    trained = build(TwoStreams, warmup=warmup)
     text = r"^STFObjective: expected mask_inputs to say whether to mask inputs\[0\], which has the shape of a clip, got"
     with pytest.raises(ValueError, match=text):
         trained(x, target, (x,))
@@ -298,10 +345,16 @@ def test_an_undecided_input_is_refused_in_the_first_batch(warmup: int) -> None:
 
 
 def test_inputs_to_mask_that_are_no_clips() -> None:
-    (x, target), trained = clips(), build(TwoStreams, mask_inputs=(0,))
-    with pytest.raises(ValueError, match=r"^STFObjective: expected inputs\[0\] \(N, C, T, V, M\), got \(3, 4, 6, 5\)"):
+    (x, target) = clips()
+    trained = build(TwoStreams, mask_inputs=(0,))
+    with pytest.raises(
+        ValueError,
+        match=r"^STFObjective: expected inputs\[0\] \(N, C, T, V, M\), got \(3, 4, 6, 5\)",
+    ):
         trained(x, target, (x[..., 0],))
-    with pytest.raises(ValueError, match=r"^STFObjective: expected mask_inputs within the 0 inputs, got 0"):
+    with pytest.raises(
+        ValueError, match=r"^STFObjective: expected mask_inputs within the 0 inputs, got 0"
+    ):
         trained(x, target)
 
 
@@ -337,6 +390,7 @@ def test_clips_in_another_layout(
     assert torch.equal(other, ours)
 
 
+#
 # ------------------------------------------------------------------------------------------------------- refused
 
 
@@ -347,8 +401,11 @@ class Writes(Watched):
 
 def test_a_network_that_writes_to_the_clip_is_refused() -> None:
     """It would find the focus of one clip, and lose joints of another."""
-    (x, target), trained = clips(), build(Writes)
-    with pytest.raises(ValueError, match="a model that does not modify its input, got one that writes to it; clone"):
+    (x, target) = clips()
+    trained = build(Writes)
+    with pytest.raises(
+        ValueError, match="a model that does not modify its input, got one that writes to it; clone"
+    ):
         trained(x, target)
     assert torch.equal(x, clips()[0])
     build(Writes, erasing=0.0)(x, target)
@@ -356,18 +413,22 @@ def test_a_network_that_writes_to_the_clip_is_refused() -> None:
 
 @pytest.mark.parametrize("erasing", [-0.1, 1.5, float("nan")])
 def test_a_probability_out_of_range(erasing: float) -> None:
-    with pytest.raises(ValueError, match=rf"^STFObjective: expected erasing in 0..1, got {erasing}"):
+    with pytest.raises(
+        ValueError, match=rf"^STFObjective: expected erasing in 0..1, got {erasing}"
+    ):
         build(erasing=erasing)
 
 
 def test_labels_out_of_range() -> None:
-    (x, _), trained = clips(), build()
+    (x, _) = clips()
+    trained = build()
     with pytest.raises(ValueError, match=r"^STFObjective: expected classes in 0..6, got 0 to 9"):
         trained._erase(x, torch.tensor([0, 9, 2]), (), None)
 
 
 def test_a_clip_without_a_label_stays_whole() -> None:
-    (x, _), trained = clips(), build()
+    (x, _) = clips()
+    trained = build()
     trained.loss.classification.ignore_index = 9
     lost = torch.zeros(N, dtype=torch.bool)
     for seed in range(20):

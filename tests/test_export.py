@@ -1,4 +1,6 @@
-"""Every layer and network as an ExportedProgram and in onnxruntime, at batches and lengths it was not exported with."""
+"""Every layer and network as an ExportedProgram and in onnxruntime, at batches and lengths it was
+not exported with.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ TORCH_ITSELF = [  # what it warns of while it exports, most of it about its own 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{warning}") for warning in TORCH_ITSELF]
 pytestmark.append(pytest.mark.no_cover)  # a tracer doubles the time of torch's own tracing
 
-BODY = SkeletonLayout.from_bones([(0, 1), (1, 2), (1, 3), (3, 4)], center=1, parts={"arm": [0, 1], "leg": [2, 3, 4]})
+BODY = SkeletonLayout.from_bones(
+    [(0, 1), (1, 2), (1, 3), (3, 4)], center=1, parts={"arm": [0, 1], "leg": [2, 3, 4]}
+)
 V = BODY.num_joints
 A = multi_scale_adjacency(BODY, 3)
 WINDOWS = window_adjacency(BODY, 3, 2)
@@ -78,12 +82,18 @@ def kept(n: int, t: int) -> tuple[Tensor, Tensor]:
 
 X2, X3, X4, X6 = (maps((channels, V)) for channels in (2, 3, 4, 6))
 LAYERS: dict[str, tuple[Callable[[], nn.Module], Inputs]] = {
-    "graph, aggregated first": (lambda: GraphConv(2, 4, A, learn_adjacency=True, edge_importance=True), X2),
+    "graph, aggregated first": (
+        lambda: GraphConv(2, 4, A, learn_adjacency=True, edge_importance=True),
+        X2,
+    ),
     "graph, mixed first": (lambda: GraphConv(4, 2, A), X4),
     "graph, many subsets": (lambda: GraphConv(4, 2, A.repeat(2, 1, 1)), X4),
     "multi-scale graph": (lambda: MultiScaleGraphConv(2, 4, A), X2),
     "windows, aggregated first": (lambda: MultiScaleG3D(2, 4, WINDOWS, 3, hidden_channels=8), X2),
-    "windows, mixed first, stride": (lambda: MultiScaleG3D(6, 4, WINDOWS, 3, stride=2, hidden_channels=2), X6),
+    "windows, mixed first, stride": (
+        lambda: MultiScaleG3D(6, 4, WINDOWS, 3, stride=2, hidden_channels=2),
+        X6,
+    ),
     "stf adjacency": (lambda: STFAdjacency(4, 2, V), X4),
     "stf graph, aggregated first": (lambda: STFGraphConv(2, 4, A), X2),
     "stf graph, mixed first": (lambda: STFGraphConv(4, 2, A), X4),
@@ -91,7 +101,10 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Inputs]] = {
     "multi-scale temporal": (lambda: MultiScaleTemporalConv(2, 8, stride=2), X2),
     "spatial attention": (lambda: SpatialAttention(6, V), X6),
     "spatial attention of some joints": (lambda: SpatialAttention(6, V), kept),
-    "spatial attention, a map for each head": (lambda: SpatialAttention(6, V, shared_map="per_head"), X6),
+    "spatial attention, a map for each head": (
+        lambda: SpatialAttention(6, V, shared_map="per_head"),
+        X6,
+    ),
     "spatial attention of some joints, a map for each head": (
         lambda: SpatialAttention(6, V, shared_map="per_head"),
         kept,
@@ -109,13 +122,18 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Inputs]] = {
     "focus, max": (lambda: AttentiveFocus(4, focus="max"), X4),
     "context": (lambda: TemporalContext(4, context_channels=6), X4),
     "context, forward": (lambda: TemporalContext(4, context_channels=6, direction="forward"), X4),
-    "diffusion": (lambda: AttentiveDiffusion(4, 6), lambda n, t: (*maps((4, V), (6, 1))(n, t), torch.rand(n, t, V))),
+    "diffusion": (
+        lambda: AttentiveDiffusion(4, 6),
+        lambda n, t: (*maps((4, V), (6, 1))(n, t), torch.rand(n, t, V)),
+    ),
     "block": (lambda: FocusDiffusionBlock(3, 8, *OUT_AND_IN, context_channels=6), X3),
 }
 NO_LAYERS = {"STFLoss", "STFObjective", "Augment"}  # they train a network and do not run in it
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "STFGCN": lambda: STFGCN(4, BODY, in_channels=3, widths=(6, 8, 12), strides=(1, 2, 2)),
-    "FGSTFormer": lambda: FGSTFormer(4, BODY, widths=(6, 8), strides=(2, 2), stages=(1, 1), focal_joints=3),
+    "FGSTFormer": lambda: FGSTFormer(
+        4, BODY, widths=(6, 8), strides=(2, 2), stages=(1, 1), focal_joints=3
+    ),
     "BAGCN": lambda: BAGCN(4, BODY, in_channels=3, widths=(8, 12), strides=(1, 2)),
     "MSG3D": lambda: MSG3D(4, BODY, widths=(6, 6, 6), scales=3, window_scales=2, stf=True),
 }
@@ -127,13 +145,17 @@ def parts(output: Any) -> list[Tensor]:
     return [output] if isinstance(output, Tensor) else list(output)
 
 
-def check(layer: nn.Module, inputs: Inputs, program: torch.export.ExportedProgram, session: Any) -> None:
+def check(
+    layer: nn.Module, inputs: Inputs, program: torch.export.ExportedProgram, session: Any
+) -> None:
     """Torch, the exported program and onnxruntime agree where they were not exported."""
-    names, exported = [entry.name for entry in session.get_inputs()], program.module()
+    names = [entry.name for entry in session.get_inputs()]
+    exported = program.module()
     for n, t in OTHERS:
         given = inputs(n, t)
         with torch.no_grad():
-            expected, got = parts(layer(*given)), parts(exported(*given))
+            expected = parts(layer(*given))
+            got = parts(exported(*given))
         ran = session.run(None, dict(zip(names, (x.numpy() for x in given), strict=True)))
         assert max(part.abs().max() for part in expected) > 0.01
         for one, two, three in zip(expected, got, ran, strict=True):
@@ -145,9 +167,14 @@ def check(layer: nn.Module, inputs: Inputs, program: torch.export.ExportedProgra
 def test_a_layer(name: str) -> None:
     torch.manual_seed(0)
     build, inputs = LAYERS[name]
-    layer, given = filled(build()).float(), inputs(*EXPORTED)
+    layer = filled(build()).float()
+    given = inputs(*EXPORTED)
     changing = tuple(
-        {axis: Dim.DYNAMIC for axis, (size, other) in enumerate(zip(x.shape, y.shape, strict=True)) if size != other}
+        {
+            axis: Dim.DYNAMIC
+            for axis, (size, other) in enumerate(zip(x.shape, y.shape, strict=True))
+            if size != other
+        }
         for x, y in zip(given, inputs(*OTHERS[0]), strict=True)
     )
     with register_lstm_while_loop_decomposition():
@@ -157,11 +184,16 @@ def test_a_layer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_by_the_code_of_the_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_by_the_code_of_the_page(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
     network = filled(NETWORKS[name](), scale=0.3).float()
-    scope: dict[str, Any] = {"network": network, "x": torch.randn(EXPORTED[0], 3, EXPORTED[1], V, 2)}
+    scope: dict[str, Any] = {
+        "network": network,
+        "x": torch.randn(EXPORTED[0], 3, EXPORTED[1], V, 2),
+    }
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(block, scope)
     assert scope["logits"].shape == (1, 4)
@@ -170,5 +202,9 @@ def test_a_network_by_the_code_of_the_page(name: str, tmp_path: Path, monkeypatc
 
 def test_the_table_holds_every_layer() -> None:
     public = {name: getattr(skeleton_focus, name) for name in skeleton_focus.__all__}
-    modules = {name for name, thing in public.items() if inspect.isclass(thing) and issubclass(thing, nn.Module)}
+    modules = {
+        name
+        for name, thing in public.items()
+        if inspect.isclass(thing) and issubclass(thing, nn.Module)
+    }
     assert modules == NO_LAYERS | {type(build()).__name__ for build, _ in LAYERS.values()}

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from skeleton_focus import KINECT20, NTU25, FeatureTap, STFLoss, STFObjective
 
-SMALL: dict[str, Any] = {"widths": (6, 6, 12, 12), "strides": (1, 2, 1, 1), "stages": (2, 2), "focal_joints": 7}
+SMALL: dict[str, Any] = {
+    "widths": (6, 6, 12, 12),
+    "strides": (1, 2, 1, 1),
+    "stages": (2, 2),
+    "focal_joints": 7,
+}
 STF: dict[str, Any] = {"layers": ["stage1", "on_joints"], "head": None}
 
 
@@ -52,23 +57,33 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_ablations_train(name: str) -> None:
-    network, x = small(**ABLATIONS[name]), torch.randn(3, 3, 9, 20, 2)
+    network = small(**ABLATIONS[name])
+    x = torch.randn(3, 3, 9, 20, 2)
     logits = network.double()(x.double())
     assert logits.shape == (3, 5)
     torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2])).backward()
-    still = {n for n, p in network.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-12}
+    still = {
+        n for n, p in network.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-12
+    }
     # A softmax does not feel a constant in its keys, nor BatchNorm one in what it normalises.
-    dead = {n for n, _ in network.named_parameters() if n.endswith("keys.bias") or (".values." in n and "bias" in n)}
+    dead = {
+        n
+        for n, _ in network.named_parameters()
+        if n.endswith("keys.bias") or (".values." in n and "bias" in n)
+    }
     assert still <= dead, still - dead
     kinds = {type(module).__name__ for module in network.modules()}
-    assert ("JointPartAttention" in kinds) == (name not in ("table 1, A", "table 1, B", "table 1, baseline"))
+    assert ("JointPartAttention" in kinds) == (
+        name not in ("table 1, A", "table 1, B", "table 1, baseline")
+    )
     assert ("FocalJointSelection" in kinds) == (name != "table 1, baseline")
     assert ("PartEncoding" in kinds) == (name not in ("table 1, A", "table 1, baseline"))
 
 
 def test_ablations_are_flags() -> None:
     """Every option of the network is an option of the recipe, and does there what it does here."""
-    layout, preset = KINECT20, PRESETS["synthetic_fg_stformer"]
+    layout = KINECT20
+    preset = PRESETS["synthetic_fg_stformer"]
     for change, option in (
         ({"focal_joints": 0}, {"focal_joints": 0}),
         ({"parts": False}, {"parts": False}),
@@ -79,35 +94,47 @@ def test_ablations_are_flags() -> None:
         ({"shared_map": "per_head"}, {"shared_map": "per_head"}),
     ):
         built = build_network(Recipe(**{**preset, **change}), 5, 1, layout)
-        options = {"widths": (24, 24, 48, 48), "strides": (1, 2, 1, 1), "stages": (3, 1), "in_channels": 4, **option}
+        options = {
+            "widths": (24, 24, 48, 48),
+            "strides": (1, 2, 1, 1),
+            "stages": (3, 1),
+            "in_channels": 4,
+            **option,
+        }
         assert (
-            repr(built) == repr(FGSTFormer(5, layout, **options)) != repr(build_network(Recipe(**preset), 5, 1, layout))
+            repr(built)
+            == repr(FGSTFormer(5, layout, **options))
+            != repr(build_network(Recipe(**preset), 5, 1, layout))
         )
     assert LAYERS["fg_stformer"] == (STF["layers"], STF["head"])
 
 
 @pytest.mark.parametrize(("frames", "persons"), [(1, 1), (2, 1), (7, 3)])
 def test_any_length_and_any_number_of_bodies(frames: int, persons: int) -> None:
-    network, x = small().eval(), torch.randn(2, 3, frames, 20, persons)
+    network = small().eval()
+    x = torch.randn(2, 3, frames, 20, persons)
     assert network(x).isfinite().all()
 
 
 def test_missing_joints_and_an_absent_body_are_finite() -> None:
-    network, x = small().eval(), torch.randn(2, 3, 8, 20, 2)
+    network = small().eval()
+    x = torch.randn(2, 3, 8, 20, 2)
     x[..., 5:9, :] = 0
     x[..., 1] = 0
     assert network(x).isfinite().all() and network(0 * x).isfinite().all()
 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:
-    network, x = small().eval().double(), torch.randn(3, 3, 8, 20, 2).double()
+    network = small().eval().double()
+    x = torch.randn(3, 3, 8, 20, 2).double()
     whole = network(x)
     for n in range(3):
         torch.testing.assert_close(network(x[n : n + 1]), whole[n : n + 1], rtol=0, atol=1e-12)
 
 
 def test_pooling_over_the_body_is_pooling_over_the_slots() -> None:
-    network, x = small(parts=False).eval(), torch.randn(2, 3, 8, 20, 1)
+    network = small(parts=False).eval()
+    x = torch.randn(2, 3, 8, 20, 1)
     with FeatureTap(network, ["stage2.1", "on_joints", "hidden"]) as tap:
         network(x)
     slots, _, _ = tap.output("stage2.1")
@@ -121,14 +148,17 @@ def test_stf_trains_it(branch: Any) -> None:
     objective = STFObjective(network, **STF, loss=branch())
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     torch.manual_seed(1)
-    x, target = torch.randn(6, 3, 8, 20, 2), torch.tensor([0, 1, 2, 3, 4, 0])
+    x = torch.randn(6, 3, 8, 20, 2)
+    target = torch.tensor([0, 1, 2, 3, 4, 0])
     losses, out = learn(objective, optimizer, x, target, steps=40, all_move=False)
     assert losses[-1] < 0.5 * losses[0]
     assert out.focus.shape == (6, 2, 8, 20)
 
 
 def test_the_stf_terms_move_what_they_should() -> None:
-    """Coherence and divergence alone, without cross-entropy: their gradient goes through the attention of stage 2."""
+    """Coherence and divergence alone, without cross-entropy: their gradient goes through the
+    attention of stage 2.
+    """
     network = small().double()
     loss = STFLoss(coherence=1.0, divergence=0.0, exploration=0.0, adjacency=0.0)
     objective = STFObjective(network, **STF, loss=loss)
@@ -144,8 +174,11 @@ def test_the_stf_terms_move_what_they_should() -> None:
 
 
 def test_the_focus_lies_on_the_selected_joints() -> None:
-    network, x = small(strides=(1, 1, 1, 1)).eval(), torch.randn(3, 3, 6, 20, 2)
-    focus, _ = STFObjective(network, **STF, score="log_odds").explain(x)  # untrained logits may speak for no class
+    network = small(strides=(1, 1, 1, 1)).eval()
+    x = torch.randn(3, 3, 6, 20, 2)
+    focus, _ = STFObjective(network, **STF, score="log_odds").explain(
+        x
+    )  # untrained logits may speak for no class
     with FeatureTap(network, ["select"]) as tap:
         network(x)
     joints: Tensor = tap.output("select").joints  # (N*M, T, K)
@@ -154,9 +187,13 @@ def test_the_focus_lies_on_the_selected_joints() -> None:
     assert (focus * (1 - kept)).max() == 0
 
 
-@pytest.mark.parametrize(("stages", "shared_map"), [((2, 2), "one"), ((1, 3), "one"), ((2, 2), "per_head")])
+@pytest.mark.parametrize(
+    ("stages", "shared_map"), [((2, 2), "one"), ((1, 3), "one"), ((2, 2), "per_head")]
+)
 def test_the_whole_network_by_loops(stages: tuple[int, int], shared_map: str) -> None:
-    """Stage by stage through the slow reference: two bodies, selected joints, both branches, strides anywhere."""
+    """Stage by stage through the slow reference: two bodies, selected joints, both branches,
+    strides anywhere.
+    """
     network = filled(small(stages=stages, shared_map=shared_map, focal_joints=4), scale=0.55)
     x = torch.randn(1, 3, 4, 20, 2).double()
     norm = weights(network.norm)
@@ -174,10 +211,16 @@ def test_the_whole_network_by_loops(stages: tuple[int, int], shared_map: str) ->
         y = y[None]
         for spatial, temporal in network.stage1:
             y = reference.spatial_attention(y, weights(spatial), 3)
-            y = reference.equation_5(y, weights(temporal), (1, 2), temporal.stride, attention=True, convolution=True)
+            y = reference.equation_5(
+                y, weights(temporal), (1, 2), temporal.stride, attention=True, convolution=True
+            )
         encoding = weights(network.part_encoding)
-        parts = reference.part_encoding(y, encoding["linear.weight"], encoding["linear.bias"], KINECT20.parts.values())
-        y, which, _ = reference.focal_joints(y, network.select.weight.detach().numpy(), 4, "score", "joint")
+        parts = reference.part_encoding(
+            y, encoding["linear.weight"], encoding["linear.bias"], KINECT20.parts.values()
+        )
+        y, which, _ = reference.focal_joints(
+            y, network.select.weight.detach().numpy(), 4, "score", "joint"
+        )
         for layer in network.stage2:
             y = reference.spatial_attention(y, weights(layer.joint_attention), 3, which)
             parts = reference.spatial_attention(parts, weights(layer.part_attention), 3)
@@ -185,10 +228,13 @@ def test_the_whole_network_by_loops(stages: tuple[int, int], shared_map: str) ->
             stride = layer.joint_temporal.stride
             both = {"attention": True, "convolution": True}
             y = reference.equation_5(y, weights(layer.joint_temporal), (1, 2), stride, **both)
-            parts = reference.equation_5(parts, weights(layer.part_temporal), (1, 2), stride, **both)
+            parts = reference.equation_5(
+                parts, weights(layer.part_temporal), (1, 2), stride, **both
+            )
             which = which[:, ::stride]
         pooled.append(np.concatenate([y[0].mean((1, 2)), parts[0].mean((1, 2))]))
-    hidden, last = weights(network.hidden), weights(network.fc)
+    hidden = weights(network.hidden)
+    last = weights(network.fc)
     middle = reference.leaky_relu(hidden["weight"] @ ((pooled[0] + pooled[1]) / 2) + hidden["bias"])
     logits = last["weight"] @ middle + last["bias"]
     assert np.abs(pooled[0] - pooled[1]).max() > 0.01
@@ -196,17 +242,26 @@ def test_the_whole_network_by_loops(stages: tuple[int, int], shared_map: str) ->
 
 
 def test_the_picture_shows_the_person_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, t = small().eval(), 9
+    network = small().eval()
+    t = 9
     x = torch.randn(1, 3, t, 20, 2)
     drawn: list[Any] = []
-    monkeypatch.setattr(explain, "plot_joint_attention", lambda *given, **options: drawn.extend(given))
+    monkeypatch.setattr(
+        explain, "plot_joint_attention", lambda *given, **options: drawn.extend(given)
+    )
     explain.draw_joint_attention(network, x, x[0], 1, layout=KINECT20)
-    with FeatureTap(network, ["select", "part_encoding", "stage2.0.joint_attention", "stage2.0.part_attention"]) as tap:
+    with FeatureTap(
+        network, ["select", "part_encoding", "stage2.0.joint_attention", "stage2.0.part_attention"]
+    ) as tap:
         network(x)
     kept = tap.output("select")
-    to_parts, _ = network.stage2[0].cross.maps(tap["stage2.0.joint_attention"], tap["stage2.0.part_attention"])
+    to_parts, _ = network.stage2[0].cross.maps(
+        tap["stage2.0.joint_attention"], tap["stage2.0.part_attention"]
+    )
     at = torch.arange(t) // 2  # stage 2 sees every second frame
-    for got, wanted in zip(drawn[1:], (kept.joints[1], kept.scores[1], to_parts[1].mean(0)), strict=True):
+    for got, wanted in zip(
+        drawn[1:], (kept.joints[1], kept.scores[1], to_parts[1].mean(0)), strict=True
+    ):
         torch.testing.assert_close(got, wanted[at])
     assert not torch.equal(kept.joints[0], kept.joints[1])
     torch.testing.assert_close(drawn[0], x[0, ..., 1])
@@ -214,11 +269,23 @@ def test_the_picture_shows_the_person_asked_for(monkeypatch: pytest.MonkeyPatch)
 
 def test_errors() -> None:
     for wrong in ((2, 3, 8, 25, 1), (2, 2, 8, 20, 1), (2, 3, 8, 20)):
-        with pytest.raises(ValueError, match=r"^FGSTFormer: expected x \(N, C=3, T, V=20, M\), got"):
+        with pytest.raises(
+            ValueError, match=r"^FGSTFormer: expected x \(N, C=3, T, V=20, M\), got"
+        ):
             small()(torch.zeros(wrong))
-    with pytest.raises(ValueError, match=r"expected layer 'stage2.1.joint_temporal' to give .*apply ScatterToJoints"):
-        STFObjective(small(), layers=["stage1", "stage2.1.joint_temporal"]).explain(torch.randn(2, 3, 8, 20, 1))
-    with pytest.raises(ValueError, match=r"for each layer, got stages \(6, 2\), 4 widths and 4 strides$"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected layer 'stage2.1.joint_temporal' to give .*apply ScatterToJoints",
+    ):
+        STFObjective(small(), layers=["stage1", "stage2.1.joint_temporal"]).explain(
+            torch.randn(2, 3, 8, 20, 1)
+        )
+    with pytest.raises(
+        ValueError, match=r"for each layer, got stages \(6, 2\), 4 widths and 4 strides$"
+    ):
         small(stages=(6, 2))
-    with pytest.raises(ValueError, match=r"expected two stages, .*, got stages \(2, 1, 1\), 4 widths and 4 strides$"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected two stages, .*, got stages \(2, 1, 1\), 4 widths and 4 strides$",
+    ):
         small(stages=(2, 1, 1))

@@ -35,8 +35,11 @@ def selection(channels: int, kept: int, **options: str) -> FocalJointSelection:
 @pytest.mark.parametrize("gate", ["score", "none"])
 @pytest.mark.parametrize("order", ["joint", "score"])
 def test_equations_2_and_3_by_loops(kept: int, gate: str, order: str) -> None:
-    layer, x = selection(4, kept, gate=gate, order=order), draw(2, 4, 3, 5)
-    features, joints, scores = reference.focal_joints(x.numpy(), layer.weight.detach().numpy(), kept, gate, order)
+    layer = selection(4, kept, gate=gate, order=order)
+    x = draw(2, 4, 3, 5)
+    features, joints, scores = reference.focal_joints(
+        x.numpy(), layer.weight.detach().numpy(), kept, gate, order
+    )
     got = layer(x)
     np.testing.assert_array_equal(got.joints.numpy(), joints)
     np.testing.assert_allclose(got.features.detach().numpy(), features, atol=1e-12)
@@ -45,7 +48,8 @@ def test_equations_2_and_3_by_loops(kept: int, gate: str, order: str) -> None:
 
 def test_the_projection_is_trained_by_default_and_would_not_be_as_printed() -> None:
     for gate, trained in (("score", True), ("none", False)):
-        layer, x = selection(4, 3, gate=gate), draw(2, 4, 3, 5).requires_grad_()
+        layer = selection(4, 3, gate=gate)
+        x = draw(2, 4, 3, 5).requires_grad_()
         layer(x).features.square().sum().backward()
         assert x.grad is not None and x.grad.any()
         assert (layer.weight.grad is not None and bool(layer.weight.grad.any())) == trained
@@ -69,31 +73,42 @@ def test_ties_go_to_the_first_joints() -> None:
     nn.init.ones_(layer.weight)
     assert layer(x).joints.flatten().tolist() == [1, 3, 2]
     x = draw(4, 1, 8, 25).round()
-    assert torch.equal(layer(x).joints, x[:, 0].argsort(dim=2, descending=True, stable=True)[..., :3])
+    assert torch.equal(
+        layer(x).joints, x[:, 0].argsort(dim=2, descending=True, stable=True)[..., :3]
+    )
 
 
 def test_saturated_and_rounded_scores_do_not_tie() -> None:
     layer = FocalJointSelection(1, 2, order="score")
     nn.init.ones_(layer.weight)
     kept = layer(torch.tensor([20.0, 18, 40, 30]).view(1, 1, 1, 4))
-    assert kept.joints.flatten().tolist() == [2, 3] and kept.scores[..., 2] == kept.scores[..., 3] == 1
+    assert (
+        kept.joints.flatten().tolist() == [2, 3] and kept.scores[..., 2] == kept.scores[..., 3] == 1
+    )
     kept = layer.bfloat16()(torch.tensor([6.5, 7, 9, 8]).bfloat16().view(1, 1, 1, 4))
-    assert kept.joints.flatten().tolist() == [2, 3] and kept.features.dtype == kept.scores.dtype == torch.bfloat16
+    assert (
+        kept.joints.flatten().tolist() == [2, 3]
+        and kept.features.dtype == kept.scores.dtype == torch.bfloat16
+    )
 
 
 def test_autocast_selects_the_same_joints() -> None:
-    layer, x = selection(64, 5).float(), draw(4, 64, 16, 12).float()
+    layer = selection(64, 5).float()
+    x = draw(4, 64, 16, 12).float()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(layer(x).joints, layer.double()(x.double()).joints)
 
 
 def test_slots_of_the_same_joint_add_up() -> None:
     slots = torch.tensor([3.0, 2.0]).view(1, 1, 1, 2)
-    assert scatter_to_joints(slots, torch.zeros(1, 1, 2, dtype=torch.long), 3).flatten().tolist() == [5, 0, 0]
+    assert scatter_to_joints(
+        slots, torch.zeros(1, 1, 2, dtype=torch.long), 3
+    ).flatten().tolist() == [5, 0, 0]
 
 
 def test_the_length_of_the_projection_does_not_matter() -> None:
-    layer, x = selection(4, 3), draw(2, 4, 3, 5)
+    layer = selection(4, 3)
+    x = draw(2, 4, 3, 5)
     longer = copy.deepcopy(layer)
     with torch.no_grad():
         longer.weight.mul_(7)
@@ -102,14 +117,17 @@ def test_the_length_of_the_projection_does_not_matter() -> None:
 
 @given(order=st.permutations(range(6)), kept=st.integers(1, 6))
 def test_relabelling_joints_keeps_the_same_joints(order: list[int], kept: int) -> None:
-    layer, x = selection(4, kept, order="score"), draw(2, 4, 3, 6)
-    whole, relabelled = layer(x), layer(x[..., order])
+    layer = selection(4, kept, order="score")
+    x = draw(2, 4, 3, 6)
+    whole = layer(x)
+    relabelled = layer(x[..., order])
     torch.testing.assert_close(relabelled.features, whole.features)
     torch.testing.assert_close(torch.tensor(order)[relabelled.joints], whole.joints)
 
 
 def test_selection_gradients() -> None:
-    layer, x = selection(4, 3), draw(2, 4, 3, 5).requires_grad_()
+    layer = selection(4, 3)
+    x = draw(2, 4, 3, 5).requires_grad_()
 
     def features(x: Tensor, weight: Tensor) -> Tensor:
         return torch.func.functional_call(layer, {"weight": weight}, (x,)).features
@@ -120,7 +138,8 @@ def test_selection_gradients() -> None:
 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:
-    layer, x = selection(4, 3), draw(3, 4, 3, 5)
+    layer = selection(4, 3)
+    x = draw(3, 4, 3, 5)
     whole = layer(x)
     for n in range(3):
         for all_, one in zip(whole, layer(x[n : n + 1]), strict=True):
@@ -143,7 +162,8 @@ def test_scatter_brings_slots_back(kept: int, frames: int) -> None:
 
 
 def test_scatter_gradients() -> None:
-    slots, joints = draw(2, 3, 2, 2).requires_grad_(), torch.tensor([[[0, 2], [1, 3]], [[3, 0], [2, 1]]])
+    slots = draw(2, 3, 2, 2).requires_grad_()
+    joints = torch.tensor([[[0, 2], [1, 3]], [[3, 0], [2, 1]]])
     assert gradcheck(lambda slots: scatter_to_joints(slots, joints, 4), slots)
     assert gradgradcheck(lambda slots: scatter_to_joints(slots, joints, 4), slots)
 
@@ -151,8 +171,10 @@ def test_scatter_gradients() -> None:
 @pytest.mark.parametrize("parts", [[[0, 1], [2]], [[4, 0, 2], [1, 1], [3]], [[2]]])
 def test_part_encoding_by_loops(parts: list[list[int]]) -> None:
     torch.manual_seed(0)
-    layer, x = PartEncoding(3, 4, parts).double(), draw(2, 3, 2, 5)
-    weight, bias = layer.linear.weight.detach().numpy(), layer.linear.bias.detach().numpy()
+    layer = PartEncoding(3, 4, parts).double()
+    x = draw(2, 3, 2, 5)
+    weight = layer.linear.weight.detach().numpy()
+    bias = layer.linear.bias.detach().numpy()
     expected = reference.part_encoding(x.numpy(), weight, bias, parts)
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-12)
     assert gradcheck(layer, x.requires_grad_())
@@ -173,33 +195,56 @@ def test_parts_by_hand() -> None:
     layer = PartEncoding(1, 1, [[0, 1, 2], [3]])
     nn.init.ones_(layer.linear.weight)
     nn.init.zeros_(layer.linear.bias)
-    assert layer(torch.tensor([1.0, 10, 100, 1000]).view(1, 1, 1, 4)).flatten().tolist() == [111, 1000]
+    assert layer(torch.tensor([1.0, 10, 100, 1000]).view(1, 1, 1, 4)).flatten().tolist() == [
+        111,
+        1000,
+    ]
     assert "parts=2" in repr(layer) and not [name for name in layer.state_dict() if "table" in name]
 
 
 def test_errors() -> None:
     with pytest.raises(
-        ValueError, match=r"^FocalJointSelection: expected at least 1 channel and 1 slot, got \(4, 0\)$"
+        ValueError,
+        match=r"^FocalJointSelection: expected at least 1 channel and 1 slot, got \(4, 0\)$",
     ):
         FocalJointSelection(4, 0)
-    with pytest.raises(ValueError, match=r"expected gate to be one of 'score', 'none', got 'sigmoid'$"):
+    with pytest.raises(
+        ValueError, match=r"expected gate to be one of 'score', 'none', got 'sigmoid'$"
+    ):
         FocalJointSelection(4, 3, gate="sigmoid")
-    with pytest.raises(ValueError, match=r"expected order to be one of 'joint', 'score', got 'time'$"):
+    with pytest.raises(
+        ValueError, match=r"expected order to be one of 'joint', 'score', got 'time'$"
+    ):
         FocalJointSelection(4, 3, order="time")
-    with pytest.raises(ValueError, match=r"^FocalJointSelection: expected x \(N, C=4, T, V\), got \(2, 3, 5, 6\)$"):
+    with pytest.raises(
+        ValueError, match=r"^FocalJointSelection: expected x \(N, C=4, T, V\), got \(2, 3, 5, 6\)$"
+    ):
         FocalJointSelection(4, 3)(torch.zeros(2, 3, 5, 6))
-    with pytest.raises(ValueError, match=r"^scatter_to_joints: expected joints \(N=2, T=5, K=3\), got \(2, 5, 4\)$"):
+    with pytest.raises(
+        ValueError, match=r"^scatter_to_joints: expected joints \(N=2, T=5, K=3\), got \(2, 5, 4\)$"
+    ):
         scatter_to_joints(torch.zeros(2, 4, 5, 3), torch.zeros(2, 5, 4, dtype=torch.long), 6)
-    with pytest.raises(ValueError, match=r"^scatter_to_joints: expected at most 2 slots, one for each joint, got 3$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^scatter_to_joints: expected at most 2 slots, one for each joint, got 3$",
+    ):
         ScatterToJoints(2)(torch.zeros(2, 4, 5, 3), torch.zeros(2, 5, 3, dtype=torch.long))
     with pytest.raises(
-        ValueError, match=r"^PartEncoding: expected at least one part, and joints in each, got \[\[0\], \[\]\]$"
+        ValueError,
+        match=r"^PartEncoding: expected at least one part, and joints in each, got \[\[0\], \[\]\]$",
     ):
         PartEncoding(4, 3, [[0], []])
     for wrong in ([[-1]], [[0.5, 1]], {"hand": (1, 2)}):
-        with pytest.raises(ValueError, match=r"^PartEncoding: expected joints as numbers from 0, got .*parts.values"):
+        with pytest.raises(
+            ValueError,
+            match=r"^PartEncoding: expected joints as numbers from 0, got .*parts.values",
+        ):
             PartEncoding(4, 3, wrong)
-    with pytest.raises(ValueError, match=r"^PartEncoding: expected x with at least 20 joints, got 17$"):
+    with pytest.raises(
+        ValueError, match=r"^PartEncoding: expected x with at least 20 joints, got 17$"
+    ):
         PartEncoding(4, 3, KINECT20.parts.values())(torch.zeros(2, 4, 5, 17))
-    with pytest.raises(ValueError, match=r"^PartEncoding: expected x \(N, C=4, T, V\), got \(2, 3, 5, 20\)$"):
+    with pytest.raises(
+        ValueError, match=r"^PartEncoding: expected x \(N, C=4, T, V\), got \(2, 3, 5, 20\)$"
+    ):
         PartEncoding(4, 3, KINECT20.parts.values())(torch.zeros(2, 3, 5, 20))

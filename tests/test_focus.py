@@ -24,7 +24,9 @@ from skeleton_focus.focus import SCORES, draw_erased, weigh_channels
 SIZES = [(1, 2, 3, 4, 5), (3, 4, 5, 6, 2), (2, 3, 1, 2, 1)]  # N, C, T, V, M
 
 
-def draw(n: int, c: int, t: int, v: int, m: int, classes: int = 6, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def draw(
+    n: int, c: int, t: int, v: int, m: int, classes: int = 6, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Features (N*M, C, T, V), a head's weight, and classes to explain; float64."""
     random = torch.Generator().manual_seed(seed)
     features = torch.rand(n * m, c, t, v, generator=random, dtype=torch.float64) - 0.2
@@ -47,7 +49,12 @@ def test_closed_form_is_autograd_is_the_reference(size: tuple[int, ...], score: 
     by_autograd = grad_cam(class_score(logits, classes, score), features, num_persons=persons)
     closed = linear_head_focus(features, weight, logits, classes, num_persons=persons, score=score)
     slow = reference.focus_linear_head(
-        features.detach().numpy(), weight.numpy(), np.zeros(len(weight)), classes.tolist(), persons, score=score
+        features.detach().numpy(),
+        weight.numpy(),
+        np.zeros(len(weight)),
+        classes.tolist(),
+        persons,
+        score=score,
     )
     assert by_autograd.shape == (size[0], persons, size[2], size[3])
     torch.testing.assert_close(by_autograd, closed.detach(), rtol=0, atol=1e-12)
@@ -59,7 +66,9 @@ def test_unnormalized_scales_differ_by_p_times_one_minus_p() -> None:
     features, weight, classes = draw(3, 4, 5, 6, 2)
     logits = head(features, weight, 2)
     odds, probability = (
-        linear_head_focus(features, weight, logits, classes, num_persons=2, score=score, normalize=False)
+        linear_head_focus(
+            features, weight, logits, classes, num_persons=2, score=score, normalize=False
+        )
         for score in ("log_odds", "probability")
     )
     p = logits.softmax(1).gather(1, classes[:, None])[:, :, None, None]
@@ -68,24 +77,34 @@ def test_unnormalized_scales_differ_by_p_times_one_minus_p() -> None:
 
 
 # One clip of two persons, two channels, one frame, two joints: rows are persons, (N * M, C, T, V).
-BY_HAND = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]], [[[4.0, 0.0]], [[0.0, 2.0]]]], dtype=torch.float64)
+BY_HAND = torch.tensor(
+    [[[[1.0, 2.0]], [[3.0, 0.0]]], [[[4.0, 0.0]], [[0.0, 2.0]]]], dtype=torch.float64
+)
 
 
 def test_weighted_channels_by_hand() -> None:
-    """Z counts persons, frames and joints: w = (4 + 8) / 4 and -(2 + 6) / 4, so Q is the ReLU of 3 X_0 - 2 X_1."""
+    """Z counts persons, frames and joints: w = (4 + 8) / 4 and -(2 + 6) / 4, so Q is the ReLU of 3
+    X_0 - 2 X_1.
+    """
     gradient = torch.tensor([[4.0, -2.0], [8.0, -6.0]], dtype=torch.float64)
     focus = weigh_channels(gradient, BY_HAND, num_persons=2, normalize=False)
     assert focus.tolist() == [[[[0.0, 6.0]], [[12.0, 0.0]]]]
-    alone = weigh_channels(gradient, BY_HAND, normalize=False)  # as two clips: w = (2, -1), then (4, -3)
+    alone = weigh_channels(
+        gradient, BY_HAND, normalize=False
+    )  # as two clips: w = (2, -1), then (4, -3)
     assert alone.tolist() == [[[[0.0, 4.0]]], [[[16.0, 0.0]]]]
 
 
 @pytest.mark.parametrize(("score", "factor"), [("log_odds", 1.0), ("probability", 0.25)])
 def test_a_linear_head_by_hand(score: str, factor: float) -> None:
-    """Two rivals of equal logits, p = 1/2: w = (W_y - their mean) / Z = (16, -8) / 4, times p (1 - p)."""
+    """Two rivals of equal logits, p = 1/2: w = (W_y - their mean) / Z = (16, -8) / 4, times p (1 -
+    p).
+    """
     weight = torch.tensor([[8.0, 1.0], [-4.0, 5.0], [-12.0, 13.0]], dtype=torch.float64)
     logits = torch.tensor([[2.0, 1.0, 1.0]], dtype=torch.float64).log()
-    focus = linear_head_focus(BY_HAND, weight, logits, torch.tensor([0]), num_persons=2, score=score, normalize=False)
+    focus = linear_head_focus(
+        BY_HAND, weight, logits, torch.tensor([0]), num_persons=2, score=score, normalize=False
+    )
     expected = factor * torch.tensor([[[[0.0, 8.0]], [[16.0, 0.0]]]], dtype=torch.float64)
     torch.testing.assert_close(focus, expected, rtol=0, atol=1e-13)
 
@@ -95,7 +114,9 @@ def test_the_focus_of_a_logit_by_hand() -> None:
     weight = torch.tensor([[8.0, 1.0], [-4.0, 5.0], [-12.0, 13.0]], dtype=torch.float64)
     for logits in ([2.0, 1.0, 1.0], [-1.0, 5.0, 3.0]):
         z = torch.tensor([logits], dtype=torch.float64)
-        focus = linear_head_focus(BY_HAND, weight, z, torch.tensor([0]), num_persons=2, score="logit", normalize=False)
+        focus = linear_head_focus(
+            BY_HAND, weight, z, torch.tensor([0]), num_persons=2, score="logit", normalize=False
+        )
         expected = (8 * BY_HAND[:, 0] + BY_HAND[:, 1]).view(1, 2, 1, 2) / 4
         torch.testing.assert_close(focus, expected, rtol=0, atol=1e-13)
 
@@ -107,12 +128,15 @@ def test_an_earlier_layer_against_central_differences() -> None:
 
     def score(x: Tensor) -> Tensor:
         return class_score(
-            (torch.einsum("kc,nctv->nk", mix, (x * 1.3).tanh() ** 2)).view(1, 2, 4).sum(1), torch.tensor([2])
+            (torch.einsum("kc,nctv->nk", mix, (x * 1.3).tanh() ** 2)).view(1, 2, 4).sum(1),
+            torch.tensor([2]),
         )
 
     focus = grad_cam(score(features), features, num_persons=2)
     slow = reference.focus_by_differences(
-        lambda x: score(torch.from_numpy(np.asarray(x))).detach().numpy(), features.detach().numpy(), 2
+        lambda x: score(torch.from_numpy(np.asarray(x))).detach().numpy(),
+        features.detach().numpy(),
+        2,
     )
     np.testing.assert_allclose(focus.numpy(), slow, rtol=0, atol=1e-7)
     assert focus.max() == 1
@@ -134,7 +158,8 @@ class Convolutions(nn.Module):
 def test_captum_agrees(score: str) -> None:
     torch.manual_seed(0)
     net = Convolutions().double()
-    x, classes = torch.randn(4, 3, 6, 7, dtype=torch.float64), torch.tensor([0, 1, 2, 4])
+    x = torch.randn(4, 3, 6, 7, dtype=torch.float64)
+    classes = torch.tensor([0, 1, 2, 4])
     if score == "logit":  # Grad-CAM as published: captum's own choice of an output
         found = LayerGradCam(net, net.body).attribute(x, target=classes, relu_attributions=True)
     else:
@@ -165,7 +190,8 @@ def test_a_confident_prediction_keeps_its_focus(how: str) -> None:
         return grad_cam(class_score(z, classes, score), x)
 
     for score in ("logit", "log_odds"):
-        exact, single = focus(torch.float64, score), focus(torch.float32, score)
+        exact = focus(torch.float64, score)
+        single = focus(torch.float32, score)
         assert exact.amax((1, 2, 3)).eq(1).all()
         assert (single.double() - exact).abs().max() < 1e-4
     vanished = focus(torch.float32, "probability")
@@ -235,12 +261,17 @@ def test_constant_features_give_a_zero_focus_and_a_zero_gradient() -> None:
 @pytest.mark.parametrize(("short", "frames"), [(1, 5), (3, 3), (3, 7), (8, 3), (4, 1)])
 def test_resize(short: int, frames: int) -> None:
     q = torch.rand(2, 2, short, 3, dtype=torch.float64)
-    np.testing.assert_allclose(resize_focus(q, frames).numpy(), reference.resize_frames(q.numpy(), frames), atol=1e-12)
+    np.testing.assert_allclose(
+        resize_focus(q, frames).numpy(), reference.resize_frames(q.numpy(), frames), atol=1e-12
+    )
 
 
 def test_mask() -> None:
-    x, q = torch.randn(2, 4, 5, 3, 2, dtype=torch.float64), torch.rand(2, 2, 5, 3, dtype=torch.float64)
-    np.testing.assert_allclose(mask_by_focus(x, q).numpy(), reference.mask_by_focus(x.numpy(), q.numpy()), atol=1e-14)
+    x = torch.randn(2, 4, 5, 3, 2, dtype=torch.float64)
+    q = torch.rand(2, 2, 5, 3, dtype=torch.float64)
+    np.testing.assert_allclose(
+        mask_by_focus(x, q).numpy(), reference.mask_by_focus(x.numpy(), q.numpy()), atol=1e-14
+    )
     assert torch.equal(mask_by_focus(x, torch.zeros_like(q)), x)
     assert mask_by_focus(x, torch.ones_like(q)).eq(0).all()
 
@@ -260,7 +291,9 @@ def test_half_precision_features_give_a_float32_focus() -> None:
     features, weight, classes = draw(2, 3, 4, 5, 1)
     half = features.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        focus = linear_head_focus(half, weight.bfloat16(), head(half, weight.bfloat16(), 1), classes)
+        focus = linear_head_focus(
+            half, weight.bfloat16(), head(half, weight.bfloat16(), 1), classes
+        )
     assert focus.dtype == torch.float32
     exact = linear_head_focus(
         half.float(), weight.bfloat16().float(), head(half, weight.bfloat16(), 1).float(), classes
@@ -269,8 +302,14 @@ def test_half_precision_features_give_a_float32_focus() -> None:
 
 
 ERRORS = [
-    (lambda f, w, y: class_score(torch.zeros(2, 3), y[:1]), r"class_score: expected classes \(N=2\), got \(1,\)"),
-    (lambda f, w, y: class_score(torch.zeros(2, 1), y), "class_score: expected logits of at least 2 classes, got 1"),
+    (
+        lambda f, w, y: class_score(torch.zeros(2, 3), y[:1]),
+        r"class_score: expected classes \(N=2\), got \(1,\)",
+    ),
+    (
+        lambda f, w, y: class_score(torch.zeros(2, 1), y),
+        "class_score: expected logits of at least 2 classes, got 1",
+    ),
     (
         lambda f, w, y: class_score(torch.zeros(2, 3), y, "margin"),
         "expected score to be one of 'logit', 'log_odds', 'probability', got 'margin'",
@@ -283,14 +322,26 @@ ERRORS = [
         lambda f, w, y: linear_head_focus(f, w, head(f, w, 1), y, num_persons=2),
         r"features \(N\*M=4, C, T, V\), got \(2",
     ),
-    (lambda f, w, y: grad_cam(head(f, w, 1)[:, 0], f), "expected a score and features that require gradients"),
+    (
+        lambda f, w, y: grad_cam(head(f, w, 1)[:, 0], f),
+        "expected a score and features that require gradients",
+    ),
     (
         lambda f, w, y: grad_cam(w.requires_grad_()[:2, 0], f.requires_grad_()),
         "expected a score that depends on the feat",
     ),
-    (lambda f, w, y: resize_focus(torch.zeros(1, 1, 2, 2), 0), "resize_focus: expected at least 1 frame, got 0"),
-    (lambda f, w, y: resize_focus(torch.zeros(1, 2, 2), 3), r"expected focus \(N, M, T', V\), got \(1, 2, 2\)"),
-    (lambda f, w, y: min_max_normalize(torch.zeros(3)), r"expected focus \(N, M, T, V\), got \(3,\)"),
+    (
+        lambda f, w, y: resize_focus(torch.zeros(1, 1, 2, 2), 0),
+        "resize_focus: expected at least 1 frame, got 0",
+    ),
+    (
+        lambda f, w, y: resize_focus(torch.zeros(1, 2, 2), 3),
+        r"expected focus \(N, M, T', V\), got \(1, 2, 2\)",
+    ),
+    (
+        lambda f, w, y: min_max_normalize(torch.zeros(3)),
+        r"expected focus \(N, M, T, V\), got \(3,\)",
+    ),
     (
         lambda f, w, y: mask_by_focus(torch.zeros(1, 3, 4, 5, 2), torch.zeros(1, 1, 4, 5)),
         r"expected focus \(N=1, M=2, T', V=5\), got \(1, 1, 4, 5\)",
@@ -315,7 +366,8 @@ class TestFeatureTap:
 
     def test_one_tap_inside_another(self) -> None:
         """The inner one gives back the outer one's place, and a forward of the user's own stays."""
-        net, own = nn.Linear(2, 3), nn.Linear(2, 3)
+        net = nn.Linear(2, 3)
+        own = nn.Linear(2, 3)
         vars(net)["forward"] = own.forward
         whole = nn.Sequential(net)
         with FeatureTap(whole, ["0"]) as outer:
@@ -330,7 +382,8 @@ class TestFeatureTap:
             self.net["used"](torch.zeros(1, 2))
             self.net["used"](torch.zeros(1, 2))
         with pytest.raises(
-            ValueError, match="expected layer 'unused' to run once, got 0 runs; name a layer that the mod"
+            ValueError,
+            match="expected layer 'unused' to run once, got 0 runs; name a layer that the mod",
         ):
             tap["unused"]
         with pytest.raises(ValueError, match="expected layer 'used' to run once, got 2 runs"):
@@ -344,7 +397,8 @@ class TestFeatureTap:
 
     def test_an_unknown_name_names_its_neighbours(self) -> None:
         with pytest.raises(
-            ValueError, match="expected the name of a layer, got 'use'; ModuleDict has 'used', 'unused'"
+            ValueError,
+            match="expected the name of a layer, got 'use'; ModuleDict has 'used', 'unused'",
         ):
             FeatureTap(self.net, ["use"])
         with pytest.raises(ValueError, match="got 'zzz'; ModuleDict has 'used', 'unused', 'pair'"):
@@ -353,8 +407,12 @@ class TestFeatureTap:
 
 @pytest.mark.parametrize("probability", [1.0, 0.3])
 def test_a_joint_is_lost_as_often_as_its_focus_says(probability: float) -> None:
-    """By its mean over time, relative to the greatest of all persons: erasing * q / max / 2, as u is uniform."""
-    clip = torch.tensor([[[0.8, 0.2, 0.0, 0.4], [0.4, 0.2, 0.0, 0.8]], [[0.0, 0.3, 0.6, 0.4], [0.0, 0.3, 0.0, 0.5]]])
+    """By its mean over time, relative to the greatest of all persons: erasing * q / max / 2, as u
+    is uniform.
+    """
+    clip = torch.tensor(
+        [[[0.8, 0.2, 0.0, 0.4], [0.4, 0.2, 0.0, 0.8]], [[0.0, 0.3, 0.6, 0.4], [0.0, 0.3, 0.0, 0.5]]]
+    )
     count = 40_000
     torch.manual_seed(0)
     lost = draw_erased(clip.expand(count, 2, 2, 4), probability)
@@ -367,7 +425,9 @@ def test_a_joint_is_lost_as_often_as_its_focus_says(probability: float) -> None:
 
 
 def test_one_u_for_all_joints_of_a_clip() -> None:
-    """Two joints of full focus go together with E[u^2] = 1/3, not 1/4, and with a chosen clip's probability."""
+    """Two joints of full focus go together with E[u^2] = 1/3, not 1/4, and with a chosen clip's
+    probability.
+    """
     count = 40_000
     torch.manual_seed(1)
     for probability in (1.0, 0.5):
@@ -382,7 +442,9 @@ def test_one_u_for_all_joints_of_a_clip() -> None:
     frames=st.integers(1, 4),
     dtype=st.sampled_from([torch.float16, torch.float32, torch.float64]),
 )
-def test_never_a_joint_without_focus(seed: int, probability: float, frames: int, dtype: torch.dtype) -> None:
+def test_never_a_joint_without_focus(
+    seed: int, probability: float, frames: int, dtype: torch.dtype
+) -> None:
     torch.manual_seed(seed)
     focus = torch.rand(8, 2, frames, 5).to(dtype)
     focus[torch.rand(8, 2, 1, 5).expand_as(focus) > 0.5] = 0

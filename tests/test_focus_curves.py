@@ -1,4 +1,6 @@
-"""Deletion and insertion curves against plain loops, by hand, and against captum's ablation of single units."""
+"""Deletion and insertion curves against plain loops, by hand, and against captum's ablation of
+single units.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from skeleton_focus import area_under_curve, deletion_curve, insertion_curve, ma
 UNITS = ["entries", "joints", "frames"]
 LEVELS = [0.0, 0.25, 0.5, 0.75, 1.0]  # few, so that ties are common
 Curve = Callable[..., Tensor]
-both_curves = pytest.mark.parametrize("curve", [deletion_curve, insertion_curve], ids=["deletion", "insertion"])
+both_curves = pytest.mark.parametrize(
+    "curve", [deletion_curve, insertion_curve], ids=["deletion", "insertion"]
+)
 every_unit = pytest.mark.parametrize("by", UNITS)
 
 
@@ -37,7 +41,10 @@ class Readout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        return torch.einsum("nctvm,kctvm->nk", x.double(), self.weight) + torch.arange(len(self.weight)).double() / 3
+        return (
+            torch.einsum("nctvm,kctvm->nk", x.double(), self.weight)
+            + torch.arange(len(self.weight)).double() / 3
+        )
 
     def probability(self, y: int) -> Callable[[np.ndarray], float]:
         weight = self.weight.numpy()
@@ -58,15 +65,23 @@ def share(x: Tensor) -> Tensor:
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     """Clips (N, C, T, V, M) with holes and their focus (N, M, T, V), float64."""
-    n, c, t, v, m = draw(st.tuples(st.integers(1, 3), *[st.integers(1, size) for size in (2, 4, 3, 2)]))
+    n, c, t, v, m = draw(
+        st.tuples(st.integers(1, 3), *[st.integers(1, size) for size in (2, 4, 3, 2)])
+    )
     count = n * t * v * m
     focus = draw(st.lists(st.sampled_from(LEVELS), min_size=count, max_size=count))
     there = draw(st.lists(st.booleans(), min_size=count, max_size=count))
-    x = torch.randn(n, c, t, v, m, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))).double()
-    return x * torch.tensor(there).view(n, 1, t, v, m), torch.tensor(focus).double().view(n, m, t, v)
+    x = torch.randn(
+        n, c, t, v, m, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    ).double()
+    return x * torch.tensor(there).view(n, 1, t, v, m), torch.tensor(focus).double().view(
+        n, m, t, v
+    )
 
 
-def slow(model: Readout, x: Tensor, focus: Tensor, classes: Tensor, steps: int, by: str, insert: bool) -> Tensor:
+def slow(
+    model: Readout, x: Tensor, focus: Tensor, classes: Tensor, steps: int, by: str, insert: bool
+) -> Tensor:
     rows = [
         reference_metrics.curve(model.probability(int(y)), clip, q, steps, by, insert)
         for clip, q, y in zip(x.numpy(), focus.numpy(), classes, strict=True)
@@ -74,10 +89,14 @@ def slow(model: Readout, x: Tensor, focus: Tensor, classes: Tensor, steps: int, 
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def draw_clips(n: int = 2, c: int = 3, t: int = 6, v: int = 5, m: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
+def draw_clips(
+    n: int = 2, c: int = 3, t: int = 6, v: int = 5, m: int = 2, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Clips with a joint lost here and there, and a focus without ties."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, c, t, v, m, generator=generator) * (torch.rand(n, 1, t, v, m, generator=generator) > 0.2)
+    x = torch.randn(n, c, t, v, m, generator=generator) * (
+        torch.rand(n, 1, t, v, m, generator=generator) > 0.2
+    )
     return x, torch.rand(n, m, t, v, generator=generator)
 
 
@@ -104,14 +123,19 @@ def test_equals_the_plain_loop(
 @every_unit
 @pytest.mark.parametrize("frames", [3, 4, 12])
 def test_a_focus_of_fewer_or_more_frames(curve: Curve, by: str, frames: int) -> None:
-    x, focus = draw_clips()[0].double(), draw_clips(t=frames, seed=1)[1].double()
-    model, classes = Readout(*x.shape[1:]), torch.tensor([2, 0])
+    x = draw_clips()[0].double()
+    focus = draw_clips(t=frames, seed=1)[1].double()
+    model = Readout(*x.shape[1:])
+    classes = torch.tensor([2, 0])
     resized = torch.from_numpy(reference.resize_frames(focus.numpy(), x.shape[2]))
     expected = slow(model, x, resized, classes, 5, by, curve is insertion_curve)
-    torch.testing.assert_close(curve(model, x, focus, classes, steps=5, by=by), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        curve(model, x, focus, classes, steps=5, by=by), expected, rtol=0, atol=1e-12
+    )
 
 
-# Two frames of two joints that hold 4 3 / 2 1; what is left, or there, of the 10 is the probability.
+# Two frames of two joints that hold 4 3 / 2 1; what is left, or there, of the 10 is the
+# probability.
 FULL = torch.tensor([[4.0, 3.0], [2.0, 1.0]]).view(1, 1, 2, 2, 1)
 
 
@@ -136,9 +160,13 @@ FULL = torch.tensor([[4.0, 3.0], [2.0, 1.0]]).view(1, 1, 2, 2, 1)
 def test_by_hand(focus: list[float], by: str, steps: int, deleted: list[int]) -> None:
     q = torch.tensor(focus).view(1, 1, 2, 2)
     expected = torch.tensor([deleted]) / 10
-    torch.testing.assert_close(deletion_curve(share, FULL, q, torch.tensor([0]), steps=steps, by=by), expected)
+    torch.testing.assert_close(
+        deletion_curve(share, FULL, q, torch.tensor([0]), steps=steps, by=by), expected
+    )
     inserted = insertion_curve(share, FULL, q, torch.tensor([0]), steps=steps, by=by)
-    torch.testing.assert_close(inserted, 1 - expected)  # here what is there and what is left make the whole
+    torch.testing.assert_close(
+        inserted, 1 - expected
+    )  # here what is there and what is left make the whole
     other = deletion_curve(share, FULL, q, torch.tensor([1]), steps=steps, by=by)
     torch.testing.assert_close(other, 1 - expected)
 
@@ -147,23 +175,31 @@ def test_what_is_absent_is_neither_ranked_nor_counted() -> None:
     x = torch.tensor([[4.0, 0.0], [6.0, 0.0]]).view(1, 1, 2, 2, 1)
     focus = torch.tensor([[0.1, 1.0], [0.3, 0.9]]).view(1, 1, 2, 2)  # highest where nothing is
     classes = torch.tensor([0])
-    assert deletion_curve(share, x, focus, classes, steps=2).tolist() == [[1.0, pytest.approx(0.4), 0.0]]
-    # The means are over what is present: 0.1 and 0.3, not 0.55 and 0.6; a joint never seen is no joint.
+    assert deletion_curve(share, x, focus, classes, steps=2).tolist() == [
+        [1.0, pytest.approx(0.4), 0.0]
+    ]
+    # The means are over what is present: 0.1 and 0.3, not 0.55 and 0.6; a joint never seen is no
+    # joint.
     assert deletion_curve(share, x, focus, classes, steps=1, by="joints").tolist() == [[1.0, 0.0]]
     frames = torch.tensor([[0.1, 1.0], [0.3, 0.0]]).view(1, 1, 2, 2)
-    assert deletion_curve(share, x, frames, classes, steps=2, by="frames").tolist() == [[1.0, pytest.approx(0.4), 0.0]]
+    assert deletion_curve(share, x, frames, classes, steps=2, by="frames").tolist() == [
+        [1.0, pytest.approx(0.4), 0.0]
+    ]
 
 
 def test_a_joint_is_present_if_any_channel_is() -> None:
     x = torch.tensor([[0.0, 10.0]]).view(1, 2, 1, 1, 1)  # on the axis of x, away from it in y
-    assert deletion_curve(share, x, torch.ones(1, 1, 1, 1), torch.tensor([0]), steps=1).tolist() == [[1.0, 0.0]]
+    assert deletion_curve(
+        share, x, torch.ones(1, 1, 1, 1), torch.tensor([0]), steps=1
+    ).tolist() == [[1.0, 0.0]]
 
 
 def test_clips_of_few_and_of_no_entries() -> None:
     """Each clip counts its own: four entries, two, one, none, over ten steps."""
     x = FULL.repeat(4, 1, 1, 1, 1)
     x[1, 0, 1] = 0
-    x[2, 0, 0, 1:], x[2, 0, 1] = 0, 0
+    x[2, 0, 0, 1:] = 0
+    x[2, 0, 1] = 0
     x[3] = 0
     focus = torch.tensor([1.0, 0.8, 0.1, 0.0]).view(1, 1, 2, 2).expand(4, -1, -1, -1)
     ours = deletion_curve(share, x, focus, torch.zeros(4, dtype=torch.int64), steps=10)
@@ -174,16 +210,21 @@ def test_clips_of_few_and_of_no_entries() -> None:
         [0] * 11,
     ]
     torch.testing.assert_close(ours, torch.tensor(left) / 10)
-    assert torch.equal(insertion_curve(share, x, focus, torch.zeros(4, dtype=torch.int64))[3], torch.zeros(11))
+    assert torch.equal(
+        insertion_curve(share, x, focus, torch.zeros(4, dtype=torch.int64))[3], torch.zeros(11)
+    )
 
 
 @every_unit
 def test_the_curves_meet_at_the_whole_and_at_the_empty_clip(by: str) -> None:
     x, focus = draw_clips()
     model = Readout(*x.shape[1:])
-    deletion, insertion = (curve(model, x, focus, by=by) for curve in (deletion_curve, insertion_curve))
+    deletion, insertion = (
+        curve(model, x, focus, by=by) for curve in (deletion_curve, insertion_curve)
+    )
     assert deletion.shape == insertion.shape == (2, 11)
-    top, empty = model(x).softmax(1).max(1), model(torch.zeros_like(x)).softmax(1)
+    top = model(x).softmax(1).max(1)
+    empty = model(torch.zeros_like(x)).softmax(1)
     for ours, whole, nothing in ((deletion, 0, -1), (insertion, -1, 0)):
         torch.testing.assert_close(ours[:, whole], top.values)
         torch.testing.assert_close(ours[:, nothing], empty.gather(1, top.indices[:, None])[:, 0])
@@ -208,18 +249,24 @@ def test_what_is_taken_out_is_what_a_focus_of_ones_masks() -> None:
     whole, *_, nothing = seen[5:]
     assert torch.equal(whole, x) and not nothing.any()
     for taken, kept in zip(seen[:5], reversed(seen[5:]), strict=True):
-        assert torch.equal(taken + kept, x), "what deletion takes at a step is what insertion brings"
+        assert torch.equal(taken + kept, x), (
+            "what deletion takes at a step is what insertion brings"
+        )
 
 
 @both_curves
 @every_unit
 @given(case=cases())
-def test_only_the_order_of_the_focus_matters(curve: Curve, by: str, case: tuple[Tensor, Tensor]) -> None:
+def test_only_the_order_of_the_focus_matters(
+    curve: Curve, by: str, case: tuple[Tensor, Tensor]
+) -> None:
     """Of entries any rising function keeps it; of means, an affine one."""
     x, focus = case
     model = Readout(*x.shape[1:])
     moved = focus**3 * 7 - 2 if by == "entries" else focus * 8 - 2
-    assert torch.equal(curve(model, x, moved, by=by, steps=4), curve(model, x, focus, by=by, steps=4))
+    assert torch.equal(
+        curve(model, x, moved, by=by, steps=4), curve(model, x, focus, by=by, steps=4)
+    )
 
 
 @both_curves
@@ -230,10 +277,15 @@ def test_joints_persons_and_clips_have_no_order(curve: Curve, by: str, data: st.
     model = Readout(*x.shape[1:])
     expected = curve(model, x, focus, by=by, steps=6)
     clips = data.draw(st.permutations(range(3)))
-    torch.testing.assert_close(curve(model, x[clips], focus[clips], by=by, steps=6), expected[clips])
-    joints, persons = data.draw(st.permutations(range(5))), data.draw(st.permutations(range(2)))
+    torch.testing.assert_close(
+        curve(model, x[clips], focus[clips], by=by, steps=6), expected[clips]
+    )
+    joints = data.draw(st.permutations(range(5)))
+    persons = data.draw(st.permutations(range(2)))
     model.weight = model.weight[:, :, :, joints][..., persons]
-    moved = curve(model, x[:, :, :, joints][..., persons], focus[:, persons][..., joints], by=by, steps=6)
+    moved = curve(
+        model, x[:, :, :, joints][..., persons], focus[:, persons][..., joints], by=by, steps=6
+    )
     torch.testing.assert_close(moved, expected)
 
 
@@ -241,10 +293,14 @@ def test_joints_persons_and_clips_have_no_order(curve: Curve, by: str, data: st.
 @every_unit
 def test_padding_with_empty_frames_and_persons_changes_nothing(curve: Curve, by: str) -> None:
     x, focus = draw_clips()
-    longer, wider = x.new_zeros(2, 3, 9, 5, 3), torch.ones(2, 3, 9, 5)
-    longer[:, :, :6, :, :2], wider[:, :2, :6] = x, focus
+    longer = x.new_zeros(2, 3, 9, 5, 3)
+    wider = torch.ones(2, 3, 9, 5)
+    longer[:, :, :6, :, :2] = x
+    wider[:, :2, :6] = focus
     model = Readout(3, 9, 5, 3)
-    expected = curve(lambda clip: model(nn.functional.pad(clip, (0, 1, 0, 0, 0, 3))), x, focus, by=by)
+    expected = curve(
+        lambda clip: model(nn.functional.pad(clip, (0, 1, 0, 0, 0, 3))), x, focus, by=by
+    )
     torch.testing.assert_close(curve(model, longer, wider, by=by), expected)
 
 
@@ -257,28 +313,40 @@ def test_a_faithful_focus_is_better_than_its_opposite() -> None:
         return torch.stack([clip.sum((1, 2, 3, 4)), torch.zeros(len(clip))], 1) / 20
 
     for by in UNITS:
-        good, bad = (area_under_curve(deletion_curve(model, x, q, by=by)) for q in (faithful, 1 - faithful))
+        good, bad = (
+            area_under_curve(deletion_curve(model, x, q, by=by)) for q in (faithful, 1 - faithful)
+        )
         assert (good < bad).all()
-        good, bad = (area_under_curve(insertion_curve(model, x, q, by=by)) for q in (faithful, 1 - faithful))
+        good, bad = (
+            area_under_curve(insertion_curve(model, x, q, by=by)) for q in (faithful, 1 - faithful)
+        )
         assert (good > bad).all()
 
 
 @every_unit
 def test_captum_agrees_on_the_first_unit(by: str) -> None:
-    """What the first step takes from the probability is captum's ablation of the unit of highest focus."""
+    """What the first step takes from the probability is captum's ablation of the unit of highest
+    focus.
+    """
     n, c, t, v, m = sizes = (1, 3, 4, 3, 2)
     generator = torch.Generator().manual_seed(4)
-    x, focus = torch.randn(sizes, generator=generator).double(), torch.rand(n, m, t, v, generator=generator).double()
+    x = torch.randn(sizes, generator=generator).double()
+    focus = torch.rand(n, m, t, v, generator=generator).double()
     numbers = {
         "entries": torch.arange(t * v * m).view(1, 1, t, v, m),
         "joints": torch.arange(v * m).view(1, 1, 1, v, m),
         "frames": torch.arange(t).view(1, 1, t, 1, 1),
     }[by].expand(1, c, t, v, m)
     units = int(numbers.max()) + 1
-    model, y = Readout(c, t, v, m), 1
+    model = Readout(c, t, v, m)
+    y = 1
     ablation = FeatureAblation(lambda clip: model(clip).softmax(1))
     attributed = ablation.attribute(x, target=y, feature_mask=numbers)[0, 0]  # (T, V, M)
-    mean = torch.zeros(units).double().index_add(0, numbers[0, 0].flatten(), focus[0].permute(1, 2, 0).flatten())
+    mean = (
+        torch.zeros(units)
+        .double()
+        .index_add(0, numbers[0, 0].flatten(), focus[0].permute(1, 2, 0).flatten())
+    )
     top = attributed[numbers[0, 0] == mean.argmax()]
     ours = deletion_curve(model, x, focus, torch.tensor([y]), steps=units, by=by)
     torch.testing.assert_close(ours[:, 0] - ours[:, 1], top[:1], rtol=0, atol=1e-12)
@@ -289,7 +357,8 @@ def test_captum_agrees_on_the_first_unit(by: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_types(curve: Curve, by: str, dtype: torch.dtype) -> None:
     x, focus = draw_clips()
-    x, focus = x.to(dtype), focus.to(dtype)
+    x = x.to(dtype)
+    focus = focus.to(dtype)
     model = Readout(*x.shape[1:])
 
     def in_type(clip: Tensor) -> Tensor:
@@ -300,8 +369,10 @@ def test_types(curve: Curve, by: str, dtype: torch.dtype) -> None:
     assert ours.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     full = curve(lambda clip: model(clip).to(dtype).double(), x.double(), focus.double(), by=by)
     torch.testing.assert_close(ours.double(), full, rtol=0, atol=1e-5)
-    assert torch.equal(curve(in_type, x, focus, torch.tensor([1, 1]).int(), by=by), curve(in_type, x, focus,
-                       torch.tensor([1, 1]), by=by))  # fmt: skip
+    assert torch.equal(
+        curve(in_type, x, focus, torch.tensor([1, 1]).int(), by=by),
+        curve(in_type, x, focus, torch.tensor([1, 1]), by=by),
+    )
 
 
 @both_curves
@@ -310,7 +381,9 @@ def test_the_model_is_called_as_it_is_and_nothing_is_left_behind(curve: Curve) -
     kept = x.clone(), focus.clone()
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(180), nn.Linear(180, 4))
     grads: list[bool] = []
-    model.register_forward_hook(lambda module, args, out: grads.append(torch.is_grad_enabled() or out.requires_grad))
+    model.register_forward_hook(
+        lambda module, args, out: grads.append(torch.is_grad_enabled() or out.requires_grad)
+    )
     model.eval()
     state = {key: value.clone() for key, value in model.state_dict().items()}
     draws = torch.get_rng_state()
@@ -350,7 +423,12 @@ def test_area_equals_the_plain_loop(rows: list[list[float]]) -> None:
 
 @pytest.mark.parametrize(
     ("curve", "area"),
-    [([1.0, 0.0], 1 / 2), ([1.0, 0.0, 0.0], 1 / 4), ([0.3] * 11, 0.3), ([1.0, 0.6, 0.3, 0.1, 0.0], 1.5 / 4)],
+    [
+        ([1.0, 0.0], 1 / 2),
+        ([1.0, 0.0, 0.0], 1 / 4),
+        ([0.3] * 11, 0.3),
+        ([1.0, 0.6, 0.3, 0.1, 0.0], 1.5 / 4),
+    ],
 )
 def test_area_by_hand(curve: list[float], area: float) -> None:
     assert area_under_curve(torch.tensor([curve])).item() == pytest.approx(area)
@@ -361,12 +439,16 @@ def test_area_by_hand(curve: list[float], area: float) -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 4)])
 def test_area_refuses_another_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"area_under_curve: expected curve (N, points), got {shape}")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"area_under_curve: expected curve (N, points), got {shape}")
+    ):
         area_under_curve(torch.zeros(shape))
 
 
 def test_area_refuses_a_point() -> None:
-    with pytest.raises(ValueError, match="area_under_curve: expected a curve of at least 2 points, got 1"):
+    with pytest.raises(
+        ValueError, match="area_under_curve: expected a curve of at least 2 points, got 1"
+    ):
         area_under_curve(torch.zeros(3, 1))
 
 
@@ -379,7 +461,10 @@ def test_area_refuses_a_point() -> None:
         ({"steps": 0}, "steps as an integer of at least 1, got 0"),
         ({"steps": 2.5}, "steps as an integer of at least 1, got 2.5"),
         ({"x": torch.zeros(2, 3, 6, 5)}, "x (N, C, T, V, M), got (2, 3, 6, 5)"),
-        ({"x": torch.zeros(2, 3, 0, 5, 2)}, "x (N, C, T, V, M) with at least one entry, got (2, 3, 0, 5, 2)"),
+        (
+            {"x": torch.zeros(2, 3, 0, 5, 2)},
+            "x (N, C, T, V, M) with at least one entry, got (2, 3, 0, 5, 2)",
+        ),
         ({"focus": torch.zeros(2, 6, 5)}, "focus (N=2, M=2, T', V=5), got (2, 6, 5)"),
         ({"focus": torch.zeros(1, 2, 6, 5)}, "focus (N=2, M=2, T', V=5), got (1, 2, 6, 5)"),
         ({"focus": torch.zeros(2, 1, 6, 5)}, "focus (N=2, M=2, T', V=5), got (2, 1, 6, 5)"),
@@ -397,5 +482,7 @@ def test_area_refuses_a_point() -> None:
 def test_errors(curve: Curve, change: dict[str, object], error: str) -> None:
     x, focus = draw_clips()
     arguments = {"model": Readout(*x.shape[1:]), "x": x, "focus": focus, **change}
-    with pytest.raises(ValueError, match="^" + re.escape(f"{curve.__name__}: expected {error}") + "$"):
+    with pytest.raises(
+        ValueError, match="^" + re.escape(f"{curve.__name__}: expected {error}") + "$"
+    ):
         curve(**arguments)

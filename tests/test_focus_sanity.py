@@ -1,4 +1,6 @@
-"""The checks of a focus against plain loops and captum, and on explanations that do or do not use the weights."""
+"""The checks of a focus against plain loops and captum, and on explanations that do or do not use
+the weights.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,12 @@ from skeleton_focus import (
 )
 
 LEVELS = [0.0, 0.25, 0.5, 1.0]  # few, so that ties are common
-N, C, T, V, M, CLASSES = 6, 3, 8, 5, 2, 4
+N = 6
+C = 3
+T = 8
+V = 5
+M = 2
+CLASSES = 4
 
 
 class Net(nn.Module):
@@ -37,7 +44,9 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.low = nn.Sequential(nn.Conv2d(C, 16, 1), nn.BatchNorm2d(16), nn.ReLU())
-        self.high = nn.Sequential(nn.Conv2d(16, 16, (3, 1), padding=(1, 0)), nn.BatchNorm2d(16), nn.ReLU())
+        self.high = nn.Sequential(
+            nn.Conv2d(16, 16, (3, 1), padding=(1, 0)), nn.BatchNorm2d(16), nn.ReLU()
+        )
         self.fc = nn.Linear(16, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,7 +59,9 @@ NET_STEPS = ["fc", "high.1", "high.0", "low.1", "low.0"]
 
 
 def toy_clips(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Noise in which one joint takes a pose of its class for four frames; the second person is absent in one half."""
+    """Noise in which one joint takes a pose of its class for four frames; the second person is
+    absent in one half.
+    """
     generator = torch.Generator().manual_seed(seed)
     x = 0.5 * torch.randn(n, C, T, V, M, generator=generator)
     target = torch.randint(CLASSES, (n,), generator=generator)
@@ -79,12 +90,15 @@ def trained() -> Net:
 
 
 def grad_cam_of(net: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
-    objective, classes = STFObjective(net, layers=["low", "high"], head="fc"), net(x).argmax(1)
+    objective = STFObjective(net, layers=["low", "high"], head="fc")
+    classes = net(x).argmax(1)
     return lambda clips: objective.explain(clips, classes)[0]
 
 
 def magnitude(x: Tensor) -> Tensor:
-    """An explanation that no weight has a part in: the largest coordinate of each joint, (N, M, T, V)."""
+    """An explanation that no weight has a part in: the largest coordinate of each joint, (N, M, T,
+    V).
+    """
     return x.abs().amax(1).permute(0, 3, 1, 2)
 
 
@@ -94,45 +108,62 @@ def state(model: nn.Module) -> dict[str, Tensor]:
 
 def unchanged(before: dict[str, Tensor], model: nn.Module) -> bool:
     now = model.state_dict()
-    return before.keys() == now.keys() and all(torch.equal(value, now[name]) for name, value in before.items())
+    return before.keys() == now.keys() and all(
+        torch.equal(value, now[name]) for name, value in before.items()
+    )
 
 
 class Watched:
     """An explanation that notes the model's state each time it is asked, and gives a fixed map."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model, self.states = model, list[dict[str, Tensor]]()
+        self.model = model
+        self.states = list[dict[str, Tensor]]()
 
     def __call__(self, x: Tensor) -> Tensor:
         self.states.append(state(self.model))
         return magnitude(x)
 
 
-# ---------------------------------------------------------------------------------- cascading randomisation
+# ---------------------------------------------------------------------------------- cascading
+# randomisation
 
 
 @st.composite
 def map_sequences(draw: st.DrawFn) -> tuple[Tensor, list[Tensor]]:
     """Clips with holes, and four maps of few levels, float64."""
-    n, m, t, v = draw(st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 4), st.integers(1, 4)))
+    n, m, t, v = draw(
+        st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 4), st.integers(1, 4))
+    )
     count = n * m * t * v
     there = draw(st.lists(st.sampled_from([0.0, 1.0, 1.0]), min_size=count, max_size=count))
-    maps = [draw(st.lists(st.sampled_from(LEVELS), min_size=count, max_size=count)) for _ in range(4)]
-    x = torch.tensor(there).double().view(n, 1, t, v, m) * torch.tensor([0.0, 1.0]).view(1, 2, 1, 1, 1)
+    maps = [
+        draw(st.lists(st.sampled_from(LEVELS), min_size=count, max_size=count)) for _ in range(4)
+    ]
+    x = torch.tensor(there).double().view(n, 1, t, v, m) * torch.tensor([0.0, 1.0]).view(
+        1, 2, 1, 1, 1
+    )
     return x, [torch.tensor(values).double().view(n, m, t, v) for values in maps]
 
 
 @given(map_sequences())
 def test_similarity_equals_the_plain_loop(case: tuple[Tensor, list[Tensor]]) -> None:
     x, maps = case
-    net, waiting = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.Linear(2, 3)), iter(maps)
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.Linear(2, 3))
+    waiting = iter(maps)
     similarity = cascading_randomization(net, lambda x: next(waiting), x)
     assert list(similarity) == ["3", "2", "0"]
     for ours, focus in zip(similarity.values(), maps[1:], strict=True):
-        slow = [reference_metrics.spearman(a, b, clip) for a, b, clip in zip(maps[0].numpy(), focus.numpy(), x.numpy(),
-                                                                           strict=True)]  # fmt: skip
-        expected = torch.tensor([math.nan if value is None else value for value in slow], dtype=torch.float64)
-        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9, equal_nan=True, check_dtype=False)
+        slow = [
+            reference_metrics.spearman(a, b, clip)
+            for a, b, clip in zip(maps[0].numpy(), focus.numpy(), x.numpy(), strict=True)
+        ]
+        expected = torch.tensor(
+            [math.nan if value is None else value for value in slow], dtype=torch.float64
+        )
+        torch.testing.assert_close(
+            ours, expected, rtol=0, atol=1e-9, equal_nan=True, check_dtype=False
+        )
 
 
 def similarity_of(one: list[float], other: list[float], there: list[float]) -> float:
@@ -149,17 +180,29 @@ def similarity_of(one: list[float], other: list[float], there: list[float]) -> f
         ([1, 2, 3, 4], [4, 3, 2, 1], [1, 1, 1, 1], -1),
         ([1, 2, 3, 4], [1, 3, 2, 4], [1, 1, 1, 1], 0.8),  # 1 - 6 * 2 / (4 * 15)
         ([1, 2, 2, 3], [1, 2, 3, 4], [1, 1, 1, 1], 4.5 / math.sqrt(4.5 * 5)),  # ranks 1 2.5 2.5 4
-        ([1, 2, 0, 0], [2, 1, 0, 0], [1, 1, 0, 0], -1),  # the zeros of absent joints agree about nothing
+        (
+            [1, 2, 0, 0],
+            [2, 1, 0, 0],
+            [1, 1, 0, 0],
+            -1,
+        ),  # the zeros of absent joints agree about nothing
         ([1, 2, 9, 0], [1, 2, 0, 9], [1, 1, 0, 0], 1),
         ([1, 1, 1, 1], [1, 2, 3, 4], [1, 1, 1, 1], math.nan),
-        ([1, 2, 3, 4], [0, 0, 0, 0], [1, 1, 1, 1], math.nan),  # a focus that vanished is no other focus
+        (
+            [1, 2, 3, 4],
+            [0, 0, 0, 0],
+            [1, 1, 1, 1],
+            math.nan,
+        ),  # a focus that vanished is no other focus
         ([1, 2, 3, 4], [1, 2, 3, math.nan], [1, 1, 1, 1], math.nan),
         ([1, 2, 3, 4], [1, 2, 3, math.inf], [1, 1, 1, 1], math.nan),
         ([1, 2, 3, 4], [1, 2, 3, math.nan], [1, 1, 1, 0], 1),
         ([1, 2, 3, 4], [1, 2, 3, 4], [0, 0, 0, 0], math.nan),
     ],
 )
-def test_similarity_by_hand(one: list[float], other: list[float], there: list[float], expected: float) -> None:
+def test_similarity_by_hand(
+    one: list[float], other: list[float], there: list[float], expected: float
+) -> None:
     ours = similarity_of([float(value) for value in one], [float(value) for value in other], there)
     assert ours == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
@@ -185,13 +228,17 @@ def test_grad_cam_of_a_trained_network_drops(trained: Net) -> None:
 
 
 def test_layers_change_from_the_output_down_and_stay_changed(trained: Net) -> None:
-    explain, before = Watched(trained), state(trained)
+    explain = Watched(trained)
+    before = state(trained)
     cascading_randomization(trained, explain, toy_clips(2, seed=3)[0])
     assert len(explain.states) == 1 + len(NET_STEPS)
     for step, now in enumerate(explain.states):
         for name, value in trained.named_parameters():
             layer = name.rpartition(".")[0]
-            assert torch.equal(now[name], before[name]) == (layer not in NET_STEPS[:step]), (step, name)
+            assert torch.equal(now[name], before[name]) == (layer not in NET_STEPS[:step]), (
+                step,
+                name,
+            )
             assert now[name].shape == value.shape
     last = explain.states[-1]
     for name in before:  # an untrained BatchNorm's statistics, too
@@ -200,7 +247,9 @@ def test_layers_change_from_the_output_down_and_stay_changed(trained: Net) -> No
     for step in range(1, len(NET_STEPS)):
         done = NET_STEPS[step - 1]
         for name in trained.get_submodule(done).state_dict():
-            assert torch.equal(explain.states[step][f"{done}.{name}"], last[f"{done}.{name}"]), "drawn once"
+            assert torch.equal(explain.states[step][f"{done}.{name}"], last[f"{done}.{name}"]), (
+                "drawn once"
+            )
 
 
 class Constants(nn.Module):
@@ -208,15 +257,20 @@ class Constants(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mask, self.scalar = nn.Parameter(torch.ones(3, 5, 5)), nn.Parameter(torch.tensor(2.0))
-        self.norm, self.layer_norm = nn.BatchNorm2d(4), nn.LayerNorm(4)
+        self.mask = nn.Parameter(torch.ones(3, 5, 5))
+        self.scalar = nn.Parameter(torch.tensor(2.0))
+        self.norm = nn.BatchNorm2d(4)
+        self.layer_norm = nn.LayerNorm(4)
         self.zero = nn.Conv2d(4, 4, 1)
         nn.init.zeros_(self.zero.weight)
         nn.init.zeros_(self.zero.bias)
-        self.graph = GraphConv(4, 4, spatial_partition(KINECT20), edge_importance=True, learn_adjacency=True)
+        self.graph = GraphConv(
+            4, 4, spatial_partition(KINECT20), edge_importance=True, learn_adjacency=True
+        )
         self.frozen = nn.Linear(4, 4).requires_grad_(False)
         self.parametrized = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
-        self.recurrent, self.attention = nn.LSTM(4, 4), nn.MultiheadAttention(4, 2)
+        self.recurrent = nn.LSTM(4, 4)
+        self.attention = nn.MultiheadAttention(4, 2)
         self.half = nn.Linear(4, 4).bfloat16()
         self.zeros = nn.ParameterList([torch.zeros(5), torch.zeros(3, 16, 4), torch.zeros(0)])
         self.register_parameter("nothing", None)
@@ -225,7 +279,8 @@ class Constants(nn.Module):
 def test_every_parameter_really_changes() -> None:
     torch.manual_seed(0)
     model = Constants()
-    explain, before = Watched(model), state(model)
+    explain = Watched(model)
+    before = state(model)
     cascading_randomization(model, explain, toy_clips(1, seed=0)[0])
     after = explain.states[-1]
     names = [name for name, parameter in model.named_parameters() if parameter.numel()]
@@ -241,17 +296,22 @@ def test_every_parameter_really_changes() -> None:
 def test_a_network_of_the_package_changes_throughout() -> None:
     torch.manual_seed(0)
     net = STFGCN(3, KINECT20, in_channels=3, widths=(6, 6, 6, 6, 6, 6)).eval()
-    before, x = state(net), torch.randn(2, 3, 8, 20, 2)
+    before = state(net)
+    x = torch.randn(2, 3, 8, 20, 2)
     explain = Watched(net)
     similarity = cascading_randomization(net, explain, x)
-    for step, name in enumerate(similarity, 1):  # a layer does not reset those inside it before their turn
+    for step, name in enumerate(
+        similarity, 1
+    ):  # a layer does not reset those inside it before their turn
         for other, _ in net.named_parameters():
             done = other.rpartition(".")[0] in list(similarity)[:step]
             assert torch.equal(explain.states[step][other], before[other]) != done, (name, other)
     objective = STFObjective(net, layers=["block5", "block6"], head="fc")
     classes = net(x).argmax(1)
     blocks = ["fc", *(f"block{i}" for i in range(6, 0, -1))]
-    similarity = cascading_randomization(net, lambda x: objective.explain(x, classes)[0], x, layers=blocks)
+    similarity = cascading_randomization(
+        net, lambda x: objective.explain(x, classes)[0], x, layers=blocks
+    )
     assert list(similarity) == blocks and unchanged(before, net)
 
 
@@ -263,13 +323,20 @@ def test_the_scale_of_what_is_redrawn() -> None:
     model.norm = nn.BatchNorm1d(20000)
     explain = Watched(model)
     cascading_randomization(model, explain, toy_clips(1, seed=0)[0])
-    expected = {"large": 3, "spread": math.sqrt(26), "matrix": 0.1, "norm.weight": 1, "norm.bias": 1}
+    expected = {
+        "large": 3,
+        "spread": math.sqrt(26),
+        "matrix": 0.1,
+        "norm.weight": 1,
+        "norm.bias": 1,
+    }
     for name, scale in expected.items():
         values = explain.states[-1][name]
         assert values.std().item() == pytest.approx(scale, rel=0.03), name
         assert values.mean().item() == pytest.approx(0, abs=0.05 * scale), name
     # Where reset_parameters draws, its values are kept: within the bound of nn.Linear, not normal.
-    linear, watched = nn.Linear(100, 100), None
+    linear = nn.Linear(100, 100)
+    watched = None
     nn.init.constant_(linear.weight, 7.0)
     watched = Watched(linear)
     cascading_randomization(linear, watched, toy_clips(1, seed=0)[0])
@@ -291,11 +358,14 @@ def test_leaves_the_model_and_the_random_numbers(
     net.fc.weight.grad = torch.ones_like(net.fc.weight)
     grad = net.fc.weight.grad
     x = toy_clips(4, seed=3)[0]
-    before, kept = state(net), x.clone()
+    before = state(net)
+    kept = x.clone()
     tensors = {
-        name: (id(p), p.data_ptr(), p.requires_grad) for name, p in [*net.named_parameters(), *net.named_buffers()]
+        name: (id(p), p.data_ptr(), p.requires_grad)
+        for name, p in [*net.named_parameters(), *net.named_buffers()]
     }
-    modes, numbers = [module.training for module in net.modules()], torch.get_rng_state()
+    modes = [module.training for module in net.modules()]
+    numbers = torch.get_rng_state()
     calls = 0
 
     def explain(clips: Tensor) -> Tensor:
@@ -330,7 +400,9 @@ class Replaces(nn.Linear):
 
 def test_a_layer_that_makes_new_parameters_gets_its_own_back() -> None:
     layer = Replaces(2, 3)
-    weight, before, explain = layer.weight, state(layer), Watched(layer)
+    weight = layer.weight
+    before = state(layer)
+    explain = Watched(layer)
     cascading_randomization(layer, explain, toy_clips(1, seed=0)[0])
     assert layer.weight is weight and unchanged(before, layer)
     assert not torch.equal(explain.states[-1]["weight"], weight)
@@ -358,8 +430,11 @@ def test_the_seed_alone_decides(trained: Net) -> None:
 
 
 def test_a_block_is_randomized_whole(trained: Net) -> None:
-    explain, before = Watched(trained), state(trained)
-    similarity = cascading_randomization(trained, explain, toy_clips(2, seed=3)[0], layers=["high", "fc"])
+    explain = Watched(trained)
+    before = state(trained)
+    similarity = cascading_randomization(
+        trained, explain, toy_clips(2, seed=3)[0], layers=["high", "fc"]
+    )
     expected = {"high": [False, True, True], "fc": [False, False, True], "low": [False] * 3}
     assert list(similarity) == ["high", "fc"]
     for name, _ in trained.named_parameters():
@@ -393,14 +468,20 @@ def test_no_clips() -> None:
         ({"layers": ["fc", "fc"]}, "at least one layer, each named once, got ['fc', 'fc']"),
         ({"layers": ["fc", "low.2"]}, "layers with parameters, got ['low.2']"),
         ({"explain": None}, "explain to be a function, got NoneType"),
-        ({"explain": lambda x: (magnitude(x), x)}, "explain to return a tensor, got tuple; return only the focus"),
+        (
+            {"explain": lambda x: (magnitude(x), x)},
+            "explain to return a tensor, got tuple; return only the focus",
+        ),
         (
             {"explain": lambda x: magnitude(x)[:, :, ::2]},
             "the focus that explain returns (N=2, M=2, T=8, V=5), got (2, 2, 4, 5)",
         ),
         ({"x": torch.zeros(2, 3, 8, 5)}, "x (N, C, T, V, M), got (2, 3, 8, 5)"),
         ({"x": torch.zeros(2, 3, 0, 5, 2)}, "x (N, C>0, T>0, V>0, M>0), got (2, 3, 0, 5, 2)"),
-        ({"x": torch.zeros(2, 3, 8, 5, 2).long()}, "x with a floating-point dtype, got torch.int64"),
+        (
+            {"x": torch.zeros(2, 3, 8, 5, 2).long()},
+            "x with a floating-point dtype, got torch.int64",
+        ),
     ],
 )
 def test_randomization_errors(change: dict[str, Any], told: str) -> None:
@@ -412,14 +493,16 @@ def test_randomization_errors(change: dict[str, Any], told: str) -> None:
     assert unchanged(before, net)
 
 
-# ------------------------------------------------------------------------------------------ max-sensitivity
+# ------------------------------------------------------------------------------------------
+# max-sensitivity
 
 
 class Recorder:
     """An explanation that keeps the clips it is asked about."""
 
     def __init__(self, explain: Callable[[Tensor], Tensor]) -> None:
-        self.explain, self.clips = explain, list[Tensor]()
+        self.explain = explain
+        self.clips = list[Tensor]()
 
     def __call__(self, x: Tensor) -> Tensor:
         self.clips.append(x.clone())
@@ -434,17 +517,23 @@ def test_captum_and_the_plain_loop_agree(trained: Net, samples: int) -> None:
     whole, *moved = explain.clips
     assert torch.equal(whole, x) and len(moved) == samples
 
-    def explain_repeated(clips: Any) -> Any:  # captum repeats each clip next to itself, and gives x as a tuple
+    def explain_repeated(
+        clips: Any,
+    ) -> Any:  # captum repeats each clip next to itself, and gives x as a tuple
         if isinstance(clips, tuple):
             return (explain.explain(clips[0]),)
         rounds = clips.unflatten(0, (N, -1)).unbind(1)
         return torch.stack([explain.explain(one) for one in rounds], 1).flatten(0, 1)
 
     given = torch.stack(moved, 1).flatten(0, 1)
-    captum = sensitivity_max(explain_repeated, x, perturb_func=lambda _: given, n_perturb_samples=samples)
+    captum = sensitivity_max(
+        explain_repeated, x, perturb_func=lambda _: given, n_perturb_samples=samples
+    )
     torch.testing.assert_close(ours, captum, rtol=0, atol=1e-6)
     maps = [explain.explain(clips).double().numpy() for clips in (x, *moved)]
-    slow = [reference_metrics.sensitivity(maps[0][n], [one[n] for one in maps[1:]]) for n in range(N)]
+    slow = [
+        reference_metrics.sensitivity(maps[0][n], [one[n] for one in maps[1:]]) for n in range(N)
+    ]
     torch.testing.assert_close(ours, torch.tensor(slow), rtol=0, atol=1e-6)
     assert (ours > 0.01).all()
 
@@ -467,7 +556,9 @@ def test_what_moves_and_how_far(channels: int | slice) -> None:
     assert shifts.abs().max() <= 0.25 + 1e-6
     there = shifts[:, expected]
     assert there.max() > 0.24 and there.min() < -0.24
-    assert there.mean().abs() < 0.01 and there.std().item() == pytest.approx(0.25 / math.sqrt(3), rel=0.03)  # uniform
+    assert there.mean().abs() < 0.01 and there.std().item() == pytest.approx(
+        0.25 / math.sqrt(3), rel=0.03
+    )  # uniform
     rows = there.flatten(1)
     assert len(rows.unique(dim=0)) == 20, "each sample is another one"
     one = shifts[0, 2, moving, 0, 0, 0]
@@ -477,24 +568,42 @@ def test_what_moves_and_how_far(channels: int | slice) -> None:
 @st.composite
 def reading(draw: st.DrawFn) -> tuple[Tensor, int]:
     n, c, t, v, m = draw(st.tuples(*[st.integers(1, 3)] * 5))
-    x = torch.randn(n, c, t, v, m, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))).double()
+    x = torch.randn(
+        n, c, t, v, m, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    ).double()
     return x * (x.abs() > 0.3), draw(st.integers(1, c))
 
 
 @given(reading(), st.integers(1, 4), st.sampled_from([0.02, 1.5]))
-def test_sensitivity_equals_the_plain_loop(case: tuple[Tensor, int], samples: int, radius: float) -> None:
+def test_sensitivity_equals_the_plain_loop(
+    case: tuple[Tensor, int], samples: int, radius: float
+) -> None:
     x, channels = case
     explain = Recorder(lambda clips: (clips.square().sum(1) - 0.5).clamp(min=0).permute(0, 3, 1, 2))
     ours = max_sensitivity(explain, x, position_channels=channels, radius=radius, samples=samples)
     maps = [explain.explain(clips).numpy() for clips in explain.clips]
-    slow = [reference_metrics.sensitivity(maps[0][n], [one[n] for one in maps[1:]]) for n in range(len(x))]
-    expected = torch.tensor([math.nan if value is None else value for value in slow], dtype=torch.float64)
+    slow = [
+        reference_metrics.sensitivity(maps[0][n], [one[n] for one in maps[1:]])
+        for n in range(len(x))
+    ]
+    expected = torch.tensor(
+        [math.nan if value is None else value for value in slow], dtype=torch.float64
+    )
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9, equal_nan=True, check_dtype=False)
-    alone = [max_sensitivity(explain, x[n : n + 1], position_channels=channels, radius=radius, samples=samples)
-             for n in range(len(x))]  # fmt: skip
+    alone = [
+        max_sensitivity(
+            explain, x[n : n + 1], position_channels=channels, radius=radius, samples=samples
+        )
+        for n in range(len(x))
+    ]
     torch.testing.assert_close(torch.cat(alone), ours, equal_nan=True)
-    scaled = max_sensitivity(lambda x: 7 * explain.explain(x), x, position_channels=channels, radius=radius,
-                             samples=samples)  # fmt: skip
+    scaled = max_sensitivity(
+        lambda x: 7 * explain.explain(x),
+        x,
+        position_channels=channels,
+        radius=radius,
+        samples=samples,
+    )
     torch.testing.assert_close(scaled, ours, equal_nan=True)
 
 
@@ -513,7 +622,8 @@ def test_sensitivity_of_a_constant_or_an_empty_focus() -> None:
 def test_more_samples_find_more_and_the_seed_alone_decides(trained: Net) -> None:
     x = toy_clips(N, seed=3)[0]
     explain = grad_cam_of(trained, x)
-    numbers, before = torch.get_rng_state(), state(trained)
+    numbers = torch.get_rng_state()
+    before = state(trained)
     few, more, other = (
         max_sensitivity(explain, x, position_channels=3, samples=samples, seed=seed)
         for samples, seed in ((2, 0), (6, 0), (2, 1))
@@ -522,7 +632,9 @@ def test_more_samples_find_more_and_the_seed_alone_decides(trained: Net) -> None
     assert torch.equal(torch.get_rng_state(), numbers) and unchanged(before, trained)
     torch.manual_seed(7)
     assert torch.equal(max_sensitivity(explain, x, position_channels=3, samples=2), few)
-    assert not max_sensitivity(lambda x: magnitude(x.requires_grad_()), x, position_channels=3).requires_grad
+    assert not max_sensitivity(
+        lambda x: magnitude(x.requires_grad_()), x, position_channels=3
+    ).requires_grad
 
 
 def test_sensitivity_in_double_and_half_precision() -> None:
@@ -550,7 +662,10 @@ def test_sensitivity_in_double_and_half_precision() -> None:
         ({"position_channels": [0, 1]}, "position_channels as a number or a slice, got list"),
         ({"position_channels": slice(3, 5)}, "position_channels within C=3, got slice(3, 5, None)"),
         ({"explain": 3}, "explain to be a function, got int"),
-        ({"explain": lambda x: (magnitude(x), x)}, "explain to return a tensor, got tuple; return only the focus"),
+        (
+            {"explain": lambda x: (magnitude(x), x)},
+            "explain to return a tensor, got tuple; return only the focus",
+        ),
         (
             {"explain": lambda x: magnitude(x)[:1]},
             "the focus that explain returns (N=2, M=2, T', V=5), got (1, 2, 8, 5)",
@@ -560,6 +675,10 @@ def test_sensitivity_in_double_and_half_precision() -> None:
     ],
 )
 def test_sensitivity_errors(change: dict[str, Any], told: str) -> None:
-    arguments = {"explain": magnitude, "x": toy_clips(2, seed=0)[0], "position_channels": 3} | change
+    arguments = {
+        "explain": magnitude,
+        "x": toy_clips(2, seed=0)[0],
+        "position_channels": 3,
+    } | change
     with pytest.raises(ValueError, match=re.escape(f"max_sensitivity: expected {told}")):
         max_sensitivity(**arguments)

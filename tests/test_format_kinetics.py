@@ -15,7 +15,10 @@ from skeleton_focus.format_kinetics import open_kinetics
 
 def person(seed: int, confidence: float = 0.9) -> dict[str, list[float]]:
     rng = np.random.default_rng(seed)
-    return {"pose": rng.random(36).round(3).tolist(), "score": (confidence * rng.uniform(0.9, 1, 18)).round(3).tolist()}
+    return {
+        "pose": rng.random(36).round(3).tolist(),
+        "score": (confidence * rng.uniform(0.9, 1, 18)).round(3).tolist(),
+    }
 
 
 def clip(*people: list[dict[str, list[float]]], **changes: Any) -> dict[str, Any]:
@@ -30,7 +33,9 @@ def write(folder: Path, content: Any, name: str = "-0EjYWnzVLA") -> Path:
 
 
 def test_a_good_file(tmp_path: Path) -> None:
-    weak, strong, other = person(1, 0.3), person(2, 0.8), person(3, 0.5)
+    weak = person(1, 0.3)
+    strong = person(2, 0.8)
+    other = person(3, 0.5)
     read = read_kinetics(write(tmp_path, clip([weak, strong, other], [], [weak])))
     assert read.x.shape == (2, 3, 18, 2) and read.x.dtype == np.float32
     assert (read.name, read.label, read.action) == ("-0EjYWnzVLA", 0, "abseiling")
@@ -44,17 +49,25 @@ def test_a_good_file(tmp_path: Path) -> None:
 
 
 def test_the_mean_confidence_counts_and_not_the_best_joint(tmp_path: Path) -> None:
-    steady, spot = person(1, 0.5), person(2, 0.3)
+    steady = person(1, 0.5)
+    spot = person(2, 0.3)
     spot["score"][7] = 1.0
     read = read_kinetics(write(tmp_path, clip([spot, steady])), persons=1)
-    assert read.visibility is not None and read.visibility[0, :, 0].tolist() == np.float32(steady["score"]).tolist()
+    assert (
+        read.visibility is not None
+        and read.visibility[0, :, 0].tolist() == np.float32(steady["score"]).tolist()
+    )
 
 
 def test_a_joint_without_confidence_is_missing(tmp_path: Path) -> None:
     one = person(1)
     one["score"][4] = 0
     read = read_kinetics(write(tmp_path, clip([one])))
-    assert read.visibility is not None and not read.x[:, 0, 4].any() and not read.visibility[0, 4].any()
+    assert (
+        read.visibility is not None
+        and not read.x[:, 0, 4].any()
+        and not read.visibility[0, 4].any()
+    )
     assert read.x[:, 0, 5, 0].all()
 
 
@@ -82,7 +95,10 @@ def with_person(**changes: Any) -> dict[str, Any]:
         ("", r", line 1, column 1: expected JSON, got Expecting value"),
         ("{", r", line 1, column 2: expected JSON"),
         ("[1]", r": expected the keys data, label and label_index, got list"),
-        ({"data": [], "label": "x"}, r": expected the keys data, label and label_index, got \['data', 'label'\]"),
+        (
+            {"data": [], "label": "x"},
+            r": expected the keys data, label and label_index, got \['data', 'label'\]",
+        ),
         (clip(), r": expected at least one frame in data, got none"),
         (clip([], []), r": expected a person in some frame, got none in 2 frames"),
         (clip([person(1)], label_index=-1), r": expected a label_index from 0, got -1"),
@@ -91,32 +107,77 @@ def with_person(**changes: Any) -> dict[str, Any]:
         (clip([person(1)], label_index=10**9), r": expected a label_index from 0, got 1000000000"),
         (clip([person(1)], label=3), r": expected label as text, got 3"),
         (clip([person(1)], data={"a": 1}), r": expected at least one frame in data, got none"),
-        (changed(1, frame_index=1), r", frame 2: expected frame_index 2, got 1; each frame once, in order"),
-        (changed(1, frame_index=3), r", frame 2: expected frame_index 2, got 3; each frame once, in order"),
+        (
+            changed(1, frame_index=1),
+            r", frame 2: expected frame_index 2, got 1; each frame once, in order",
+        ),
+        (
+            changed(1, frame_index=3),
+            r", frame 2: expected frame_index 2, got 3; each frame once, in order",
+        ),
         (changed(0, frame_index=2), r", frame 1: expected frame_index 0 or 1, got 2"),
         (changed(0, frame_index=10**9), r", frame 1: expected frame_index 0 or 1, got 1000000000"),
         (changed(0, frame_index="1"), r", frame 1: expected frame_index 0 or 1, got '1'"),
         (changed(0, frame_index=[1]), r", frame 1: expected frame_index 0 or 1, got \[1\]"),
         (changed(0, frame_index=True), r", frame 1: expected frame_index 0 or 1, got True"),
         (changed(2, skeleton=None), r", frame 3: expected a list of people in skeleton, got None"),
-        ({**clip([person(1)]), "data": [7]}, r", frame 1: expected the keys frame_index and skeleton, got int"),
-        ({**clip([person(1)]), "data": [{"a": 1}]}, r", frame 1: expected the keys frame_index and skeleton, got"),
+        (
+            {**clip([person(1)]), "data": [7]},
+            r", frame 1: expected the keys frame_index and skeleton, got int",
+        ),
+        (
+            {**clip([person(1)]), "data": [{"a": 1}]},
+            r", frame 1: expected the keys frame_index and skeleton, got",
+        ),
         (changed(1, skeleton=[7]), r", frame 2, person 1: expected pose with 36 numbers, got None"),
-        (with_person(pose=[0.5] * 35), r", frame 2, person 2: expected pose with 36 numbers, got a list of 35"),
-        (with_person(score=[0.5] * 17), r", frame 2, person 2: expected score with 18 numbers, got \["),
+        (
+            with_person(pose=[0.5] * 35),
+            r", frame 2, person 2: expected pose with 36 numbers, got a list of 35",
+        ),
+        (
+            with_person(score=[0.5] * 17),
+            r", frame 2, person 2: expected score with 18 numbers, got \[",
+        ),
         (with_person(score="x"), r", frame 2, person 2: expected score with 18 numbers, got 'x'"),
-        (with_person(pose=["0.5"] * 36), r", frame 2, person 2: expected pose with 36 numbers, got a list of 36"),
+        (
+            with_person(pose=["0.5"] * 36),
+            r", frame 2, person 2: expected pose with 36 numbers, got a list of 36",
+        ),
         (with_person(pose=[True] * 36), r", frame 2, person 2: expected pose with 36 numbers"),
-        (with_person(pose=[0.5] * 35 + [[0.5]]), r", frame 2, person 2: expected pose with 36 numbers"),
-        (with_person(pose=[float("nan")] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers in \[0"),
-        (with_person(pose=[10**400] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]"),
-        (with_person(pose=[1e60] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]"),
-        (with_person(pose=[320.0] + [0.5] * 35), r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]"),
-        (with_person(score=[1.5] + [0.5] * 17), r", frame 2, person 2: expected score of finite numbers in \[0, 1\]"),
-        (with_person(score=[-0.1] + [0.5] * 17), r", frame 2, person 2: expected score of finite numbers in \[0, 1\]"),
-        (with_person(score=[float("inf")] + [0.5] * 17), r", frame 2, person 2: expected score of finite numbers in"),
+        (
+            with_person(pose=[0.5] * 35 + [[0.5]]),
+            r", frame 2, person 2: expected pose with 36 numbers",
+        ),
+        (
+            with_person(pose=[float("nan")] + [0.5] * 35),
+            r", frame 2, person 2: expected pose of finite numbers in \[0",
+        ),
+        (
+            with_person(pose=[10**400] + [0.5] * 35),
+            r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]",
+        ),
+        (
+            with_person(pose=[1e60] + [0.5] * 35),
+            r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]",
+        ),
+        (
+            with_person(pose=[320.0] + [0.5] * 35),
+            r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]",
+        ),
+        (
+            with_person(score=[1.5] + [0.5] * 17),
+            r", frame 2, person 2: expected score of finite numbers in \[0, 1\]",
+        ),
+        (
+            with_person(score=[-0.1] + [0.5] * 17),
+            r", frame 2, person 2: expected score of finite numbers in \[0, 1\]",
+        ),
+        (
+            with_person(score=[float("inf")] + [0.5] * 17),
+            r", frame 2, person 2: expected score of finite numbers in",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(tmp_path: Path, content: Any, error: str) -> None:
     with pytest.raises(FormatError, match=rf"-0EjYWnzVLA\.json{error}") as caught:
         read_kinetics(write(tmp_path, content))
@@ -132,7 +193,9 @@ def test_the_folder(tmp_path: Path) -> None:
     for side, names in (("kinetics_train", ("a", "b")), ("kinetics_val", ("c",))):
         (tmp_path / side).mkdir()
         for i, name in enumerate(names):
-            write(tmp_path / side, clip([person(i)], label=f"action {2 * i}", label_index=2 * i), name)
+            write(
+                tmp_path / side, clip([person(i)], label=f"action {2 * i}", label_index=2 * i), name
+            )
     (tmp_path / "kinetics_val_label.json").write_text("{}")
     source = open_kinetics(tmp_path)
     assert source is not None and source.format == "Kinetics-Skeleton" and source.num_clips == 3
@@ -141,12 +204,19 @@ def test_the_folder(tmp_path: Path) -> None:
         assert split.train.names == ("a", "b") and split.test.names == ("c",)
         assert split.train.labels == [0, 2] and split.train.classes == ("action 0", "1", "action 2")
         assert split.train.layout is OPENPOSE18 and split.train[0].x.shape == (2, 1, 18, 2)
-        assert np.allclose(split.train[0].visibility[0, :, 0], person(0)["score"])  # a confidence survives the cache
+        assert np.allclose(
+            split.train[0].visibility[0, :, 0], person(0)["score"]
+        )  # a confidence survives the cache
     write(tmp_path / "kinetics_val", clip([person(9)], label="action 0", label_index=7), "d")
-    with pytest.raises(FormatError, match=r"expected a unique name for each class, got 'action 0' for several"):
+    with pytest.raises(
+        FormatError, match=r"expected a unique name for each class, got 'action 0' for several"
+    ):
         open_dataset(tmp_path)
     write(tmp_path / "kinetics_val", clip([person(9)], label="another", label_index=0), "d")
-    with pytest.raises(FormatError, match=r"expected one name for class 0, got 'action 0' and, in clip 'd', 'another'"):
+    with pytest.raises(
+        FormatError,
+        match=r"expected one name for class 0, got 'action 0' and, in clip 'd', 'another'",
+    ):
         open_dataset(tmp_path)
     write(tmp_path / "kinetics_val", clip([person(9)], label="x" * 10_000, label_index=0), "d")
     with pytest.raises(FormatError, match="expected one name for class 0") as caught:

@@ -1,4 +1,6 @@
-"""NTU RGB+D: the real files to the numbers in their text, the main bodies, and every way a file can be wrong."""
+"""NTU RGB+D: the real files to the numbers in their text, the main bodies, and every way a file can
+be wrong.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ STANDING[:, 0] = np.linspace(-0.2, 0.2, 25)
 Frames = list[Mapping[str, np.ndarray]]
 
 
-def body(name: str, pose: np.ndarray, states: Any = 2, header: str = "0 1 1 1 1 0 0.1 -0.2 2") -> list[str]:
+def body(
+    name: str, pose: np.ndarray, states: Any = 2, header: str = "0 1 1 1 1 0 0.1 -0.2 2"
+) -> list[str]:
     states = np.broadcast_to(states, 25)
     rows = [
         f"{x!r} {y!r} {z!r} 270.5 190 1030 510.25 0 0 0 1 {s}"
@@ -56,7 +60,8 @@ def walk(t: int, x: float = 0.0, step: float = 0.02, wave: float = 0.1) -> np.nd
     return pose.astype(np.float32)
 
 
-# ------------------------------------------------------------------------------------------------- the real files
+# -------------------------------------------------------------------------------------------------
+# the real files
 
 
 def test_the_real_files_hold_the_numbers_of_their_text(ntu_files: list[Path]) -> None:
@@ -72,14 +77,22 @@ def test_the_real_files_hold_the_numbers_of_their_text(ntu_files: list[Path]) ->
             assert (lines[start], lines[start + 2]) == ("1", "25")
             for v in range(25):
                 fields = lines[start + 3 + v].split()
-                assert clip.x[:, t, v, 0].tolist() == [np.float32(float(field)) for field in fields[:3]]
+                assert clip.x[:, t, v, 0].tolist() == [
+                    np.float32(float(field)) for field in fields[:3]
+                ]
         assert clip.visibility is not None
         assert clip.visibility[..., 0].all() and not clip.visibility[..., 1].any()
 
 
 def test_what_the_real_names_say(ntu_files: list[Path]) -> None:
     first, second = map(read_ntu, ntu_files)
-    assert (first.name, first.setup, first.view, first.subject, first.label) == ("S001C001P001R001A011", 1, 1, 1, 10)
+    assert (first.name, first.setup, first.view, first.subject, first.label) == (
+        "S001C001P001R001A011",
+        1,
+        1,
+        1,
+        10,
+    )
     assert (second.setup, second.view, second.subject, second.label) == (3, 1, 15, 33)
     assert (first.action, second.action) == ("reading", "rub two hands")
     assert first.sides == second.sides == {"xsub": "train", "xview": "test", "xset": "test"}
@@ -93,7 +106,8 @@ def test_the_real_folder(ntu_files: list[Path]) -> None:
         open_dataset(ntu_files[0].parent)
 
 
-# -------------------------------------------------------------------------------------------------- the main bodies
+# --------------------------------------------------------------------------------------------------
+# the main bodies
 
 
 def test_both_actors_the_livelier_first(tmp_path: Path) -> None:
@@ -109,7 +123,9 @@ def test_both_actors_the_livelier_first(tmp_path: Path) -> None:
 
 
 def test_a_third_that_moves_less_is_left_out(tmp_path: Path) -> None:
-    frames: Frames = [{str(m): walk(t, x=2.0 * m, step=0.01 * m) for m in range(3)} for t in range(20)]
+    frames: Frames = [
+        {str(m): walk(t, x=2.0 * m, step=0.01 * m) for m in range(3)} for t in range(20)
+    ]
     clip = read_ntu(write(tmp_path, skeleton(frames)))
     assert np.array_equal(clip.x[:, 5].transpose(2, 1, 0), [walk(5, 4.0, 0.02), walk(5, 2.0, 0.01)])
 
@@ -117,9 +133,13 @@ def test_a_third_that_moves_less_is_left_out(tmp_path: Path) -> None:
 def test_spurious_bodies_go(tmp_path: Path) -> None:
     chair = STANDING[:, [1, 0, 2]] + np.float32([3, 0, 3])  # broad and low, and jumping about
     frames: Frames = [
-        {"1": walk(t), "2": chair + np.float32([0.3 * (t % 2), 0, 0]), **({"3": walk(t, -3.0, 1.0)} if t < 5 else {})}
+        {
+            "1": walk(t),
+            "2": chair + np.float32([0.3 * (t % 2), 0, 0]),
+            **({"3": walk(t, -3.0, 1.0)} if t < 5 else {}),
+        }
         for t in range(30)
-    ]  # fmt: skip
+    ]
     clip = read_ntu(write(tmp_path, skeleton(frames)))
     assert np.array_equal(clip.x[:, 7, :, 0].T, walk(7)) and not clip.x[..., 1].any()
     lying = read_ntu(write(tmp_path, skeleton([{"2": frame["2"]} for frame in frames])))
@@ -127,7 +147,9 @@ def test_spurious_bodies_go(tmp_path: Path) -> None:
 
 
 def test_an_id_that_changes_is_joined(tmp_path: Path) -> None:
-    frames: Frames = [{("1" if t < 12 else "9") if t not in (12, 13) else "": walk(t)} for t in range(30)]
+    frames: Frames = [
+        {("1" if t < 12 else "9") if t not in (12, 13) else "": walk(t)} for t in range(30)
+    ]
     frames = [{name: pose for name, pose in frame.items() if name} for frame in frames]
     clip = read_ntu(write(tmp_path, skeleton(frames)))
     assert clip.visibility is not None and not clip.visibility[..., 1].any()
@@ -142,7 +164,9 @@ def test_missing_frames_are_filled_on_request(tmp_path: Path) -> None:
     clip = read_ntu(write(tmp_path, skeleton(frames)), missing="fill")
     assert clip.visibility is not None
     seen = clip.visibility[..., 0].all(1)
-    assert seen.tolist() == [t not in (0, 29) for t in range(30)]  # nothing is invented before and after
+    assert seen.tolist() == [
+        t not in (0, 29) for t in range(30)
+    ]  # nothing is invented before and after
     for t in (8, 9):
         np.testing.assert_allclose(clip.x[:, t, :, 0].T, walk(t, wave=0), rtol=1e-5)
     assert not clip.x[:, [0, 29]].any()
@@ -169,7 +193,9 @@ def test_every_frame_of_every_track_is_in_one_body(ids: list[int], seed: int) ->
     bodies = join_tracks(enumerate(tracks))
     assert sorted(t for body in bodies for t in body.frames.tolist()) == list(range(len(ids)))
     for joined in bodies:
-        assert (np.diff(joined.frames) > 0).all() and len(joined.frames) == len(joined.poses) == len(joined.seen)
+        assert (np.diff(joined.frames) > 0).all() and len(joined.frames) == len(
+            joined.poses
+        ) == len(joined.seen)
         filled = fill_gaps(joined)
         assert filled.frames.tolist() == list(range(joined.frames[0], joined.frames[-1] + 1))
         assert np.array_equal(filled.poses[joined.frames - joined.frames[0]], joined.poses)
@@ -192,31 +218,45 @@ def test_who_is_too_far_away_is_another() -> None:
     assert len(joined(track([0, 1], 0.0), track([2, 3], 0.36))) == 2
     assert len(joined(track([0, 1], 0.0), track([40, 41], 0.99))) == 1
     assert len(joined(track([0, 1], 0.0), track([40, 41], 1.01))) == 2
-    assert joined(track([0, 1], 0.0), track([0, 1], 0.4), track([2, 3], 0.3)) == [[0, 1], [0, 1, 2, 3]]
+    assert joined(track([0, 1], 0.0), track([0, 1], 0.4), track([2, 3], 0.3)) == [
+        [0, 1],
+        [0, 1, 2, 3],
+    ]
     assert len(joined(track([0, 1, 2], 0.0), track([2, 3], 0.0))) == 2  # both were there in frame 2
     assert len(joined(*(track([0, 1], 5.0 * i) for i in range(12)), ids="abcdefghijkl")) == 12
 
 
 def test_an_id_that_comes_back_is_the_same_body() -> None:
     there = [*range(20), *range(40, 60)]
-    assert joined(track(there, 0.0), track([*range(20, 40)], 0.1)) == [[*range(60)]]  # another id meanwhile
+    assert joined(track(there, 0.0), track([*range(20, 40)], 0.1)) == [
+        [*range(60)]
+    ]  # another id meanwhile
     away = Track(
-        np.array(there), np.stack([STANDING + np.float32([0.2 * t, 0, 3]) for t in there]), np.ones((40, 25), bool)
+        np.array(there),
+        np.stack([STANDING + np.float32([0.2 * t, 0, 3]) for t in there]),
+        np.ones((40, 25), bool),
     )
     assert joined(away) == [there]  # far from where it was lost
 
 
 def test_joints_that_nobody_saw_say_nothing() -> None:
-    """A joint that was not seen, wherever it is, neither moves a body, nor widens it, nor parts two tracks."""
+    """A joint that was not seen, wherever it is, neither moves a body, nor widens it, nor parts two
+    tracks.
+    """
     seen = np.ones((30, 25), bool)
     seen[:, :8] = False
-    still, walker = track([*range(30)], -1.0, seen), track([*range(30)], 1.0)
+    still = track([*range(30)], -1.0, seen)
+    walker = track([*range(30)], 1.0)
     still.poses[::2, :8] = 0
     still.poses[1::2, :8] = 50
     walker.poses[:, :, 0] += 0.01 * np.arange(30)[:, None]
     assert main_bodies([still, walker], 30, 1)[0] is walker
-    assert [body is still for body in main_bodies([still, track([*range(11)], 3.0)], 30, 2)] == [True]
-    assert joined(Track(*(part[:15] for part in still)), Track(*(part[15:] for part in still))) == [[*range(30)]]
+    assert [body is still for body in main_bodies([still, track([*range(11)], 3.0)], 30, 2)] == [
+        True
+    ]
+    assert joined(Track(*(part[:15] for part in still)), Track(*(part[15:] for part in still))) == [
+        [*range(30)]
+    ]
 
 
 def test_a_joint_that_no_frame_saw_stays_missing_when_gaps_are_filled() -> None:
@@ -229,9 +269,12 @@ def test_a_joint_that_no_frame_saw_stays_missing_when_gaps_are_filled() -> None:
 
 @pytest.mark.parametrize(("frames", "kept"), [(11, 1), (12, 2)])
 def test_short_tracks_are_spurious_in_long_clips_alone(frames: int, kept: int) -> None:
-    long, short = track([*range(60)], 0.0), track([*range(frames)], 3.0)
+    long = track([*range(60)], 0.0)
+    short = track([*range(frames)], 3.0)
     assert len(main_bodies([long, short], 60, 2)) == kept
-    assert len(main_bodies([track([*range(20)], 0.0), track([*range(11)], 3.0)], 20, 2)) == 2  # more than half of it
+    assert (
+        len(main_bodies([track([*range(20)], 0.0), track([*range(11)], 3.0)], 20, 2)) == 2
+    )  # more than half of it
 
 
 def test_many_ids_take_no_time() -> None:
@@ -240,6 +283,7 @@ def test_many_ids_take_no_time() -> None:
     assert len(join_tracks(enumerate(tracks))) == 3000
 
 
+#
 # ------------------------------------------------------------------------------------------------------- the names
 
 
@@ -258,9 +302,7 @@ def test_sides_follow_the_name(tmp_path: Path, name: str, sides: dict[str, str])
 
 # As the publishers print them.
 XSUB_60 = "1 2 4 5 8 9 13 14 15 16 17 18 19 25 27 28 31 34 35 38"
-XSUB_120 = (
-    f"{XSUB_60} 45 46 47 49 50 52 53 54 55 56 57 58 59 70 74 78 80 81 82 83 84 85 86 89 91 92 93 94 95 97 98 100 103"
-)
+XSUB_120 = f"{XSUB_60} 45 46 47 49 50 52 53 54 55 56 57 58 59 70 74 78 80 81 82 83 84 85 86 89 91 92 93 94 95 97 98 100 103"
 
 
 def test_every_performer_stands_where_the_publishers_say(tmp_path: Path) -> None:
@@ -269,14 +311,21 @@ def test_every_performer_stands_where_the_publishers_say(tmp_path: Path) -> None
         name = f"S001C001P{performer:03d}R001A001"
         side = read_ntu(write(tmp_path, text, name)).sides["xsub"]
         assert side == ("train" if str(performer) in XSUB_120.split() else "test"), performer
-    assert all(performer in XSUB_120.split() for performer in XSUB_60.split()) and len(XSUB_120.split()) == 53
+    assert (
+        all(performer in XSUB_120.split() for performer in XSUB_60.split())
+        and len(XSUB_120.split()) == 53
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("S017C001P001R001A060", "NTU RGB+D 60"), ("S018C001P001R001A001", "NTU RGB+D 120"),
-     ("S017C001P001R001A061", "NTU RGB+D 120"), ("S001C001P001R001A121", "NTU RGB+D 60")],
-)  # fmt: skip
+    [
+        ("S017C001P001R001A060", "NTU RGB+D 60"),
+        ("S018C001P001R001A001", "NTU RGB+D 120"),
+        ("S017C001P001R001A061", "NTU RGB+D 120"),
+        ("S001C001P001R001A121", "NTU RGB+D 60"),
+    ],
+)
 def test_which_ntu_it_is(tmp_path: Path, name: str, found: str) -> None:
     write(tmp_path, "", name)
     source = open_ntu(tmp_path)
@@ -287,23 +336,34 @@ def test_ntu_120_is_told_by_its_names(tmp_path: Path) -> None:
     for name in ("S001C001P001R001A001", "S018C001P002R001A001"):
         write(tmp_path, skeleton([{"1": walk(0)}]), name)
     source = open_ntu(tmp_path)
-    assert source is not None and source.format == "NTU RGB+D 120" and source.splits == ("xsub", "xset")
+    assert (
+        source is not None
+        and source.format == "NTU RGB+D 120"
+        and source.splits == ("xsub", "xset")
+    )
     split = open_dataset(tmp_path, split="xset", cache=False)
     assert split.train.names == ("S018C001P002R001A001",) and len(split.train.classes) == 120
     assert split.train.layout is NTU25 and split.train.classes[119] == "rock-paper-scissors"
 
 
 def test_ntu_120_in_two_folders(tmp_path: Path) -> None:
-    for folder, name in (("a", "S001C001P001R001A001"), ("b", "S018C001P003R001A001"), ("b", "S001C001P001R001A001")):
+    for folder, name in (
+        ("a", "S001C001P001R001A001"),
+        ("b", "S018C001P003R001A001"),
+        ("b", "S001C001P001R001A001"),
+    ):
         (tmp_path / folder).mkdir(exist_ok=True)
         write(tmp_path / folder, skeleton([{"1": walk(0)}]), name)
     with pytest.raises(
-        FormatError, match=r"clip 'S001C001P001R001A001': expected each clip once, got another clip of this name"
+        FormatError,
+        match=r"clip 'S001C001P001R001A001': expected each clip once, got another clip of this name",
     ):
         open_dataset(tmp_path)
     (tmp_path / "b" / "S001C001P001R001A001.skeleton").unlink()
     split = open_dataset(tmp_path)
-    assert split.train.names == ("S001C001P001R001A001",) and split.test.names == ("S018C001P003R001A001",)
+    assert split.train.names == ("S001C001P001R001A001",) and split.test.names == (
+        "S018C001P003R001A001",
+    )
 
 
 @pytest.mark.parametrize(
@@ -320,11 +380,13 @@ def test_ntu_120_in_two_folders(tmp_path: Path) -> None:
 )
 def test_names_that_are_none(tmp_path: Path, name: str) -> None:
     with pytest.raises(
-        FormatError, match=r"expected a name SsssCcccPpppRrrrAaaa\.skeleton, numbers from 1, with an action in 1\.\.120"
+        FormatError,
+        match=r"expected a name SsssCcccPpppRrrrAaaa\.skeleton, numbers from 1, with an action in 1\.\.120",
     ):
         read_ntu(write(tmp_path, skeleton([{"1": walk(0)}]), name))
 
 
+#
 # ---------------------------------------------------------------------------------------------------- bad content
 
 GOOD = skeleton([{"72057594037931648": walk(0)}, {}, {"72057594037931648": walk(2), "7": walk(2)}])
@@ -348,23 +410,44 @@ def field(line: int, number: int, to: str) -> str:
     ("text", "error"),
     [
         ("", r", line 1: expected the number of frames, up to 10000, got 'the end of the file'"),
-        ("\n\n", r", line 1: expected the number of frames, up to 10000, got 'the end of the file'"),
+        (
+            "\n\n",
+            r", line 1: expected the number of frames, up to 10000, got 'the end of the file'",
+        ),
         ("0\n", r": expected at least one body in a frame, got 0 in 0 frames"),
         ("2\n0\n0\n", r": expected at least one body in a frame, got 0 in 2 frames"),
-        (changed(1, "2000000000"), r", line 1: expected the number of frames, up to 10000, got '2000000000'"),
-        (changed(1, "20000000"), r", line 1: expected the number of frames, up to 10000, got '20000000'"),
-        (changed(1, "10000"), r", line 86: expected the number of bodies in frame 4 of 10000, got 'the end of"),
-        (changed(1, "20001") + "0\n" * 19998, r", line 1: expected the number of frames, up to 10000, got '20001'"),
+        (
+            changed(1, "2000000000"),
+            r", line 1: expected the number of frames, up to 10000, got '2000000000'",
+        ),
+        (
+            changed(1, "20000000"),
+            r", line 1: expected the number of frames, up to 10000, got '20000000'",
+        ),
+        (
+            changed(1, "10000"),
+            r", line 86: expected the number of bodies in frame 4 of 10000, got 'the end of",
+        ),
+        (
+            changed(1, "20001") + "0\n" * 19998,
+            r", line 1: expected the number of frames, up to 10000, got '20001'",
+        ),
         (changed(1, "2"), r", line 31: expected the end of the file after 2 frames, got '2'"),
         (changed(1, "-3"), r", line 1: expected the number of frames, up to 10000, got '-3'"),
         (changed(1, "3.0"), r", line 1: expected the number of frames, up to 10000, got '3\.0'"),
         (changed(1, "3 3"), r", line 1: expected the number of frames, up to 10000, got '3 3'"),
         (changed(2, "2"), r", line 30: expected the 10 fields of a body, got '0'"),
-        (changed(2, "0"), r", line 3: expected the number of bodies in frame 2 of 3, got '72057594037931648 0 1"),
+        (
+            changed(2, "0"),
+            r", line 3: expected the number of bodies in frame 2 of 3, got '72057594037931648 0 1",
+        ),
         (changed(30, "99999999"), r", line 31: expected the 10 fields of a body, got '2'"),
         (changed(4, "20"), r", line 4: expected 25 joints, got '20'"),
         (changed(4, "26"), r", line 4: expected 25 joints, got '26'"),
-        (changed(3, "1 0 1 1 1 1 0 0.1 2"), r", line 3: expected the 10 fields of a body, got '1 0 1 1 1 1 0 0\.1 2'"),
+        (
+            changed(3, "1 0 1 1 1 1 0 0.1 2"),
+            r", line 3: expected the 10 fields of a body, got '1 0 1 1 1 1 0 0\.1 2'",
+        ),
         (changed(9, None), r", line 29: expected the 12 fields of a joint, got '0'"),
         (changed(9, LINES[8] + " 1"), r", line 9: expected the 12 fields of a joint, got "),
         (changed(9, ""), r", line 9: expected the 12 fields of a joint, got ''"),
@@ -381,16 +464,25 @@ def field(line: int, number: int, to: str) -> str:
         (field(9, 11, "3"), r", line 9: expected a tracking state 0, 1 or 2 at the end, got "),
         (field(9, 11, "-1"), r", line 9: expected a tracking state 0, 1 or 2 at the end, got "),
         (field(9, 11, "2.0"), r", line 9: expected a tracking state 0, 1 or 2 at the end, got "),
-        (GOOD.replace("\n7 0", "\n72057594037931648 0"), r", line 59: expected each body id once in a frame, got"),
+        (
+            GOOD.replace("\n7 0", "\n72057594037931648 0"),
+            r", line 59: expected each body id once in a frame, got",
+        ),
         (GOOD[: len(GOOD) // 2], r", line \d+: expected "),
         (GOOD.replace(" ", "\t\0", 1), r", line 3: expected numbers, got '.*x00"),
-        ("\r\n".join(LINES[:9]) + "\r" + "\r\n".join([*LINES[9:], ""]), r", line 9: expected the 12 fields of a joint"),
-        (GOOD.replace("\n", "\r"), r", line 1: expected the number of frames, up to 10000, got '3 1 72057"),
+        (
+            "\r\n".join(LINES[:9]) + "\r" + "\r\n".join([*LINES[9:], ""]),
+            r", line 9: expected the 12 fields of a joint",
+        ),
+        (
+            GOOD.replace("\n", "\r"),
+            r", line 1: expected the number of frames, up to 10000, got '3 1 72057",
+        ),
         (b"\xef\xbb\xbf" + GOOD.encode(), r", line 1: expected numbers, got "),
         (GOOD.encode("utf-16"), r", line 1: expected numbers, got "),
         (b"\0" * 1000, r", line 1: expected numbers, got "),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(tmp_path: Path, text: str | bytes, error: str) -> None:
     with pytest.raises(FormatError, match=rf"{NAME}\.skeleton{error}") as caught:
         read_ntu(write(tmp_path, text))
@@ -398,28 +490,37 @@ def test_what_is_refused(tmp_path: Path, text: str | bytes, error: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [GOOD, GOOD.replace("\n", "\r\n"), GOOD.rstrip("\n"), GOOD + "\n \n", GOOD.replace(" ", "  ")]
+    "text",
+    [GOOD, GOOD.replace("\n", "\r\n"), GOOD.rstrip("\n"), GOOD + "\n \n", GOOD.replace(" ", "  ")],
 )
 def test_what_is_as_good(tmp_path: Path, text: str) -> None:
-    clip, plain = read_ntu(write(tmp_path, text)), read_ntu(write(tmp_path, GOOD))
+    clip = read_ntu(write(tmp_path, text))
+    plain = read_ntu(write(tmp_path, GOOD))
     assert np.array_equal(clip.x, plain.x) and np.array_equal(clip.visibility, plain.visibility)
 
 
 @pytest.mark.parametrize("number", [3, 6, 10])
 def test_what_is_not_read_may_be_not_finite(tmp_path: Path, number: int) -> None:
     """Depth, colour and orientation: of a joint out of the picture they can be anything."""
-    assert np.array_equal(read_ntu(write(tmp_path, field(9, number, "NaN"))).x, read_ntu(write(tmp_path, GOOD)).x)
+    assert np.array_equal(
+        read_ntu(write(tmp_path, field(9, number, "NaN"))).x, read_ntu(write(tmp_path, GOOD)).x
+    )
 
 
 def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / f"{NAME}.skeleton").symlink_to(tmp_path / f"{NAME}.skeleton")
-    with pytest.raises(FormatError, match=r"expected a file that can be read, got Too many levels of symbolic links"):
+    with pytest.raises(
+        FormatError,
+        match=r"expected a file that can be read, got Too many levels of symbolic links",
+    ):
         read_ntu(tmp_path / f"{NAME}.skeleton")
     (tmp_path / "S001C001P001R001A001.skeleton").mkdir()
     with pytest.raises(FormatError, match=r"A001\.skeleton: expected a plain file, got a folder"):
         read_ntu(tmp_path / "S001C001P001R001A001.skeleton")
     os.mkfifo(tmp_path / "S001C001P001R001A002.skeleton")
-    with pytest.raises(FormatError, match=r"A002\.skeleton: expected a plain file, got a device or pipe"):
+    with pytest.raises(
+        FormatError, match=r"A002\.skeleton: expected a plain file, got a device or pipe"
+    ):
         read_ntu(tmp_path / "S001C001P001R001A002.skeleton")
     path = write(tmp_path, GOOD, "S001C001P001R001A003")
     path.chmod(0)
@@ -431,13 +532,19 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return opened(name, *arguments)
 
     monkeypatch.setattr(os, "open", refused)
-    with pytest.raises(FormatError, match=r"A003\.skeleton: expected a file that can be read, got Permission denied"):
+    with pytest.raises(
+        FormatError,
+        match=r"A003\.skeleton: expected a file that can be read, got Permission denied",
+    ):
         read_ntu(path)
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
-    [({"persons": 0}, "persons of at least 1, got 0"), ({"missing": "drop"}, "missing to be one of")],
+    [
+        ({"persons": 0}, "persons of at least 1, got 0"),
+        ({"missing": "drop"}, "missing to be one of"),
+    ],
 )
 def test_options_that_are_none(tmp_path: Path, options: dict[str, Any], error: str) -> None:
     with pytest.raises(ValueError, match=f"^read_ntu: expected {error}"):
@@ -451,11 +558,13 @@ def test_random_files_are_read_as_a_plain_reader_reads_them(
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
     frames: Frames = [
         {
-            str(name): (rng.standard_normal((25, 3)) * 10.0 ** rng.integers(-6, 7)).astype(np.float32)
+            str(name): (rng.standard_normal((25, 3)) * 10.0 ** rng.integers(-6, 7)).astype(
+                np.float32
+            )
             for name in rng.permutation(3)[: rng.integers(0, 4)]
         }
         for _ in range(data.draw(st.integers(1, 12)))
-    ]  # fmt: skip
+    ]
     if not any(frames):
         frames[0] = {"5": walk(0)}
     path = write(tmp_path_factory.getbasetemp(), skeleton(frames))
@@ -473,15 +582,22 @@ def test_random_files_are_read_as_a_plain_reader_reads_them(
 def test_a_clip_in_which_nobody_was_seen(tmp_path: Path, state: int) -> None:
     pose = walk(0) if state == 0 else np.zeros((25, 3), np.float32)
     with pytest.raises(
-        FormatError, match=r"expected a joint that was seen, at a position that is not 0, got none in any"
+        FormatError,
+        match=r"expected a joint that was seen, at a position that is not 0, got none in any",
     ):
         read_ntu(write(tmp_path, skeleton([{"1": pose}] * 3, state)))
 
 
-def test_a_folder_inside_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_inside_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        write(tmp_path / folder, skeleton([{"1": walk(0)}]), f"S001C001P00{1 + 2 * (folder == 'b')}R001A001")
+        write(
+            tmp_path / folder,
+            skeleton([{"1": walk(0)}]),
+            f"S001C001P00{1 + 2 * (folder == 'b')}R001A001",
+        )
     listed = os.listdir
 
     def refused(folder: Path) -> list[str]:
@@ -491,7 +607,9 @@ def test_a_folder_inside_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest
 
     assert len(open_dataset(tmp_path, cache=False).train) == 1
     monkeypatch.setattr(os, "listdir", refused)
-    with pytest.raises(FormatError, match=r"/b: expected a folder that can be read, got Permission denied"):
+    with pytest.raises(
+        FormatError, match=r"/b: expected a folder that can be read, got Permission denied"
+    ):
         open_dataset(tmp_path, cache=False)
 
 

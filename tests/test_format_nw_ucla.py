@@ -40,10 +40,14 @@ def read(folder: Path, content: str | bytes, name: str = f"{NAME}.json") -> Any:
 
 def test_a_good_file(tmp_path: Path) -> None:
     points = np.random.default_rng(0).standard_normal((3, 20, 3))
-    content = json.dumps({"file_name": NAME, "skeletons": points.tolist(), "label": 7, "more": None})
+    content = json.dumps(
+        {"file_name": NAME, "skeletons": points.tolist(), "label": 7, "more": None}
+    )
     clip = read(tmp_path, content)
     assert (clip.name, clip.label, clip.subject, clip.view) == (NAME, 6, 3, 1)
-    assert clip.x.dtype == np.float32 and clip.x.shape == (3, 3, 20, 1) and clip.x.flags.c_contiguous
+    assert (
+        clip.x.dtype == np.float32 and clip.x.shape == (3, 3, 20, 1) and clip.x.flags.c_contiguous
+    )
     for c, t, v in np.ndindex(3, 3, 20):
         assert clip.x[c, t, v, 0] == np.float32(points[t, v, c])
     assert read_nw_ucla(str(tmp_path / f"{NAME}.json")).label == 6
@@ -65,20 +69,41 @@ def test_a_view_that_is_none(tmp_path: Path, view: str) -> None:
 
 
 def test_the_ten_actions() -> None:
-    assert list(NW_UCLA_ACTIONS) == ["a01", "a02", "a03", "a04", "a05", "a06", "a08", "a09", "a11", "a12"]
+    assert list(NW_UCLA_ACTIONS) == [
+        "a01",
+        "a02",
+        "a03",
+        "a04",
+        "a05",
+        "a06",
+        "a08",
+        "a09",
+        "a11",
+        "a12",
+    ]
 
 
 @pytest.mark.parametrize(
     "name",
-    ["clip.json", "a07_s01_e00_v01.json", "a1_s01_e00_v01.json", "a01_s01_e00_v01_x.json", "xa01_s01_e00_v01.json"],
+    [
+        "clip.json",
+        "a07_s01_e00_v01.json",
+        "a1_s01_e00_v01.json",
+        "a01_s01_e00_v01_x.json",
+        "xa01_s01_e00_v01.json",
+    ],
 )
 def test_another_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FormatError, match=rf"^{name}: expected a name aAA_sSS_eEE_vVV\.json with an action among"):
+    with pytest.raises(
+        FormatError, match=rf"^{name}: expected a name aAA_sSS_eEE_vVV\.json with an action among"
+    ):
         read(tmp_path, text(), name)
 
 
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=rf"{NAME}\.json: expected a file that can be read, got No such file") as error:
+    with pytest.raises(
+        OSError, match=rf"{NAME}\.json: expected a file that can be read, got No such file"
+    ) as error:
         read_nw_ucla(tmp_path / f"{NAME}.json")
     assert isinstance(error.value, FormatError)  # skipped as any other file that cannot be read
 
@@ -87,7 +112,10 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     ("content", "error"),
     [
         ("", r", line 1, column 1: expected JSON, got Expecting value"),
-        ('{"file_name": "x",\n  "label": }', r", line 2, column 12: expected JSON, got Expecting value"),
+        (
+            '{"file_name": "x",\n  "label": }',
+            r", line 2, column 12: expected JSON, got Expecting value",
+        ),
         (text()[:-1], r", line 1, column \d+: expected JSON, got Expecting"),
         (b"\x80", r": expected JSON text, got UnicodeDecodeError"),
         (b'{"file_name": "\xe9"}', r": expected JSON text, got UnicodeDecodeError"),
@@ -101,24 +129,63 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
         (text(label="[" * 500 + "]" * 500), r": expected label 7, which is action a08, got \[\["),
         (text(0), r": expected at least one frame, got none"),
         (text(name="a08_s03_e02_v02"), rf": expected file_name '{NAME}', got 'a08_s03_e02_v02'"),
-        (text().replace(POINT, "[0, 0.0, -0]"), r": expected a position that is not 0, got none in any frame"),
-        ('{"file_name": 1, "skeletons": {}, "label": 7}', r": expected at least one frame, got none"),
-        ('{"file_name": 1, "skeletons": [7], "label": 7}', r", frame 0: expected 20 joints, got int"),
-        (text().replace(f"{POINT}, {POINT}]", f"{POINT}]", 1), r", frame 0: expected 20 joints, got 19"),
-        (text().replace(f"{POINT}], ", f"{POINT}, {POINT}], ", 1), r", frame 0: expected 20 joints, got 21"),
+        (
+            text().replace(POINT, "[0, 0.0, -0]"),
+            r": expected a position that is not 0, got none in any frame",
+        ),
+        (
+            '{"file_name": 1, "skeletons": {}, "label": 7}',
+            r": expected at least one frame, got none",
+        ),
+        (
+            '{"file_name": 1, "skeletons": [7], "label": 7}',
+            r", frame 0: expected 20 joints, got int",
+        ),
+        (
+            text().replace(f"{POINT}, {POINT}]", f"{POINT}]", 1),
+            r", frame 0: expected 20 joints, got 19",
+        ),
+        (
+            text().replace(f"{POINT}], ", f"{POINT}, {POINT}], ", 1),
+            r", frame 0: expected 20 joints, got 21",
+        ),
         (put("NaN"), r", frame 1, joint 4: expected finite coordinates, got \[0\.25, nan, 3\.0\]"),
-        (put("-Infinity"), r", frame 1, joint 4: expected finite coordinates, got \[0\.25, -inf, 3\.0\]"),
+        (
+            put("-Infinity"),
+            r", frame 1, joint 4: expected finite coordinates, got \[0\.25, -inf, 3\.0\]",
+        ),
         (put("1e60"), r", frame 1, joint 4: expected finite coordinates, got \[0\.25, inf, 3\.0\]"),
         (put("1" + "0" * 60), r", frame 1, joint 4: expected finite coordinates"),
-        (put('"1.5"'), r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, '1\.5', 3\]"),
-        (put("null"), r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, None, 3\]"),
-        (put("true"), r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, True, 3\]"),
-        (put("[1]"), r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, \[1\], 3\]"),
-        (put("1, 2"), r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, 1, 2, 3\]"),
-        (put("[" * 500 + "]" * 500), r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, \[\["),
-        (text().replace("{", '{"a": ' * 5000 + "1" + "}" * 4999 + ", ", 1), r": expected JSON text, got Recur"),
+        (
+            put('"1.5"'),
+            r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, '1\.5', 3\]",
+        ),
+        (
+            put("null"),
+            r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, None, 3\]",
+        ),
+        (
+            put("true"),
+            r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, True, 3\]",
+        ),
+        (
+            put("[1]"),
+            r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, \[1\], 3\]",
+        ),
+        (
+            put("1, 2"),
+            r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, 1, 2, 3\]",
+        ),
+        (
+            put("[" * 500 + "]" * 500),
+            r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, \[\[",
+        ),
+        (
+            text().replace("{", '{"a": ' * 5000 + "1" + "}" * 4999 + ", ", 1),
+            r": expected JSON text, got Recur",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(tmp_path: Path, content: str | bytes, error: str) -> None:
     with pytest.raises(FormatError, match=rf"{NAME}\.json{error}"):
         read(tmp_path, content)
@@ -132,10 +199,19 @@ def test_a_whole_number_too_large_for_a_float(tmp_path: Path, digits: int) -> No
 
 @pytest.mark.parametrize(
     "spelling",
-    ["[1, 2]", '{"label": 7, "file_name": "%s", "skeletons": %s, "more": [1, [2]]}', '{"skeletons": %s, "label": 7}'],
+    [
+        "[1, 2]",
+        '{"label": 7, "file_name": "%s", "skeletons": %s, "more": [1, [2]]}',
+        '{"skeletons": %s, "label": 7}',
+    ],
 )
 @pytest.mark.parametrize(
-    "numbers", [["0.5", "-0.25", "3"], ["1e-3", "-2.5E+01", "0"], ["123456789.5", "0.1234567891234567", "-0.0"]]
+    "numbers",
+    [
+        ["0.5", "-0.25", "3"],
+        ["1e-3", "-2.5E+01", "0"],
+        ["123456789.5", "0.1234567891234567", "-0.0"],
+    ],
 )
 @pytest.mark.parametrize("separators", [(", ", ": "), (",", ":"), (" ,\n", ":")])
 def test_every_spelling_gives_what_json_gives(
@@ -153,7 +229,8 @@ def test_every_spelling_gives_what_json_gives(
 
 
 @pytest.mark.parametrize(
-    "number", ["01.5", "+1.5", "1.", ".5", "-", "1.5.5", "--1", "1e", "0x1", "1_0", "1 5", "1e5.5", "٣"]
+    "number",
+    ["01.5", "+1.5", "1.", ".5", "-", "1.5.5", "--1", "1e", "0x1", "1_0", "1 5", "1e5.5", "٣"],
 )
 def test_what_json_does_not_call_a_number(tmp_path: Path, number: str) -> None:
     with pytest.raises(FormatError, match=rf"{NAME}\.json.*: expected JSON"):
@@ -165,7 +242,9 @@ def test_files_read_together_are_those_read_alone(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for i in range(40):
         points = rng.standard_normal((1 + i % 5, 20, 3)).round(rng.integers(1, 12)).tolist()
-        content = json.dumps({"file_name": f"a08_s01_e{i:02d}_v01", "skeletons": points, "label": 7})
+        content = json.dumps(
+            {"file_name": f"a08_s01_e{i:02d}_v01", "skeletons": points, "label": 7}
+        )
         if i % 11 == 3:
             content = content.replace(", ", ", +", 1) if i % 2 else content.replace("0.", "00.", 1)
         (tmp_path / f"a08_s01_e{i:02d}_v01.json").write_text(content)
@@ -189,19 +268,26 @@ def test_a_long_value_does_not_fill_the_error(tmp_path: Path) -> None:
 
 
 @given(seed=st.integers(0, 10**9), edits=st.integers(1, 6))
-def test_a_damaged_file_is_refused_or_read_whole(tmp_path_factory: Any, seed: int, edits: int) -> None:
-    rng, content = random.Random(seed), bytearray(text(1).encode())
+def test_a_damaged_file_is_refused_or_read_whole(
+    tmp_path_factory: Any, seed: int, edits: int
+) -> None:
+    rng = random.Random(seed)
+    content = bytearray(text(1).encode())
     for _ in range(edits):
-        at, kind = rng.randrange(len(content)), rng.random()
+        at = rng.randrange(len(content))
+        kind = rng.random()
         if kind < 0.4:
             content[at] = rng.choice(b'0123456789eE+-.,:[]{}"ntI \n\x00\xff')
         elif kind < 0.6:
             del content[at : at + rng.randrange(1, 40)]
         elif kind < 0.8:
-            content[at:at] = rng.choice([b"9" * 50, b"e99", b"NaN", b"[", b"]", b"null", b"\\ud800", b"-"])
+            content[at:at] = rng.choice(
+                [b"9" * 50, b"e99", b"NaN", b"[", b"]", b"null", b"\\ud800", b"-"]
+            )
         else:
             content[at:at] = content[at : at + rng.randrange(1, 60)]
-    clip, refusal = None, ""
+    clip = None
+    refusal = ""
     try:
         clip = read(tmp_path_factory.getbasetemp(), bytes(content))
     except FormatError as error:
@@ -209,5 +295,10 @@ def test_a_damaged_file_is_refused_or_read_whole(tmp_path_factory: Any, seed: in
     if clip is None:
         assert NAME in refusal and ": expected " in refusal
     else:
-        assert clip.label == 6 and clip.x.shape[0] == 3 and clip.x.shape[2:] == (20, 1) and clip.x.shape[1] > 0
+        assert (
+            clip.label == 6
+            and clip.x.shape[0] == 3
+            and clip.x.shape[2:] == (20, 1)
+            and clip.x.shape[1] > 0
+        )
         assert np.isfinite(clip.x).all()

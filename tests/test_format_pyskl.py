@@ -18,7 +18,9 @@ from skeleton_focus.formats import ClipFile, FormatError
 RNG = np.random.default_rng(0)
 
 
-def annotation(name: str = "a", label: Any = 3, *, m: int = 2, t: int = 5, v: int = 17, c: int = 2, **more: Any) -> Any:
+def annotation(
+    name: str = "a", label: Any = 3, *, m: int = 2, t: int = 5, v: int = 17, c: int = 2, **more: Any
+) -> Any:
     keypoint = RNG.uniform(1, 9, (m, t, v, c)).astype(np.float16)
     plain = {"frame_dir": name, "label": label, "total_frames": t, "keypoint": keypoint}
     if c == 2:
@@ -28,8 +30,15 @@ def annotation(name: str = "a", label: Any = 3, *, m: int = 2, t: int = 5, v: in
 
 
 def content(*annotations: Any, **split: Any) -> dict[str, Any]:
-    names = [a["frame_dir"] for a in annotations if isinstance(a, dict) and isinstance(a.get("frame_dir"), str)]
-    return {"split": split or {"train": names[:1], "val": names[1:]}, "annotations": list(annotations)}
+    names = [
+        a["frame_dir"]
+        for a in annotations
+        if isinstance(a, dict) and isinstance(a.get("frame_dir"), str)
+    ]
+    return {
+        "split": split or {"train": names[:1], "val": names[1:]},
+        "annotations": list(annotations),
+    }
 
 
 def write(folder: Path, value: Any, protocol: int = 4) -> Path:
@@ -53,12 +62,19 @@ def test_a_good_file(tmp_path: Path, protocol: int, dtype: Any, order: Any) -> N
     made = [annotation("b"), annotation("a", np.int64(0), t=9), annotation("c", 59, m=1)]
     for one in made:
         one["keypoint"] = one["keypoint"].astype(dtype, order=order)
-    path = write(tmp_path, content(*made, xsub_train=["b", "c"], xsub_val=["a"], xview_train=["a"], xview_val=("b",)),
-                 protocol)  # fmt: skip
+    path = write(
+        tmp_path,
+        content(*made, xsub_train=["b", "c"], xsub_val=["a"], xview_train=["a"], xview_val=("b",)),
+        protocol,
+    )
     source = open_pyskl(str(path))
     assert (source.layout.name, source.num_clips, source.splits, source.files, source.classes) == (
-        "COCO17", 3, ("xsub", "xview"), [path], (),
-    )  # fmt: skip
+        "COCO17",
+        3,
+        ("xsub", "xview"),
+        [path],
+        (),
+    )
     for _ in range(2):
         clips = list(source.read())
         assert [(clip.name, clip.label, clip.sides) for clip in clips] == [
@@ -67,7 +83,8 @@ def test_a_good_file(tmp_path: Path, protocol: int, dtype: Any, order: Any) -> N
             ("c", 59, {"xsub": "train"}),
         ]
         for clip, one in zip(clips, made, strict=True):
-            (bodies, frames), scores = one["keypoint"].shape[:2], one["keypoint_score"]
+            (bodies, frames) = one["keypoint"].shape[:2]
+            scores = one["keypoint_score"]
             assert clip.x.dtype == clip.visibility.dtype == np.float32 and clip.x.flags.c_contiguous
             assert clip.x.shape == (2, frames, 17, 2) and clip.visibility.shape == (frames, 17, 2)
             for m, t, v in np.ndindex(2, frames, 17):
@@ -78,7 +95,8 @@ def test_a_good_file(tmp_path: Path, protocol: int, dtype: Any, order: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("v", "c", "layout"), [(25, 3, "NTU25_PYSKL"), (17, 2, "COCO17"), (18, 2, "OPENPOSE18"), (20, 3, "KINECT20")]
+    ("v", "c", "layout"),
+    [(25, 3, "NTU25_PYSKL"), (17, 2, "COCO17"), (18, 2, "OPENPOSE18"), (20, 3, "KINECT20")],
 )
 def test_the_layout_follows_the_joints(tmp_path: Path, v: int, c: int, layout: str) -> None:
     source = open_pyskl(write(tmp_path, content(annotation(v=v, c=c))))
@@ -114,19 +132,25 @@ def test_a_joint_of_score_zero_has_no_position_and_scores_are_clamped(tmp_path: 
 
 
 @pytest.mark.parametrize("persons", [1, 2, 3, 5])
-def test_the_bodies_that_are_seen_most_are_kept_in_their_order(tmp_path: Path, persons: int) -> None:
+def test_the_bodies_that_are_seen_most_are_kept_in_their_order(
+    tmp_path: Path, persons: int
+) -> None:
     one = annotation(m=4)
     one["keypoint_score"][:] = np.array([0.5, 0.25, 0.75, 0.5])[:, None, None]
     clip = only(tmp_path, one, persons=persons)
     kept = {1: [2], 2: [0, 2], 3: [0, 2, 3], 5: [0, 1, 2, 3]}[persons]
     assert clip.x.shape == (2, 5, 17, persons)
-    np.testing.assert_array_equal(clip.x[..., : len(kept)], one["keypoint"][kept].transpose(3, 1, 2, 0))
+    np.testing.assert_array_equal(
+        clip.x[..., : len(kept)], one["keypoint"][kept].transpose(3, 1, 2, 0)
+    )
     assert not clip.x[..., len(kept) :].any()
 
 
 @pytest.mark.parametrize("persons", [0, -1])
 def test_no_person_is_refused(tmp_path: Path, persons: int) -> None:
-    with pytest.raises(ValueError, match=rf"^open_pyskl: expected persons of at least 1, got {persons}"):
+    with pytest.raises(
+        ValueError, match=rf"^open_pyskl: expected persons of at least 1, got {persons}"
+    ):
         open_pyskl(tmp_path, persons=persons)
 
 
@@ -143,7 +167,11 @@ def test_no_person_is_refused(tmp_path: Path, persons: int) -> None:
 )
 def test_names_of_splits(tmp_path: Path, names: list[str], splits: Any, sides: list[Any]) -> None:
     clips = [annotation(name) for name in "abc"]
-    source = open_pyskl(write(tmp_path, content(*clips, **{name: [c] for name, c in zip(names, "abc", strict=False)})))
+    source = open_pyskl(
+        write(
+            tmp_path, content(*clips, **{name: [c] for name, c in zip(names, "abc", strict=False)})
+        )
+    )
     assert source.splits == splits
     assert [clip.sides for clip in source.read()] == [*sides, {}, {}][:3]
 
@@ -152,39 +180,92 @@ def test_names_of_splits(tmp_path: Path, names: list[str], splits: Any, sides: l
     ("value", "error"),
     [
         ([annotation()], "expected a dict with the keys split and annotations, got a list of 1"),
-        ({"annotations": [], "x": 1}, "the keys split and annotations, got the keys annotations, x"),
-        ({"annotations": [], "x\n": 1}, r"the keys split and annotations, got the keys annotations, 'x\\n'"),
-        (content(annotation(), **{"x" * 900 + "_train": ["a"], "x" * 900 + "_val": ["a"]}),
-         r"split 'x{59}: expected clips that are not in 'x{59}, got 'a'"),
-        ({**content(annotation()), "split": {}}, "split: expected a train list and a val or test list, got no list"),
-        (content(annotation(), train=["a"], val=[], split_train=[]), "each split once, got 'train' and 'split_train'"),
-        (content(), "annotations as a non-empty list, got split a dict of 2, annotations a list of 0"),
+        (
+            {"annotations": [], "x": 1},
+            "the keys split and annotations, got the keys annotations, x",
+        ),
+        (
+            {"annotations": [], "x\n": 1},
+            r"the keys split and annotations, got the keys annotations, 'x\\n'",
+        ),
+        (
+            content(annotation(), **{"x" * 900 + "_train": ["a"], "x" * 900 + "_val": ["a"]}),
+            r"split 'x{59}: expected clips that are not in 'x{59}, got 'a'",
+        ),
+        (
+            {**content(annotation()), "split": {}},
+            "split: expected a train list and a val or test list, got no list",
+        ),
+        (
+            content(annotation(), train=["a"], val=[], split_train=[]),
+            "each split once, got 'train' and 'split_train'",
+        ),
+        (
+            content(),
+            "annotations as a non-empty list, got split a dict of 2, annotations a list of 0",
+        ),
         ({"split": [], "annotations": [1]}, "got split a list of 0, annotations a list of 1"),
-        (content(annotation(keypoint=..., raw_file="a.pkl")),
-         r"keypoint \(M, T, V, C\), got the keys frame_dir, label, .*raw_file; if it refers to raw_file"),
-        (content(annotation(keypoint=None)), r"expected annotations that hold keypoint .*, got None"),
+        (
+            content(annotation(keypoint=..., raw_file="a.pkl")),
+            r"keypoint \(M, T, V, C\), got the keys frame_dir, label, .*raw_file; if it refers to raw_file",
+        ),
+        (
+            content(annotation(keypoint=None)),
+            r"expected annotations that hold keypoint .*, got None",
+        ),
         (content(7), r"expected annotations that hold keypoint .*, got 7"),
-        (content(annotation(keypoint=np.ones((5, 17, 2)))), r"hold keypoint \(M, T, V, C\), got an array \(5, 17, 2\)"),
+        (
+            content(annotation(keypoint=np.ones((5, 17, 2)))),
+            r"hold keypoint \(M, T, V, C\), got an array \(5, 17, 2\)",
+        ),
         (content(annotation(v=16)), "expected V of 25, 20, 18 or 17 joints, got 16"),
         (content(annotation(c=4)), "with C of 2 or 3, got C=4"),
-        (content(annotation(), train=["a", "b"], val=[]),
-         "split 'train': expected the frame_dir of an annotation, got 'b'"),
-        (content(annotation(), train=[], val=[["a"]]), "split 'val': expected the frame_dir .*, got a list of 1"),
-        (content(annotation(), train=["a"], val=["a"]),
-         "split 'val': expected clips that are not in 'train', got 'a'"),
-        (content(annotation(), xsub_train=["a"]), "expected a train list and a val or test list .*, got 'xsub_train'"),
+        (
+            content(annotation(), train=["a", "b"], val=[]),
+            "split 'train': expected the frame_dir of an annotation, got 'b'",
+        ),
+        (
+            content(annotation(), train=[], val=[["a"]]),
+            "split 'val': expected the frame_dir .*, got a list of 1",
+        ),
+        (
+            content(annotation(), train=["a"], val=["a"]),
+            "split 'val': expected clips that are not in 'train', got 'a'",
+        ),
+        (
+            content(annotation(), xsub_train=["a"]),
+            "expected a train list and a val or test list .*, got 'xsub_train'",
+        ),
         (content(annotation(), xsub_val=["a"]), "a val or test list of each split, got 'xsub_val'"),
-        (content(annotation(), all=["a"]), "expected names of splits that end in train, val or test, got 'all'"),
+        (
+            content(annotation(), all=["a"]),
+            "expected names of splits that end in train, val or test, got 'all'",
+        ),
         ({**content(annotation()), "split": {1: []}}, "names of splits .*, got 1"),
-        (content(annotation(), train1=[], split1_train=[], test1=[]), "each split once, got 'train1' and 'split1"),
-        (content(annotation(), train="a", val=[]), "split 'train': expected a list of frame_dir, got 'a'"),
-        (content(annotation(keypoint=np.array([None]))), "expected arrays of numbers, got an array of dtype 'O8'"),
-        (content(annotation(keypoint=np.zeros(2, "f4,f4"))), "expected arrays of numbers, got an array of dtype 'V8'"),
-        (content(annotation(more={1})), "got the opcode EMPTY_SET"), (content(annotation(more=Path("a"))), "pathlib"),
+        (
+            content(annotation(), train1=[], split1_train=[], test1=[]),
+            "each split once, got 'train1' and 'split1",
+        ),
+        (
+            content(annotation(), train="a", val=[]),
+            "split 'train': expected a list of frame_dir, got 'a'",
+        ),
+        (
+            content(annotation(keypoint=np.array([None]))),
+            "expected arrays of numbers, got an array of dtype 'O8'",
+        ),
+        (
+            content(annotation(keypoint=np.zeros(2, "f4,f4"))),
+            "expected arrays of numbers, got an array of dtype 'V8'",
+        ),
+        (content(annotation(more={1})), "got the opcode EMPTY_SET"),
+        (content(annotation(more=Path("a"))), "pathlib"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_whole_file(tmp_path: Path, value: Any, error: str) -> None:
-    with pytest.raises(FormatError, match=rf"^{tmp_path}/data\.pkl(, \w+.*)?: expected .*, got ") as refused:
+    with pytest.raises(
+        FormatError, match=rf"^{tmp_path}/data\.pkl(, \w+.*)?: expected .*, got "
+    ) as refused:
         open_pyskl(write(tmp_path, value))
     assert refused.match(error)
 
@@ -201,42 +282,95 @@ def spoilt(what: str, at: Any, number: float) -> Any:
         (7, r"expected a dict with a frame_dir, got 7"),
         (annotation(7), r"expected a dict with a frame_dir, got 7"),
         (annotation(frame_dir=...), r"expected a dict with a frame_dir, got None"),
-        (annotation("a"), r" \('a'\): expected each frame_dir once, got one of an earlier annotation"),
-        (annotation("b", keypoint=...), r" \('b'\): expected the keys frame_dir, label and keypoint, got"),
+        (
+            annotation("a"),
+            r" \('a'\): expected each frame_dir once, got one of an earlier annotation",
+        ),
+        (
+            annotation("b", keypoint=...),
+            r" \('b'\): expected the keys frame_dir, label and keypoint, got",
+        ),
         (annotation("b", label=...), r"label and keypoint, got the keys frame_dir, total_"),
         (annotation("b", -1), r" \('b'\), label: expected an integer label in 0\.\.99999, got -1"),
-        (annotation("b", 100_000), "got 100000"), (annotation("b", 10**300), "an integer of more than 60 digits"),
-        (annotation("b", True), "got True"), (annotation("b", 1.0), "got 1.0"), (annotation("b", "1"), "got '1'"),
-        (annotation("b", [1]), "got a list of 1"), (annotation("b", None), "got None"),
-        (annotation("b", np.float32(2)), "got 2.0"), (annotation("b", np.ones(1, int)), r"got an array \(1,\)"),
+        (annotation("b", 100_000), "got 100000"),
+        (annotation("b", 10**300), "an integer of more than 60 digits"),
+        (annotation("b", True), "got True"),
+        (annotation("b", 1.0), "got 1.0"),
+        (annotation("b", "1"), "got '1'"),
+        (annotation("b", [1]), "got a list of 1"),
+        (annotation("b", None), "got None"),
+        (annotation("b", np.float32(2)), "got 2.0"),
+        (annotation("b", np.ones(1, int)), r"got an array \(1,\)"),
         (annotation("b", total_frames=6), "expected total_frames 5, the length of keypoint, got 6"),
         (annotation("b", total_frames=5.0), "total_frames 5, the length of keypoint, got 5.0"),
-        (annotation("b", keypoint=[1]), r"keypoint: expected numbers \(M, T, V=17, C=2\), got a list of 1"),
-        (annotation("b", v=18), r"expected numbers \(M, T, V=17, C=2\), got an array \(2, 5, 18, 2\) of float16"),
-        (annotation("b", c=3), r"expected numbers \(M, T, V=17, C=2\), got an array \(2, 5, 17, 3\)"),
+        (
+            annotation("b", keypoint=[1]),
+            r"keypoint: expected numbers \(M, T, V=17, C=2\), got a list of 1",
+        ),
+        (
+            annotation("b", v=18),
+            r"expected numbers \(M, T, V=17, C=2\), got an array \(2, 5, 18, 2\) of float16",
+        ),
+        (
+            annotation("b", c=3),
+            r"expected numbers \(M, T, V=17, C=2\), got an array \(2, 5, 17, 3\)",
+        ),
         (annotation("b", m=0), r"\(M, T, V=17, C=2\), got an array \(0, 5, 17, 2\)"),
         (annotation("b", t=0), r"\(M, T, V=17, C=2\), got an array \(2, 0, 17, 2\)"),
-        (annotation("b", keypoint=np.ones((2, 5, 17, 2), bool)), r"got an array \(2, 5, 17, 2\) of bool"),
+        (
+            annotation("b", keypoint=np.ones((2, 5, 17, 2), bool)),
+            r"got an array \(2, 5, 17, 2\) of bool",
+        ),
         (annotation("b", keypoint=np.ones((5, 17, 2))), r"got an array \(5, 17, 2\) of float64"),
-        (annotation("b", keypoint_score=np.ones((2, 5, 16))),
-         r"keypoint_score: expected numbers \(M=2, T=5, V=17\), got an array \(2, 5, 16\)"),
-        (annotation("b", keypoint_score=np.ones((1, 5, 17))), r"expected numbers \(M=2, T=5, V=17\)"),
-        (annotation("b", keypoint_score=3), r"keypoint_score: expected numbers \(M=2, T=5, V=17\), got 3"),
-        (spoilt("keypoint", (1, 2, 3, 1), np.nan), r"finite numbers, got nan at \(1, 2, 3, 1\) of \(M, T, V=17"),
-        (spoilt("keypoint", (0, 0, 0, 0), -np.inf), r"expected finite numbers, got -inf at \(0, 0, 0, 0\)"),
-        (spoilt("keypoint_score", (1, 2, 3), np.nan), r"keypoint_score: expected finite numbers, got nan"),
-        (annotation("b", keypoint=np.full((2, 5, 17, 2), 1e300)), r"finite numbers, got inf at \(0, 0, 0, 0\)"),
-        (annotation("b", keypoint=np.zeros((2, 5, 17, 2)), keypoint_score=...), "a body in some frame, got none"),
-        (annotation("b", keypoint_score=np.zeros((2, 5, 17))), "expected a body in some frame, got none in any"),
+        (
+            annotation("b", keypoint_score=np.ones((2, 5, 16))),
+            r"keypoint_score: expected numbers \(M=2, T=5, V=17\), got an array \(2, 5, 16\)",
+        ),
+        (
+            annotation("b", keypoint_score=np.ones((1, 5, 17))),
+            r"expected numbers \(M=2, T=5, V=17\)",
+        ),
+        (
+            annotation("b", keypoint_score=3),
+            r"keypoint_score: expected numbers \(M=2, T=5, V=17\), got 3",
+        ),
+        (
+            spoilt("keypoint", (1, 2, 3, 1), np.nan),
+            r"finite numbers, got nan at \(1, 2, 3, 1\) of \(M, T, V=17",
+        ),
+        (
+            spoilt("keypoint", (0, 0, 0, 0), -np.inf),
+            r"expected finite numbers, got -inf at \(0, 0, 0, 0\)",
+        ),
+        (
+            spoilt("keypoint_score", (1, 2, 3), np.nan),
+            r"keypoint_score: expected finite numbers, got nan",
+        ),
+        (
+            annotation("b", keypoint=np.full((2, 5, 17, 2), 1e300)),
+            r"finite numbers, got inf at \(0, 0, 0, 0\)",
+        ),
+        (
+            annotation("b", keypoint=np.zeros((2, 5, 17, 2)), keypoint_score=...),
+            "a body in some frame, got none",
+        ),
+        (
+            annotation("b", keypoint_score=np.zeros((2, 5, 17))),
+            "expected a body in some frame, got none in any",
+        ),
     ],
-)  # fmt: skip
-def test_what_is_wrong_with_one_annotation_takes_its_place(tmp_path: Path, wrong: Any, error: str) -> None:
+)
+def test_what_is_wrong_with_one_annotation_takes_its_place(
+    tmp_path: Path, wrong: Any, error: str
+) -> None:
     good = [annotation("a"), annotation("c")]
     source = open_pyskl(write(tmp_path, content(good[0], wrong, good[1], train=["a"], val=["c"])))
     first, refused, last = source.read()
     assert isinstance(first, ClipFile) and isinstance(last, ClipFile) and source.num_clips == 3
     assert isinstance(refused, FormatError)
-    with pytest.raises(FormatError, match=rf"^{tmp_path}/data\.pkl, annotation 1.*: expected .*, got ") as told:
+    with pytest.raises(
+        FormatError, match=rf"^{tmp_path}/data\.pkl, annotation 1.*: expected .*, got "
+    ) as told:
         raise refused
     assert told.match(error)
     assert len(str(refused)) < len(str(tmp_path)) + 350
@@ -245,7 +379,9 @@ def test_what_is_wrong_with_one_annotation_takes_its_place(tmp_path: Path, wrong
 def test_one_array_that_thousands_share_is_refused(tmp_path: Path) -> None:
     keypoint = annotation(t=50)["keypoint"]
     shared = [annotation(str(i), t=50, keypoint=keypoint, keypoint_score=...) for i in range(100)]
-    with pytest.raises(FormatError, match=r"expected keypoint arrays of at most the file's \d+ bytes, got 680000"):
+    with pytest.raises(
+        FormatError, match=r"expected keypoint arrays of at most the file's \d+ bytes, got 680000"
+    ):
         open_pyskl(write(tmp_path, content(*shared)))
 
 
@@ -261,12 +397,20 @@ def test_the_file_is_not_read_before_the_clips_are(tmp_path: Path) -> None:
 
 
 @given(seed=st.integers(0, 10**9), protocol=st.integers(0, 5), edits=st.integers(1, 4))
-def test_a_damaged_file_is_refused_or_read_whole(tmp_path_factory: Any, seed: int, protocol: int, edits: int) -> None:
-    rng, path = random.Random(seed), tmp_path_factory.getbasetemp() / "damaged.pkl"
-    made = content(annotation(m=1, t=2), annotation("b", 5, m=1, t=1), annotation("c", m=1, t=1, keypoint_score=...))
+def test_a_damaged_file_is_refused_or_read_whole(
+    tmp_path_factory: Any, seed: int, protocol: int, edits: int
+) -> None:
+    rng = random.Random(seed)
+    path = tmp_path_factory.getbasetemp() / "damaged.pkl"
+    made = content(
+        annotation(m=1, t=2),
+        annotation("b", 5, m=1, t=1),
+        annotation("c", m=1, t=1, keypoint_score=...),
+    )
     damaged = bytearray(pickle.dumps(made, protocol))
     for _ in range(edits):
-        at, kind = rng.randrange(len(damaged)), rng.random()
+        at = rng.randrange(len(damaged))
+        kind = rng.random()
         if kind < 0.6:
             damaged[at] = rng.randrange(256)
         elif kind < 0.8:
@@ -285,5 +429,11 @@ def test_a_damaged_file_is_refused_or_read_whole(tmp_path_factory: Any, seed: in
         if isinstance(answer, FormatError):
             assert str(path) in str(answer) and ": expected " in str(answer)
         else:
-            assert answer.x.shape[0] in (2, 3) and answer.x.shape[2:] == (17, 2) and answer.x.shape[1] > 0
-            assert np.isfinite(answer.x).all() and answer.x.dtype == np.float32 and answer.label >= 0
+            assert (
+                answer.x.shape[0] in (2, 3)
+                and answer.x.shape[2:] == (17, 2)
+                and answer.x.shape[1] > 0
+            )
+            assert (
+                np.isfinite(answer.x).all() and answer.x.dtype == np.float32 and answer.label >= 0
+            )

@@ -27,7 +27,19 @@ SIZES = {
     "fg_stformer": ["--preset", "synthetic_fg_stformer", "--widths", *"6666"],
     "bagcn": ["--preset", "synthetic_bagcn", "--widths", *"666666666"],
 }
-SMALL = ["--frames", "16", "--batch", "8", "--threads", "1", "--quiet", "--stream", "joint", "--branch", "plain"]
+SMALL = [
+    "--frames",
+    "16",
+    "--batch",
+    "8",
+    "--threads",
+    "1",
+    "--quiet",
+    "--stream",
+    "joint",
+    "--branch",
+    "plain",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +50,11 @@ def _seeds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
-    """Generated actions in files, by their number of classes: of 3 classes the first, of 5 the last."""
-    folder, actions = tmp_path_factory.mktemp("clips"), SyntheticActions(frames=16)
+    """Generated actions in files, by their number of classes: of 3 classes the first, of 5 the
+    last.
+    """
+    folder = tmp_path_factory.mktemp("clips")
+    actions = SyntheticActions(frames=16)
     found = {}
     for classes, first in ((3, 0), (5, len(actions.classes) - 5)):
         arrays: dict[str, Any] = {}
@@ -54,7 +69,18 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
 
 
 def trained(model: str, data: str, out: Path, *more: str, epochs: int = 1) -> dict[str, Any]:
-    given = ["--model", model, *SIZES[model], *SMALL, "--epochs", str(epochs), "--data", data, "--out", str(out)]
+    given = [
+        "--model",
+        model,
+        *SIZES[model],
+        *SMALL,
+        "--epochs",
+        str(epochs),
+        "--data",
+        data,
+        "--out",
+        str(out),
+    ]
     return train.main([*given, *more])
 
 
@@ -78,32 +104,66 @@ def of_fc(names: Any) -> set[str]:
 @pytest.mark.parametrize("ema", ["0", "0.5"])
 @pytest.mark.parametrize("model", LAYERS)
 def test_all_but_the_last_layer_stay_as_they_are(
-    model: str, ema: str, started: Path, clips: dict[int, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str,
+    ema: str,
+    started: Path,
+    clips: dict[int, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Weights and BatchNorm's statistics, to the bit; programs read the run as any other."""
     run = tmp_path / "shifted"
-    report = trained(model, clips[5], run, "--start-from", str(started / model), "--freeze", "--ema", ema)
-    before, after = weights(started / model), weights(run)
+    report = trained(
+        model, clips[5], run, "--start-from", str(started / model), "--freeze", "--ema", ema
+    )
+    before = weights(started / model)
+    after = weights(run)
     assert before.keys() == after.keys() and of_fc(after) == {"model.fc.weight", "model.fc.bias"}
     for name in before.keys() - of_fc(before):
         assert torch.equal(before[name], after[name]), name
     assert after["model.fc.bias"].shape == (5,)
 
-    new, width = sum(after[name].numel() for name in of_fc(after)), after["model.fc.weight"].shape[1]
+    new = sum(after[name].numel() for name in of_fc(after))
+    width = after["model.fc.weight"].shape[1]
     assert new == 5 * width + 5 and report["parameters"] - report["frozen"] == new
     told = f"{new:,} parameters trained and {report['frozen']:,} frozen"
     assert told in capsys.readouterr().out.splitlines()[-1]
 
     _, recipe, layout, classes = results.load_run(run)
     assert recipe.freeze and layout is NTU25 and len(classes) == 5
-    left, anew = ensemble.read_all([str(run)]), ensemble.recognise([str(run)])
+    left = ensemble.read_all([str(run)])
+    anew = ensemble.recognise([str(run)])
     torch.testing.assert_close(anew[0][0], left[0][0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_last_layer_is_trained_by_cross_entropy_alone(started: Path, clips: dict[int, str], tmp_path: Path) -> None:
+def test_the_last_layer_is_trained_by_cross_entropy_alone(
+    started: Path, clips: dict[int, str], tmp_path: Path
+) -> None:
     """One step of the program is one of a linear layer on the frozen network's features."""
-    lr, more = 0.5, ["--batch", "20", "--decay", "9", "--weight-decay", "0", "--turn", "0", "0", "0", "--crop", "1"]
-    more += ["--clip-gradient", "1e9", "--lr", str(lr), "--start-from", str(started / "stf_gcn"), "--freeze"]
+    lr = 0.5
+    more = [
+        "--batch",
+        "20",
+        "--decay",
+        "9",
+        "--weight-decay",
+        "0",
+        "--turn",
+        "0",
+        "0",
+        "0",
+        "--crop",
+        "1",
+    ]
+    more += [
+        "--clip-gradient",
+        "1e9",
+        "--lr",
+        str(lr),
+        "--start-from",
+        str(started / "stf_gcn"),
+        "--freeze",
+    ]
     kept: dict[str, Any] = {}
 
     class Watched(train.Recogniser):
@@ -116,10 +176,12 @@ def test_the_last_layer_is_trained_by_cross_entropy_alone(started: Path, clips: 
         patch.setattr(train, "Recogniser", Watched)
         trained("stf_gcn", clips[5], tmp_path / "run", *more)
     assert kept["modes"] == {False}
-    data, recipe = results.facts_of(tmp_path / "run"), results.load_run(tmp_path / "run")[1]
+    data = results.facts_of(tmp_path / "run")
+    recipe = results.load_run(tmp_path / "run")[1]
     split = train.load_data(data["data"], recipe)
     batch = SkeletonDataset.collate([split.train[i] for i in range(20)])
-    network, features = kept["module"].eval(), []
+    network = kept["module"].eval()
+    features = []
     network.fc.register_forward_hook(lambda module, inputs, logits: features.append(inputs[0]))
     with torch.no_grad():
         logits = network(train.prepare(batch, recipe, NTU25))
@@ -131,7 +193,9 @@ def test_the_last_layer_is_trained_by_cross_entropy_alone(started: Path, clips: 
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(started: Path, clips: dict[int, str], tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    started: Path, clips: dict[int, str], tmp_path: Path
+) -> None:
     more = ["--start-from", str(started / "stf_gcn"), "--freeze", "--ema", "0.5"]
     trained("stf_gcn", clips[5], tmp_path / "straight", *more, epochs=3)
 
@@ -155,16 +219,23 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(started: Path, clips: di
 
 
 def test_a_shifted_run_is_explained(started: Path, clips: dict[int, str], tmp_path: Path) -> None:
-    trained("stf_gcn", clips[5], tmp_path / "run", "--start-from", str(started / "stf_gcn"), "--freeze")
+    trained(
+        "stf_gcn", clips[5], tmp_path / "run", "--start-from", str(started / "stf_gcn"), "--freeze"
+    )
     explain.main([str(tmp_path / "run"), "--clip", "1", "--frames", "2", "--out", str(tmp_path)])
     assert (tmp_path / "focus.png").stat().st_size > 1000
 
 
-def test_it_may_be_trained_further_as_a_whole(started: Path, clips: dict[int, str], tmp_path: Path) -> None:
-    trained("stf_gcn", clips[5], tmp_path / "run", "--start-from", str(started / "stf_gcn"), "--freeze")
+def test_it_may_be_trained_further_as_a_whole(
+    started: Path, clips: dict[int, str], tmp_path: Path
+) -> None:
+    trained(
+        "stf_gcn", clips[5], tmp_path / "run", "--start-from", str(started / "stf_gcn"), "--freeze"
+    )
     report = trained("stf_gcn", clips[5], tmp_path / "whole", "--start-from", str(tmp_path / "run"))
     assert report["frozen"] == 0
-    before, after = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    before = weights(tmp_path / "run")
+    after = weights(tmp_path / "whole")
     assert not torch.equal(before["model.block1.graph.weight"], after["model.block1.graph.weight"])
 
 
@@ -173,22 +244,61 @@ def test_other_clips_may_be_fewer_and_the_same_classes_may_not(
 ) -> None:
     more = ["--start-from", str(started / "stf_gcn"), "--freeze", "--share", "0.5"]
     assert trained("stf_gcn", clips[5], tmp_path / "shifted", *more)["clips"] == [10, 10]
-    with pytest.raises(ValueError, match=r"expected --start-from with a run of the same share, 0.5, got .* with 1.0"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected --start-from with a run of the same share, 0.5, got .* with 1.0",
+    ):
         trained("stf_gcn", clips[3], tmp_path / "same", *more)
 
 
 @pytest.mark.parametrize(
     ("model", "change", "error"),
     [
-        ("stf_gcn", [], r"same classes, 5 from '0' to '4', got .*stf_gcn with 3 from '0' to '2'; with --freeze a new "),
-        ("stf_gcn", ["--freeze", "--stream", "bone"], "of the same stream, bone, got .* with joint"),
-        ("stf_gcn", ["--freeze", "--preparation", "paper"], "of the same preparation, paper, got .* with view"),
-        ("stf_gcn", ["--freeze", "--strides", *"111111"], "of the same strides, 1 1 1 1 1 1, got .* with 2 1 2 1 1 1"),
-        ("stf_gcn", ["--freeze", "--widths", *"666667"], r"of the same network and sizes.*\(widths .* 6 6 6 6 6 7\)"),
-        ("fg_stformer", ["--freeze", "--focal-joints", "9"], "of the same focal-joints, 9, got .* with 15"),
-        ("bagcn", ["--freeze", "--focusing", "max"], "of the same focusing, max, got .* with attention"),
-        ("stf_ms_g3d", ["--freeze", "--start-from", "ms_g3d"], "same network and sizes, got .*ms_g3d: block1.graph.co"),
-        ("ms_g3d", ["--freeze", "--start-from", "bagcn"], "of the same network, ms_g3d, got .* with bagcn"),
+        (
+            "stf_gcn",
+            [],
+            r"same classes, 5 from '0' to '4', got .*stf_gcn with 3 from '0' to '2'; with --freeze a new ",
+        ),
+        (
+            "stf_gcn",
+            ["--freeze", "--stream", "bone"],
+            "of the same stream, bone, got .* with joint",
+        ),
+        (
+            "stf_gcn",
+            ["--freeze", "--preparation", "paper"],
+            "of the same preparation, paper, got .* with view",
+        ),
+        (
+            "stf_gcn",
+            ["--freeze", "--strides", *"111111"],
+            "of the same strides, 1 1 1 1 1 1, got .* with 2 1 2 1 1 1",
+        ),
+        (
+            "stf_gcn",
+            ["--freeze", "--widths", *"666667"],
+            r"of the same network and sizes.*\(widths .* 6 6 6 6 6 7\)",
+        ),
+        (
+            "fg_stformer",
+            ["--freeze", "--focal-joints", "9"],
+            "of the same focal-joints, 9, got .* with 15",
+        ),
+        (
+            "bagcn",
+            ["--freeze", "--focusing", "max"],
+            "of the same focusing, max, got .* with attention",
+        ),
+        (
+            "stf_ms_g3d",
+            ["--freeze", "--start-from", "ms_g3d"],
+            "same network and sizes, got .*ms_g3d: block1.graph.co",
+        ),
+        (
+            "ms_g3d",
+            ["--freeze", "--start-from", "bagcn"],
+            "of the same network, ms_g3d, got .* with bagcn",
+        ),
     ],
 )
 def test_what_cannot_be_taken_over(
@@ -205,9 +315,18 @@ def test_what_cannot_be_taken_over(
     ("given", "error"),
     [
         (["--freeze", "--branch", "plain"], "got --freeze without --start-from"),
-        (["--freeze", "--start-from", "x"], "expected --freeze with --branch plain, got focus; the STF terms act on"),
-        (["--freeze", "--start-from", "x", "--branch", "coherence"], "expected --freeze with --branch plain, got coh"),
-        (["--freeze", "--start-from", "x", "--branch", "plain", "--dropout", "0.1"], "got --dropout with --freeze"),
+        (
+            ["--freeze", "--start-from", "x"],
+            "expected --freeze with --branch plain, got focus; the STF terms act on",
+        ),
+        (
+            ["--freeze", "--start-from", "x", "--branch", "coherence"],
+            "expected --freeze with --branch plain, got coh",
+        ),
+        (
+            ["--freeze", "--start-from", "x", "--branch", "plain", "--dropout", "0.1"],
+            "got --dropout with --freeze",
+        ),
     ],
 )
 def test_options_that_do_not_go_with_it(given: list[str], error: str, tmp_path: Path) -> None:
@@ -220,7 +339,11 @@ def test_only_a_frozen_network_stays_in_evaluation_mode() -> None:
         recipe = Recipe(widths=(6, 6), strides=(1, 1), branch="plain", freeze=freeze)
         module = train.Recogniser(recipe, KINECT20, 3, 1)
         for _ in range(2):
-            assert module.objective.model.norm.training == module.objective.model.dropout.training == (not freeze)
+            assert (
+                module.objective.model.norm.training
+                == module.objective.model.dropout.training
+                == (not freeze)
+            )
             module.train()
         learns = {name for name, p in module.objective.named_parameters() if p.requires_grad}
         assert (learns == {"model.fc.weight", "model.fc.bias"}) == freeze

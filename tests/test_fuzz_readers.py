@@ -1,4 +1,6 @@
-"""Damaged files of every format: refused by one clear error, or read as they say. Mutants are drawn by hypothesis."""
+"""Damaged files of every format: refused by one clear error, or read as they say. Mutants are drawn
+by hypothesis.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from skeleton_focus.format_ntu import _tracks
 from skeleton_focus.formats import FormatError
 
 RNG = np.random.default_rng(0)
-NTU, NW_UCLA = "S001C002P003R002A051.skeleton", "a05_s99_e98_v02.json"
+NTU = "S001C002P003R002A051.skeleton"
+NW_UCLA = "a05_s99_e98_v02.json"
 
 
 def ntu() -> bytes:
@@ -63,7 +66,10 @@ def ctr_gcn(method: int) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for side in ("train", "test"):
-            for name, array in (("x", RNG.normal(size=(2, 3, 60)).astype("f4")), ("y", np.eye(4)[:2])):
+            for name, array in (
+                ("x", RNG.normal(size=(2, 3, 60)).astype("f4")),
+                ("y", np.eye(4)[:2]),
+            ):
                 archive.writestr(zipfile.ZipInfo(f"{name}_{side}.npy"), npy(array), method)
     return file.getvalue()
 
@@ -124,13 +130,17 @@ NUMBER = re.compile(rb"-?\d+(\.\d+)?(e[-+]?\d+)?")
 
 @st.composite
 def mutants(draw: st.DrawFn, content: bytes) -> bytes:
-    """A file with one to four changes: bytes replaced, removed, doubled, cut off, or a number made another."""
+    """A file with one to four changes: bytes replaced, removed, doubled, cut off, or a number made
+    another.
+    """
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(content)))
         end = at + draw(st.integers(0, 40))
         piece = draw(st.sampled_from(PIECES) | st.binary(max_size=8))
         number = NUMBER.search(content, at)
-        kind = draw(st.sampled_from(["replace", "overwrite", "remove", "double", "cut", "number", "number"]))
+        kind = draw(
+            st.sampled_from(["replace", "overwrite", "remove", "double", "cut", "number", "number"])
+        )
         if kind == "number" and number:
             content = content[: number.start()] + piece + content[number.end() :]
         elif kind == "cut":
@@ -139,7 +149,9 @@ def mutants(draw: st.DrawFn, content: bytes) -> bytes:
             content = content[:end] + content[at:]
         else:
             content = (
-                content[:at] + piece * (kind != "remove") + content[at + len(piece) if kind == "overwrite" else end :]
+                content[:at]
+                + piece * (kind != "remove")
+                + content[at + len(piece) if kind == "overwrite" else end :]
             )
     return content
 
@@ -170,8 +182,17 @@ def read(folder: Path, name: str, content: bytes, beside: dict[str, bytes]) -> l
             continue
         x, seen = answer if type(answer) is tuple else (answer.x, answer.visibility)
         seen = np.ones(x.shape[1:], np.float32) if seen is None else seen
-        assert x.dtype == seen.dtype == np.float32 and x.ndim == 4 and x.shape[1] > 0 and np.isfinite(x).all()
-        assert seen.shape == x.shape[1:] and ((seen >= 0) & (seen <= 1)).all() and not x[:, seen == 0].any()
+        assert (
+            x.dtype == seen.dtype == np.float32
+            and x.ndim == 4
+            and x.shape[1] > 0
+            and np.isfinite(x).all()
+        )
+        assert (
+            seen.shape == x.shape[1:]
+            and ((seen >= 0) & (seen <= 1)).all()
+            and not x[:, seen == 0].any()
+        )
     return answers
 
 
@@ -184,7 +205,9 @@ def test_a_good_file_gives_clips(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", FILES)
 @settings(max_examples=150)
 @given(data=st.data())
-def test_damaged_files(tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject) -> None:
+def test_damaged_files(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
     folder = tmp_path_factory.getbasetemp() / kind
     name, content, beside = FILES[kind]
     answers = read(folder, name, data.draw(mutants(content)), beside)
@@ -204,7 +227,9 @@ def test_damaged_real_files(tmp_path: Path, ntu_files: list[Path], shared_data: 
     for path in ntu_files:
         frames = path.read_bytes().split(b"\n")[1 : 1 + 28 * 4]  # four frames of one body
         damage(path.name, b"\n".join([b"4", *frames]) + b"\n")
-    for path in sorted((shared_data / "all_sqe").glob("*.json"), key=lambda path: path.stat().st_size)[10:12]:
+    for path in sorted(
+        (shared_data / "all_sqe").glob("*.json"), key=lambda path: path.stat().st_size
+    )[10:12]:
         damage(path.name, path.read_bytes())
 
 

@@ -32,9 +32,16 @@ SIZES = [(4, 2), (3, 3), (2, 5)]  # C > O, C = O, C < O: both orders of mixing a
 A = spatial_partition(KINECT20)
 
 
-def problem(channels: int, outputs: int, *, per_sample: bool, n: int = 2, t: int = 3, v: int = 4, k: int = 3):
+def problem(
+    channels: int, outputs: int, *, per_sample: bool, n: int = 2, t: int = 3, v: int = 4, k: int = 3
+):
     adjacency = draw(n, k, v, v, seed=3) if per_sample else draw(k, v, v, seed=3)
-    return draw(n, channels, t, v, seed=1), draw(k, outputs, channels, seed=2), adjacency, draw(outputs, seed=4)
+    return (
+        draw(n, channels, t, v, seed=1),
+        draw(k, outputs, channels, seed=2),
+        adjacency,
+        draw(outputs, seed=4),
+    )
 
 
 @pytest.mark.parametrize(("channels", "outputs"), SIZES)
@@ -46,7 +53,9 @@ def test_equals_the_slow_reference(
 ) -> None:
     x, weight, adjacency, bias = problem(channels, outputs, per_sample=per_sample, k=subsets)
     given_bias = bias if with_bias else None
-    expected = reference.graph_conv(*(t.numpy() for t in (x, weight, adjacency)), bias.numpy() if with_bias else None)
+    expected = reference.graph_conv(
+        *(t.numpy() for t in (x, weight, adjacency)), bias.numpy() if with_bias else None
+    )
     ours = convolve_graph(x, weight, adjacency, given_bias)
     assert ours.shape == expected.shape and np.abs(ours.numpy() - expected).max() < 1e-12
 
@@ -55,7 +64,12 @@ def test_a_chain_of_three_by_hand() -> None:
     carry = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 0, 0]])  # A[v, w]: joint 0 to 1, joint 1 to 2
     x = torch.tensor([1.0, 10.0, 100.0]).view(1, 1, 1, 3)
     assert convolve_graph(x, torch.ones(1, 1, 1), carry[None]).flatten().tolist() == [0, 1, 10]
-    two = convolve_graph(x, torch.ones(1, 2, 1) * torch.tensor([[[2.0], [3.0]]]), carry[None], torch.tensor([0.0, 7.0]))
+    two = convolve_graph(
+        x,
+        torch.ones(1, 2, 1) * torch.tensor([[[2.0], [3.0]]]),
+        carry[None],
+        torch.tensor([0.0, 7.0]),
+    )
     assert two.flatten().tolist() == [0, 2, 20, 7, 10, 37]
 
 
@@ -81,7 +95,9 @@ def test_edge_importance_weights_the_edges_and_adds_none() -> None:
     with torch.no_grad():
         conv.importance.normal_()
         conv.correction.normal_()
-    expected = convolve_graph(x, conv.weight, conv.importance * adjacency + conv.correction, conv.bias)
+    expected = convolve_graph(
+        x, conv.weight, conv.importance * adjacency + conv.correction, conv.bias
+    )
     assert torch.equal(conv(x), expected)
     conv(x).square().sum().backward()
     assert torch.equal(conv.importance.grad != 0, adjacency != 0)
@@ -89,7 +105,8 @@ def test_edge_importance_weights_the_edges_and_adds_none() -> None:
 
 def test_multi_scale_is_conv_norm_relu() -> None:
     torch.manual_seed(0)
-    x, layer = torch.randn(2, 3, 4, 20), MultiScaleGraphConv(3, 6, A)
+    x = torch.randn(2, 3, 4, 20)
+    layer = MultiScaleGraphConv(3, 6, A)
     expected = F.relu(nn.BatchNorm2d(6)(layer.conv(x)))
     torch.testing.assert_close(layer(x), expected)
     assert layer.conv.bias is None and layer.conv.correction is not None
@@ -98,7 +115,9 @@ def test_multi_scale_is_conv_norm_relu() -> None:
 
 @pytest.mark.parametrize(("channels", "outputs"), [(2, 1), (2, 2), (1, 2)])
 @pytest.mark.parametrize(("per_sample", "subsets"), [(False, 2), (True, 2), (False, 5)])
-def test_gradients_of_first_and_second_order(channels: int, outputs: int, per_sample: bool, subsets: int) -> None:
+def test_gradients_of_first_and_second_order(
+    channels: int, outputs: int, per_sample: bool, subsets: int
+) -> None:
     tensors = problem(channels, outputs, per_sample=per_sample, t=2, v=3, k=subsets)
     inputs = tuple(tensor.requires_grad_() for tensor in tensors)
     assert torch.autograd.gradcheck(convolve_graph, inputs)
@@ -106,10 +125,14 @@ def test_gradients_of_first_and_second_order(channels: int, outputs: int, per_sa
 
 
 @given(order=st.permutations(range(5)), sizes=st.sampled_from(SIZES), per_sample=st.booleans())
-def test_relabelling_joints_permutes_the_output(order: list[int], sizes: tuple[int, int], per_sample: bool) -> None:
+def test_relabelling_joints_permutes_the_output(
+    order: list[int], sizes: tuple[int, int], per_sample: bool
+) -> None:
     x, weight, adjacency, bias = problem(*sizes, per_sample=per_sample, v=5)
     relabelled = convolve_graph(x[..., order], weight, adjacency[..., order, :][..., order], bias)
-    torch.testing.assert_close(relabelled, convolve_graph(x, weight, adjacency, bias)[..., order], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        relabelled, convolve_graph(x, weight, adjacency, bias)[..., order], rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(("channels", "outputs"), SIZES)
@@ -135,27 +158,41 @@ def test_memory_format_does_not_matter(channels: int, outputs: int) -> None:
     x, weight, adjacency, bias = problem(channels, outputs, per_sample=False)
     expected = convolve_graph(x, weight, adjacency, bias)
     last = x.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(convolve_graph(last, weight, adjacency, bias), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        convolve_graph(last, weight, adjacency, bias), expected, rtol=0, atol=1e-12
+    )
     turned = x.transpose(2, 3).contiguous().transpose(2, 3)
-    torch.testing.assert_close(convolve_graph(turned, weight, adjacency, bias), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        convolve_graph(turned, weight, adjacency, bias), expected, rtol=0, atol=1e-12
+    )
 
 
 def test_published_ms_gcn(golden: Path, golden_weights: Callable[[str], dict[str, Tensor]]) -> None:
     expected = np.load(golden / "ms_g3d.npz")["ms_gcn.out_seed1_N2_C5_T6_V25_K13_O12"]
     state = golden_weights("ms_gcn")
     layer = MultiScaleGraphConv(5, 12, multi_scale_adjacency(NTU25, 13)).double().eval()
-    norm = {name: state[f"mlp.layers.1.{name}"] for name in ("weight", "bias", "running_mean", "running_var")}
-    norm["running_mean"] = norm["running_mean"] - state["mlp.layers.0.bias"]  # ours has no bias before BatchNorm
+    norm = {
+        name: state[f"mlp.layers.1.{name}"]
+        for name in ("weight", "bias", "running_mean", "running_var")
+    }
+    norm["running_mean"] = (
+        norm["running_mean"] - state["mlp.layers.0.bias"]
+    )  # ours has no bias before BatchNorm
     missing = layer.load_state_dict(
         {
             # published rows are (k, target) and columns sources; ours is A[k, source, target]
             "conv.correction": state["A_res"].view(13, 25, 25).transpose(1, 2),
-            "conv.weight": state["mlp.layers.0.weight"].view(12, 13, 5).transpose(0, 1),  # columns k * C + c
+            "conv.weight": state["mlp.layers.0.weight"]
+            .view(12, 13, 5)
+            .transpose(0, 1),  # columns k * C + c
             **{f"norm.{name}": value for name, value in norm.items()},
         },
         strict=False,
     )
-    assert set(missing.missing_keys) <= {"conv.adjacency", "norm.num_batches_tracked"} and not missing.unexpected_keys
+    assert (
+        set(missing.missing_keys) <= {"conv.adjacency", "norm.num_batches_tracked"}
+        and not missing.unexpected_keys
+    )
     ours = layer(draw(2, 5, 6, 25, seed=1)).detach().numpy()
     assert ours.shape == expected.shape and np.abs(ours - expected).max() < 1e-9
 
@@ -169,7 +206,10 @@ def test_published_ms_gcn(golden: Path, golden_weights: Callable[[str], dict[str
         (((2, 3, 4, 6), (2, 6, 3), (2, 5, 5)), "x (N, C=3, T, V=5), got (2, 3, 4, 6)"),
         (((2, 3, 4, 5), (2, 6, 3), (3, 5, 5)), "adjacency (K=2, V=5, V=5), got (3, 5, 5)"),
         (((2, 3, 4, 5), (2, 6, 3), (2, 4, 5)), "adjacency (K=2, V=5, V=5), got (2, 4, 5)"),
-        (((2, 3, 4, 5), (2, 6, 3), (3, 2, 5, 5)), "adjacency (N=2, K=2, V=5, V=5), got (3, 2, 5, 5)"),
+        (
+            ((2, 3, 4, 5), (2, 6, 3), (3, 2, 5, 5)),
+            "adjacency (N=2, K=2, V=5, V=5), got (3, 2, 5, 5)",
+        ),
         (((2, 3, 4, 5), (2, 6, 3), (5, 5)), "adjacency (N=2, K=2, V=5, V=5), got (5, 5)"),
     ],
 )
@@ -189,9 +229,13 @@ def test_a_bias_that_does_not_fit(channels: int, outputs: int, wrong: tuple[int,
 @pytest.mark.parametrize("layer", [GraphConv, MultiScaleGraphConv])
 def test_layers_refuse_when_built_and_at_the_door(layer: type[nn.Module]) -> None:
     for shape in [(20, 20), (0, 20, 20), (3, 20, 25)]:
-        with pytest.raises(ValueError, match=re.escape(f"GraphConv: expected an adjacency (K, V, V), got {shape}")):
+        with pytest.raises(
+            ValueError, match=re.escape(f"GraphConv: expected an adjacency (K, V, V), got {shape}")
+        ):
             layer(3, 8, torch.zeros(shape))
-    with pytest.raises(ValueError, match=r"^GraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"):
+    with pytest.raises(
+        ValueError, match=r"^GraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"
+    ):
         layer(3, 8, A)(torch.zeros(2, 3, 8, 25))
 
 
@@ -205,7 +249,9 @@ LAYERS: list[Callable[[], nn.Module]] = [
 @pytest.mark.parametrize("build", LAYERS)
 def test_copies_give_the_same_output(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
-    layer, other, x = build().eval(), build().eval(), torch.randn(2, 3, 4, 20)
+    layer = build().eval()
+    other = build().eval()
+    x = torch.randn(2, 3, 4, 20)
     expected = layer(x)
     assert not torch.equal(other(x), expected)
     other.load_state_dict(layer.state_dict())
@@ -217,7 +263,8 @@ def test_copies_give_the_same_output(build: Callable[[], nn.Module]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_dtype_follows_the_input(build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    layer, x = build().eval(), torch.randn(2, 3, 4, 20)
+    layer = build().eval()
+    x = torch.randn(2, 3, 4, 20)
     expected = layer(x)
     low = layer.to(dtype)(x.to(dtype))
     assert low.dtype == dtype
@@ -253,8 +300,11 @@ def test_weights_at_the_start() -> None:
 
 
 def test_forward_changes_nothing() -> None:
-    layer, x = GraphConv(3, 8, A, learn_adjacency=True), torch.randn(2, 3, 4, 20)
-    state, kept, attributes = copy.deepcopy(layer.state_dict()), x.clone(), set(vars(layer))
+    layer = GraphConv(3, 8, A, learn_adjacency=True)
+    x = torch.randn(2, 3, 4, 20)
+    state = copy.deepcopy(layer.state_dict())
+    kept = x.clone()
+    attributes = set(vars(layer))
     layer(x)
     assert torch.equal(x, kept) and set(vars(layer)) == attributes
     assert all(torch.equal(value, state[name]) for name, value in layer.state_dict().items())
@@ -263,4 +313,6 @@ def test_forward_changes_nothing() -> None:
 def test_repr_shows_the_sizes() -> None:
     learned = "learn_adjacency=False, edge_importance=False"
     assert repr(GraphConv(3, 8, A)) == f"GraphConv(3, 8, subsets=3, joints=20, {learned})"
-    assert "subsets=3, joints=20, learn_adjacency=True, edge_importance=False)" in repr(MultiScaleGraphConv(3, 8, A))
+    assert "subsets=3, joints=20, learn_adjacency=True, edge_importance=False)" in repr(
+        MultiScaleGraphConv(3, 8, A)
+    )

@@ -15,11 +15,16 @@ from torch.autograd import gradcheck
 
 from skeleton_focus import NTU25, SkeletonLayout, allowed_joints, guidance_loss
 
-N, M, T, V = 3, 2, 6, 5
+N = 3
+M = 2
+T = 6
+V = 5
 
 
 def in_time(series: list[float], frames: int) -> list[float]:
-    """Linear interpolation between the middles of the frames; the ends are kept beyond the outermost middles."""
+    """Linear interpolation between the middles of the frames; the ends are kept beyond the
+    outermost middles.
+    """
     found = []
     for t in range(frames):
         place = min(max((t + 0.5) * len(series) / frames - 0.5, 0.0), len(series) - 1.0)
@@ -52,18 +57,24 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.float32, torch.float64, torch.int64])
-@pytest.mark.parametrize("frames", [None, T, 2 * T, 4, 1, 9], ids=lambda t: "all times" if t is None else f"T={t}")
+@pytest.mark.parametrize(
+    "frames", [None, T, 2 * T, 4, 1, 9], ids=lambda t: "all times" if t is None else f"T={t}"
+)
 def test_against_loops(frames: int | None, kind: torch.dtype) -> None:
     focus = draw(N, M, T, V)
     drawn = draw(N, V, seed=1) if frames is None else draw(N, M, frames, V, seed=1)
     allowed = drawn.to(kind) if kind.is_floating_point else (drawn > 0.5).to(kind)
     found = guidance_loss(focus, allowed, reduction="none")
     assert found.dtype == torch.float64
-    np.testing.assert_allclose(found.numpy(), outside(focus.numpy(), allowed.numpy()), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        found.numpy(), outside(focus.numpy(), allowed.numpy()), rtol=0, atol=1e-12
+    )
 
 
 def test_by_hand() -> None:
-    """Three joints in two frames: 1 + 2 of 8 lie on the joint that is not allowed, and in one frame 1 of 8."""
+    """Three joints in two frames: 1 + 2 of 8 lie on the joint that is not allowed, and in one frame
+    1 of 8.
+    """
     focus = torch.tensor([[1.0, 2.0, 1.0], [2.0, 1.0, 1.0]]).view(1, 1, 2, 3)
     assert guidance_loss(focus, torch.tensor([[False, True, True]])).item() == 3 / 8
     in_first_frame = torch.ones(1, 1, 2, 3)
@@ -76,7 +87,9 @@ def test_by_hand() -> None:
 def test_a_focus_of_whole_numbers(kind: torch.dtype) -> None:
     focus = torch.tensor([1, 1, 1, 0]).view(1, 1, 1, 4).to(kind)
     assert guidance_loss(focus, torch.tensor([[0.5, 0.5, 1.0, 1.0]])).item() == pytest.approx(1 / 3)
-    assert guidance_loss(focus, torch.tensor([[False, True, True, True]])).item() == pytest.approx(1 / 3)
+    assert guidance_loss(focus, torch.tensor([[False, True, True, True]])).item() == pytest.approx(
+        1 / 3
+    )
 
 
 @pytest.mark.parametrize("shape", [(N, V), (N, M, 4, V)])
@@ -112,14 +125,20 @@ def test_down_its_gradient_the_focus_moves_inside() -> None:
 
 
 def test_reductions() -> None:
-    focus, allowed = draw(N, M, T, V), draw(N, V, seed=1)
+    focus = draw(N, M, T, V)
+    allowed = draw(N, V, seed=1)
     each = guidance_loss(focus, allowed, reduction="none")
     assert each.shape == (N,)
     torch.testing.assert_close(guidance_loss(focus, allowed, reduction="sum"), each.sum())
     torch.testing.assert_close(guidance_loss(focus, allowed), each.mean())
 
 
-@given(seed=st.integers(0, 10**6), frames=st.integers(1, 8), at_all_times=st.booleans(), scale=st.floats(1e-6, 1e6))
+@given(
+    seed=st.integers(0, 10**6),
+    frames=st.integers(1, 8),
+    at_all_times=st.booleans(),
+    scale=st.floats(1e-6, 1e6),
+)
 def test_a_share_of_the_focus(seed: int, frames: int, at_all_times: bool, scale: float) -> None:
     focus = draw(N, M, frames, V, seed=seed)
     allowed = draw(*((N, V) if at_all_times else (N, M, T, V)), seed=seed + 1) > 0.5
@@ -129,15 +148,18 @@ def test_a_share_of_the_focus(seed: int, frames: int, at_all_times: bool, scale:
     torch.testing.assert_close(guidance_loss(focus, ~allowed, reduction="none"), 1 - share)
     assert guidance_loss(focus, torch.ones_like(allowed), reduction="none").eq(0).all()
     torch.testing.assert_close(
-        guidance_loss(focus, torch.zeros_like(allowed), reduction="none"), torch.ones(N, dtype=torch.float64)
+        guidance_loss(focus, torch.zeros_like(allowed), reduction="none"),
+        torch.ones(N, dtype=torch.float64),
     )
 
 
 @given(seed=st.integers(0, 10**6))
 def test_clips_and_joints_may_stand_in_any_order(seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
-    clips, joints = torch.randperm(N, generator=random), torch.randperm(V, generator=random)
-    focus, allowed = draw(N, M, T, V, seed=seed), draw(N, V, seed=seed + 1)
+    clips = torch.randperm(N, generator=random)
+    joints = torch.randperm(V, generator=random)
+    focus = draw(N, M, T, V, seed=seed)
+    allowed = draw(N, V, seed=seed + 1)
     each = guidance_loss(focus, allowed, reduction="none")
     again = guidance_loss(focus[clips][..., joints], allowed[clips][:, joints], reduction="none")
     torch.testing.assert_close(again, each[clips])
@@ -154,17 +176,23 @@ def test_clips_and_joints_may_stand_in_any_order(seed: int) -> None:
         ((N, M, T, V), (N, 1, T, V), r"expected allowed \(N=3, M=2, T, V=5\), got \(3, 1, 6, 5\)"),
     ],
 )
-def test_shapes_that_do_not_fit(focus: tuple[int, ...], allowed: tuple[int, ...], text: str) -> None:
+def test_shapes_that_do_not_fit(
+    focus: tuple[int, ...], allowed: tuple[int, ...], text: str
+) -> None:
     with pytest.raises(ValueError, match="^guidance_loss: " + text):
         guidance_loss(torch.ones(focus), torch.ones(allowed))
 
 
 def test_an_unknown_reduction() -> None:
-    with pytest.raises(ValueError, match=r"^guidance_loss: expected reduction to be one of 'none', 'mean', 'sum', got"):
+    with pytest.raises(
+        ValueError,
+        match=r"^guidance_loss: expected reduction to be one of 'none', 'mean', 'sum', got",
+    ):
         guidance_loss(torch.ones(N, M, T, V), torch.ones(N, V), reduction="avg")
 
 
-# ------------------------------------------------------------------------------------------------- tables of joints
+# -------------------------------------------------------------------------------------------------
+# tables of joints
 
 CLASSES = ["drink", "walk", "kick"]
 
@@ -172,9 +200,11 @@ CLASSES = ["drink", "walk", "kick"]
 def body() -> SkeletonLayout:
     """Four joints; "hand" is a joint and a part of two, and one joint's name holds a space."""
     return SkeletonLayout.from_bones(
-        [(0, 1), (1, 2), (2, 3)], name="arm", joints=["chest", "upper arm", "hand", "finger"],
+        [(0, 1), (1, 2), (2, 3)],
+        name="arm",
+        joints=["chest", "upper arm", "hand", "finger"],
         parts={"hand": [2, 3], "whole arm": [1, 2, 3], "trunk": [0]},
-    )  # fmt: skip
+    )
 
 
 def listed(row: Tensor) -> list[int]:
@@ -182,7 +212,9 @@ def listed(row: Tensor) -> list[int]:
 
 
 def test_a_table_of_joints_and_parts() -> None:
-    allowed = allowed_joints({"kick": ["right foot", "left_knee"], "drink": ["head", "right hand"]}, CLASSES, NTU25)
+    allowed = allowed_joints(
+        {"kick": ["right foot", "left_knee"], "drink": ["head", "right hand"]}, CLASSES, NTU25
+    )
     assert allowed.shape == (3, 25)
     assert allowed.dtype == torch.bool
     assert listed(allowed[0]) == sorted({*NTU25.parts["head"], *NTU25.parts["right_hand"]})
@@ -199,7 +231,10 @@ def test_a_part_comes_before_a_joint_of_its_name() -> None:
 @pytest.mark.parametrize("space", [" ", "_"])
 def test_a_space_and_an_underscore_are_the_same(space: str) -> None:
     """In the table and in the layout, which may have either."""
-    for layout, part, joints in ((NTU25, "right hand", NTU25.parts["right_hand"]), (body(), "whole arm", (1, 2, 3))):
+    for layout, part, joints in (
+        (NTU25, "right hand", NTU25.parts["right_hand"]),
+        (body(), "whole arm", (1, 2, 3)),
+    ):
         allowed = allowed_joints({"drink": [part.replace(" ", space)]}, CLASSES, layout)
         assert listed(allowed[0]) == sorted(joints)
     assert listed(allowed_joints({"walk": [f"upper{space}arm"]}, CLASSES, body())[1]) == [1]
@@ -213,7 +248,10 @@ def test_an_empty_table_allows_everything() -> None:
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ({"run": ["head"], "walk": ["head"]}, r"a table of classes among \['drink', 'walk', 'kick'\], got \['run'\]$"),
+        (
+            {"run": ["head"], "walk": ["head"]},
+            r"a table of classes among \['drink', 'walk', 'kick'\], got \['run'\]$",
+        ),
         ({"walk": "head"}, "a list of joints or parts for 'walk', got 'head'$"),
         ({"walk": []}, r"a list of joints or parts for 'walk', got \[\]$"),
         ({"walk": 3}, "a list of joints or parts for 'walk', got 3$"),

@@ -41,8 +41,12 @@ def by_name(layout: SkeletonLayout) -> str:
     return layout.name
 
 
-@pytest.mark.parametrize(("layout", "table", "first", "size", "center"), TABLES, ids=[x.name for x in ALL])
-def test_bones_are_those_of_the_field(layout: SkeletonLayout, table: str, first: int, size: int, center: int) -> None:
+@pytest.mark.parametrize(
+    ("layout", "table", "first", "size", "center"), TABLES, ids=[x.name for x in ALL]
+)
+def test_bones_are_those_of_the_field(
+    layout: SkeletonLayout, table: str, first: int, size: int, center: int
+) -> None:
     pairs = [pair.strip("()").split(",") for pair in table.split()]
     expected = {(int(a) - first, int(b) - first) for a, b in pairs}
     assert set(layout.bones) == expected and len(layout.bones) == len(expected) == size - 1
@@ -65,22 +69,43 @@ def test_the_named_layouts() -> None:
     assert list(LAYOUTS) == ["NTU25", "NTU25_PYSKL", "KINECT20", "OPENPOSE18", "COCO17"]
     assert list(LAYOUTS.values()) == ALL
     assert [NTU25.joints[j] for j in (0, 3, 4, 7, 8, 12, 16, 20)] == [
-        "spine_base", "head", "left_shoulder", "left_hand", "right_shoulder", "left_hip", "right_hip", "upper_spine"
-    ]  # fmt: skip
+        "spine_base",
+        "head",
+        "left_shoulder",
+        "left_hand",
+        "right_shoulder",
+        "left_hip",
+        "right_hip",
+        "upper_spine",
+    ]
     assert NTU25.joints[:20] == KINECT20.joints
     assert [OPENPOSE18.joints[j] for j in (0, 1, 2, 7, 8, 13, 14, 17)] == [
-        "nose", "neck", "right_shoulder", "left_wrist", "right_hip", "left_ankle", "right_eye", "left_ear"
-    ]  # fmt: skip
+        "nose",
+        "neck",
+        "right_shoulder",
+        "left_wrist",
+        "right_hip",
+        "left_ankle",
+        "right_eye",
+        "left_ear",
+    ]
     assert [COCO17.joints[j] for j in (0, 1, 4, 5, 10, 15)] == [
-        "nose", "left_eye", "right_ear", "left_shoulder", "right_wrist", "left_ankle"
-    ]  # fmt: skip
+        "nose",
+        "left_eye",
+        "right_ear",
+        "left_shoulder",
+        "right_wrist",
+        "left_ankle",
+    ]
 
 
 @pytest.mark.parametrize("layout", ALL, ids=by_name)
 def test_pairs_are_the_joints_named_left_and_right(layout: SkeletonLayout) -> None:
     names = {(layout.joints[left], layout.joints[right]) for left, right in layout.pairs}
     assert names == {(j, j.replace("left", "right")) for j in layout.joints if j.startswith("left")}
-    assert {j for pair in names for j in pair} == {j for j in layout.joints if "left" in j or "right" in j}
+    assert {j for pair in names for j in pair} == {
+        j for j in layout.joints if "left" in j or "right" in j
+    }
     assert len(set(layout.joints)) == layout.num_joints
 
 
@@ -88,13 +113,17 @@ def test_pairs_are_the_joints_named_left_and_right(layout: SkeletonLayout) -> No
 def test_a_mirror_image_is_the_same_skeleton(layout: SkeletonLayout) -> None:
     mirror = layout.mirror
     assert [mirror[mirror[j]] for j in range(layout.num_joints)] == list(range(layout.num_joints))
-    assert {frozenset((mirror[a], mirror[b])) for a, b in layout.bones} == {frozenset(b) for b in layout.bones}
+    assert {frozenset((mirror[a], mirror[b])) for a, b in layout.bones} == {
+        frozenset(b) for b in layout.bones
+    }
     assert mirror[layout.center] == layout.center
 
 
 @pytest.mark.parametrize("layout", ALL, ids=by_name)
 def test_parts_take_every_joint_once(layout: SkeletonLayout) -> None:
-    assert sorted(j for part in layout.parts.values() for j in part) == list(range(layout.num_joints))
+    assert sorted(j for part in layout.parts.values() for j in part) == list(
+        range(layout.num_joints)
+    )
     for name, part in layout.parts.items():
         if name.startswith("left_"):
             right = layout.parts[name.replace("left", "right")]
@@ -103,12 +132,16 @@ def test_parts_take_every_joint_once(layout: SkeletonLayout) -> None:
 
 
 def test_ten_parts() -> None:
-    names = ["torso", "head"] + [f"{s}_{limb}" for limb in ("upper_arm", "hand", "thigh", "foot")
-                                 for s in ("left", "right")]  # fmt: skip
+    names = ["torso", "head"] + [
+        f"{s}_{limb}" for limb in ("upper_arm", "hand", "thigh", "foot") for s in ("left", "right")
+    ]
     assert list(NTU25.parts) == list(NTU25_PYSKL.parts) == list(KINECT20.parts) == names
     assert [NTU25.joints[j] for j in NTU25.parts["right_hand"]] == [
-        "right_wrist", "right_hand", "right_hand_tip", "right_thumb"
-    ]  # fmt: skip
+        "right_wrist",
+        "right_hand",
+        "right_hand_tip",
+        "right_thumb",
+    ]
 
 
 @pytest.mark.parametrize("layout", ALL, ids=by_name)
@@ -122,14 +155,23 @@ def test_height_runs_from_the_head_to_a_foot(layout: SkeletonLayout) -> None:
     [
         ({"bones": []}, "at least one bone, got none"),
         ({"bones": [(0, 1, 2)]}, r"bones of two joints each, got \[\(0, 1, 2\)\]"),
-        ({"bones": [(0, 1), (1, -1)]}, r"each bone to join two different joints in 0\.\.1, got \(1, -1\)"),
-        ({"bones": [(0, 1), (1, 2)], "joints": "ab"}, r"two different joints in 0\.\.1, got \(1, 2\)"),
+        (
+            {"bones": [(0, 1), (1, -1)]},
+            r"each bone to join two different joints in 0\.\.1, got \(1, -1\)",
+        ),
+        (
+            {"bones": [(0, 1), (1, 2)], "joints": "ab"},
+            r"two different joints in 0\.\.1, got \(1, 2\)",
+        ),
         ({"bones": [(0, 1), (1, 1)]}, r"two different joints in 0\.\.1, got \(1, 1\)"),
         ({"bones": [(0, 1), (0, 1)]}, r"each bone once, got \[\(0, 1\), \(0, 1\)\]"),
         ({"bones": [(0, 1), (1, 0)]}, r"each bone once, got \[\(0, 1\), \(1, 0\)\]"),
         ({"center": 4}, r"a centre in 0\.\.3, got 4"),
         ({"center": -1}, r"a centre in 0\.\.3, got -1"),
-        ({"bones": [(0, 1), (2, 3)], "center": 3}, r"to the centre 3, got none that reach joints \[0, 1\]"),
+        (
+            {"bones": [(0, 1), (2, 3)], "center": 3},
+            r"to the centre 3, got none that reach joints \[0, 1\]",
+        ),
         ({"joints": "abcde"}, r"to the centre 0, got none that reach joints \[4\]"),
         ({"pairs": [(0, 1), (2, 4)]}, r"each pair to hold joints in 0\.\.3, got \(2, 4\)"),
         ({"pairs": [(-1, 1)]}, r"each pair to hold joints in 0\.\.3, got \(-1, 1\)"),
@@ -166,13 +208,21 @@ def test_a_chain_by_hand() -> None:
     assert chain.mirror == (2, 1, 0, 3)
     assert chain.height == (0, 3) and chain.parts == {"body": (0, 1, 2, 3)}
     assert chain.index("joint_2") == 2
-    with pytest.raises(ValueError, match=r"^SkeletonLayout 'custom': expected a joint among .*, got 'nose'$"):
+    with pytest.raises(
+        ValueError, match=r"^SkeletonLayout 'custom': expected a joint among .*, got 'nose'$"
+    ):
         chain.index("nose")
 
 
 def test_names_parts_and_height_as_given() -> None:
-    layout = SkeletonLayout.from_bones(CHAIN, name="x", joints="abcd", parts={"p": [3, 1]}, height=(1, 2))
-    assert (layout.joints, layout.parts, layout.height) == (("a", "b", "c", "d"), {"p": (3, 1)}, (1, 2))
+    layout = SkeletonLayout.from_bones(
+        CHAIN, name="x", joints="abcd", parts={"p": [3, 1]}, height=(1, 2)
+    )
+    assert (layout.joints, layout.parts, layout.height) == (
+        ("a", "b", "c", "d"),
+        {"p": (3, 1)},
+        (1, 2),
+    )
     assert layout.index("c") == 2
 
 
@@ -182,7 +232,12 @@ def test_order_and_direction_of_the_bones_do_not_matter(data: st.DataObject, bon
     one = SkeletonLayout.from_bones(bones, center=center)
     other = SkeletonLayout.from_bones(data.draw(shuffled(bones)), center=center)
     assert set(one.bones) == set(other.bones)
-    assert (one.parents, one.height, one.joints, one.parts) == (other.parents, other.height, other.joints, other.parts)
+    assert (one.parents, one.height, one.joints, one.parts) == (
+        other.parents,
+        other.height,
+        other.joints,
+        other.parts,
+    )
     for j in range(one.num_joints):
         assert one.hops(j) == other.hops(j) and one.neighbors(j) == other.neighbors(j)
 
@@ -191,8 +246,11 @@ def test_order_and_direction_of_the_bones_do_not_matter(data: st.DataObject, bon
 def test_hops_and_paths_on_any_graph(data: st.DataObject, bones: Bones) -> None:
     layout = SkeletonLayout.from_bones(bones)
     expected = reference.hop_distance(layout.num_joints, bones)
-    assert [layout.hops(j) for j in range(layout.num_joints)] == [tuple(row) for row in expected.tolist()]
-    start, end = data.draw(st.integers(0, layout.num_joints - 1)), data.draw(st.integers(0, layout.num_joints - 1))
+    assert [layout.hops(j) for j in range(layout.num_joints)] == [
+        tuple(row) for row in expected.tolist()
+    ]
+    start = data.draw(st.integers(0, layout.num_joints - 1))
+    end = data.draw(st.integers(0, layout.num_joints - 1))
     path = layout.path(start, end)
     assert path[0] == start and path[-1] == end and len(path) == expected[start, end] + 1
     assert all(b in layout.neighbors(a) for a, b in pairwise(path))
@@ -200,12 +258,19 @@ def test_hops_and_paths_on_any_graph(data: st.DataObject, bones: Bones) -> None:
 
 
 @given(st.data(), graphs())
-def test_a_parent_is_one_bone_nearer_to_the_centre_on_any_graph(data: st.DataObject, bones: Bones) -> None:
+def test_a_parent_is_one_bone_nearer_to_the_centre_on_any_graph(
+    data: st.DataObject, bones: Bones
+) -> None:
     center = data.draw(st.integers(0, max(max(bone) for bone in bones)))
     layout = SkeletonLayout.from_bones(bones, center=center)
     hops = layout.hops(center)
-    assert [hops[j] - hops[p] for j, p in enumerate(layout.parents)] == [int(j != center) for j in range(len(hops))]
-    assert SkeletonLayout.from_bones(data.draw(shuffled(bones)), center=center).parents == layout.parents
+    assert [hops[j] - hops[p] for j, p in enumerate(layout.parents)] == [
+        int(j != center) for j in range(len(hops))
+    ]
+    assert (
+        SkeletonLayout.from_bones(data.draw(shuffled(bones)), center=center).parents
+        == layout.parents
+    )
 
 
 @pytest.mark.parametrize("layout", ALL, ids=by_name)

@@ -12,9 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
-from skeleton_focus import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
+from skeleton_focus import (
+    STFLoss,
+    adjacency_focus_loss,
+    coherence_loss,
+    divergence_loss,
+    exploration_loss,
+)
 
-N, M, V, CLASSES = 3, 2, 4, 5
+N = 3
+M = 2
+V = 4
+CLASSES = 5
 
 
 def maps(*frames: int, seed: int = 0) -> list[Tensor]:
@@ -23,14 +32,17 @@ def maps(*frames: int, seed: int = 0) -> list[Tensor]:
 
 
 def test_exploration() -> None:
-    logits, classes = torch.randn(N, CLASSES, dtype=torch.float64), torch.tensor([0, 4, 2])
+    logits = torch.randn(N, CLASSES, dtype=torch.float64)
+    classes = torch.tensor([0, 4, 2])
     expected = reference.exploration_loss(logits.numpy(), classes.tolist())
     assert exploration_loss(logits, classes).item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_divergence() -> None:
     a, b = maps(6, 6)
-    assert divergence_loss(a, b).item() == pytest.approx(reference.divergence_loss(a.numpy(), b.numpy()), abs=1e-12)
+    assert divergence_loss(a, b).item() == pytest.approx(
+        reference.divergence_loss(a.numpy(), b.numpy()), abs=1e-12
+    )
 
 
 def test_the_overlap_is_what_two_maps_share() -> None:
@@ -72,7 +84,9 @@ def test_a_lower_overlap_parts_two_maps() -> None:
 @pytest.mark.parametrize("frames", [(6, 6), (6, 3), (3, 6), (1, 5)])
 def test_coherence(frames: tuple[int, int]) -> None:
     a, b = maps(*frames)
-    assert coherence_loss(a, b).item() == pytest.approx(reference.coherence_loss(a.numpy(), b.numpy()), abs=1e-12)
+    assert coherence_loss(a, b).item() == pytest.approx(
+        reference.coherence_loss(a.numpy(), b.numpy()), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("frames", [6, 3, 12, 1])
@@ -85,14 +99,17 @@ def test_adjacency(frames: int) -> None:
 
 def test_by_hand() -> None:
     """A 2 x 2 map: (3, 4) apart in two entries is 5 apart."""
-    a, b = torch.zeros(1, 1, 2, 2), torch.tensor([[3.0, 0.0], [0.0, 4.0]]).view(1, 1, 2, 2)
+    a = torch.zeros(1, 1, 2, 2)
+    b = torch.tensor([[3.0, 0.0], [0.0, 4.0]]).view(1, 1, 2, 2)
     assert divergence_loss(a, b).item() == -5
     assert coherence_loss(a, b).item() == 5
     assert adjacency_focus_loss(b, a[:, 0]).item() == 5
 
 
 REDUCED: list[Callable[[str], Tensor]] = [
-    lambda how: exploration_loss(torch.arange(15.0).view(3, 5), torch.tensor([0, 1, 2]), reduction=how),
+    lambda how: exploration_loss(
+        torch.arange(15.0).view(3, 5), torch.tensor([0, 1, 2]), reduction=how
+    ),
     lambda how: divergence_loss(*maps(6, 6), reduction=how),
     lambda how: coherence_loss(*maps(6, 3), reduction=how),
     lambda how: adjacency_focus_loss(maps(6)[0], torch.zeros(N * M, 6, V), reduction=how),
@@ -105,7 +122,9 @@ def test_reductions(loss: Callable[[str], Tensor]) -> None:
     assert each.shape == (N,)
     torch.testing.assert_close(loss("sum"), each.sum())
     torch.testing.assert_close(loss("mean"), each.mean())
-    with pytest.raises(ValueError, match="expected reduction to be one of 'none', 'mean', 'sum', got 'avg'"):
+    with pytest.raises(
+        ValueError, match="expected reduction to be one of 'none', 'mean', 'sum', got 'avg'"
+    ):
         loss("avg")
 
 
@@ -115,7 +134,9 @@ def test_gradients() -> None:
     embedding = torch.rand(N * M, 4, V, dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda z: exploration_loss(z, torch.tensor([0, 1, 2])), (logits,))
     assert gradcheck(coherence_loss, (a, b))
-    assert gradcheck(lambda q: divergence_loss(q, a.detach()), (maps(4, seed=1)[0].requires_grad_(),))
+    assert gradcheck(
+        lambda q: divergence_loss(q, a.detach()), (maps(4, seed=1)[0].requires_grad_(),)
+    )
     assert gradcheck(lambda e: adjacency_focus_loss(a, e), (embedding,))
 
 
@@ -138,25 +159,42 @@ def everything() -> dict[str, Tensor | list[Tensor]]:
     random = torch.Generator().manual_seed(1)
     embeddings = [torch.rand(N * M, t, V, generator=random, dtype=torch.float64) for t in (8, 4)]
     masked = torch.randn(N, CLASSES, generator=random, dtype=torch.float64)
-    return {"focus": focus, "rival_focus": rival, "low_focus": low, "embeddings": embeddings, "masked_logits": masked}
+    return {
+        "focus": focus,
+        "rival_focus": rival,
+        "low_focus": low,
+        "embeddings": embeddings,
+        "masked_logits": masked,
+    }
 
 
 @pytest.mark.parametrize("norm", ["l2", "rms"])
 def test_the_sum_is_equation_6_with_the_papers_weights(norm: str) -> None:
-    logits, target, given = torch.randn(N, CLASSES, dtype=torch.float64), torch.tensor([4, 0, 1]), everything()
+    logits = torch.randn(N, CLASSES, dtype=torch.float64)
+    target = torch.tensor([4, 0, 1])
+    given = everything()
     loss, terms = STFLoss(norm=norm)(logits, target, **given)
-    as_numpy = {k: [e.numpy() for e in v] if isinstance(v, list) else v.numpy() for k, v in given.items()}
+    as_numpy = {
+        k: [e.numpy() for e in v] if isinstance(v, list) else v.numpy() for k, v in given.items()
+    }
     slow = {
-        "exploration": reference.exploration_loss(as_numpy["masked_logits"], logits.argmax(1).tolist()),
+        "exploration": reference.exploration_loss(
+            as_numpy["masked_logits"], logits.argmax(1).tolist()
+        ),
         "divergence": reference.divergence_loss(as_numpy["focus"], as_numpy["rival_focus"]),
         "coherence": reference.coherence_loss(as_numpy["low_focus"], as_numpy["focus"]),
         "adjacency": reference.adjacency_focus_loss(as_numpy["focus"], as_numpy["embeddings"]),
     }
-    if norm == "rms":  # a map holds M * T * V entries; coherence and one of the embeddings are compared at 8 frames
+    if (
+        norm == "rms"
+        # a map holds M * T * V entries; coherence and one of the embeddings are compared at 8 frames
+    ):
         slow["divergence"] /= math.sqrt(M * 4 * V)
         slow["coherence"] /= math.sqrt(M * 8 * V)
         sizes = [math.sqrt(M * t * V) for t in (8, 4)]
-        each = [reference.adjacency_focus_loss(as_numpy["focus"], [e]) for e in as_numpy["embeddings"]]
+        each = [
+            reference.adjacency_focus_loss(as_numpy["focus"], [e]) for e in as_numpy["embeddings"]
+        ]
         slow["adjacency"] = sum(loss / size for loss, size in zip(each, sizes, strict=True)) / 2
     weights = {"exploration": 0.01, "divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
     ce = reference.cross_entropy(logits.numpy(), target.tolist())
@@ -183,7 +221,8 @@ def test_presets() -> None:
 
 
 def test_without_weights_it_is_cross_entropy_to_the_bit() -> None:
-    logits, target = torch.randn(N, CLASSES, requires_grad=True), torch.tensor([4, 0, 1])
+    logits = torch.randn(N, CLASSES, requires_grad=True)
+    target = torch.tensor([4, 0, 1])
     loss, terms = STFLoss.plain()(logits, target)
     plain = nn.functional.cross_entropy(logits, target)
     assert loss.item() == plain.item()
@@ -192,18 +231,23 @@ def test_without_weights_it_is_cross_entropy_to_the_bit() -> None:
 
 
 def test_rms_does_not_grow_with_the_map() -> None:
-    a, b = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5)
+    a = torch.zeros(1, 1, 2, 2)
+    b = torch.full((1, 1, 2, 2), 0.5)
     for size in (1, 3):
-        big_a, big_b = a.repeat(1, 1, size, size), b.repeat(1, 1, size, size)
+        big_a = a.repeat(1, 1, size, size)
+        big_b = b.repeat(1, 1, size, size)
         assert coherence_loss(big_a, big_b, norm="rms").item() == pytest.approx(0.5)
         assert coherence_loss(big_a, big_b).item() == pytest.approx(size)
         assert divergence_loss(big_a, big_b, norm="rms").item() == pytest.approx(-0.5)
         assert adjacency_focus_loss(big_a, big_b[:, 0], norm="rms").item() == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="divergence_loss: expected norm to be one of 'l2', 'rms', got 'l1'"):
+    with pytest.raises(
+        ValueError, match="divergence_loss: expected norm to be one of 'l2', 'rms', got 'l1'"
+    ):
         divergence_loss(a, b, norm="l1")
 
 
-# ------------------------------------------------------------------------------------------ guidance, separation
+# ------------------------------------------------------------------------------------------
+# guidance, separation
 
 TABLE = torch.rand(CLASSES, V, generator=torch.Generator().manual_seed(3)) > 0.5
 
@@ -223,10 +267,13 @@ def share_outside(focus: np.ndarray, inside: np.ndarray) -> float:
 
 
 def test_guidance_by_the_table_of_the_labels() -> None:
-    (focus,), logits = maps(4), torch.randn(N, CLASSES, dtype=torch.float64)
+    (focus,) = maps(4)
+    logits = torch.randn(N, CLASSES, dtype=torch.float64)
     target = torch.tensor([4, 0, 4])
     loss, terms = guided()(logits, target, label_focus=focus)
-    inside = np.stack([np.broadcast_to(TABLE[label].numpy(), (M, 4, V)) for label in target.tolist()])
+    inside = np.stack(
+        [np.broadcast_to(TABLE[label].numpy(), (M, 4, V)) for label in target.tolist()]
+    )
     expected = share_outside(focus.numpy(), inside)
     assert list(terms) == ["classification", "guidance"]
     assert terms["guidance"].item() == pytest.approx(expected, abs=1e-12)
@@ -237,17 +284,26 @@ def test_guidance_by_the_table_of_the_labels() -> None:
 @pytest.mark.parametrize("table", [TABLE, None])
 @pytest.mark.parametrize("at_all_times", [True, False])
 def test_masks_of_each_clip_come_before_the_table(table: Tensor | None, at_all_times: bool) -> None:
-    (focus,), target = maps(4), torch.tensor([4, 0, 1])
+    (focus,) = maps(4)
+    target = torch.tensor([4, 0, 1])
     masks = torch.rand(N, M, 4, V, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     given = masks[:, 0, 0] if at_all_times else masks
     inside = masks[:, :1, :1].expand(N, M, 4, V) if at_all_times else masks
-    _, terms = guided(allowed=table)(torch.zeros(N, CLASSES), target, label_focus=focus, allowed=given)
-    assert terms["guidance"].item() == pytest.approx(share_outside(focus.numpy(), inside.numpy()), abs=1e-12)
+    _, terms = guided(allowed=table)(
+        torch.zeros(N, CLASSES), target, label_focus=focus, allowed=given
+    )
+    assert terms["guidance"].item() == pytest.approx(
+        share_outside(focus.numpy(), inside.numpy()), abs=1e-12
+    )
 
 
 def test_labels_of_probabilities_and_of_bytes() -> None:
-    """Of a row of probabilities the greatest entry; indexing with bytes as they are would mean a mask."""
-    (focus,), logits, target = maps(4), torch.randn(N, CLASSES), torch.tensor([4, 0, 1])
+    """Of a row of probabilities the greatest entry; indexing with bytes as they are would mean a
+    mask.
+    """
+    (focus,) = maps(4)
+    logits = torch.randn(N, CLASSES)
+    target = torch.tensor([4, 0, 1])
     rows = nn.functional.one_hot(target, CLASSES) * 0.6 + 0.4 / CLASSES
     expected = guided()(logits, target, label_focus=focus).terms["guidance"]
     for labels in (rows, target.to(torch.uint8)):
@@ -258,7 +314,8 @@ def test_labels_of_probabilities_and_of_bytes() -> None:
 @pytest.mark.parametrize("ignored", [-100, -1, 9])
 def test_guidance_leaves_out_clips_without_a_label(ignored: int) -> None:
     """As the cross-entropy does; -1 would silently take the last row of the table."""
-    (focus,), logits = maps(4), torch.randn(N, CLASSES)
+    (focus,) = maps(4)
+    logits = torch.randn(N, CLASSES)
     criterion = guided(classification=nn.CrossEntropyLoss(ignore_index=ignored))
     found = criterion(logits, torch.tensor([4, ignored, 1]), label_focus=focus).terms
     expected = criterion(logits[[0, 2]], torch.tensor([4, 1]), label_focus=focus[[0, 2]]).terms
@@ -268,23 +325,36 @@ def test_guidance_leaves_out_clips_without_a_label(ignored: int) -> None:
 
 
 def test_a_table_that_is_missing_or_of_other_classes() -> None:
-    (focus,), logits, target = maps(4), torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
-    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed, got None; a term in use needs it"):
+    (focus,) = maps(4)
+    logits = torch.zeros(N, CLASSES)
+    target = torch.tensor([0, 1, 2])
+    with pytest.raises(
+        ValueError, match=r"^STFLoss: expected allowed, got None; a term in use needs it"
+    ):
         guided(allowed=None)(logits, target, label_focus=focus)
-    with pytest.raises(ValueError, match=r"^STFLoss: expected label_focus, got None; a term in use needs it"):
+    with pytest.raises(
+        ValueError, match=r"^STFLoss: expected label_focus, got None; a term in use needs it"
+    ):
         guided()(logits, target)
-    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes=5, V=4\), got \(4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"^STFLoss: expected allowed \(classes=5, V=4\), got \(4, 4\)"
+    ):
         guided(allowed=TABLE[:4])(logits, target, label_focus=focus)
     with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes, V\), got \(5,\)"):
         guided(allowed=TABLE[:, 0])
-    with pytest.raises(ValueError, match=r"^STFLoss: expected allowed \(classes=5, V=4\), got \(5, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"^STFLoss: expected allowed \(classes=5, V=4\), got \(5, 3\)"
+    ):
         guided(allowed=TABLE[:, :3])(logits, target, label_focus=focus)
-    with pytest.raises(ValueError, match=r"^STFLoss: expected a weight guidance of at least 0, got -0.1"):
+    with pytest.raises(
+        ValueError, match=r"^STFLoss: expected a weight guidance of at least 0, got -0.1"
+    ):
         guided(guidance=-0.1)
 
 
 def test_guidance_without_a_weight_needs_nothing() -> None:
-    logits, target = torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
+    logits = torch.zeros(N, CLASSES)
+    target = torch.tensor([0, 1, 2])
     for table in (None, TABLE):
         assert list(guided(guidance=0, allowed=table)(logits, target).terms) == ["classification"]
         assert not guided(guidance=0, allowed=table).uses("guidance")
@@ -306,13 +376,17 @@ def test_the_table_is_copied_and_moved_but_is_no_weight() -> None:
 
 
 def test_the_separation_in_the_sum() -> None:
-    logits, target, given = torch.zeros(N, CLASSES), torch.tensor([0, 1, 2]), everything()
+    logits = torch.zeros(N, CLASSES)
+    target = torch.tensor([0, 1, 2])
+    given = everything()
     overlap = divergence_loss(given["focus"], given["rival_focus"], form="overlap")
     terms = STFLoss(separation="overlap", norm="l2")(logits, target, **given).terms
     assert torch.equal(terms["divergence"], overlap)
     for norm in ("l2", "rms"):
         distance = divergence_loss(given["focus"], given["rival_focus"], norm=norm)
-        assert torch.equal(STFLoss(norm=norm)(logits, target, **given).terms["divergence"], distance)
+        assert torch.equal(
+            STFLoss(norm=norm)(logits, target, **given).terms["divergence"], distance
+        )
 
 
 def test_what_it_shows() -> None:
@@ -321,17 +395,26 @@ def test_what_it_shows() -> None:
 
 
 def test_errors() -> None:
-    (a, b), logits, target = maps(4, 5), torch.zeros(N, CLASSES), torch.tensor([0, 1, 2])
-    with pytest.raises(ValueError, match=r"STFLoss: expected a weight divergence of at least 0, got -1"):
+    (a, b) = maps(4, 5)
+    logits = torch.zeros(N, CLASSES)
+    target = torch.tensor([0, 1, 2])
+    with pytest.raises(
+        ValueError, match=r"STFLoss: expected a weight divergence of at least 0, got -1"
+    ):
         STFLoss(divergence=-1)
-    with pytest.raises(ValueError, match=r"STFLoss: expected separation .*'distance', 'overlap', got 'cosine'"):
+    with pytest.raises(
+        ValueError, match=r"STFLoss: expected separation .*'distance', 'overlap', got 'cosine'"
+    ):
         STFLoss(separation="cosine")
-    with pytest.raises(ValueError, match="STFLoss: expected focus, got None; a term in use needs it"):
+    with pytest.raises(
+        ValueError, match="STFLoss: expected focus, got None; a term in use needs it"
+    ):
         STFLoss.focus_branch()(logits, target)
     with pytest.raises(ValueError, match="STFLoss: expected masked_logits, got None"):
         STFLoss.exploration_branch()(logits, target)
     with pytest.raises(
-        ValueError, match=r"divergence_loss: expected the other focus \(N=3, M=2, T=4, V=4\), got \(3, 2, 5"
+        ValueError,
+        match=r"divergence_loss: expected the other focus \(N=3, M=2, T=4, V=4\), got \(3, 2, 5",
     ):
         divergence_loss(a, b)
     with pytest.raises(ValueError, match=r"expected embedding \(N\*M=6, T, V=4\), got \(3, 4, 4\)"):

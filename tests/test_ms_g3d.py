@@ -19,7 +19,9 @@ ARRAY = "ms_g3d.logits_seed7_N2_C3_T32_V25_M2"
 
 
 @pytest.fixture(scope="module")
-def published(golden_weights: Callable[[str], dict[str, Tensor]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published(
+    golden_weights: Callable[[str], dict[str, Tensor]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A checkpoint of the published network, filled by the golden rule, saved from DataParallel."""
     path = tmp_path_factory.mktemp("published") / "ms_g3d.pt"
     torch.save({f"module.{key}": value for key, value in golden_weights("ms_g3d").items()}, path)
@@ -33,8 +35,9 @@ def test_the_published_logits(
 ) -> None:
     expected = np.load(golden / "ms_g3d.npz")[ARRAY]
     network = MSG3D(60, NTU25, stf=stf).to(dtype).load_published(published).eval()
-    # Published tables hold numpy's single-precision d ** -0.5, whose last bit depends on the processor: the golden ones
-    # are of a machine where 6 ** -0.5 is not rounded to the nearest number.
+    # Published tables hold numpy's single-precision d ** -0.5, whose last bit depends on the
+    # processor: the golden ones are of a machine where 6 ** -0.5 is not rounded to the nearest
+    # number.
     if np.power(np.full(64, 6, np.float32), np.float32(-0.5))[0] == np.float32(6.0**-0.5):
         tolerance = max(tolerance, 1e-8)
     x = torch.from_numpy(np.random.default_rng(SEED).standard_normal((2, 3, 32, 25, 2))).to(dtype)
@@ -56,7 +59,9 @@ def test_stf_begins_as_the_network_without_it(stf: str, training: bool) -> None:
     plain = MSG3D(5, KINECT20, **SMALL).double().train(training)
     focused = MSG3D(5, KINECT20, **SMALL, stf=stf).double().train(training)
     left = focused.load_state_dict(plain.state_dict(), strict=False)
-    assert not left.unexpected_keys and all(".generator." in key or ".stf." in key for key in left.missing_keys)
+    assert not left.unexpected_keys and all(
+        ".generator." in key or ".stf." in key for key in left.missing_keys
+    )
     x = torch.randn(3, 3, 8, 20, 1, dtype=torch.float64)
     torch.testing.assert_close(focused(x), plain(x), rtol=0, atol=1e-12)
     with torch.no_grad():
@@ -68,22 +73,34 @@ def test_stf_begins_as_the_network_without_it(stf: str, training: bool) -> None:
 
 
 def test_six_modules_of_three_scales_or_three_of_all() -> None:
-    generated = {stf: [m.num_subsets for m in MSG3D(5, KINECT20, **SMALL, stf=stf).modules()
-                       if isinstance(m, STFAdjacency)] for stf in (False, True, "modules", "scales")}  # fmt: skip
+    generated = {
+        stf: [
+            m.num_subsets
+            for m in MSG3D(5, KINECT20, **SMALL, stf=stf).modules()
+            if isinstance(m, STFAdjacency)
+        ]
+        for stf in (False, True, "modules", "scales")
+    }
     assert generated == {False: [], True: [3] * 6, "modules": [3] * 6, "scales": [5] * 3}
     network = MSG3D(5, KINECT20, **SMALL, stf=True)
-    objective = STFObjective(network, layers=["block2", "block3"], head="fc", loss=STFLoss.focus_branch())
+    objective = STFObjective(
+        network, layers=["block2", "block3"], head="fc", loss=STFLoss.focus_branch()
+    )
     assert len(objective.generators) == 6
 
 
 @pytest.mark.parametrize("stf", ["both", 1, "True"])
 def test_another_arrangement_is_refused(stf: object) -> None:
-    with pytest.raises(ValueError, match=r"^MSG3D: expected stf to be True, False, 'modules' or 'scales', got "):
+    with pytest.raises(
+        ValueError, match=r"^MSG3D: expected stf to be True, False, 'modules' or 'scales', got "
+    ):
         MSG3D(5, KINECT20, **SMALL, stf=stf)
 
 
 def test_the_flops_of_stf() -> None:
-    """In % of MS-G3D's, for a clip of two bodies; the share barely depends on T (8.6 and 0.7 at T = 300)."""
+    """In % of MS-G3D's, for a clip of two bodies; the share barely depends on T (8.6 and 0.7 at T =
+    300).
+    """
     counted = {}
     for stf in (False, "modules", "scales"):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -97,10 +114,15 @@ def test_gradients_reach_every_weight_of_the_six_modules() -> None:
     torch.manual_seed(0)
     network = MSG3D(5, KINECT20, **SMALL, stf=True)
     new = network.state_dict().keys() - MSG3D(5, KINECT20, **SMALL).state_dict().keys()
-    objective = STFObjective(network, layers=["block2", "block3"], head="fc", loss=STFLoss.focus_branch())
+    objective = STFObjective(
+        network, layers=["block2", "block3"], head="fc", loss=STFLoss.focus_branch()
+    )
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    x, target = torch.randn(3, 3, 8, 20, 1), torch.tensor([0, 3, 4])
-    for _ in range(3):  # BatchNorm's weight first, then W_k and alpha's last convolution, then the rest of alpha
+    x = torch.randn(3, 3, 8, 20, 1)
+    target = torch.tensor([0, 3, 4])
+    for _ in range(
+        3
+    ):  # BatchNorm's weight first, then W_k and alpha's last convolution, then the rest of alpha
         optimizer.zero_grad()
         objective(x, target).loss.backward()
         optimizer.step()
@@ -125,14 +147,16 @@ def test_another_number_of_classes_needs_its_own_head(published: Path) -> None:
     torch.manual_seed(0)
     network = MSG3D(7, NTU25)
     with pytest.raises(
-        ValueError, match=r"replace_head=True keeps the own fc:\n  of another shape: fc.weight, expected"
+        ValueError,
+        match=r"replace_head=True keeps the own fc:\n  of another shape: fc.weight, expected",
     ):
         network.load_published(published)
     fc = network.fc.weight.clone()
     network.load_published(published, replace_head=True)
     assert torch.equal(network.fc.weight, fc)
     assert torch.equal(
-        network.block3.graph.norm.weight, torch.load(published)["module.sgcn3.0.mlp.layers.1.weight"].float()
+        network.block3.graph.norm.weight,
+        torch.load(published)["module.sgcn3.0.mlp.layers.1.weight"].float(),
     )
 
 
@@ -144,7 +168,9 @@ def test_everything_that_does_not_fit_is_listed(published: Path, tmp_path: Path)
     torch.save(saved, tmp_path / "other.pt")
     network = MSG3D(60, NTU25)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(ValueError, match=r"expected a checkpoint of this network, got .*; other widths") as caught:
+    with pytest.raises(
+        ValueError, match=r"expected a checkpoint of this network, got .*; other widths"
+    ) as caught:
         network.load_published(tmp_path / "other.pt")
     assert str(caught.value).splitlines()[1:] == [
         "  of another shape: data_bn.weight, expected (150,), got (90,)",
@@ -162,14 +188,17 @@ class Trap:
 
 
 @pytest.mark.parametrize("content", ["half", "code", "list"])
-def test_what_is_no_checkpoint(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_checkpoint(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "bad.pt"
     if content == "half":
         path.write_bytes(b"PK\x03\x04 half a file")
     else:
         torch.save({"fc.weight": Trap()} if content == "code" else [1, 2], path)
     with pytest.raises(
-        ValueError, match=r"expected a published checkpoint, got .*bad\.pt: .*; save the network's state_d"
+        ValueError,
+        match=r"expected a published checkpoint, got .*bad\.pt: .*; save the network's state_d",
     ):
         MSG3D(5, KINECT20, **SMALL).load_published(path)
     assert "ran" not in capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""A good call after the first batch reads no value back, for which a GPU would have to finish all its work."""
+"""A good call after the first batch reads no value back, for which a GPU would have to finish all
+its work.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,11 @@ from skeleton_focus import (
 from skeleton_focus.focus import top_two
 from skeleton_focus.layouts import NTU25
 
-N, T, V, M, CLASSES = 3, 8, 25, 2, 5
+N = 3
+T = 8
+V = 25
+M = 2
+CLASSES = 5
 A = multi_scale_adjacency(NTU25, 3)
 WINDOWS = window_adjacency(NTU25, 3, 2)
 OUT_AND_IN = [directed_adjacency(NTU25, direction) for direction in ("outward", "inward")]
@@ -176,19 +182,31 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "graph": (lambda: GraphConv(4, 6, A, learn_adjacency=True, edge_importance=True), maps((4, V))),
     "graph, mixed first": (lambda: GraphConv(6, 2, A), maps((6, V))),
     "multi-scale graph": (lambda: MultiScaleGraphConv(2, 4, A), maps((2, V))),
-    "windows, aggregated first": (lambda: MultiScaleG3D(2, 4, WINDOWS, 3, hidden_channels=8), maps((2, V))),
-    "windows, mixed first": (lambda: MultiScaleG3D(6, 4, WINDOWS, 3, stride=2, hidden_channels=2), maps((6, V))),
+    "windows, aggregated first": (
+        lambda: MultiScaleG3D(2, 4, WINDOWS, 3, hidden_channels=8),
+        maps((2, V)),
+    ),
+    "windows, mixed first": (
+        lambda: MultiScaleG3D(6, 4, WINDOWS, 3, stride=2, hidden_channels=2),
+        maps((6, V)),
+    ),
     "stf adjacency": (lambda: STFAdjacency(4, 2, V), maps((4, V))),
     "stf graph": (lambda: STFGraphConv(2, 4, A), maps((2, V))),
     "stf graph, some subsets": (lambda: STFGraphConv(2, 4, A, generated=1), maps((2, V))),
     "temporal": (lambda: TemporalConv(2, 4, stride=2), maps((2, V))),
     "multi-scale temporal": (lambda: MultiScaleTemporalConv(2, 8, stride=2), maps((2, V))),
     "spatial attention": (lambda: SpatialAttention(6, V), maps((6, V))),
-    "spatial attention of some joints": (lambda: SpatialAttention(6, V, shared_map="per_head"), KEPT),
+    "spatial attention of some joints": (
+        lambda: SpatialAttention(6, V, shared_map="per_head"),
+        KEPT,
+    ),
     "joints and parts": (lambda: JointPartAttention(6), maps((6, 4), (6, 3))),
     "temporal attention": (lambda: DilatedTemporalAttention(4, 6, stride=2), maps((4, V))),
     "focal joints": (lambda: FocalJointSelection(4, 3), maps((4, V))),
-    "focal joints by score": (lambda: FocalJointSelection(4, 3, gate="none", order="score"), maps((4, V))),
+    "focal joints by score": (
+        lambda: FocalJointSelection(4, 3, gate="none", order="score"),
+        maps((4, V)),
+    ),
     "scatter": (lambda: ScatterToJoints(V), KEPT),
     "parts": (lambda: PartEncoding(4, 6, NTU25.parts.values()), maps((4, V))),
     "focus": (lambda: AttentiveFocus(4), maps((4, V))),
@@ -196,7 +214,10 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "context": (lambda: TemporalContext(4, context_channels=6), (*maps((4, 1)), LENGTHS)),
     "context, forward": (lambda: TemporalContext(4, direction="forward"), maps((4, 1))),
     "diffusion": (lambda: AttentiveDiffusion(4, 6), (*maps((4, V), (6, 1)), torch.rand(N, T, V))),
-    "block": (lambda: FocusDiffusionBlock(3, 8, *OUT_AND_IN, context_channels=6), (*maps((3, V)), LENGTHS)),
+    "block": (
+        lambda: FocusDiffusionBlock(3, 8, *OUT_AND_IN, context_channels=6),
+        (*maps((3, V)), LENGTHS),
+    ),
 }
 NO_LAYERS = {"STFLoss", "STFObjective", "Augment"}  # below
 
@@ -207,15 +228,23 @@ def test_a_layer(name: str, training: bool) -> None:
     build, inputs = LAYERS[name]
     layer = remote(build().train(training))
     given = [x if x is LENGTHS else remote(x) for x in inputs]
-    with no_waiting(uploads=LENGTHS is given[-1]):  # lengths are copied to the device to mask the padding
+    with no_waiting(
+        uploads=LENGTHS is given[-1]
+    ):  # lengths are copied to the device to mask the padding
         output = layer(*given)
-        parts = [output] if isinstance(output, Tensor) else [part for part in output if part.requires_grad]
+        parts = (
+            [output]
+            if isinstance(output, Tensor)
+            else [part for part in output if part.requires_grad]
+        )
         if parts[0].requires_grad:
             torch.stack([part.square().mean() for part in parts]).sum().backward()
 
 
 def test_every_layer_is_tested() -> None:
-    public = {name for name in skeleton_focus.__all__ if isinstance(getattr(skeleton_focus, name), type)}
+    public = {
+        name for name in skeleton_focus.__all__ if isinstance(getattr(skeleton_focus, name), type)
+    }
     modules = {name for name in public if issubclass(getattr(skeleton_focus, name), nn.Module)}
     assert modules == NO_LAYERS | {type(build()).__name__ for build, _ in LAYERS.values()}
 
@@ -259,7 +288,12 @@ def prepared() -> dict[str, Any]:
 
 def cam(d: dict[str, Any], **options: Any) -> Tensor:
     features = d["features"].requires_grad_()
-    return grad_cam(features.unflatten(0, (N, M)).square().mean((1, 2, 3, 4)), features, num_persons=M, **options)
+    return grad_cam(
+        features.unflatten(0, (N, M)).square().mean((1, 2, 3, 4)),
+        features,
+        num_persons=M,
+        **options,
+    )
 
 
 def network(x: Tensor) -> Tensor:
@@ -282,7 +316,13 @@ FUNCTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "grad-cam": lambda d: cam(d),
     "grad-cam, persons": lambda d: cam(d, present=d["there"], create_graph=True),
     "closed form": lambda d: linear_head_focus(
-        d["features"], d["weight"], d["logits"], d["classes"], num_persons=M, present=d["there"], score="log_odds"
+        d["features"],
+        d["weight"],
+        d["logits"],
+        d["classes"],
+        num_persons=M,
+        present=d["there"],
+        score="log_odds",
     ),
     "min-max": lambda d: min_max_normalize(d["focus"], d["there"]),
     "resize": lambda d: resize_focus(d["low"], T),
@@ -294,7 +334,9 @@ FUNCTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "class overlap": lambda d: class_overlap(d["focus"], d["rival"]),
     "layers": lambda d: layer_coherence(d["low"], d["focus"]),
     "coverage": lambda d: focus_coverage(d["focus"]),
-    "deletion": lambda d: area_under_curve(deletion_curve(network, d["x"], d["focus"], d["classes"], steps=2)),
+    "deletion": lambda d: area_under_curve(
+        deletion_curve(network, d["x"], d["focus"], d["classes"], steps=2)
+    ),
     "insertion": lambda d: insertion_curve(network, d["x"], d["focus"], steps=2, by="joints"),
     "padding": lambda d: mask_padding(d["x"].flatten(3), d["lengths"]),
     "normalized": lambda d: normalize_adjacency(d["critical"][0] @ d["critical"][0].mT),
@@ -317,7 +359,9 @@ WITH_A_LIST: dict[str, Callable[[dict[str, Any]], Any]] = {
     "height": lambda d: body_height(d["x"], NTU25, visibility=d["visibility"]),
     "align": lambda d: align_body(d["x"], NTU25, visibility=d["visibility"]),
     "bones": lambda d: make_stream(d["x"], "bone_motion", NTU25, visibility=d["visibility"]),
-    "stf": lambda d: prepare_stf(d["x"], d["lengths"], NTU25, visibility=d["visibility"], frames=12),
+    "stf": lambda d: prepare_stf(
+        d["x"], d["lengths"], NTU25, visibility=d["visibility"], frames=12
+    ),
     "shear": lambda d: shear(d["x"], d["factors"]),
     "flip": lambda d: flip(d["x"], NTU25, d["mirrored"]),
 }
@@ -332,15 +376,27 @@ def test_a_function(name: str) -> None:
 
 BATCHES: dict[str, Callable[[Any], Any]] = {
     "augment": lambda b: Augment(
-        NTU25, rotation=(9, 9, 9), scale=0.1, crop=0.8, shear=0.1, flip=0.5, joint_dropout=0.1, speed=0.2, frames=12
+        NTU25,
+        rotation=(9, 9, 9),
+        scale=0.1,
+        crop=0.8,
+        shear=0.1,
+        flip=0.5,
+        joint_dropout=0.1,
+        speed=0.2,
+        frames=12,
     )(b, seeded_generator(1, epoch=0)),
     "augment, in tests": lambda b: Augment(NTU25, test_crop=0.9, frames=12)(b, None),
     "hide joints": lambda b: hide_joints(b, body_parts(NTU25)["left_arm"]),
     "hide frames": lambda b: hide_frames(b, 0.5),
     "hide random joints": lambda b: hide_random_joints(b, 0.5, seeded_generator(1, epoch=0)),
-    "jitter": lambda b: jitter_joints(b, NTU25, p=0.1, sigma=0.1, generator=seeded_generator(1, epoch=0)),
+    "jitter": lambda b: jitter_joints(
+        b, NTU25, p=0.1, sigma=0.1, generator=seeded_generator(1, epoch=0)
+    ),
 }
-SHORTER: dict[str, Callable[[Any], Any]] = {  # T' is the longest clip's new length, which is a value
+SHORTER: dict[
+    str, Callable[[Any], Any]
+] = {  # T' is the longest clip's new length, which is a value
     "beginning": lambda b: keep_beginning(b, 0.5),
     "drop frames": lambda b: drop_frames(b, 0.5, seeded_generator(1, epoch=0)),
 }
@@ -349,7 +405,9 @@ SHORTER: dict[str, Callable[[Any], Any]] = {  # T' is the longest clip's new len
 @pytest.mark.parametrize("name", BATCHES)
 def test_a_batch(name: str) -> None:
     batch = remote(SyntheticActions(frames=16).generate(2, seed=0))
-    with no_waiting(uploads=True):  # numbers are drawn on the CPU, so that every device draws the same
+    with no_waiting(
+        uploads=True
+    ):  # numbers are drawn on the CPU, so that every device draws the same
         BATCHES[name](batch)
 
 

@@ -22,8 +22,17 @@ from skeleton_focus import (
 )
 from skeleton_focus.focus import SCORES
 
-N, C, T, V, M, CLASSES = 3, 4, 16, 20, 2, 7
-BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch, "all": STFLoss}
+N = 3
+C = 4
+T = 16
+V = 20
+M = 2
+CLASSES = 7
+BRANCHES = {
+    "focus": STFLoss.focus_branch,
+    "exploration": STFLoss.exploration_branch,
+    "all": STFLoss,
+}
 
 
 def network(dtype: torch.dtype = torch.float64, *, trained: bool = True) -> STFGCN:
@@ -45,16 +54,23 @@ def objective(net: nn.Module, loss: STFLoss | None = None) -> STFObjective:
 
 
 class Stepwise(nn.Module):
-    """The network cut open: features handed on by hand, so that no hook is needed to explain them."""
+    """The network cut open: features handed on by hand, so that no hook is needed to explain
+    them.
+    """
 
     def __init__(self, net: STFGCN) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        net, embeddings = self.net, []
+        net = self.net
+        embeddings = []
         n, c, t, v, m = x.shape
-        x = net.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t).transpose(2, 3)
+        x = (
+            net.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t))
+            .view(n * m, c, v, t)
+            .transpose(2, 3)
+        )
         outputs = []
         for i in range(1, 7):
             block = getattr(net, f"block{i}")
@@ -66,8 +82,11 @@ class Stepwise(nn.Module):
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_every_gradient_is_the_plain_way_s(branch: str) -> None:
-    """Against autograd.grad through whole feature maps, PyTorch's own BatchNorm and a second forward in full."""
-    (x, target), net = clips(), network().eval()  # in evaluation beta runs twice by hand without moving BatchNorm
+    """Against autograd.grad through whole feature maps, PyTorch's own BatchNorm and a second
+    forward in full.
+    """
+    (x, target) = clips()
+    net = network().eval()  # in evaluation beta runs twice by hand without moving BatchNorm
     criterion = BRANCHES[branch]()
     mine = objective(net, criterion).eval()
     out = mine(x, target)
@@ -84,15 +103,21 @@ def test_every_gradient_is_the_plain_way_s(branch: str) -> None:
     q = focus(high, first)
     masked, *_ = Stepwise(plain)(mask_by_focus(x, q))
     loss, terms = criterion(
-        logits, target, masked_logits=masked, focus=q, rival_focus=focus(high, second),
-        low_focus=focus(low, first), embeddings=embeddings,
-    )  # fmt: skip
+        logits,
+        target,
+        masked_logits=masked,
+        focus=q,
+        rival_focus=focus(high, second),
+        low_focus=focus(low, first),
+        embeddings=embeddings,
+    )
     loss.backward()
     assert out.terms.keys() == terms.keys()
     for name, term in terms.items():
         torch.testing.assert_close(out.terms[name], term.detach(), msg=name, check_dtype=False)
     torch.testing.assert_close(out.focus, resize_focus(q.detach(), T))
-    expected, got = gradients(plain), gradients(net)
+    expected = gradients(plain)
+    got = gradients(net)
     assert expected.keys() == got.keys()
     for name in expected:
         torch.testing.assert_close(got[name], expected[name], rtol=1e-7, atol=1e-11, msg=name)
@@ -100,7 +125,8 @@ def test_every_gradient_is_the_plain_way_s(branch: str) -> None:
 
 def test_the_gradients_of_exploration_and_the_others_add_up_at_the_focus() -> None:
     """Against two backward passes down to Q, whose gradients are added and handed on by hand."""
-    (x, target), net = clips(), network().eval()
+    (x, target) = clips()
+    net = network().eval()
     criterion = STFLoss(exploration=1)
     plain = copy.deepcopy(net)
     objective(net, criterion).eval()(x, target).loss.backward()
@@ -109,11 +135,20 @@ def test_the_gradients_of_exploration_and_the_others_add_up_at_the_focus() -> No
     first, second = logits.topk(2).indices.unbind(1)
     find = partial(grad_cam, num_persons=M, create_graph=True)
     q, rival = (find(class_score(logits, classes), high) for classes in (first, second))
-    low_focus, here = find(class_score(logits, first), low), q.detach().requires_grad_()
+    low_focus = find(class_score(logits, first), low)
+    here = q.detach().requires_grad_()
     masked, *_ = Stepwise(plain)(mask_by_focus(x, here))
-    maps = {"masked_logits": masked, "rival_focus": rival, "low_focus": low_focus, "embeddings": embeddings}
+    maps = {
+        "masked_logits": masked,
+        "rival_focus": rival,
+        "low_focus": low_focus,
+        "embeddings": embeddings,
+    }
     loss, terms = criterion(logits, target, focus=here, **maps)
-    others = criterion.weights["divergence"] * terms["divergence"] + criterion.weights["coherence"] * terms["coherence"]
+    others = (
+        criterion.weights["divergence"] * terms["divergence"]
+        + criterion.weights["coherence"] * terms["coherence"]
+    )
     of_e, of_others = (
         torch.autograd.grad(part, here, retain_graph=True)[0].flatten(1)
         for part in (criterion.weights["exploration"] * terms["exploration"], others)
@@ -126,13 +161,19 @@ def test_the_gradients_of_exploration_and_the_others_add_up_at_the_focus() -> No
 
 
 def test_in_training_too() -> None:
-    """BatchNorm on batch statistics: the coherence term's gradient at a shift and at the whole map."""
-    (x, target), net = clips(), network()
+    """BatchNorm on batch statistics: the coherence term's gradient at a shift and at the whole
+    map.
+    """
+    (x, target) = clips()
+    net = network()
     plain = copy.deepcopy(net)
     only = STFLoss(exploration=0, divergence=0, adjacency=0)
     objective(net, only)(x, target).loss.backward()
     logits, low, high, _ = Stepwise(plain)(x)
-    maps = [grad_cam(class_score(logits, logits.argmax(1)), f, num_persons=M, create_graph=True) for f in (low, high)]
+    maps = [
+        grad_cam(class_score(logits, logits.argmax(1)), f, num_persons=M, create_graph=True)
+        for f in (low, high)
+    ]
     only(logits, target, low_focus=maps[0], focus=maps[1]).loss.backward()
     for name, expected in gradients(plain).items():
         torch.testing.assert_close(gradients(net)[name], expected, rtol=1e-7, atol=1e-11, msg=name)
@@ -140,7 +181,8 @@ def test_in_training_too() -> None:
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_batch_norm_sees_each_clip_once(branch: str) -> None:
-    (x, target), net = clips(), network()
+    (x, target) = clips()
+    net = network()
     once = copy.deepcopy(net)
     once(x)
     objective(net, BRANCHES[branch]())(x, target)
@@ -151,7 +193,8 @@ def test_batch_norm_sees_each_clip_once(branch: str) -> None:
 
 
 def test_without_weights_it_is_cross_entropy_to_the_bit() -> None:
-    (x, target), net = clips(torch.float32), network(torch.float32)
+    (x, target) = clips(torch.float32)
+    net = network(torch.float32)
     plain = copy.deepcopy(net)
     out = objective(net, STFLoss.plain())(x, target)
     loss = nn.functional.cross_entropy(plain(x), target)
@@ -165,7 +208,8 @@ def test_without_weights_it_is_cross_entropy_to_the_bit() -> None:
 
 def test_an_untrained_generator_changes_nothing() -> None:
     """G_k starts at zero: the network is the one without it."""
-    (x, _), net = clips(), network(trained=False).eval()
+    (x, _) = clips()
+    net = network(trained=False).eval()
     with_generator = net(x)
     for module in net.modules():
         if isinstance(module, STFAdjacency):
@@ -176,7 +220,9 @@ def test_an_untrained_generator_changes_nothing() -> None:
 def test_a_step_lowers_each_term_it_trains() -> None:
     x, target = clips(torch.float32)
     for term in ("exploration", "divergence", "coherence", "adjacency"):
-        weights = dict.fromkeys(("exploration", "divergence", "coherence", "adjacency"), 0.0) | {term: 1.0}
+        weights = dict.fromkeys(("exploration", "divergence", "coherence", "adjacency"), 0.0) | {
+            term: 1.0
+        }
         net = network(torch.float32)
         trained = objective(net, STFLoss(**weights))
         optimizer = torch.optim.SGD(net.parameters(), lr=3e-3)
@@ -207,10 +253,13 @@ class Other(nn.Module):
         return self.fc(self.dropout(y.view(n, m, 9, -1).mean((1, 3)))) * self.temperature
 
 
-@pytest.mark.parametrize(("net", "closed"), [(Other(), True), (Other(0.5), False), (Other(temperature=2.0), False)])
+@pytest.mark.parametrize(
+    ("net", "closed"), [(Other(), True), (Other(0.5), False), (Other(temperature=2.0), False)]
+)
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_any_head(net: nn.Module, closed: bool, branch: str) -> None:
-    (x, target), net = clips(), copy.deepcopy(net).double()
+    (x, target) = clips()
+    net = copy.deepcopy(net).double()
     trained = STFObjective(net, layers=["body", "last"], head="fc", loss=BRANCHES[branch]())
     torch.manual_seed(5)
     out = trained(x, target)
@@ -223,7 +272,9 @@ def test_any_head(net: nn.Module, closed: bool, branch: str) -> None:
     again.loss.backward()
     torch.testing.assert_close(out.loss, again.loss)
     for name, expected in gradients(by_autograd).items():
-        torch.testing.assert_close(gradients(trained)[name], expected, rtol=1e-7, atol=1e-11, msg=name)
+        torch.testing.assert_close(
+            gradients(trained)[name], expected, rtol=1e-7, atol=1e-11, msg=name
+        )
 
 
 def test_dropout_before_the_head_decides_by_mode() -> None:
@@ -240,20 +291,25 @@ def test_dropout_before_the_head_decides_by_mode() -> None:
 
 
 def test_without_gradients_the_terms_are_the_same() -> None:
-    (x, target), trained = clips(), objective(network()).eval()
+    (x, target) = clips()
+    trained = objective(network()).eval()
     with_gradients = trained(x, target)
     with torch.no_grad():
         out = trained(x, target)
     assert not out.loss.requires_grad
     torch.testing.assert_close(out.loss, with_gradients.loss.detach())
-    with torch.inference_mode(), pytest.raises(ValueError, match=r"outside torch.inference_mode\(\)"):
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match=r"outside torch.inference_mode\(\)"),
+    ):
         trained(x, target)
 
 
 @pytest.mark.parametrize("head", ["fc", None])
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_validation_without_gradients_for_any_head(head: str | None, branch: str) -> None:
-    (x, target), net = clips(), Other().double().eval()
+    (x, target) = clips()
+    net = Other().double().eval()
     trained = STFObjective(net, layers=["body", "last"], head=head, loss=BRANCHES[branch]()).eval()
     with torch.no_grad():
         out = trained(x, target)
@@ -262,7 +318,8 @@ def test_validation_without_gradients_for_any_head(head: str | None, branch: str
 
 
 def test_a_head_that_starts_at_zero_decides_nothing() -> None:
-    (x, target), net = clips(), Other(0.5).double()
+    (x, target) = clips()
+    net = Other(0.5).double()
     nn.init.zeros_(net.fc.weight)
     nn.init.zeros_(net.fc.bias)
     trained = STFObjective(net, layers=["last"], head="fc", loss=STFLoss.exploration_branch())
@@ -274,14 +331,16 @@ def test_a_head_that_starts_at_zero_decides_nothing() -> None:
 
 
 def test_explaining_leaves_batch_norm_alone() -> None:
-    (x, _), trained = clips(), objective(network()).train()
+    (x, _) = clips()
+    trained = objective(network()).train()
     before = {name: buffer.clone() for name, buffer in trained.named_buffers()}
     trained.explain(x)
     assert all(torch.equal(buffer, before[name]) for name, buffer in trained.named_buffers())
 
 
 def test_explain() -> None:
-    (x, _), trained = clips(), objective(network()).eval()
+    (x, _) = clips()
+    trained = objective(network()).eval()
     with torch.no_grad():
         focus, logits = trained.explain(x)
         other, _ = trained.explain(x, torch.tensor([1, 1, 1]))
@@ -292,12 +351,15 @@ def test_explain() -> None:
     assert not torch.equal(focus, other)
     assert not torch.equal(focus, low)
     assert all(p.grad is None for p in trained.parameters())
-    with pytest.raises(ValueError, match="expected layer to be one of 'block5', 'block6', got 'fc'"):
+    with pytest.raises(
+        ValueError, match="expected layer to be one of 'block5', 'block6', got 'fc'"
+    ):
         trained.explain(x, layer="fc")
 
 
 def test_nothing_is_left_behind() -> None:
-    (x, target), trained = clips(), objective(network(), STFLoss())
+    (x, target) = clips()
+    trained = objective(network(), STFLoss())
     for _ in range(3):
         trained(x, target)
     assert all("forward" not in vars(m) and not m._forward_hooks for m in trained.modules())
@@ -309,9 +371,11 @@ def test_nothing_is_left_behind() -> None:
 
 
 def test_bfloat16_autocast_is_finite_and_close() -> None:
-    (x, target), net = clips(torch.float32), network(torch.float32).eval()
+    (x, target) = clips(torch.float32)
+    net = network(torch.float32).eval()
     trained = objective(net, STFLoss()).eval()
-    exact, classes = trained.explain(x)[0], trained.explain(x)[1].argmax(1)
+    exact = trained.explain(x)[0]
+    classes = trained.explain(x)[1].argmax(1)
     with torch.autocast("cpu", torch.bfloat16):
         out = trained(x, target)
         focus, _ = trained.explain(x, classes)
@@ -323,7 +387,8 @@ def test_bfloat16_autocast_is_finite_and_close() -> None:
 
 
 def test_copies() -> None:
-    (x, target), trained = clips(), objective(network(), STFLoss()).eval()
+    (x, target) = clips()
+    trained = objective(network(), STFLoss()).eval()
     expected = trained(x, target).loss
     for copied in (copy.deepcopy(trained), pickle.loads(pickle.dumps(trained))):
         torch.testing.assert_close(copied(x, target).loss, expected)
@@ -345,46 +410,75 @@ def test_short_clips_and_clips_of_nothing(frames: int) -> None:
 
 
 def test_errors() -> None:
-    (x, target), net = clips(), network()
-    with pytest.raises(ValueError, match="expected the name of a layer, got 'block7'; STFGCN has 'block6'"):
+    (x, target) = clips()
+    net = network()
+    with pytest.raises(
+        ValueError, match="expected the name of a layer, got 'block7'; STFGCN has 'block6'"
+    ):
         STFObjective(net, layers=["block5", "block7"])
     with pytest.raises(ValueError, match="expected a list of layers, got 'block6'"):
         STFObjective(net, layers="block6")
-    with pytest.raises(ValueError, match=r"two layers for the coherence term, got \['block6'\]; name the layer before"):
+    with pytest.raises(
+        ValueError,
+        match=r"two layers for the coherence term, got \['block6'\]; name the layer before",
+    ):
         STFObjective(net, layers=["block6"])
-    with pytest.raises(ValueError, match=r"expected score to be one of 'logit', 'log_odds', .*, got 'margin'"):
+    with pytest.raises(
+        ValueError, match=r"expected score to be one of 'logit', 'log_odds', .*, got 'margin'"
+    ):
         STFObjective(net, layers=["block5", "block6"], score="margin")
     with pytest.raises(
-        ValueError, match=r"^STFObjective: expected loss to be an STFLoss, got str; STFLoss.focus_branch"
+        ValueError,
+        match=r"^STFObjective: expected loss to be an STFLoss, got str; STFLoss.focus_branch",
     ):
         STFObjective(net, layers=["block5", "block6"], loss="focus")
     with pytest.raises(ValueError, match=r"expected x \(N, C, T, V, M\), got \(3, 4, 16, 20\)"):
         objective(net)(x[..., 0], target)
     with pytest.raises(ValueError, match=r"expected target \(N=3, ...\), got \(2,\)"):
         objective(net)(x, target[:2])
-    with pytest.raises(ValueError, match="STFObjective: expected logits of at least 2 classes, got 1"):
+    with pytest.raises(
+        ValueError, match="STFObjective: expected logits of at least 2 classes, got 1"
+    ):
         objective(STFGCN(1, KINECT20, in_channels=C, widths=(6,) * 6).double())(x, target * 0)
     with pytest.raises(
-        ValueError, match=r"expected layer 'fc' to give \(N\*M=6, C, T, V=20\), got \(3, 7\); name a layer before"
+        ValueError,
+        match=r"expected layer 'fc' to give \(N\*M=6, C, T, V=20\), got \(3, 7\); name a layer before",
     ):
         STFObjective(net, layers=["block6", "fc"])(x, target)
-    with pytest.raises(ValueError, match=r"expected layers from low to high, \['block5', 'block6'\], got \['block6',"):
+    with pytest.raises(
+        ValueError,
+        match=r"expected layers from low to high, \['block5', 'block6'\], got \['block6',",
+    ):
         STFObjective(net, layers=["block6", "block5"], head="fc")(x, target)
-    with pytest.raises(ValueError, match=r"STFObjective: expected each layer once, got \['block6', 'block6'\]"):
+    with pytest.raises(
+        ValueError, match=r"STFObjective: expected each layer once, got \['block6', 'block6'\]"
+    ):
         STFObjective(net, layers=["block6", "block6"])
-    with pytest.raises(ValueError, match=r"expected head 'norm' to be nn.Linear, got BatchNorm1d; name the"):
+    with pytest.raises(
+        ValueError, match=r"expected head 'norm' to be nn.Linear, got BatchNorm1d; name the"
+    ):
         STFObjective(net, layers=["block5", "block6"], head="norm")
 
 
 def test_a_lower_layer_in_training_holds_other_clips_scores() -> None:
-    """BatchNorm mixes the batch above it: the scores' maps differ there in training, and nowhere else."""
-    (x, _), net = clips(), network()
+    """BatchNorm mixes the batch above it: the scores' maps differ there in training, and nowhere
+    else.
+    """
+    (x, _) = clips()
+    net = network()
     torch.manual_seed(0)
     x = x * torch.linspace(0.5, 2, N).view(N, 1, 1, 1, 1)
 
     def apart(layer: str) -> float:
-        log_odds, probability = (STFObjective(net, ["block5", "block6"], score=score) for score in SCORES[1:])
-        return (log_odds.explain(x, layer=layer)[0] - probability.explain(x, layer=layer)[0]).abs().max().item()
+        log_odds, probability = (
+            STFObjective(net, ["block5", "block6"], score=score) for score in SCORES[1:]
+        )
+        return (
+            (log_odds.explain(x, layer=layer)[0] - probability.explain(x, layer=layer)[0])
+            .abs()
+            .max()
+            .item()
+        )
 
     assert apart("block5") > 1e-4 and apart("block6") < 1e-9
     for module in net.modules():

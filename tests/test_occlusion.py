@@ -1,4 +1,6 @@
-"""Hidden joints and frames, jitter and short clips: against plain loops, and as the preparation takes them."""
+"""Hidden joints and frames, jitter and short clips: against plain loops, and as the preparation
+takes them.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,23 @@ from skeleton_focus import (
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3), (3, 4)], center=2, name="chain")
 LENGTHS = (10, 7, 1, 4)
-each_layout = pytest.mark.parametrize("layout", list(LAYOUTS.values()), ids=lambda layout: layout.name)
+each_layout = pytest.mark.parametrize(
+    "layout", list(LAYOUTS.values()), ids=lambda layout: layout.name
+)
 
 
-def some_batch(joints: int = 5, *, seed: int = 0, lost: float = 0.2, lengths: tuple[int, ...] = LENGTHS) -> Batch:
-    """Two persons in float64; confidences where a joint was seen, else zeros; the last clip's second is absent."""
-    rng, n, t = np.random.default_rng(seed), len(lengths), max(lengths)
-    seen = torch.from_numpy(rng.uniform(0.3, 1, (n, t, joints, 2)) * (rng.random((n, t, joints, 2)) >= lost))
+def some_batch(
+    joints: int = 5, *, seed: int = 0, lost: float = 0.2, lengths: tuple[int, ...] = LENGTHS
+) -> Batch:
+    """Two persons in float64; confidences where a joint was seen, else zeros; the last clip's
+    second is absent.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(lengths)
+    t = max(lengths)
+    seen = torch.from_numpy(
+        rng.uniform(0.3, 1, (n, t, joints, 2)) * (rng.random((n, t, joints, 2)) >= lost)
+    )
     for i, length in enumerate(lengths):
         seen[i, length:] = 0
     seen[-1, :, :, 1] = 0
@@ -71,20 +83,23 @@ CHANGES: dict[str, Callable[[Batch], Batch]] = {
     "hide_joints": lambda batch: hide_joints(batch, (0, 2)),
     "hide_frames": lambda batch: hide_frames(batch, 0.3),
     "hide_random_joints": lambda batch: hide_random_joints(batch, 0.4, generator()),
-    "jitter_joints": lambda batch: jitter_joints(batch, CHAIN, p=0.5, sigma=0.1, generator=generator()),
+    "jitter_joints": lambda batch: jitter_joints(
+        batch, CHAIN, p=0.5, sigma=0.1, generator=generator()
+    ),
     "keep_beginning": lambda batch: keep_beginning(batch, 0.6),
     "drop_frames": lambda batch: drop_frames(batch, 0.5, generator()),
 }
 
 
+#
 # ---------------------------------------------------------------------------------------------------------- body parts
 
 
 @pytest.mark.parametrize("name", ["NTU25", "NTU25_PYSKL"])
 def test_the_parts_of_ntu_are_the_papers(name: str) -> None:
-    assert {part: {joint + 1 for joint in joints} for part, joints in body_parts(LAYOUTS[name]).items()} == (
-        reference.NTU_PARTS
-    )
+    assert {
+        part: {joint + 1 for joint in joints} for part, joints in body_parts(LAYOUTS[name]).items()
+    } == (reference.NTU_PARTS)
 
 
 @each_layout
@@ -100,20 +115,30 @@ def test_parts_are_what_the_joints_names_say(layout: SkeletonLayout) -> None:
 
 def test_a_layout_without_the_parts_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"body_parts: expected a layout with the parts left_upper_arm, .*got 'chain' wi"
+        ValueError,
+        match=r"body_parts: expected a layout with the parts left_upper_arm, .*got 'chain' wi",
     ):
         body_parts(CHAIN)
-    limbs = {f"{side}_{limb}": (i,) for i, (side, limb) in enumerate(
-        (side, limb) for side in ("left", "right") for limb in ("upper_arm", "hand", "thigh", "foot"))}  # fmt: skip
+    limbs = {
+        f"{side}_{limb}": (i,)
+        for i, (side, limb) in enumerate(
+            (side, limb)
+            for side in ("left", "right")
+            for limb in ("upper_arm", "hand", "thigh", "foot")
+        )
+    }
     bones = [(i, i + 1) for i in range(7)]
     with pytest.raises(ValueError, match="outside its limbs, got 'spider'"):
         body_parts(SkeletonLayout.from_bones(bones, parts=limbs, name="spider"))
     del limbs["right_hand"]
-    with pytest.raises(ValueError, match=r"got 'one hand' without right_hand; pass them to SkeletonLayout"):
+    with pytest.raises(
+        ValueError, match=r"got 'one hand' without right_hand; pass them to SkeletonLayout"
+    ):
         body_parts(SkeletonLayout.from_bones(bones, parts=limbs, name="one hand"))
 
 
-# ------------------------------------------------------------------------------------------ against the slow reference
+# ------------------------------------------------------------------------------------------ against
+# the slow reference
 
 
 @each_layout
@@ -129,19 +154,27 @@ def test_hidden_parts_equal_the_slow_reference(layout: SkeletonLayout) -> None:
 def test_hidden_frames_equal_the_slow_reference(share: float) -> None:
     batch = some_batch()
     blocks = [reference.middle(length, share) for length in LENGTHS]
-    same(hide_frames(batch, share), reference.hide(arrays(batch), lambda n, t, v, m: t in blocks[n]))
+    same(
+        hide_frames(batch, share), reference.hide(arrays(batch), lambda n, t, v, m: t in blocks[n])
+    )
 
 
 def test_hidden_frames_by_hand() -> None:
     batch = some_batch(lost=0)
     there = hide_frames(batch, 0.3).visibility[..., 0].any(2).int().tolist()
-    assert there == [[1, 1, 1, 0, 0, 0, 1, 1, 1, 1], [1, 1, 0, 0, 1, 1, 1, 0, 0, 0], [1] + 9 * [0],
-                     [1, 0, 1, 1] + 6 * [0]]  # fmt: skip
+    assert there == [
+        [1, 1, 1, 0, 0, 0, 1, 1, 1, 1],
+        [1, 1, 0, 0, 1, 1, 1, 0, 0, 0],
+        [1] + 9 * [0],
+        [1, 0, 1, 1] + 6 * [0],
+    ]
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
 def test_random_joints_equal_the_slow_reference(p: float) -> None:
-    batch, random, again = some_batch(), generator(), generator()
+    batch = some_batch()
+    random = generator()
+    again = generator()
     drawn = torch.rand(4, 10, 5, 2, generator=again).numpy()
     ours = hide_random_joints(batch, p, random)
     same(ours, reference.hide(arrays(batch), lambda n, t, v, m: drawn[n, t, v, m] < p))
@@ -150,7 +183,8 @@ def test_random_joints_equal_the_slow_reference(p: float) -> None:
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
 def test_jitter_equals_the_slow_reference(p: float) -> None:
-    batch, again = some_batch(lost=0.1), generator()
+    batch = some_batch(lost=0.1)
+    again = generator()
     chosen = torch.rand(4, 10, 5, 2, generator=again).numpy() < p
     noise = torch.randn(4, 3, 10, 5, 2, generator=again).double().numpy()
     ours = jitter_joints(batch, CHAIN, p=p, sigma=0.1, generator=generator())
@@ -177,22 +211,28 @@ def test_dropped_frames_equal_the_slow_reference(p: float) -> None:
     same(drop_frames(batch, p, generator()), reference.play(arrays(batch), kept))
 
 
+#
 # ---------------------------------------------------------------------------------------------------------- properties
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_nothing_but_the_result_changes(change: str) -> None:
     batch = some_batch()
-    before, state = [part.clone() for part in batch], torch.random.get_rng_state()
+    before = [part.clone() for part in batch]
+    state = torch.random.get_rng_state()
     ours = CHANGES[change](batch)
     assert all(torch.equal(a, b) for a, b in zip(before, batch, strict=True))
-    assert torch.equal(torch.random.get_rng_state(), state), "the global generator is neither read nor written"
+    assert torch.equal(torch.random.get_rng_state(), state), (
+        "the global generator is neither read nor written"
+    )
     assert equal(ours, CHANGES[change](batch)) and not torch.equal(ours.x, batch.x)
     assert not ours.x[(ours.visibility == 0)[:, None].expand_as(ours.x)].any()
     assert not ours.critical[(ours.visibility == 0).permute(0, 3, 1, 2)].any()
     assert int(ours.lengths.max()) == ours.x.shape[2] and int(ours.lengths.min()) >= 1
     assert [part.dtype for part in ours] == [part.dtype for part in batch]
-    single = batch._replace(x=batch.x.float(), visibility=batch.visibility.float(), critical=batch.critical.float())
+    single = batch._replace(
+        x=batch.x.float(), visibility=batch.visibility.float(), critical=batch.critical.float()
+    )
     torch.testing.assert_close(CHANGES[change](single).x, ours.x.float())
 
 
@@ -206,12 +246,16 @@ def test_changed_clips_are_a_data_set_again(change: str) -> None:
 
 @given(st.integers(0, 1000), st.floats(0, 1), st.floats(0, 1))
 def test_a_larger_p_takes_more_of_the_same(seed: int, one: float, two: float) -> None:
-    batch, (few, many) = some_batch(seed=seed), sorted((one, two))
+    batch = some_batch(seed=seed)
+    (few, many) = sorted((one, two))
     hidden = [hide_random_joints(batch, p, generator(seed)).visibility > 0 for p in (few, many)]
     assert not (hidden[1] & ~hidden[0]).any()
     rows = [drop_frames(batch, p, generator(seed)) for p in (few, many)]
     for n, length in enumerate(rows[1].lengths.tolist()):
-        kept = [[frame.tolist() for frame in part.x[n].transpose(0, 1)[: part.lengths[n]]] for part in rows]
+        kept = [
+            [frame.tolist() for frame in part.x[n].transpose(0, 1)[: part.lengths[n]]]
+            for part in rows
+        ]
         assert all(frame in kept[0] for frame in kept[1]) and length <= rows[0].lengths[n]
 
 
@@ -237,7 +281,9 @@ def test_jitter_grows_with_the_body(size: float) -> None:
     batch = some_batch(lost=0)
     options: dict[str, Any] = {"p": 0.5, "sigma": 0.1}
     ours = jitter_joints(batch, CHAIN, generator=generator(), **options).x
-    other = jitter_joints(batch._replace(x=size * batch.x), CHAIN, generator=generator(), **options).x
+    other = jitter_joints(
+        batch._replace(x=size * batch.x), CHAIN, generator=generator(), **options
+    ).x
     torch.testing.assert_close(other, size * ours)
 
 
@@ -247,7 +293,8 @@ def test_no_clips_stay_no_clips() -> None:
         assert equal(CHANGES[change](empty), empty)
 
 
-# ------------------------------------------------------------------------------------------ as the preparation takes it
+# ------------------------------------------------------------------------------------------ as the
+# preparation takes it
 
 
 def prepared(batch: Batch, layout: SkeletonLayout, preparation: str) -> Tensor:
@@ -255,18 +302,32 @@ def prepared(batch: Batch, layout: SkeletonLayout, preparation: str) -> Tensor:
     return prepare(batch, Recipe(stream=streams, preparation=preparation, frames=12), layout)
 
 
-PREPARED = [(layout, how) for layout in LAYOUTS.values() for how, what in PREPARATIONS.items()
-            if what.origin is None or what.origin in layout.joints]  # fmt: skip
+PREPARED = [
+    (layout, how)
+    for layout in LAYOUTS.values()
+    for how, what in PREPARATIONS.items()
+    if what.origin is None or what.origin in layout.joints
+]
 
 
-@pytest.mark.parametrize(("layout", "preparation"), PREPARED, ids=lambda one: getattr(one, "name", one))
+@pytest.mark.parametrize(
+    ("layout", "preparation"), PREPARED, ids=lambda one: getattr(one, "name", one)
+)
 def test_what_is_hidden_is_as_if_never_seen(layout: SkeletonLayout, preparation: str) -> None:
-    """Hidden joints, the centre and those that measure the height among them, against clips that were read without."""
+    """Hidden joints, the centre and those that measure the height among them, against clips that
+    were read without.
+    """
     batch = some_batch(layout.num_joints, lost=0.05)
-    everything = {**body_parts(layout), "center": (layout.center,), "height": layout.path(*layout.height)}
+    everything = {
+        **body_parts(layout),
+        "center": (layout.center,),
+        "height": layout.path(*layout.height),
+    }
     everything["all"] = tuple(range(layout.num_joints))
     for joints in everything.values():
-        clips, seen, truth = [], [], []
+        clips = []
+        seen = []
+        truth = []
         for n, length in enumerate(LENGTHS):
             visibility = batch.visibility[n, :length].clone()
             visibility[:, list(joints)] = 0
@@ -283,7 +344,9 @@ def test_what_is_hidden_is_as_if_never_seen(layout: SkeletonLayout, preparation:
         assert not ours[:, :, :, list(joints)].any(), "what was not seen stays at 0, in all streams"
 
 
-@pytest.mark.parametrize(("layout", "preparation"), PREPARED, ids=lambda one: getattr(one, "name", one))
+@pytest.mark.parametrize(
+    ("layout", "preparation"), PREPARED, ids=lambda one: getattr(one, "name", one)
+)
 def test_every_change_can_be_prepared(layout: SkeletonLayout, preparation: str) -> None:
     batch = some_batch(layout.num_joints)
     random = {"generator": generator()}
@@ -308,6 +371,7 @@ def test_the_truth_of_generated_actions_is_hidden_too() -> None:
     assert torch.equal(ours.critical[..., others], batch.critical[..., others])
 
 
+#
 # --------------------------------------------------------------------------------------------------------------- errors
 
 GOOD = some_batch()
@@ -328,7 +392,10 @@ GOOD = some_batch()
             lambda: hide_joints(GOOD, ["left_arm"]),
             r"hide_joints: expected joints as a sequence of indices, got \['left_arm'\]; body",
         ),
-        (lambda: hide_joints(GOOD, 3), "hide_joints: expected joints as a sequence of indices, got 3"),
+        (
+            lambda: hide_joints(GOOD, 3),
+            "hide_joints: expected joints as a sequence of indices, got 3",
+        ),
         (lambda: hide_joints(GOOD, (0, 5)), r"hide_joints: expected joints in 0..4, got \[0, 5\]"),
         (lambda: hide_joints(GOOD, (-1,)), r"hide_joints: expected joints in 0..4, got \[-1\]"),
         (lambda: hide_frames(GOOD, 1.1), "hide_frames: expected a share in 0..1, got 1.1"),
@@ -365,8 +432,14 @@ GOOD = some_batch()
             lambda: jitter_joints(GOOD, CHAIN, p=2, sigma=0.1, generator=generator()),
             "jitter_joints: expected a probability p in 0..1, got 2",
         ),
-        (lambda: keep_beginning(GOOD, 0), "keep_beginning: expected a share above 0 and at most 1, got 0"),
-        (lambda: drop_frames(GOOD, 1.5, generator()), "drop_frames: expected a probability p in 0..1, got 1.5"),
+        (
+            lambda: keep_beginning(GOOD, 0),
+            "keep_beginning: expected a share above 0 and at most 1, got 0",
+        ),
+        (
+            lambda: drop_frames(GOOD, 1.5, generator()),
+            "drop_frames: expected a probability p in 0..1, got 1.5",
+        ),
     ],
 )
 def test_what_is_refused(call: Callable[[], Any], error: str) -> None:

@@ -31,12 +31,15 @@ from skeleton_focus.plot import (  # noqa: E402
     plot_skeleton,
 )
 
-T, M = 6, 2
+T = 6
+M = 2
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)])
 BODY = torch.tensor([[1.0, 1.0], [2.0, 1.0], [3.0, 2.0], [4.0, 2.0]])
 
 
-def clip(layout: SkeletonLayout = KINECT20, *, c: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def clip(
+    layout: SkeletonLayout = KINECT20, *, c: int = 3, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
     """x (C, T, V, M), focus and truth (M, T, V)."""
     random = torch.Generator().manual_seed(seed)
     x = 1 + torch.rand(c, T, layout.num_joints, M, generator=random)
@@ -46,12 +49,18 @@ def clip(layout: SkeletonLayout = KINECT20, *, c: int = 3, seed: int = 0) -> tup
 
 def bodies(ax: Axes) -> list[int]:
     """The number of joints of each body drawn."""
-    return [np.shape(part.get_offsets())[0] for part in ax.collections if type(part).__name__ == "PathCollection"]
+    return [
+        np.shape(part.get_offsets())[0]
+        for part in ax.collections
+        if type(part).__name__ == "PathCollection"
+    ]
 
 
 def lines(ax: Axes) -> list[int]:
     """The number of lines of each set of bones, and of each outline."""
-    return [len(part.get_paths()) for part in ax.collections if type(part).__name__ == "LineCollection"]
+    return [
+        len(part.get_paths()) for part in ax.collections if type(part).__name__ == "LineCollection"
+    ]
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -62,7 +71,9 @@ def test_skeleton_draws_every_joint_and_bone_once() -> None:
     ax = Figure().add_subplot()
     plot_skeleton(ax, BODY, CHAIN)
     assert bodies(ax) == [4] and lines(ax) == [3]
-    assert sorted(map(tuple, np.asarray(ax.collections[1].get_offsets()).tolist())) == sorted(map(tuple, BODY.tolist()))
+    assert sorted(map(tuple, np.asarray(ax.collections[1].get_offsets()).tolist())) == sorted(
+        map(tuple, BODY.tolist())
+    )
 
 
 def test_skeleton_sizes_and_colours_follow_the_focus_and_the_most_lies_on_top() -> None:
@@ -78,7 +89,8 @@ def test_skeleton_sizes_and_colours_follow_the_focus_and_the_most_lies_on_top() 
 
 
 def test_a_body_of_one_joint() -> None:
-    ax, body = Figure().add_subplot(), torch.zeros(4, 3)
+    ax = Figure().add_subplot()
+    body = torch.zeros(4, 3)
     body[2] = 1
     plot_skeleton(ax, body, CHAIN, truth=torch.ones(4))
     assert bodies(ax) == [1] and lines(ax) == [0, 1, 1]
@@ -87,7 +99,8 @@ def test_a_body_of_one_joint() -> None:
 
 
 def test_missing_joints_are_not_drawn_nor_their_bones() -> None:
-    ax, body = Figure().add_subplot(), BODY.clone()
+    ax = Figure().add_subplot()
+    body = BODY.clone()
     body[1] = 0
     plot_skeleton(ax, body, CHAIN, truth=torch.ones(4))
     assert bodies(ax) == [3]
@@ -98,7 +111,9 @@ def test_missing_joints_are_not_drawn_nor_their_bones() -> None:
     assert bodies(ax) == [4] and lines(ax) == [3]
 
 
-@pytest.mark.parametrize("layout", [NTU25, KINECT20, OPENPOSE18, COCO17], ids=lambda layout: layout.name)
+@pytest.mark.parametrize(
+    "layout", [NTU25, KINECT20, OPENPOSE18, COCO17], ids=lambda layout: layout.name
+)
 @pytest.mark.parametrize("c", [2, 3])
 def test_film_strip_on_every_layout(layout: SkeletonLayout, c: int) -> None:
     x, focus, truth = clip(layout, c=c)
@@ -122,19 +137,26 @@ def test_film_strip_draws_the_first_and_last_frame_in_common_limits() -> None:
     first, second, third = panels(plot_film_strip(x, focus, KINECT20, frames=3))
     assert first.get_xlim() == second.get_xlim() == third.get_xlim()
     for ax, t in ((first, 0), (second, 2), (third, 5)):
-        drawn = {round(float(value), 5) for value in np.asarray(ax.collections[1].get_offsets())[:, 0]}
+        drawn = {
+            round(float(value), 5) for value in np.asarray(ax.collections[1].get_offsets())[:, 0]
+        }
         assert drawn == {round(value, 5) for value in x[0, t, :, 0].tolist()}
-        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        (left, right) = ax.get_xlim()
+        (low, high) = ax.get_ylim()
         assert left < x[0].min() and right > x[0].max() and low < x[1].min() and high > x[1].max()
 
 
 def test_panels_have_equal_aspect() -> None:
     x, focus, _ = clip()
-    figure = plot_film_strip(x * torch.tensor([3.0, 1.0, 1.0]).view(3, 1, 1, 1), focus, KINECT20, frames=3)
+    figure = plot_film_strip(
+        x * torch.tensor([3.0, 1.0, 1.0]).view(3, 1, 1, 1), focus, KINECT20, frames=3
+    )
     for ax in panels(figure):
         box = ax.get_position()
-        width, height = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
-        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        width = box.width * figure.get_figwidth()
+        height = box.height * figure.get_figheight()
+        (left, right) = ax.get_xlim()
+        (low, high) = ax.get_ylim()
         assert (right - left) / width == pytest.approx((high - low) / height)
 
 
@@ -149,19 +171,28 @@ def test_absent_persons_and_lost_joints_in_a_clip() -> None:
 
 def test_image_coordinates_are_flipped() -> None:
     x, focus, _ = clip(COCO17, c=2)
-    up, down = (panels(plot_film_strip(x, focus, COCO17, frames=1, invert_y=flip))[0] for flip in (False, True))
-    assert np.allclose(up.collections[1].get_offsets() * np.array([1, -1]), down.collections[1].get_offsets())
+    up, down = (
+        panels(plot_film_strip(x, focus, COCO17, frames=1, invert_y=flip))[0]
+        for flip in (False, True)
+    )
+    assert np.allclose(
+        up.collections[1].get_offsets() * np.array([1, -1]), down.collections[1].get_offsets()
+    )
 
 
 def test_comparison_has_a_row_a_focus() -> None:
     x, focus, truth = clip()
-    figure = plot_focus_comparison(x, {"with": focus, "without": 1 - focus}, KINECT20, frames=4, truth=truth)
+    figure = plot_focus_comparison(
+        x, {"with": focus, "without": 1 - focus}, KINECT20, frames=4, truth=truth
+    )
     assert len(panels(figure)) == 2 * 4
     assert [text for text in texts(figure) if text.startswith("with")] == ["with", "without"]
     check_canvas(figure)
     tops = [round(ax.get_position().y0, 6) for ax in panels(figure)]
     assert len(set(tops)) == 2 and tops[0] > tops[-1]
-    with pytest.raises(ValueError, match=r"^plot_focus_comparison: expected at least one focus, got none$"):
+    with pytest.raises(
+        ValueError, match=r"^plot_focus_comparison: expected at least one focus, got none$"
+    ):
         plot_focus_comparison(x, {}, KINECT20)
 
 
@@ -184,7 +215,8 @@ def test_map_shows_each_joint_once_sorted_by_part(layout: SkeletonLayout) -> Non
 @pytest.mark.parametrize("stretch", [0.2, 5.0])
 def test_panels_bands_and_labels_do_not_overlap(frames: int, stretch: float) -> None:
     random = torch.Generator().manual_seed(0)
-    x, focus = torch.rand(2, 32, 20, 1, generator=random), torch.rand(1, 32, 20, generator=random)
+    x = torch.rand(2, 32, 20, 1, generator=random)
+    focus = torch.rand(1, 32, 20, generator=random)
     x[0] *= stretch
     rows = {"a long title above narrow panels, 99%": focus, "another": 1 - focus}
     figure = plot_focus_comparison(x, rows, KINECT20, frames=frames, truth=focus)
@@ -203,9 +235,15 @@ def test_map_puts_joints_without_a_part_last() -> None:
 def test_gif_holds_every_frame(tmp_path: Path) -> None:
     x, focus, truth = clip()
     x[:] = x[:, :1].clone()  # even a body that stands still gives T frames
-    path = animate_focus(x, focus, KINECT20, tmp_path / "focus.gif", fps=10, title="walk", truth=truth)
+    path = animate_focus(
+        x, focus, KINECT20, tmp_path / "focus.gif", fps=10, title="walk", truth=truth
+    )
     with Image.open(path) as picture:
-        assert getattr(picture, "n_frames", 1) == T and picture.info["duration"] == 100 and picture.info["loop"] == 0
+        assert (
+            getattr(picture, "n_frames", 1) == T
+            and picture.info["duration"] == 100
+            and picture.info["loop"] == 0
+        )
         assert min(picture.size) >= 300
 
 
@@ -224,15 +262,37 @@ NAMES = ["plot_film_strip", "plot_focus_comparison", "animate_focus"]
     [
         ({"x": torch.rand(3, T, 25, M)}, "expected x (C, T, V=20, M), got (3, 6, 25, 2)"),
         ({"x": torch.rand(3, T, 20)}, "expected x (C, T, V"),
-        ({"x": torch.rand(1, T, 20, M)}, "expected x (C, T, V, M) with C of at least 2, got (1, 6, 20, 2)"),
+        (
+            {"x": torch.rand(1, T, 20, M)},
+            "expected x (C, T, V, M) with C of at least 2, got (1, 6, 20, 2)",
+        ),
         ({"x": torch.zeros(3, T, 20, M)}, "expected a clip with joints, got zeros alone"),
-        ({"x": torch.full((3, T, 20, M), torch.nan)}, "expected x to be finite, got NaN or infinity"),
+        (
+            {"x": torch.full((3, T, 20, M), torch.nan)},
+            "expected x to be finite, got NaN or infinity",
+        ),
         ({"focus": torch.rand(T, 20, M)}, "expected focus (M=2, T=6, V=20), got (6, 20, 2)"),
-        ({"focus": 2 * torch.ones(M, T, 20)}, "expected a focus in [0, 1], got 0 to 2; see min_max_normalize"),
-        ({"focus": -torch.ones(M, T, 20)}, "expected a focus in [0, 1], got -1 to 0; see min_max_normalize"),
+        (
+            {"focus": 2 * torch.ones(M, T, 20)},
+            "expected a focus in [0, 1], got 0 to 2; see min_max_normalize",
+        ),
+        (
+            {"focus": -torch.ones(M, T, 20)},
+            "expected a focus in [0, 1], got -1 to 0; see min_max_normalize",
+        ),
         ({"truth": torch.rand(M, T, 25)}, "expected truth (M=2, T=6, V=20), got (2, 6, 25)"),
     ],
-    ids=["joints", "axes", "one coordinate", "empty", "NaN", "order", "above 1", "below 0", "truth"],
+    ids=[
+        "joints",
+        "axes",
+        "one coordinate",
+        "empty",
+        "NaN",
+        "order",
+        "above 1",
+        "below 0",
+        "truth",
+    ],
 )
 def test_refusals(draw: Call, name: str, change: dict[str, Tensor], error: str) -> None:
     x, focus, truth = clip()
@@ -245,23 +305,34 @@ def test_refusals(draw: Call, name: str, change: dict[str, Tensor], error: str) 
 @pytest.mark.parametrize("frames", [0, T + 1])
 def test_number_of_frames_is_checked(frames: int) -> None:
     x, focus, _ = clip()
-    with pytest.raises(ValueError, match=rf"^plot_film_strip: expected frames in 1\.\.6, got {frames}$"):
+    with pytest.raises(
+        ValueError, match=rf"^plot_film_strip: expected frames in 1\.\.6, got {frames}$"
+    ):
         plot_film_strip(x, focus, KINECT20, frames=frames)
 
 
 def test_more_refusals(tmp_path: Path) -> None:
     x, focus, _ = clip()
-    with pytest.raises(ValueError, match=r"^animate_focus: expected a path that ends in \.gif, got .*focus\.mp4$"):
+    with pytest.raises(
+        ValueError, match=r"^animate_focus: expected a path that ends in \.gif, got .*focus\.mp4$"
+    ):
         animate_focus(x, focus, KINECT20, tmp_path / "focus.mp4")
-    with pytest.raises(ValueError, match=r"^animate_focus: expected fps above 0 and at most 50, got 0$"):
+    with pytest.raises(
+        ValueError, match=r"^animate_focus: expected fps above 0 and at most 50, got 0$"
+    ):
         animate_focus(x, focus, KINECT20, tmp_path / "focus.gif", fps=0)
-    with pytest.raises(ValueError, match=r"^plot_focus_map: expected focus \(M, T, V=25\), got \(2, 6, 20\)$"):
+    with pytest.raises(
+        ValueError, match=r"^plot_focus_map: expected focus \(M, T, V=25\), got \(2, 6, 20\)$"
+    ):
         plot_focus_map(focus, NTU25)
     ax = Figure().add_subplot()
-    with pytest.raises(ValueError, match=r"^plot_skeleton: expected joints \(V=4, C\), got \(3, 2\)$"):
+    with pytest.raises(
+        ValueError, match=r"^plot_skeleton: expected joints \(V=4, C\), got \(3, 2\)$"
+    ):
         plot_skeleton(ax, BODY[:3], CHAIN)
     with pytest.raises(
-        ValueError, match=r"^plot_skeleton: expected joints \(V, C\) with C of at least 2, got \(4, 1\)$"
+        ValueError,
+        match=r"^plot_skeleton: expected joints \(V, C\) with C of at least 2, got \(4, 1\)$",
     ):
         plot_skeleton(ax, BODY[:, :1], CHAIN)
     with pytest.raises(ValueError, match=r"^plot_skeleton: expected focus \(V=4\), got \(5,\)$"):
@@ -269,8 +340,11 @@ def test_more_refusals(tmp_path: Path) -> None:
     assert not ax.collections and not list(tmp_path.iterdir())
 
 
-def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    ax, (x, focus, _) = Figure().add_subplot(), clip()
+def test_without_matplotlib_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ax = Figure().add_subplot()
+    (x, focus, _) = clip()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     wanted = re.escape("plot: expected matplotlib, got none; pip install matplotlib pillow")
     calls: list[Call] = [
@@ -331,7 +405,10 @@ def test_joint_attention_draws_the_strongest_pairs() -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"joints": torch.full((T, 7), 20)}, r"plot_joint_attention: expected joints in 0\.\.19, got 0 to 20"),
+        (
+            {"joints": torch.full((T, 7), 20)},
+            r"plot_joint_attention: expected joints in 0\.\.19, got 0 to 20",
+        ),
         ({"frames": 0}, r"plot_joint_attention: expected frames in 1\.\.6, got 0"),
         (
             {"attention": torch.full((T, 7, 10), -0.5)},
@@ -343,7 +420,10 @@ def test_joint_attention_draws_the_strongest_pairs() -> None:
             {"attention": torch.rand(T, 7, 3)},
             r"plot_joint_attention: expected attention \(T=6, K=7, P=10\), got \(6, 7, 3\)",
         ),
-        ({"scores": torch.rand(T, 19)}, r"plot_joint_attention: expected scores \(T=6, V=20\), got \(6, 19\)"),
+        (
+            {"scores": torch.rand(T, 19)},
+            r"plot_joint_attention: expected scores \(T=6, V=20\), got \(6, 19\)",
+        ),
     ],
 )
 def test_joint_attention_refuses(change: dict[str, Any], error: str) -> None:
@@ -353,7 +433,9 @@ def test_joint_attention_refuses(change: dict[str, Any], error: str) -> None:
 
 def test_joint_attention_of_image_coordinates_stands_upright() -> None:
     given_ = attended(COCO17)
-    up, down = (plot_joint_attention(**given_, frames=1, invert_y=flip).axes[0] for flip in (True, False))
+    up, down = (
+        plot_joint_attention(**given_, frames=1, invert_y=flip).axes[0] for flip in (True, False)
+    )
     np.testing.assert_allclose(
         up.collections[1].get_offsets()[:, 1], -np.asarray(down.collections[1].get_offsets()[:, 1])
     )
@@ -369,12 +451,15 @@ def test_joint_attention_leaves_out_what_is_missing(tmp_path: Path) -> None:
     here = sum(j >= 12 for j in given_["joints"][0].tolist())
     assert bodies(first) == [8, len(parts)] and len(first.get_lines()) == here * len(parts)
     assert (
-        np.isfinite(first.collections[-1].get_offsets()).all() and not (first.collections[-1].get_offsets() == 0).any()
+        np.isfinite(first.collections[-1].get_offsets()).all()
+        and not (first.collections[-1].get_offsets() == 0).any()
     )
     assert bodies(last) == [0, 0] and not last.get_lines()
     figure.savefig(tmp_path / "missing.png")
     plot_joint_attention(**given_, lines=0).savefig(tmp_path / "none.png")
-    plot_joint_attention(**{**given_, "attention": 0 * given_["attention"]}).savefig(tmp_path / "zero.png")
+    plot_joint_attention(**{**given_, "attention": 0 * given_["attention"]}).savefig(
+        tmp_path / "zero.png"
+    )
 
 
 def test_latent_edges_join_the_joints_above_the_threshold(tmp_path: Path) -> None:
@@ -390,8 +475,11 @@ def test_latent_edges_join_the_joints_above_the_threshold(tmp_path: Path) -> Non
         joined = [j for j in range(20) if weights[frame, j] > 0.8 and (frame < 5 or j >= 4)]
         expected = [[node, x[:2, frame, j].numpy()] for j in joined]
         assert (joined and 1 not in joined) or frame < 5
-        np.testing.assert_allclose([line.get_xydata() for line in ax.get_lines()], expected, rtol=1e-5)
-        (left, right), (base, top) = ax.get_xlim(), ax.get_ylim()
+        np.testing.assert_allclose(
+            [line.get_xydata() for line in ax.get_lines()], expected, rtol=1e-5
+        )
+        (left, right) = ax.get_xlim()
+        (base, top) = ax.get_ylim()
         assert left < node[0] < right and base < node[1] < top
         there = x[:2, frame, 4 * (frame == 5) :].T.numpy()
         mirrored = np.array([left + right - node[0], node[1]])
@@ -400,17 +488,31 @@ def test_latent_edges_join_the_joints_above_the_threshold(tmp_path: Path) -> Non
         shades = sorted(weights[frame, 4 * (frame == 5) :].tolist())
         np.testing.assert_allclose(ax.collections[1].get_array(), shades, rtol=1e-6)
     figure.savefig(tmp_path / "latent.png")
-    assert all(not ax.get_lines() for ax in plot_latent_edges(x, weights, KINECT20, threshold=1).axes)
+    assert all(
+        not ax.get_lines() for ax in plot_latent_edges(x, weights, KINECT20, threshold=1).axes
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"weights": torch.full((T, 20), 1.5)}, r"plot_latent_edges: expected weights in \[0, 1\], got 1.5 to 1.5"),
-        ({"weights": torch.rand(T, 19)}, r"plot_latent_edges: expected weights \(T=6, V=20\), got \(6, 19\)"),
-        ({"threshold": float("nan")}, r"plot_latent_edges: expected a threshold in \[0, 1\], got nan"),
+        (
+            {"weights": torch.full((T, 20), 1.5)},
+            r"plot_latent_edges: expected weights in \[0, 1\], got 1.5 to 1.5",
+        ),
+        (
+            {"weights": torch.rand(T, 19)},
+            r"plot_latent_edges: expected weights \(T=6, V=20\), got \(6, 19\)",
+        ),
+        (
+            {"threshold": float("nan")},
+            r"plot_latent_edges: expected a threshold in \[0, 1\], got nan",
+        ),
         ({"frames": 7}, r"plot_latent_edges: expected frames in 1\.\.6, got 7"),
-        ({"x": torch.rand(1, T, 20)}, r"plot_latent_edges: expected x \(C, T, V\) with C of at least 2"),
+        (
+            {"x": torch.rand(1, T, 20)},
+            r"plot_latent_edges: expected x \(C, T, V\) with C of at least 2",
+        ),
     ],
 )
 def test_latent_edges_refuse(change: dict[str, Any], error: str) -> None:

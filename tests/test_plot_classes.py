@@ -43,14 +43,33 @@ def difference(**options: Any) -> Figure:
 def test_bars_are_sorted_and_in_points() -> None:
     figure = difference(title="NTU")
     (ax,) = figure.axes
-    assert rows(ax) == ["kick", "clap", "sit", "wave"]  # equal ones in their own order; without clips: left out
+    assert rows(ax) == [
+        "kick",
+        "clap",
+        "sit",
+        "wave",
+    ]  # equal ones in their own order; without clips: left out
     assert [bar.get_width() for bar in bars(ax)] == pytest.approx([40, 0, 0, -25])
     assert [bar.get_y() + bar.get_height() / 2 for bar in bars(ax)] == pytest.approx([0, 1, 2, 3])
     low, high = ax.get_ylim()
     assert low > high  # the first on top
-    assert to_rgb(bars(ax)[0].get_facecolor()) == to_rgb(TRUTH) and to_rgb(bars(ax)[3].get_facecolor()) == to_rgb(BELOW)
-    assert [text.get_text() for text in ax.texts] == ["+40.0", "0", "0", "-25.0", "5", "2", "1", "4", "clips"]
-    left, right = (next(text for text in ax.texts if text.get_text() == value) for value in ("-25.0", "+40.0"))
+    assert to_rgb(bars(ax)[0].get_facecolor()) == to_rgb(TRUTH) and to_rgb(
+        bars(ax)[3].get_facecolor()
+    ) == to_rgb(BELOW)
+    assert [text.get_text() for text in ax.texts] == [
+        "+40.0",
+        "0",
+        "0",
+        "-25.0",
+        "5",
+        "2",
+        "1",
+        "4",
+        "clips",
+    ]
+    left, right = (
+        next(text for text in ax.texts if text.get_text() == value) for value in ("-25.0", "+40.0")
+    )
     check_canvas(figure)
     first, *_, last = bars(ax)
     assert left.get_window_extent().x1 < last.get_window_extent().x0
@@ -82,7 +101,9 @@ def test_probabilities_and_classes_draw_the_same() -> None:
     scores = torch.from_numpy(np.eye(5)[SECOND]).float()
     both = {"plain": torch.from_numpy(FIRST), "focus": 0.2 + scores}
     (ax,) = plot_class_difference(torch.from_numpy(LABELS), both, NAMES).axes
-    assert [bar.get_width() for bar in bars(ax)] == [bar.get_width() for bar in bars(difference().axes[0])]
+    assert [bar.get_width() for bar in bars(ax)] == [
+        bar.get_width() for bar in bars(difference().axes[0])
+    ]
 
 
 @pytest.mark.parametrize("draws", ["difference", "confusion"])
@@ -90,27 +111,50 @@ def test_probabilities_and_classes_draw_the_same() -> None:
 def test_names_fit_and_do_not_overlap(c: int, draws: str) -> None:
     random = np.random.default_rng(c)
     labels = np.concatenate([np.arange(c), random.integers(0, c, 9 * c)])
-    first, second = (np.where(random.random(len(labels)) < 0.8, labels, random.integers(0, c, len(labels)))
-                     for _ in range(2))  # fmt: skip
-    names = [f"{'take something long out of a very large bag'[: 5 + 3 * (i % 14)]} {i}" for i in range(c)]
+    first, second = (
+        np.where(random.random(len(labels)) < 0.8, labels, random.integers(0, c, len(labels)))
+        for _ in range(2)
+    )
+    names = [
+        f"{'take something long out of a very large bag'[: 5 + 3 * (i % 14)]} {i}" for i in range(c)
+    ]
     if draws == "difference":
         figure = plot_class_difference(labels, {"a": first, "b": second}, names)
     else:
         figure = plot_confusion(labels, second, names)
     assert figure.get_figwidth() == 9
-    ax, page = figure.axes[0], figure.bbox
+    ax = figure.axes[0]
+    page = figure.bbox
     check_canvas(figure)
-    for ticks, low, high in ((ax.get_yticklabels(), "y0", "y1"), (ax.get_xticklabels(), "x0", "x1")):
+    for ticks, low, high in (
+        (ax.get_yticklabels(), "y0", "y1"),
+        (ax.get_xticklabels(), "x0", "x1"),
+    ):
         if draws == "difference" and low == "x0":
             continue
-        boxes = sorted((label.get_window_extent() for label in ticks), key=lambda box: getattr(box, low))
-        pitch = [getattr(b, low) + getattr(b, high) - getattr(a, low) - getattr(a, high)
-                 for a, b in pairwise(boxes)]  # fmt: skip
-        assert all(step / 2 > 0.1 * figure.dpi for step in pitch)  # the height of letters of 8 points
-    assert all(label.get_fontsize() >= 8 for label in [*ax.get_yticklabels(), *ax.get_xticklabels(), *ax.texts])
+        boxes = sorted(
+            (label.get_window_extent() for label in ticks), key=lambda box: getattr(box, low)
+        )
+        pitch = [
+            getattr(b, low) + getattr(b, high) - getattr(a, low) - getattr(a, high)
+            for a, b in pairwise(boxes)
+        ]
+        assert all(
+            step / 2 > 0.1 * figure.dpi for step in pitch
+        )  # the height of letters of 8 points
+    assert all(
+        label.get_fontsize() >= 8
+        for label in [*ax.get_yticklabels(), *ax.get_xticklabels(), *ax.texts]
+    )
     widest = 2.6 if draws == "difference" else 1.85  # inches
-    assert all(label.get_window_extent().width < (widest + 0.02) * figure.dpi for label in ax.get_yticklabels())
-    assert ax.get_window_extent().width > (0.5 if c > 12 or draws == "difference" else 0.03) * page.width
+    assert all(
+        label.get_window_extent().width < (widest + 0.02) * figure.dpi
+        for label in ax.get_yticklabels()
+    )
+    assert (
+        ax.get_window_extent().width
+        > (0.5 if c > 12 or draws == "difference" else 0.03) * page.width
+    )
     assert any("…" in name for name in rows(ax)) or c < 18
     assert len(rows(ax)) == min(c, 120 if draws == "difference" else 60)
 
@@ -151,11 +195,20 @@ def test_confusion_is_the_share_of_each_row() -> None:
     ax = figure.axes[0]
     assert rows(ax) == NAMES == [label.get_text() for label in ax.get_xticklabels()]
     cells = {text.get_position(): text.get_text() for text in ax.texts[:7]}
-    assert cells == {(0, 0): "50", (1, 0): "50", (1, 1): "50", (4, 1): "50", (0, 2): "20", (2, 2): "80", (3, 3): "100"}
+    assert cells == {
+        (0, 0): "50",
+        (1, 0): "50",
+        (1, 1): "50",
+        (4, 1): "50",
+        (0, 2): "20",
+        (2, 2): "80",
+        (3, 3): "100",
+    }
     assert [text.get_text() for text in ax.texts[7:]] == ["4", "2", "5", "1", "0", "clips"]
     assert [text.get_text() for text in figure.texts] == [
-        "STF", "row: true class; column: what its clips are taken for, in per cent",
-    ]  # fmt: skip
+        "STF",
+        "row: true class; column: what its clips are taken for, in per cent",
+    ]
     assert "errors, up to 50% of a class" in texts(figure)
 
 
@@ -163,7 +216,9 @@ def test_the_diagonal_is_pale_and_errors_are_dark() -> None:
     figure = plot_confusion(LABELS, SECOND, NAMES)
     diagonal, errors = figure.axes[0].images
     grey = [0.2126, 0.7152, 0.0722]
-    lightness = {image: image.cmap(np.linspace(0, 1, 50))[:, :3] @ grey for image in (diagonal, errors)}
+    lightness = {
+        image: image.cmap(np.linspace(0, 1, 50))[:, :3] @ grey for image in (diagonal, errors)
+    }
     assert lightness[diagonal].min() > 0.8 and lightness[errors].max() < lightness[diagonal].min()
     assert (np.diff(lightness[errors]) < 0).all() and lightness[errors][-1] < 0.2
     assert diagonal.get_clim() == (0, 1) and errors.get_clim() == (0, 0.5)
@@ -171,12 +226,16 @@ def test_the_diagonal_is_pale_and_errors_are_dark() -> None:
         column, row = text.get_position()
         image = diagonal if row == column else errors
         cell = np.array(image.to_rgba(float(image.get_array()[row, column]))[:3])
-        ink, light = ((np.array(to_rgb(colour)) ** 2.2 @ grey) + 0.05 for colour in (text.get_color(), cell))
+        ink, light = (
+            (np.array(to_rgb(colour)) ** 2.2 @ grey) + 0.05 for colour in (text.get_color(), cell)
+        )
         assert max(ink, light) / min(ink, light) > 3  # large enough a contrast to read by
 
 
 def test_the_most_confused_classes_and_the_rest_in_a_column() -> None:
-    figure = plot_confusion(LABELS, FIRST, NAMES, most=2)  # kick for wave 3 times is the most frequent error
+    figure = plot_confusion(
+        LABELS, FIRST, NAMES, most=2
+    )  # kick for wave 3 times is the most frequent error
     ax = figure.axes[0]
     assert rows(ax) == ["wave", "kick"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["wave", "kick", "other classes"]
@@ -184,7 +243,9 @@ def test_the_most_confused_classes_and_the_rest_in_a_column() -> None:
     assert [text.get_text() for text in ax.texts[-3:]] == ["4", "5", "clips"]
     assert "the 2 of 5 classes with the most frequent errors" in figure.texts[-1].get_text()
     np.testing.assert_allclose(shown(plot_confusion(LABELS, FIRST, NAMES, most=1)).sum(1), 1)
-    assert rows(plot_confusion(np.array([0, 1, 3, 4, 4]), np.array([0, 3, 3, 3, 3]), NAMES, most=2).axes[0]) == [
+    assert rows(
+        plot_confusion(np.array([0, 1, 3, 4, 4]), np.array([0, 3, 3, 3, 3]), NAMES, most=2).axes[0]
+    ) == [
         "sit",
         "never",
     ]
@@ -195,7 +256,10 @@ def test_confusion_without_errors_and_without_numbers(tmp_path: Path) -> None:
         figure = plot_confusion(np.arange(c), np.eye(c), [str(i) for i in range(c)])
         assert "no errors" in texts(figure)
         assert [text.get_text() for text in figure.axes[0].texts].count("100") == (c == 1)
-        assert len(figure.axes[0].get_lines()) == (c == 21) and figure.axes[0].get_xlim() == (-0.5, c - 0.5)
+        assert len(figure.axes[0].get_lines()) == (c == 21) and figure.axes[0].get_xlim() == (
+            -0.5,
+            c - 0.5,
+        )
         figure.savefig(tmp_path / "right.png")
 
 
@@ -215,10 +279,13 @@ def test_confusion_without_errors_and_without_numbers(tmp_path: Path) -> None:
 )
 def test_refusals(change: dict[str, Any], error: str) -> None:
     given = {"labels": LABELS, "found": SECOND, **change}
-    labels, found = given.pop("labels"), given.pop("found")
+    labels = given.pop("labels")
+    found = given.pop("found")
     with pytest.raises(ValueError, match=f"^plot_confusion: {error.format('predictions')}$"):
         plot_confusion(labels, found, NAMES, **given)
-    with pytest.raises(ValueError, match="^plot_class_difference: " + error.format("run 'focus'") + "$"):
+    with pytest.raises(
+        ValueError, match="^plot_class_difference: " + error.format("run 'focus'") + "$"
+    ):
         plot_class_difference(labels, {"focus": found, "plain": found}, NAMES, **given)
 
 
@@ -236,5 +303,8 @@ def test_no_global_state_and_no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> N
         assert not sys.modules["matplotlib.pyplot"].get_fignums()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for call in (difference, lambda: plot_confusion(LABELS, SECOND, NAMES)):
-        with pytest.raises(ImportError, match=r"^plot: expected matplotlib, got none; pip install matplotlib pillow$"):
+        with pytest.raises(
+            ImportError,
+            match=r"^plot: expected matplotlib, got none; pip install matplotlib pillow$",
+        ):
             call()

@@ -1,4 +1,6 @@
-"""The preparations of the papers that FG-STFormer and BAGCN follow, against slow references and rigid motions."""
+"""The preparations of the papers that FG-STFormer and BAGCN follow, against slow references and
+rigid motions.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,15 @@ from skeleton_focus import (
 LENGTHS = (9, 5, 12)
 
 
-def some_clips(seed: int = 0, *, joints: int = 25, persons: int = 2, lost: float = 0.2, clips: int = 3) -> Batch:
-    """Random clips in float64; joints are lost, the second person of the last clip is absent altogether."""
+def some_clips(
+    seed: int = 0, *, joints: int = 25, persons: int = 2, lost: float = 0.2, clips: int = 3
+) -> Batch:
+    """Random clips in float64; joints are lost, the second person of the last clip is absent
+    altogether.
+    """
     rng = np.random.default_rng(seed)
-    lengths, t = LENGTHS[:clips], max(LENGTHS[:clips])
+    lengths = LENGTHS[:clips]
+    t = max(LENGTHS[:clips])
     seen = (rng.random((clips, t, joints, persons)) > lost).astype(float)
     for n, length in enumerate(lengths):
         seen[n, length:] = 0
@@ -48,7 +55,12 @@ def some_clips(seed: int = 0, *, joints: int = 25, persons: int = 2, lost: float
     if persons > 1:
         seen[-1, :, :, 1] = 0
     x = rng.standard_normal((clips, 3, t, joints, persons)) * seen[:, None]
-    parts = [torch.from_numpy(x), torch.tensor(lengths), torch.zeros(clips, dtype=torch.int64), torch.from_numpy(seen)]
+    parts = [
+        torch.from_numpy(x),
+        torch.tensor(lengths),
+        torch.zeros(clips, dtype=torch.int64),
+        torch.from_numpy(seen),
+    ]
     return Batch(*parts, torch.zeros(clips, persons, t, joints, dtype=torch.float64))
 
 
@@ -61,8 +73,10 @@ def moved(batch: Batch, angles: Any, shift: Any) -> Batch:
 
 def expected(batch: Batch, method: Any, frames: int, **options: Any) -> np.ndarray:
     """The reference's clips with their visibility as the last channel."""
-    found = [method(batch.x[n].numpy(), batch.visibility[n].numpy(), int(length), frames, **options)
-             for n, length in enumerate(batch.lengths)]  # fmt: skip
+    found = [
+        method(batch.x[n].numpy(), batch.visibility[n].numpy(), int(length), frames, **options)
+        for n, length in enumerate(batch.lengths)
+    ]
     return np.stack([np.concatenate([x, seen[None]]) for x, seen in found])
 
 
@@ -73,8 +87,12 @@ def close(ours: Tensor, wanted: np.ndarray) -> None:
 
 @pytest.mark.parametrize("layout", [NTU25, NTU25_PYSKL, KINECT20], ids=lambda layout: layout.name)
 @pytest.mark.parametrize("persons", [1, 2])
-@pytest.mark.parametrize(("name", "method"), [("ctrgcn", reference.ctr_gcn), ("dgnn", reference.dgnn)])
-def test_tests_see_what_the_slow_reference_gives(name: str, method: Any, persons: int, layout: SkeletonLayout) -> None:
+@pytest.mark.parametrize(
+    ("name", "method"), [("ctrgcn", reference.ctr_gcn), ("dgnn", reference.dgnn)]
+)
+def test_tests_see_what_the_slow_reference_gives(
+    name: str, method: Any, persons: int, layout: SkeletonLayout
+) -> None:
     batch = some_clips(joints=layout.num_joints, persons=persons)
     ours = prepare(batch, Recipe(preparation=name, frames=13), layout)
     close(ours, expected(batch, method, 13))
@@ -83,10 +101,17 @@ def test_tests_see_what_the_slow_reference_gives(name: str, method: Any, persons
 
 
 def test_training_sees_a_turned_part_of_the_clip() -> None:
-    """CTR-GCN: a share of 0.5 to 1 of the clip, at a random place, turned by up to 0.3 radians about each axis."""
-    batch, recipe = some_clips(lost=0.0), Recipe(preparation="ctrgcn", frames=7, crop=0.5, turn=(17.1887,) * 3)
+    """CTR-GCN: a share of 0.5 to 1 of the clip, at a random place, turned by up to 0.3 radians
+    about each axis.
+    """
+    batch = some_clips(lost=0.0)
+    recipe = Recipe(preparation="ctrgcn", frames=7, crop=0.5, turn=(17.1887,) * 3)
     drawn = torch.Generator().manual_seed(5)
-    angles = ((2 * torch.rand(3, 3, generator=drawn) - 1) * torch.tensor(17.1887).deg2rad()).double().numpy()
+    angles = (
+        ((2 * torch.rand(3, 3, generator=drawn) - 1) * torch.tensor(17.1887).deg2rad())
+        .double()
+        .numpy()
+    )
     torch.rand(3, generator=drawn)  # sizes
     share = (0.5 + 0.5 * torch.rand(3, generator=drawn)).double().numpy()
     start = (1 - share) * torch.rand(3, generator=drawn).double().numpy()
@@ -96,17 +121,27 @@ def test_training_sees_a_turned_part_of_the_clip() -> None:
         x, y, z = angles[n]
         turn = reference.about(2, z) @ reference.about(1, y) @ reference.about(0, x)
         options = {"start": start[n], "stop": start[n] + share[n], "turn": turn}
-        clip, seen = reference.ctr_gcn(batch.x[n].numpy(), batch.visibility[n].numpy(), length, 7, **options)
-        np.testing.assert_allclose(ours[n, :-1].numpy(), clip, rtol=0, atol=1e-5)  # numbers drawn in float32
+        clip, seen = reference.ctr_gcn(
+            batch.x[n].numpy(), batch.visibility[n].numpy(), length, 7, **options
+        )
+        np.testing.assert_allclose(
+            ours[n, :-1].numpy(), clip, rtol=0, atol=1e-5
+        )  # numbers drawn in float32
         np.testing.assert_array_equal(ours[n, -1].numpy(), seen)
 
 
-ANGLE, SHIFT = st.floats(-3.0, 3.0), st.floats(-5.0, 5.0)
+ANGLE = st.floats(-3.0, 3.0)
+SHIFT = st.floats(-5.0, 5.0)
 
 
-@given(angles=st.tuples(ANGLE, ANGLE, ANGLE), shift=st.tuples(SHIFT, SHIFT, SHIFT), seed=st.integers(0, 99))
+@given(
+    angles=st.tuples(ANGLE, ANGLE, ANGLE),
+    shift=st.tuples(SHIFT, SHIFT, SHIFT),
+    seed=st.integers(0, 99),
+)
 def test_dgnn_s_preparation_does_not_see_rigid_motions(angles: Any, shift: Any, seed: int) -> None:
-    batch, recipe = some_clips(seed), Recipe(preparation="dgnn", stream="joint+bone_motion", frames=10)
+    batch = some_clips(seed)
+    recipe = Recipe(preparation="dgnn", stream="joint+bone_motion", frames=10)
     one, two = (prepare(clips, recipe, NTU25) for clips in (batch, moved(batch, angles, shift)))
     torch.testing.assert_close(one, two, rtol=0, atol=1e-8)
     assert one[:, 0].any()
@@ -114,8 +149,11 @@ def test_dgnn_s_preparation_does_not_see_rigid_motions(angles: Any, shift: Any, 
 
 @given(shift=st.tuples(SHIFT, SHIFT, SHIFT), seed=st.integers(0, 99))
 def test_ctr_gcn_s_preparation_does_not_see_translations(shift: Any, seed: int) -> None:
-    batch, recipe = some_clips(seed), Recipe(preparation="ctrgcn", stream="joint+bone", frames=10)
-    one, two = (prepare(clips, recipe, NTU25) for clips in (batch, moved(batch, (0.0, 0.0, 0.0), shift)))
+    batch = some_clips(seed)
+    recipe = Recipe(preparation="ctrgcn", stream="joint+bone", frames=10)
+    one, two = (
+        prepare(clips, recipe, NTU25) for clips in (batch, moved(batch, (0.0, 0.0, 0.0), shift))
+    )
     torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
     assert one[:, 0].any()
 
@@ -128,6 +166,7 @@ def test_lengths_are_kept_in_the_units_they_came_in() -> None:
         torch.testing.assert_close(3 * one[:, :-1], two[:, :-1])
 
 
+#
 # ----------------------------------------------------------------------------------------------------------- its parts
 
 
@@ -145,8 +184,11 @@ def test_the_spine_is_along_z_and_the_shoulders_along_x(angles: Any, seed: int) 
         torch.testing.assert_close((spine - base)[:2], torch.zeros(2).double(), rtol=0, atol=1e-10)
         assert spine[2] > base[2] and right[0] > left[0]
         assert abs(right[1] - left[1]) < 1e-10
-        raw, turned = batch.x[n, :, t, [0, 1, 4], 0], out[n, :, t, [0, 1, 4], 0]
-        torch.testing.assert_close(torch.linalg.det(raw), torch.linalg.det(turned))  # no mirror image
+        raw = batch.x[n, :, t, [0, 1, 4], 0]
+        turned = out[n, :, t, [0, 1, 4], 0]
+        torch.testing.assert_close(
+            torch.linalg.det(raw), torch.linalg.det(turned)
+        )  # no mirror image
 
 
 def test_clips_without_a_whole_torso_stay_as_they_are() -> None:
@@ -160,7 +202,9 @@ def test_clips_without_a_whole_torso_stay_as_they_are() -> None:
     turn = torch.from_numpy(reference.upright(*batch.x[1, :, 3, [0, 1, 4, 8], 0].T.numpy()))
     torch.testing.assert_close(out[1], torch.einsum("ij,jtvm->itvm", turn, masked[1]))
     along = batch.x[:1].clone()
-    along[:, :, :, 8] = along[:, :, :, 4] + 2 * (along[:, :, :, 1] - along[:, :, :, 0])  # shoulders along the spine
+    along[:, :, :, 8] = along[:, :, :, 4] + 2 * (
+        along[:, :, :, 1] - along[:, :, :, 0]
+    )  # shoulders along the spine
     torch.testing.assert_close(align_body(along, NTU25), along, rtol=0, atol=0)
     assert torch.equal(align_body(torch.zeros(1, 3, 2, 25, 1), NTU25), torch.zeros(1, 3, 2, 25, 1))
 
@@ -179,7 +223,9 @@ def test_all_persons_are_measured_from_one() -> None:
     seen = batch.visibility[0, :, 1, 1] > 0
     t = int(seen.int().argmax())
     for m in (0, 1):
-        wanted = (batch.x[0, :, t, :, m] - batch.x[0, :, t, 1, 1][:, None]) * batch.visibility[0, t, :, m]
+        wanted = (batch.x[0, :, t, :, m] - batch.x[0, :, t, 1, 1][:, None]) * batch.visibility[
+            0, t, :, m
+        ]
         torch.testing.assert_close(out[0, :, t, :, m], wanted)
     torch.testing.assert_close(out[2], batch.x[2])  # that person was never there
     once = center(batch.x, 1, each_frame=False, person=1, visibility=batch.visibility)
@@ -189,24 +235,42 @@ def test_all_persons_are_measured_from_one() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 40])
 def test_tests_see_the_middle(length: int) -> None:
-    ramp = torch.linspace(0, 1, length, dtype=torch.float64) if length > 1 else torch.zeros(1, dtype=torch.float64)
+    ramp = (
+        torch.linspace(0, 1, length, dtype=torch.float64)
+        if length > 1
+        else torch.zeros(1, dtype=torch.float64)
+    )
     x = ramp.view(1, 1, length, 1, 1).expand(1, 3, length, 3, 1)
     chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
-    ones, none = torch.ones(1, length, 3, 1).double(), torch.zeros(1, 1, length, 3).double()
+    ones = torch.ones(1, length, 3, 1).double()
+    none = torch.zeros(1, 1, length, 3).double()
     batch = Batch(x, torch.tensor([length]), torch.tensor([0]), ones, none)
     out = Augment(chain, test_crop=0.5, frames=3)(batch, None)
     wanted = [0.25, 0.5, 0.75] if length > 1 else [0.0] * 3
     torch.testing.assert_close(out.x[0, 0, :, 0, 0], torch.tensor(wanted).double())
-    whole = Augment(chain, crop=1.0, test_crop=0.5, frames=3)(batch, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(whole.x, Augment(chain, frames=3)(batch, None).x)  # training has its own crop
+    whole = Augment(chain, crop=1.0, test_crop=0.5, frames=3)(
+        batch, torch.Generator().manual_seed(0)
+    )
+    torch.testing.assert_close(
+        whole.x, Augment(chain, frames=3)(batch, None).x
+    )  # training has its own crop
 
 
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda: Augment(NTU25, test_crop=0.0, frames=3), "expected test_crop above 0 and at most 1, got 0.0"),
-        (lambda: Augment(NTU25, test_crop=0.9), "expected frames with crop, speed or test_crop, got None"),
-        (lambda: center(torch.zeros(1, 3, 2, 25, 2), 1, person=2), "center: expected a person in 0..1, or None, got 2"),
+        (
+            lambda: Augment(NTU25, test_crop=0.0, frames=3),
+            "expected test_crop above 0 and at most 1, got 0.0",
+        ),
+        (
+            lambda: Augment(NTU25, test_crop=0.9),
+            "expected frames with crop, speed or test_crop, got None",
+        ),
+        (
+            lambda: center(torch.zeros(1, 3, 2, 25, 2), 1, person=2),
+            "center: expected a person in 0..1, or None, got 2",
+        ),
         (
             lambda: align_body(torch.zeros(1, 3, 2, 17, 1), COCO17),
             "align_body: expected a layout with the joints spine_",
@@ -238,7 +302,9 @@ def test_every_preparation_gives_streams_and_a_visibility(name: str, stream: str
     assert out.shape == (3, 3 * len(stream.split("+")) + 1, 11, 25, 2)
     assert out.isfinite().all() and set(out[:, -1].unique().tolist()) == {0, 1}
     if stream == "joint+bone":
-        torch.testing.assert_close(out[:, 3:6], make_stream(out[:, :3], "bone", NTU25, visibility=out[:, -1]))
+        torch.testing.assert_close(
+            out[:, 3:6], make_stream(out[:, :3], "bone", NTU25, visibility=out[:, -1])
+        )
 
 
 def test_pictures_show_the_frames_that_tests_see() -> None:
@@ -261,8 +327,28 @@ def test_a_preset_of_the_paper_is_trained_and_read_back(
 ) -> None:
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # Lightning leaves them behind
         monkeypatch.setenv(name, "0")
-    small = ["--clips", "16", "--batch", "8", "--frames", "16", "--epochs", "1", "--threads", "1", "--quiet"]
-    given = ["--preset", preset, "--model", preset.removeprefix("paper_"), "--widths", *widths, *small]
+    small = [
+        "--clips",
+        "16",
+        "--batch",
+        "8",
+        "--frames",
+        "16",
+        "--epochs",
+        "1",
+        "--threads",
+        "1",
+        "--quiet",
+    ]
+    given = [
+        "--preset",
+        preset,
+        "--model",
+        preset.removeprefix("paper_"),
+        "--widths",
+        *widths,
+        *small,
+    ]
     report = train.main([*given, "--out", str(tmp_path / "run")])
     assert report["recipe"]["preparation"] == preparation
     left, anew = (read([str(tmp_path / "run")]) for read in (ensemble.read_all, ensemble.recognise))

@@ -1,4 +1,6 @@
-"""STFObjective on what published networks do and small test networks do not; most cases were silent wrong values."""
+"""STFObjective on what published networks do and small test networks do not; most cases were silent
+wrong values.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,19 @@ from skeleton_focus import (
 )
 from skeleton_focus.focus import top_two, weigh_channels
 
-N, C, T, V, M, CLASSES = 4, 3, 6, 25, 2, 5
+N = 4
+C = 3
+T = 6
+V = 25
+M = 2
+CLASSES = 5
 COHERENCE = STFLoss(exploration=0, divergence=0, adjacency=0)
 
 
 class Base(nn.Module):
-    """Persons folded, two layers with BatchNorm between them, global average pooling, a linear layer."""
+    """Persons folded, two layers with BatchNorm between them, global average pooling, a linear
+    layer.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +82,9 @@ def draw(kind: type[Base] = Base, **options: Any) -> Base:
 
 def clips(persons: int = M) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(1)
-    return torch.randn(N, C, T, V, persons, generator=random, dtype=torch.float64), torch.tensor([0, 3, 2, 4])
+    return torch.randn(N, C, T, V, persons, generator=random, dtype=torch.float64), torch.tensor(
+        [0, 3, 2, 4]
+    )
 
 
 def plain_focus(logits: Tensor, features: Tensor, classes: Tensor) -> Tensor:
@@ -87,7 +98,9 @@ def plain_focus(logits: Tensor, features: Tensor, classes: Tensor) -> Tensor:
 @pytest.mark.parametrize("branch", [STFLoss.exploration_branch, STFLoss.focus_branch, STFLoss])
 def test_a_module_under_two_names_counts_each_batch_once(branch: Callable[[], STFLoss]) -> None:
     """HD-GCN binds the same module to a second name in a loop."""
-    (x, target), net, plain = clips(), draw(), draw()
+    (x, target) = clips()
+    net = draw()
+    plain = draw()
     net.same = net.norm
     objective = STFObjective(net, ["low", "high"], head="fc", loss=branch())
     for _ in range(2):
@@ -97,12 +110,17 @@ def test_a_module_under_two_names_counts_each_batch_once(branch: Callable[[], ST
     assert torch.equal(net.norm.running_mean, plain.norm.running_mean)
     buffers = {name: id(buffer) for name, buffer in net.named_buffers(remove_duplicate=False)}
     objective.eval().explain(x)
-    assert buffers == {name: id(buffer) for name, buffer in net.named_buffers(remove_duplicate=False)}
+    assert buffers == {
+        name: id(buffer) for name, buffer in net.named_buffers(remove_duplicate=False)
+    }
 
 
 def test_a_buffer_of_two_modules_is_copied_once() -> None:
-    """What one module writes to a shared buffer, the other reads, in the masked pass as in the first."""
-    (x, target), seen = clips(), []
+    """What one module writes to a shared buffer, the other reads, in the masked pass as in the
+    first.
+    """
+    (x, target) = clips()
+    seen = []
 
     class Shares(Base):
         def __init__(self) -> None:
@@ -134,7 +152,9 @@ def test_one_layer_under_two_names_is_refused() -> None:
 
 
 class GraphlessTanh(torch.autograd.Function):
-    """tanh as a kernel of an extension: its backward is right, and a constant to automatic differentiation."""
+    """tanh as a kernel of an extension: its backward is right, and a constant to automatic
+    differentiation.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -161,7 +181,8 @@ class Kernel(Base):
 
 @pytest.mark.parametrize("score", ["log_odds", "probability"])
 def test_a_backward_that_loses_the_graph_is_refused(score: str) -> None:
-    (x, target), net = clips(), draw(Kernel, function=GraphlessTanh.apply)
+    (x, target) = clips()
+    net = draw(Kernel, function=GraphlessTanh.apply)
     objective = STFObjective(net, ["low", "high"], head="fc", loss=COHERENCE, score=score)
     text = "layers after 'low' that PyTorch differentiates twice, got 'GraphlessTanh, whose backward loses the graph"
     for _ in range(2):
@@ -172,7 +193,8 @@ def test_a_backward_that_loses_the_graph_is_refused(score: str) -> None:
 
 def test_a_zero_gradient_is_no_lost_graph() -> None:
     """sign() has a gradient of zeros, which depends on nothing: the loss is right."""
-    (x, target), criterion = clips(), COHERENCE
+    (x, target) = clips()
+    criterion = COHERENCE
     net, plain = (draw(Kernel, function=lambda y: y.tanh() + y.sign()) for _ in range(2))
     STFObjective(net, ["low", "high"], head="fc", loss=criterion)(x, target).loss.backward()
     low = plain.low(x.permute(0, 4, 1, 2, 3).flatten(0, 1))
@@ -188,7 +210,9 @@ def test_a_zero_gradient_is_no_lost_graph() -> None:
 
 
 class Changing(Base):
-    """A head that is pooling and a linear layer for as long as something in it keeps its first value."""
+    """A head that is pooling and a linear layer for as long as something in it keeps its first
+    value.
+    """
 
     mask: Tensor
 
@@ -197,14 +221,17 @@ class Changing(Base):
         self.way = way
         self.register_buffer("mask", torch.ones(8))
         self.scale = nn.Parameter(torch.ones(8))
-        self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, CLASSES, bias=False)
+        self.down = nn.Linear(8, 2, bias=False)
+        self.up = nn.Linear(2, CLASSES, bias=False)
         nn.init.zeros_(self.up.weight)
         self.late: Tensor | None = None
         self.last = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.last(self.features(x))
-        pooled = self.pool(features * self.mask[:, None, None] if self.way == "mask" else features, len(x))
+        pooled = self.pool(
+            features * self.mask[:, None, None] if self.way == "mask" else features, len(x)
+        )
         if self.way == "channel scale":
             pooled = pooled * self.scale
         if self.way == "scalar tensor":
@@ -229,7 +256,9 @@ CHANGING = ["mask", "channel scale", "scalar tensor", "masked weight", "late fac
 
 @pytest.mark.parametrize("way", CHANGING)
 def test_a_closed_form_that_ends(way: str) -> None:
-    (x, target), net, plain = clips(), draw(Changing, way=way), draw(Changing, way=way)
+    (x, target) = clips()
+    net = draw(Changing, way=way)
+    plain = draw(Changing, way=way)
     objective = STFObjective(net, ["low", "last"], head="fc", loss=STFLoss())
     objective(x, target)  # the verdict falls here
     plain(x)
@@ -270,7 +299,8 @@ def test_adaptive_pooling_of_channels_last_memory_is_pooling() -> None:
         def pool(self, features: Tensor, clips: int) -> Tensor:
             return self.average(features).flatten(1).unflatten(0, (clips, -1)).mean(1)
 
-    (x, target), net = clips(), draw(Pooled).to(memory_format=torch.channels_last)
+    (x, target) = clips()
+    net = draw(Pooled).to(memory_format=torch.channels_last)
     objective = STFObjective(net, ["low", "high"], head="fc")
     objective(x, target)
     assert list(objective._closed_form.values()) == [True]
@@ -278,7 +308,8 @@ def test_adaptive_pooling_of_channels_last_memory_is_pooling() -> None:
 
 @pytest.mark.parametrize("head", [True, False])
 def test_a_frozen_network_keeps_the_closed_form(head: bool) -> None:
-    (x, _), net = clips(), draw(Frozen, head=head).eval()
+    (x, _) = clips()
+    net = draw(Frozen, head=head).eval()
     objective = STFObjective(net, ["high"], head="fc", loss=STFLoss(coherence=0))
     by_gradient = STFObjective(net, ["high"], loss=STFLoss(coherence=0))
     for _ in range(2):
@@ -320,7 +351,9 @@ def test_persons_before_clips_with_batch_norm_are_refused(head: str | None, abse
     if absent:
         x[0, ..., 1] = 0
     objective = STFObjective(draw(FoldedOtherwise), ["low", "high"], head=head)
-    with pytest.raises(ValueError, match="each clip's persons in adjacent rows, got the first persons of all clips"):
+    with pytest.raises(
+        ValueError, match="each clip's persons in adjacent rows, got the first persons of all clips"
+    ):
         objective(x, target)
 
 
@@ -328,7 +361,9 @@ def test_persons_before_clips_with_batch_norm_are_refused(head: str | None, abse
 @pytest.mark.parametrize("head", ["fc", None])
 def test_persons_before_clips_by_maps(branch: Callable[[], STFLoss], head: str | None) -> None:
     assert_same_steps(
-        STFObjective(draw(FoldedOtherwise), ["low", "high"], head=head, loss=branch(), maps="(M N) C T V"),
+        STFObjective(
+            draw(FoldedOtherwise), ["low", "high"], head=head, loss=branch(), maps="(M N) C T V"
+        ),
         STFObjective(draw(Folded), ["low", "high"], head=head, loss=branch()),
     )
 
@@ -347,9 +382,13 @@ def assert_same_steps(one: STFObjective, other: STFObjective) -> None:
             torch.testing.assert_close(term, results[1].terms[name], msg=name)
         torch.testing.assert_close(results[0].focus, results[1].focus)
         for name, expected in gradients(other.model).items():
-            torch.testing.assert_close(gradients(one.model)[name], expected, rtol=1e-7, atol=1e-11, msg=name)
+            torch.testing.assert_close(
+                gradients(one.model)[name], expected, rtol=1e-7, atol=1e-11, msg=name
+            )
     torch.testing.assert_close(one.eval().explain(x)[0], other.eval().explain(x)[0])
-    torch.testing.assert_close(one.explain(x, layer=one.layers[0])[0], other.explain(x, layer=other.layers[0])[0])
+    torch.testing.assert_close(
+        one.explain(x, layer=one.layers[0])[0], other.explain(x, layer=other.layers[0])[0]
+    )
 
 
 # --- 5. ties ---
@@ -366,13 +405,16 @@ class Tied(Base):
 def test_tied_classes_have_one_index() -> None:
     """The class that is masked is the class whose probability falls."""
     random = torch.Generator().manual_seed(1)
-    x, target = torch.randn(42, C, T, V, M, generator=random, dtype=torch.float64), torch.zeros(42, dtype=torch.long)
+    x = torch.randn(42, C, T, V, M, generator=random, dtype=torch.float64)
+    target = torch.zeros(42, dtype=torch.long)
     net = draw(Tied).eval()
     objective = STFObjective(net, ["low", "high"], loss=STFLoss.exploration_branch()).eval()
     out = objective(x, target)
     first = out.logits.argmax(1)
     tied = (out.logits == out.logits.amax(1, keepdim=True)).sum(1) > 1
-    assert tied.sum() > 10 and (out.logits.topk(2).indices[:, 0] != first).any()  # or the clips show nothing
+    assert (
+        tied.sum() > 10 and (out.logits.topk(2).indices[:, 0] != first).any()
+    )  # or the clips show nothing
     torch.testing.assert_close(out.focus, objective.explain(x)[0])
     torch.testing.assert_close(out.focus, objective.explain(x, first)[0])
     masked = net(mask_by_focus(x, out.focus))
@@ -405,16 +447,22 @@ def test_a_second_clip_needs_a_decision() -> None:
 
     def objective(mask_inputs: Any) -> STFObjective:
         branch = STFLoss.exploration_branch()
-        return STFObjective(draw(TwoInputs), ["high"], head="fc", loss=branch, mask_inputs=mask_inputs).eval()
+        return STFObjective(
+            draw(TwoInputs), ["high"], head="fc", loss=branch, mask_inputs=mask_inputs
+        ).eval()
 
     for second in (other, wider):
-        with pytest.raises(ValueError, match=r"mask_inputs to say whether to mask inputs\[0\], which has the shape"):
+        with pytest.raises(
+            ValueError, match=r"mask_inputs to say whether to mask inputs\[0\], which has the shape"
+        ):
             objective(None)(x, target, (second,))
         for mask_inputs in ((), (0,)):
             out = objective(mask_inputs)(x, target, (second,))
             masked = mask_by_focus(second, out.focus) if mask_inputs else second
             logits = draw(TwoInputs).eval()(mask_by_focus(x, out.focus), masked)
-            torch.testing.assert_close(out.terms["exploration"], exploration_loss(logits, out.logits.argmax(1)))
+            torch.testing.assert_close(
+                out.terms["exploration"], exploration_loss(logits, out.logits.argmax(1))
+            )
     objective(None).explain(x, inputs=(other,))  # nothing is masked there
     with pytest.raises(ValueError, match="mask_inputs within the 1 inputs, got 3"):
         objective((3,))(x, target, (other,))
@@ -424,7 +472,9 @@ def test_a_second_clip_needs_a_decision() -> None:
 
 
 class Stateful(Base):
-    """FR-Head keeps running means that are no buffers; others count their steps, or leave losses on themselves."""
+    """FR-Head keeps running means that are no buffers; others count their steps, or leave losses on
+    themselves.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -443,7 +493,9 @@ class Stateful(Base):
 
 
 def test_state_that_is_no_buffer_moves_once_a_step() -> None:
-    (x, target), net, plain = clips(), draw(Stateful), draw(Stateful)
+    (x, target) = clips()
+    net = draw(Stateful)
+    plain = draw(Stateful)
     objective = STFObjective(net, ["low", "high"], loss=STFLoss())
     for _ in range(2):
         objective(x, target)
@@ -451,7 +503,9 @@ def test_state_that_is_no_buffer_moves_once_a_step() -> None:
     assert net.steps == 2
     torch.testing.assert_close(net.mean, plain.mean)
     torch.testing.assert_close(net.written, plain.written)
-    torch.testing.assert_close(net.own_loss, plain.own_loss)  # of the whole clip, not of the masked one
+    torch.testing.assert_close(
+        net.own_loss, plain.own_loss
+    )  # of the whole clip, not of the masked one
     objective.explain(x)
     assert net.steps == 2
 
@@ -460,7 +514,9 @@ def test_state_that_is_no_buffer_moves_once_a_step() -> None:
 
 
 class SeveralOutputs(Base):
-    """FR-Head, InfoGCN, LAGCN, ProtoGCN and DeGCN give losses or features of their own beside the logits."""
+    """FR-Head, InfoGCN, LAGCN, ProtoGCN and DeGCN give losses or features of their own beside the
+    logits.
+    """
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         pooled = self.pool(self.features(x), len(x))
@@ -468,9 +524,15 @@ class SeveralOutputs(Base):
 
 
 def test_the_output_of_the_whole_clip_is_there_for_losses_of_the_model_s_own() -> None:
-    (x, target), net, plain = clips(), draw(SeveralOutputs), draw(SeveralOutputs)
-    objective = STFObjective(net, ["low", "high"], loss=STFLoss.exploration_branch(),
-                             select_logits=lambda output: output["logits"])  # fmt: skip
+    (x, target) = clips()
+    net = draw(SeveralOutputs)
+    plain = draw(SeveralOutputs)
+    objective = STFObjective(
+        net,
+        ["low", "high"],
+        loss=STFLoss.exploration_branch(),
+        select_logits=lambda output: output["logits"],
+    )
     out = objective(x, target)
     expected = plain(x)
     torch.testing.assert_close(out.output["pooled"][1][0], expected["pooled"][1][0])
@@ -489,11 +551,14 @@ def test_the_output_of_the_whole_clip_is_there_for_losses_of_the_model_s_own() -
 
 
 class ChannelsLast(Base):
-    """MotionBERT's layers give (N*M, T, V, C); a plain transformer encoder gives tokens (N*M, T*V, C)."""
+    """MotionBERT's layers give (N*M, T, V, C); a plain transformer encoder gives tokens (N*M, T*V,
+    C).
+    """
 
     def __init__(self, *, tokens: bool) -> None:
         super().__init__()
-        self.give_low, self.give_high = nn.Identity(), nn.Identity()
+        self.give_low = nn.Identity()
+        self.give_high = nn.Identity()
         self.tokens = tokens
 
     def there(self, y: Tensor) -> Tensor:
@@ -514,10 +579,16 @@ class ChannelsLast(Base):
 @pytest.mark.parametrize("branch", [STFLoss.exploration_branch, STFLoss.focus_branch])
 @pytest.mark.parametrize("tokens", [False, True])
 @pytest.mark.parametrize("head", ["fc", None])
-def test_channels_last_by_maps(branch: Callable[[], STFLoss], tokens: bool, head: str | None) -> None:
+def test_channels_last_by_maps(
+    branch: Callable[[], STFLoss], tokens: bool, head: str | None
+) -> None:
     maps = "(N M) (T V) C" if tokens else "(N M) T V C"
     last = STFObjective(
-        draw(ChannelsLast, tokens=tokens), ["give_low", "give_high"], head=head, loss=branch(), maps=maps
+        draw(ChannelsLast, tokens=tokens),
+        ["give_low", "give_high"],
+        head=head,
+        loss=branch(),
+        maps=maps,
     )
     first = STFObjective(draw(), ["low", "high"], head=head, loss=branch())
     assert_same_steps(last, first)
@@ -525,14 +596,18 @@ def test_channels_last_by_maps(branch: Callable[[], STFLoss], tokens: bool, head
 
 
 def test_channels_last_where_project_makes_it_fit_is_refused() -> None:
-    (x, target), net = clips(), draw(ChannelsLast, tokens=False)
+    (x, target) = clips()
+    net = draw(ChannelsLast, tokens=False)
     project = lambda focus: focus.mean(3, keepdim=True).expand(-1, -1, -1, V)  # noqa: E731
     with pytest.raises(
-        ValueError, match=r"maps to say where the axes of layer 'give_high' lie, .*maps='\(N M\) T V C'"
+        ValueError,
+        match=r"maps to say where the axes of layer 'give_high' lie, .*maps='\(N M\) T V C'",
     ):
         STFObjective(net, ["give_high"], loss=STFLoss(coherence=0), project=project)(x, target)
     given = {"give_high": "(N M) C T V"}  # said to be channels first, it is taken at its word
-    STFObjective(net, ["give_high"], loss=STFLoss(coherence=0), project=project, maps=given)(x, target)
+    STFObjective(net, ["give_high"], loss=STFLoss(coherence=0), project=project, maps=given)(
+        x, target
+    )
 
 
 MAPS = [
@@ -584,7 +659,10 @@ def test_wrong_maps(maps: Any, text: str) -> None:
 def test_maps_that_do_not_fit() -> None:
     x, target = clips()
     objective = STFObjective(draw(), ["low", "high"], maps={"high": "(N M) (T V) C"})
-    with pytest.raises(ValueError, match=r"layer 'high' to give \(N M\) \(T V\) C with N=4, V=25, got \(8, 8, 6, 25\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"layer 'high' to give \(N M\) \(T V\) C with N=4, V=25, got \(8, 8, 6, 25\)",
+    ):
         objective(x, target)
 
 
@@ -592,9 +670,12 @@ def test_maps_that_do_not_fit() -> None:
 
 
 def test_an_ambiguous_layout_is_refused() -> None:
-    x, target = torch.randn(4, 2, 6, 25, 2), torch.zeros(4, dtype=torch.long)
+    x = torch.randn(4, 2, 6, 25, 2)
+    target = torch.zeros(4, dtype=torch.long)
     objective = STFObjective(draw(), ["low", "high"])
-    with pytest.raises(ValueError, match=r"axes, because C and M have the same size, got .*'N M T V C'"):
+    with pytest.raises(
+        ValueError, match=r"axes, because C and M have the same size, got .*'N M T V C'"
+    ):
         objective(x, target)
     with pytest.raises(ValueError, match="axes, because C and M have the same size"):
         objective.explain(x)
@@ -610,7 +691,8 @@ class TwoChannels(Base):
 @pytest.mark.parametrize("head", ["fc", None])
 @pytest.mark.parametrize("layer", ["low", "high"])
 def test_an_absent_person_has_no_focus(head: str | None, layer: str) -> None:
-    (x, _), net = clips(), draw().eval()
+    (x, _) = clips()
+    net = draw().eval()
     x[1:, ..., 1] = 0
     x[3] = 0  # nobody there: both count
     objective = STFObjective(net, ["low", "high"], head=head).eval()
@@ -624,14 +706,18 @@ def test_an_absent_person_has_no_focus(head: str | None, layer: str) -> None:
     for n in range(N):
         persons = [0, 1] if n in (0, 3) else [0]
         weight = torch.stack([gradient[n, m].mean((1, 2)) for m in persons]).mean(0)
-        maps = [torch.relu(torch.einsum("c,ctv->tv", weight, features.unflatten(0, (N, M))[n, m])) for m in persons]
+        maps = [
+            torch.relu(torch.einsum("c,ctv->tv", weight, features.unflatten(0, (N, M))[n, m]))
+            for m in persons
+        ]
         q = torch.stack(maps)
         expected = (q - q.min()) / (q.max() - q.min()) if q.max() > q.min() else torch.zeros_like(q)
         torch.testing.assert_close(focus[n, persons], expected.detach())
 
 
 def test_present_says_who_is_there() -> None:
-    (x, target), net = clips(), draw()
+    (x, target) = clips()
+    net = draw()
     present = torch.ones(N, M, T, dtype=torch.bool)
     present[0, 1] = False
     present[1, :, 4:] = False
@@ -669,7 +755,9 @@ def test_a_narrow_map_in_half_precision_keeps_its_focus(dtype: torch.dtype) -> N
     focus = torch.tensor([0.0, 0.01, 0.02, 0.05]).view(1, 1, 1, 4).to(dtype)
     stretched = min_max_normalize(focus)
     assert stretched.dtype == dtype
-    torch.testing.assert_close(stretched.float().flatten(), torch.tensor([0.0, 0.2, 0.4, 1.0]), rtol=0, atol=4e-3)
+    torch.testing.assert_close(
+        stretched.float().flatten(), torch.tensor([0.0, 0.2, 0.4, 1.0]), rtol=0, atol=4e-3
+    )
     constant = torch.full((1, 1, 1, 3), 7.0, dtype=dtype)
     assert min_max_normalize(constant).abs().max() == 0
 
@@ -691,8 +779,11 @@ def test_the_only_possible_class() -> None:
     assert score.tolist() == [np.inf, 0.5]
     gradient = torch.autograd.grad(score.sum(), logits)[0]
     assert gradient.tolist() == [[1.0, 0.0, 0.0], [-1.0, 1.0, 0.0]]
-    features, weight = torch.randn(2, 4, 3, 5), torch.randn(3, 4)
-    closed = linear_head_focus(features, weight, logits.detach(), classes, score="log_odds", normalize=False)
+    features = torch.randn(2, 4, 3, 5)
+    weight = torch.randn(3, 4)
+    closed = linear_head_focus(
+        features, weight, logits.detach(), classes, score="log_odds", normalize=False
+    )
     by_gradient = weigh_channels((gradient @ weight), features, normalize=False)
     torch.testing.assert_close(closed, by_gradient)
 
@@ -702,16 +793,44 @@ def target_of(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
 
 
 SENTENCES: list[tuple[Any, Any, str]] = [
-    (torch.zeros(0, 3, 6, 25, 2), target_of(0), r"\(N, C, T, V, M\) without an empty axis, got \(0,"),
+    (
+        torch.zeros(0, 3, 6, 25, 2),
+        target_of(0),
+        r"\(N, C, T, V, M\) without an empty axis, got \(0,",
+    ),
     (torch.zeros(4, 3, 0, 25, 2), target_of(4), r"without an empty axis, got \(4, 3, 0, 25, 2\)"),
-    (torch.zeros(4, 3, 6, 25, 2, device="meta"), target_of(4), "x on a device that holds values, got x on 'meta'"),
-    (torch.zeros(4, 3, 6, 25, 2), np.zeros(4), r"target \(N=4\) to be a tensor, got ndarray; torch.as_tensor"),
-    (torch.zeros(4, 3, 6, 25, 2), target_of(4, dtype=torch.int32), r"numbers, int64, got torch.int32; target.long"),
-    (torch.zeros(4, 3, 6, 25, 2), target_of(4, dtype=torch.float32), "class numbers, int64, got torch.float32"),
-    (torch.zeros(4, 3, 6, 25, 2), target_of(4, 1), r"target \(N=4\), got \(4, 1\); target.squeeze\(1\)"),
-    (torch.zeros(4, 3, 6, 25, 2), target_of(4, 5), r"target \(N, classes\) of probabilities, got torch.int64"),
+    (
+        torch.zeros(4, 3, 6, 25, 2, device="meta"),
+        target_of(4),
+        "x on a device that holds values, got x on 'meta'",
+    ),
+    (
+        torch.zeros(4, 3, 6, 25, 2),
+        np.zeros(4),
+        r"target \(N=4\) to be a tensor, got ndarray; torch.as_tensor",
+    ),
+    (
+        torch.zeros(4, 3, 6, 25, 2),
+        target_of(4, dtype=torch.int32),
+        r"numbers, int64, got torch.int32; target.long",
+    ),
+    (
+        torch.zeros(4, 3, 6, 25, 2),
+        target_of(4, dtype=torch.float32),
+        "class numbers, int64, got torch.float32",
+    ),
+    (
+        torch.zeros(4, 3, 6, 25, 2),
+        target_of(4, 1),
+        r"target \(N=4\), got \(4, 1\); target.squeeze\(1\)",
+    ),
+    (
+        torch.zeros(4, 3, 6, 25, 2),
+        target_of(4, 5),
+        r"target \(N, classes\) of probabilities, got torch.int64",
+    ),
     (torch.zeros(4, 3, 6, 25, 2), target_of(3), r"target \(N=4, ...\), got \(3,\)"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("x", "target", "text"), SENTENCES, ids=[s[2][:40] for s in SENTENCES])
@@ -732,7 +851,8 @@ NETWORKS = {
 @pytest.mark.parametrize("shape", [(0, C, T, V, M), (N, C, 0, V, M), (N, C, T, V, 0)])
 def test_networks_without_clips_frames_or_persons(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(
-        ValueError, match=rf"{name}: expected x \(N, C.*, M\).*, got \({shape[0]}, {shape[1]}, {shape[2]},"
+        ValueError,
+        match=rf"{name}: expected x \(N, C.*, M\).*, got \({shape[0]}, {shape[1]}, {shape[2]},",
     ):
         NETWORKS[name](torch.zeros(shape))
 
@@ -777,13 +897,17 @@ def test_a_layer_that_gives_a_tuple() -> None:
 
 
 class Residual(Base):
-    """Persons folded as asked, blocks whose first operation is a 1x1 convolution, and a shortcut around each."""
+    """Persons folded as asked, blocks whose first operation is a 1x1 convolution, and a shortcut
+    around each.
+    """
 
     def __init__(self, *, persons_first: bool) -> None:
         super().__init__()
         self.persons_first = persons_first
-        self.middle, self.top = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
-        self.give_low, self.give_high = nn.Identity(), nn.Identity()
+        self.middle = nn.Conv2d(8, 8, 1)
+        self.top = nn.Conv2d(8, 8, 1)
+        self.give_low = nn.Identity()
+        self.give_high = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         order = (4, 0, 1, 2, 3) if self.persons_first else (0, 4, 1, 2, 3)
@@ -798,7 +922,8 @@ class Residual(Base):
 @pytest.mark.parametrize("branch", [STFLoss.exploration_branch, STFLoss.focus_branch])
 def test_a_1x1_convolution_after_a_map_in_another_layout(branch: Callable[[], STFLoss]) -> None:
     """A map in another layout is shifted as one in ours is."""
-    first, last = draw(Residual, persons_first=True), draw(Residual, persons_first=False)
+    first = draw(Residual, persons_first=True)
+    last = draw(Residual, persons_first=False)
     layers = ["give_low", "give_high"]
     one = STFObjective(first, layers, loss=branch(), maps="(M N) C T V")
     assert_same_steps(one, STFObjective(last, layers, loss=branch()))
@@ -816,7 +941,8 @@ class Mixing(FoldedOtherwise):
 
     def __init__(self, way: str, *, folded: bool) -> None:
         super().__init__()
-        self.way, self.folded = way, folded
+        self.way = way
+        self.folded = folded
 
     def features(self, x: Tensor, f: Callable[[Tensor], Tensor] = F.relu) -> Tensor:
         return Base.features(self, x, f) if self.folded else super().features(x, f)
@@ -847,7 +973,9 @@ def test_the_order_of_persons_is_looked_at_when_there_are_several() -> None:
     """A first batch of one person says nothing about the order of two."""
     alone, target = clips(1)
     for head in ("fc", None):
-        objective = STFObjective(draw(FoldedOtherwise), ["high"], head=head, loss=STFLoss(coherence=0))
+        objective = STFObjective(
+            draw(FoldedOtherwise), ["high"], head=head, loss=STFLoss(coherence=0)
+        )
         objective(alone, target)
         with pytest.raises(ValueError, match="each clip's persons in adjacent rows"):
             objective(clips()[0], target)
@@ -864,14 +992,17 @@ class WithGenerator(Base):
 
     def forward(self, x: Tensor) -> Tensor:
         order = (4, 0, 1, 2, 3) if self.persons_first else (0, 4, 1, 2, 3)
-        y = self.high(self.graph(self.norm(self.low(x.permute(order).flatten(0, 1)))).relu()).mean((2, 3))
+        y = self.high(self.graph(self.norm(self.low(x.permute(order).flatten(0, 1)))).relu()).mean(
+            (2, 3)
+        )
         if self.persons_first:
             return self.fc(y.unflatten(0, (-1, len(x))).mean(0))
         return self.fc(y.unflatten(0, (len(x), -1)).mean(1))
 
 
 def test_embeddings_of_persons_before_clips() -> None:
-    first, last = draw(WithGenerator, persons_first=True), draw(WithGenerator, persons_first=False)
+    first = draw(WithGenerator, persons_first=True)
+    last = draw(WithGenerator, persons_first=False)
     one = STFObjective(first, ["low", "high"], head="fc", maps="(M N) C T V")
     other = STFObjective(last, ["low", "high"], head="fc")
     assert "adjacency" in other(*clips()).terms
@@ -882,7 +1013,8 @@ def test_embeddings_of_persons_before_clips() -> None:
 @pytest.mark.parametrize("way", ["late factor", "masked weight"])
 @pytest.mark.parametrize("frozen", ["all", "body"])
 def test_a_closed_form_that_ends_above_frozen_parts(frozen: str, way: str) -> None:
-    (x, target), net = clips(), draw(Changing, way=way).eval()
+    (x, target) = clips()
+    net = draw(Changing, way=way).eval()
     net.requires_grad_(False)
     net.fc.requires_grad_(frozen == "body")
     objective = STFObjective(net, ["last"], head="fc", loss=STFLoss(coherence=0)).eval()
@@ -901,7 +1033,8 @@ class Odd(Base):
     def __init__(self, way: str) -> None:
         super().__init__()
         self.way = way
-        self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, CLASSES, bias=False)
+        self.down = nn.Linear(8, 2, bias=False)
+        self.up = nn.Linear(2, CLASSES, bias=False)
         nn.init.zeros_(self.up.weight)
         self.factor = 1.0
         self.scale = nn.Parameter(torch.ones(8))
@@ -935,11 +1068,14 @@ class Mean(torch.autograd.Function):
 
 @pytest.mark.parametrize("way", ["in place", "number", "function", "second way first"])
 def test_odd_heads(way: str) -> None:
-    (x, target), net, plain = clips(), draw(Odd, way=way), draw(Odd, way=way)
+    (x, target) = clips()
+    net = draw(Odd, way=way)
+    plain = draw(Odd, way=way)
     objective = STFObjective(net, ["last"], head="fc", loss=STFLoss(coherence=0))
     by_gradient = STFObjective(plain, ["last"], loss=STFLoss(coherence=0))
     for step in range(3):
-        out, expected = objective(x, target), by_gradient(x, target)
+        out = objective(x, target)
+        expected = by_gradient(x, target)
         torch.testing.assert_close(out.focus, expected.focus)
         torch.testing.assert_close(out.loss, expected.loss)
         for one in (net, plain) if step == 0 else ():
@@ -950,7 +1086,8 @@ def test_odd_heads(way: str) -> None:
 
 
 def test_a_head_that_is_replaced_is_none() -> None:
-    (x, target), net = clips(), draw()
+    (x, target) = clips()
+    net = draw()
     objective = STFObjective(net, ["high"], head="fc", loss=STFLoss(coherence=0))
     objective(x, target)
     net.fc = nn.Sequential(net.fc, nn.Tanh())
@@ -982,7 +1119,8 @@ class WritesInputs(Base):
 
 
 def test_inputs_are_written_to_once_a_step() -> None:
-    (x, target), weight = clips(), {"w": torch.ones(3, dtype=torch.float64)}
+    (x, target) = clips()
+    weight = {"w": torch.ones(3, dtype=torch.float64)}
     objective = STFObjective(draw(WritesInputs), ["low", "high"])
     for step in (1, 2):
         objective(x, target, (weight,))
@@ -993,8 +1131,12 @@ def test_inputs_are_written_to_once_a_step() -> None:
         def forward(self, x: Tensor, joint: Tensor) -> Tensor:
             return super().forward(x, joint.mul_(0.5))
 
-    masked = STFObjective(draw(WritesClip), ["high"], loss=STFLoss.exploration_branch(), mask_inputs=(0,))
-    with pytest.raises(ValueError, match="a model that does not modify its input, got one that writes to it"):
+    masked = STFObjective(
+        draw(WritesClip), ["high"], loss=STFLoss.exploration_branch(), mask_inputs=(0,)
+    )
+    with pytest.raises(
+        ValueError, match="a model that does not modify its input, got one that writes to it"
+    ):
         masked(x, target, (second,))
     assert torch.equal(second, x)
 
@@ -1021,7 +1163,8 @@ def test_a_checkpointed_batch_norm_counts_as_without_the_dry_run() -> None:
 
 
 def test_batch_norm_without_a_bias() -> None:
-    (x, target), nets = clips(), (draw(), draw())
+    (x, target) = clips()
+    nets = (draw(), draw())
     for net in nets:
         net.norm.bias = None
     one, other = (STFObjective(net, ["low", "high"], loss=COHERENCE) for net in nets)
@@ -1033,25 +1176,34 @@ def test_batch_norm_without_a_bias() -> None:
     maps = [plain_focus(logits, features, logits.argmax(1)) for features in (low, high)]
     COHERENCE(logits, target, low_focus=maps[0], focus=maps[1]).loss.backward()
     for name, expected in gradients(plain).items():
-        torch.testing.assert_close(gradients(one.model)[name], expected, rtol=1e-7, atol=1e-11, msg=name)
+        torch.testing.assert_close(
+            gradients(one.model)[name], expected, rtol=1e-7, atol=1e-11, msg=name
+        )
     assert other.head is None
 
 
 def test_frames_that_are_absent_take_no_part() -> None:
     """In the map, in its normalisation and in what L_e masks."""
-    (x, target), net = clips(), draw().eval()
+    (x, target) = clips()
+    net = draw().eval()
     present = torch.ones(N, M, T, dtype=torch.bool)
     present[:, :, 3:] = False
-    objective = STFObjective(net, ["low", "high"], head="fc", loss=STFLoss.exploration_branch()).eval()
+    objective = STFObjective(
+        net, ["low", "high"], head="fc", loss=STFLoss.exploration_branch()
+    ).eval()
     out = objective(x, target, present=present)
     assert out.focus[:, :, 3:].max() == 0
     assert (out.focus.amax((1, 2, 3)) == 1).all()
     masked = net(mask_by_focus(x, out.focus))
-    torch.testing.assert_close(out.terms["exploration"], exploration_loss(masked, out.logits.argmax(1)))
+    torch.testing.assert_close(
+        out.terms["exploration"], exploration_loss(masked, out.logits.argmax(1))
+    )
 
 
 def test_what_is_masked_is_the_focus_that_is_returned() -> None:
-    """Also where a layer has fewer frames than the clip, and one of them covers present and absent frames."""
+    """Also where a layer has fewer frames than the clip, and one of them covers present and absent
+    frames.
+    """
 
     class Strided(Base):
         def features(self, x: Tensor, f: Callable[[Tensor], Tensor] = F.relu) -> Tensor:
@@ -1060,18 +1212,24 @@ def test_what_is_masked_is_the_focus_that_is_returned() -> None:
         def pool(self, features: Tensor, clips: int) -> Tensor:
             return features.unflatten(0, (clips, -1)).mean((1, 3, 4))
 
-    (x, target), net = clips(), draw(Strided).eval()
+    (x, target) = clips()
+    net = draw(Strided).eval()
     present = torch.ones(N, M, T, dtype=torch.bool)
     present[:, :, 4:] = False
-    objective = STFObjective(net, ["low", "high"], head="fc", loss=STFLoss.exploration_branch()).eval()
+    objective = STFObjective(
+        net, ["low", "high"], head="fc", loss=STFLoss.exploration_branch()
+    ).eval()
     out = objective(x, target, present=present)
     assert out.focus[:, :, 4:].max() == 0 and out.focus[:, :, 3].max() > 0
     masked = net(mask_by_focus(x, out.focus))
-    torch.testing.assert_close(out.terms["exploration"], exploration_loss(masked, out.logits.argmax(1)))
+    torch.testing.assert_close(
+        out.terms["exploration"], exploration_loss(masked, out.logits.argmax(1))
+    )
 
 
 def test_nobody_there_has_no_focus() -> None:
-    (x, target), net = clips(), draw()
+    (x, target) = clips()
+    net = draw()
     present = torch.ones(N, M, T, dtype=torch.bool)
     present[2] = False
     objective = STFObjective(net, ["low", "high"], head="fc", loss=STFLoss())
@@ -1104,21 +1262,28 @@ def test_the_smallest_value_is_that_of_a_present_person() -> None:
 
 
 def test_the_mean_over_persons_that_are_there_by_hand() -> None:
-    """Two persons, one channel, two frames: the gradient's sums are 6 and 2, so w is 3 with one and 2 with both."""
+    """Two persons, one channel, two frames: the gradient's sums are 6 and 2, so w is 3 with one and
+    2 with both.
+    """
     features = torch.tensor([1.0, 2.0, 4.0, 8.0]).view(2, 1, 2, 1)
     sums = torch.tensor([[6.0], [2.0]])
     both = weigh_channels(sums, features, num_persons=2, normalize=False)
-    one = weigh_channels(sums, features, num_persons=2, present=torch.tensor([[True, False]]), normalize=False)
+    one = weigh_channels(
+        sums, features, num_persons=2, present=torch.tensor([[True, False]]), normalize=False
+    )
     assert both.flatten().tolist() == [2, 4, 8, 16] and one.flatten().tolist() == [3, 6, 0, 0]
     x = features.clone().requires_grad_()
     score = (x * torch.tensor([4.0, 2.0, 1.0, 1.0]).view(2, 1, 2, 1)).sum()[None]
-    found = grad_cam(score, x, num_persons=2, present=torch.tensor([[True, False]]), normalize=False)
+    found = grad_cam(
+        score, x, num_persons=2, present=torch.tensor([[True, False]]), normalize=False
+    )
     assert found.flatten().tolist() == [3, 6, 0, 0]
 
 
 def test_channels_first_maps_of_parts_are_not_refused() -> None:
     """As many frames as joints, but channels that do not divide the frames."""
-    (x, target), net = clips(), draw()
+    (x, target) = clips()
+    net = draw()
     halves = torch.zeros(V, 2, dtype=torch.float64)
     halves[:12, 0] = 1
     halves[12:, 1] = 1
@@ -1129,25 +1294,37 @@ def test_channels_first_maps_of_parts_are_not_refused() -> None:
             self.give = nn.Identity()
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.fc(self.give(self.features(x) @ halves).unflatten(0, (len(x), -1)).mean((1, 3, 4)))
+            return self.fc(
+                self.give(self.features(x) @ halves).unflatten(0, (len(x), -1)).mean((1, 3, 4))
+            )
 
     project = lambda focus: focus @ halves.T  # noqa: E731
-    out = STFObjective(draw(Halves), ["give"], loss=STFLoss(coherence=0), project=project)(x, target)
+    out = STFObjective(draw(Halves), ["give"], loss=STFLoss(coherence=0), project=project)(
+        x, target
+    )
     assert out.focus.shape == (N, M, T, V) and net.training
 
 
 def test_targets_of_another_number_of_classes() -> None:
     x, _ = clips()
-    with pytest.raises(ValueError, match=r"STFLoss: expected target \(N=4, classes=5\), got \(4, 6\)"):
+    with pytest.raises(
+        ValueError, match=r"STFLoss: expected target \(N=4, classes=5\), got \(4, 6\)"
+    ):
         STFObjective(draw(), ["low", "high"])(x, torch.ones(N, 6, dtype=torch.float64) / 6)
-    with pytest.raises(ValueError, match="a model on a device that holds values, got one on 'meta'"):
+    with pytest.raises(
+        ValueError, match="a model on a device that holds values, got one on 'meta'"
+    ):
         STFObjective(draw().to("meta"), ["low", "high"])(x, torch.zeros(N, dtype=torch.long))
     with pytest.raises(ValueError, match="target on a device that holds values, got one on 'meta'"):
         STFObjective(draw(), ["low", "high"])(x, torch.zeros(N, dtype=torch.long, device="meta"))
     with pytest.raises(ValueError, match=r"a model that is an nn.Module, got function"):
         STFObjective(lambda x: x, ["low", "high"])  # type: ignore[arg-type]
-    objective = STFObjective(draw(TwoInputs), ["high"], loss=STFLoss.exploration_branch(), mask_inputs=(0,))
-    with pytest.raises(ValueError, match=r"expected inputs\[0\] \(N, C, T, V, M\), got \(4, 3, 6, 25\)"):
+    objective = STFObjective(
+        draw(TwoInputs), ["high"], loss=STFLoss.exploration_branch(), mask_inputs=(0,)
+    )
+    with pytest.raises(
+        ValueError, match=r"expected inputs\[0\] \(N, C, T, V, M\), got \(4, 3, 6, 25\)"
+    ):
         objective(x, torch.zeros(N, dtype=torch.long), (x[..., 0],))
     with pytest.raises(ValueError, match="mask_inputs within the 0 inputs, got 0"):
         objective(x, torch.zeros(N, dtype=torch.long))

@@ -64,7 +64,9 @@ def test_the_blocks_of_the_page_on_data_run(ntu_folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = [t for t in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if not t.startswith("https://")]
+    targets = [
+        t for t in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if not t.startswith("https://")
+    ]
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
 
@@ -72,7 +74,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_table_names_what_exists() -> None:
     rows = [line for line in README.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
-    modules = {path.stem for path in (ROOT / "skeleton_focus").glob("*.py") if not path.stem.startswith("_")}
+    modules = {
+        path.stem
+        for path in (ROOT / "skeleton_focus").glob("*.py")
+        if not path.stem.startswith("_")
+    }
     assert named == modules
     tests = {name for row in rows for name in re.findall(r"`(?:tests/)?(test_\w+\.py)`", row)}
     assert tests
@@ -87,6 +93,8 @@ def test_the_import_line_of_the_package() -> None:
 
 def test_every_benchmark_is_listed() -> None:
     listed = set(re.findall(r"`(\w+\.py)", (ROOT / "benchmarks" / "README.md").read_text()))
-    programs = {file.name for file in (ROOT / "benchmarks").glob("*.py") if "__main__" in file.read_text()}
+    programs = {
+        file.name for file in (ROOT / "benchmarks").glob("*.py") if "__main__" in file.read_text()
+    }
     assert programs <= listed
     assert all((ROOT / "benchmarks" / name).exists() for name in listed - {"train.py"})

@@ -1,4 +1,6 @@
-"""What a network of the examples is fed: to the last bit what the published accuracies were measured with, and more."""
+"""What a network of the examples is fed: to the last bit what the published accuracies were
+measured with, and more.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,16 @@ import pytest
 import results
 import torch
 import train
-from recipe import LAYERS, PRESETS, WITH_STF_ADJACENCY, Recipe, build_loss, build_network, build_objective, prepare
+from recipe import (
+    LAYERS,
+    PRESETS,
+    WITH_STF_ADJACENCY,
+    Recipe,
+    build_loss,
+    build_network,
+    build_objective,
+    prepare,
+)
 from torch import Tensor, nn
 
 from skeleton_focus import (
@@ -42,12 +53,18 @@ from skeleton_focus import (
 )
 
 
-def as_published(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None) -> Tensor:
-    """What the accuracies in docs/accuracy.md were measured with, as it was written then; visibility in {0, 1}."""
-    n, paper = len(batch.x), recipe.preparation == "paper"
+def as_published(
+    batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None
+) -> Tensor:
+    """What the accuracies in docs/accuracy.md were measured with, as it was written then;
+    visibility in {0, 1}.
+    """
+    n = len(batch.x)
+    paper = recipe.preparation == "paper"
     x = center(batch.x, layout.center, each_frame=paper, visibility=batch.visibility)
     x = x / body_height(x, layout, visibility=batch.visibility)[:, None, None, None, None]
-    start, stop = torch.zeros(n), torch.ones(n)
+    start = torch.zeros(n)
+    stop = torch.ones(n)
     if random is not None:
         angles = (2 * torch.rand(n, 3, generator=random) - 1) * torch.tensor(recipe.turn).deg2rad()
         size = 1 + recipe.stretch * (2 * torch.rand(n, 1, 1, 1, 1, generator=random) - 1)
@@ -61,17 +78,23 @@ def as_published(batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: t
     else:
         both = resample_frames(both, batch.lengths, recipe.frames, start=start, stop=stop)
     x, seen = both[:, :-1], (both[:, -1] > 0.99).to(x.dtype)
-    streams = [make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")]
+    streams = [
+        make_stream(x, stream, layout, visibility=seen) for stream in recipe.stream.split("+")
+    ]
     return add_visibility(torch.cat(streams, dim=1), seen)
 
 
 def some_data(
     layout: SkeletonLayout, channels: int = 3, persons: int = 1, clips: int = 8, least: float = 1.0
 ) -> SkeletonDataset:
-    """Random clips; every tenth joint is lost, and the others are seen with a confidence from ``least`` to 1."""
+    """Random clips; every tenth joint is lost, and the others are seen with a confidence from
+    ``least`` to 1.
+    """
     rng = np.random.default_rng(0)
     shapes = [(int(rng.integers(1, 12)), layout.num_joints, persons) for _ in range(clips)]
-    visibility = [torch.from_numpy(rng.uniform(least, 1, s) * (rng.random(s) > 0.1)).float() for s in shapes]
+    visibility = [
+        torch.from_numpy(rng.uniform(least, 1, s) * (rng.random(s) > 0.1)).float() for s in shapes
+    ]
     x = [torch.from_numpy(rng.standard_normal((channels, *s))).float() for s in shapes]
     x = [clip * (v > 0) for clip, v in zip(x, visibility, strict=True)]
     return SkeletonDataset(x, [i % 2 for i in range(clips)], layout, visibility=visibility)
@@ -84,14 +107,19 @@ def whole(data: SkeletonDataset) -> Batch:
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("preparation", ["view", "paper"])
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize(("layout", "persons"), [(NTU25, 2), (KINECT20, 1)], ids=["NTU25", "KINECT20"])
+@pytest.mark.parametrize(
+    ("layout", "persons"), [(NTU25, 2), (KINECT20, 1)], ids=["NTU25", "KINECT20"]
+)
 def test_presets_are_fed_to_the_last_bit_as_before(
     layout: SkeletonLayout, persons: int, preset: str, preparation: str, seed: int | None
 ) -> None:
     recipe = replace(Recipe(**PRESETS[preset]), preparation=preparation, frames=13)
     batch = whole(some_data(layout, persons=persons))
     randoms = [None if seed is None else torch.Generator().manual_seed(seed) for _ in range(2)]
-    ours, before = (feed(batch, recipe, layout, r) for feed, r in zip((prepare, as_published), randoms, strict=True))
+    ours, before = (
+        feed(batch, recipe, layout, r)
+        for feed, r in zip((prepare, as_published), randoms, strict=True)
+    )
     assert torch.equal(ours, before) and ours.dtype == torch.float32
     assert seed is None or torch.equal(randoms[0].get_state(), randoms[1].get_state())
 
@@ -101,31 +129,49 @@ def test_presets_are_fed_to_the_last_bit_as_before(
 def test_a_confidence_is_a_channel_and_loses_no_joint(preparation: str, stream: str) -> None:
     """Of the same clips, seen surely or not, all channels but the last are the same."""
     data = some_data(OPENPOSE18, channels=2, persons=2, least=0.05)
-    batch, recipe = whole(data), Recipe(preparation=preparation, stream=stream, frames=9, turn=(0, 0, 30), crop=0.6)
+    batch = whole(data)
+    recipe = Recipe(preparation=preparation, stream=stream, frames=9, turn=(0, 0, 30), crop=0.6)
     sure = batch._replace(visibility=(batch.visibility > 0).float())
     for seed in (None, 1):
         one, two = (
-            prepare(b, recipe, OPENPOSE18, None if seed is None else torch.Generator().manual_seed(seed))
+            prepare(
+                b, recipe, OPENPOSE18, None if seed is None else torch.Generator().manual_seed(seed)
+            )
             for b in (batch, sure)
         )
         assert one.shape == (8, 2 * len(stream.split("+")) + 1, 9, 18, 2)
         assert torch.equal(one[:, :-1], two[:, :-1]) and one[:, :-1].any()
-        assert torch.equal(one[:, -1] > 0, two[:, -1] > 0) and set(two[:, -1].unique().tolist()) == {0, 1}
+        assert torch.equal(one[:, -1] > 0, two[:, -1] > 0) and set(
+            two[:, -1].unique().tolist()
+        ) == {0, 1}
         assert 0.05 <= one[:, -1][one[:, -1] > 0].min() < 0.5
     first = prepare(batch, replace(recipe, preparation="paper"), OPENPOSE18)
-    assert torch.equal(first[0, -1, 0], batch.visibility[0, 0]), "as it came, where no frame is between two"
+    assert torch.equal(first[0, -1, 0], batch.visibility[0, 0]), (
+        "as it came, where no frame is between two"
+    )
 
 
-@pytest.mark.parametrize("change", [{"flip": 1.0}, {"shear": 0.5}, {"joint_dropout": 0.5}, {"speed": 0.9}])
+@pytest.mark.parametrize(
+    "change", [{"flip": 1.0}, {"shear": 0.5}, {"joint_dropout": 0.5}, {"speed": 0.9}]
+)
 def test_new_settings_change_training_alone(change: dict[str, float]) -> None:
-    batch, recipe = whole(some_data(KINECT20)), Recipe(frames=9, turn=(0.0, 30.0, 0.0))
-    seen = [prepare(batch, r, KINECT20, torch.Generator().manual_seed(1)) for r in (recipe, replace(recipe, **change))]
+    batch = whole(some_data(KINECT20))
+    recipe = Recipe(frames=9, turn=(0.0, 30.0, 0.0))
+    seen = [
+        prepare(batch, r, KINECT20, torch.Generator().manual_seed(1))
+        for r in (recipe, replace(recipe, **change))
+    ]
     assert not torch.equal(*seen)
-    assert torch.equal(prepare(batch, recipe, KINECT20), prepare(batch, replace(recipe, **change), KINECT20))
+    assert torch.equal(
+        prepare(batch, recipe, KINECT20), prepare(batch, replace(recipe, **change), KINECT20)
+    )
 
 
 def test_turns_out_of_the_plane_are_refused_before_training() -> None:
-    with pytest.raises(ValueError, match=r"^Augment: expected rotation about z alone with x \(N, C=2, T, V, M\), got"):
+    with pytest.raises(
+        ValueError,
+        match=r"^Augment: expected rotation about z alone with x \(N, C=2, T, V, M\), got",
+    ):
         prepare(whole(some_data(COCO17, channels=2)), Recipe(turn=(0.0, 30.0, 0.0)), COCO17)
 
 
@@ -137,24 +183,59 @@ def test_networks_take_positions_in_the_plane(model: str, stream: str) -> None:
     batch = whole(some_data(COCO17, channels=2, persons=2))
     network = build_network(recipe, 5, 2, COCO17, channels=2)
     assert network(prepare(batch, recipe, COCO17, torch.Generator().manual_seed(0))).shape == (8, 5)
-    assert repr(build_network(recipe, 5, 2, COCO17)) == repr(build_network(recipe, 5, 2, COCO17, channels=3))
+    assert repr(build_network(recipe, 5, 2, COCO17)) == repr(
+        build_network(recipe, 5, 2, COCO17, channels=3)
+    )
 
 
-# ------------------------------------------------------------------------------------------------ the training program
+# ------------------------------------------------------------------------------------------------
+# the training program
 
-SMALL = ["--widths", *"666666", "--frames", "16", "--batch", "4", "--epochs", "1", "--quiet", "--threads", "1"]
+SMALL = [
+    "--widths",
+    *"666666",
+    "--frames",
+    "16",
+    "--batch",
+    "4",
+    "--epochs",
+    "1",
+    "--quiet",
+    "--threads",
+    "1",
+]
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_run_in_the_plane_is_kept_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_the_plane_is_kept_and_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = some_data(COCO17, channels=2, persons=2)
     monkeypatch.setattr(train, "load_data", lambda *_, **options: Split(data, data))
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # Lightning leaves them behind
         monkeypatch.setenv(name, "0")
-    changes = ["--flip", "0.5", "--shear", "0.2", "--joint-dropout", "0.1", "--speed", "0.3", "--turn", "0", "0", "15"]
+    changes = [
+        "--flip",
+        "0.5",
+        "--shear",
+        "0.2",
+        "--joint-dropout",
+        "0.1",
+        "--speed",
+        "0.3",
+        "--turn",
+        "0",
+        "0",
+        "15",
+    ]
     train.main([*SMALL, *changes, "--out", str(tmp_path / "run"), "--devices", "1"])
     objective, recipe, layout, _ = results.load_run(tmp_path / "run")
-    assert layout is COCO17 and (recipe.flip, recipe.shear, recipe.joint_dropout, recipe.speed) == (0.5, 0.2, 0.1, 0.3)
+    assert layout is COCO17 and (recipe.flip, recipe.shear, recipe.joint_dropout, recipe.speed) == (
+        0.5,
+        0.2,
+        0.1,
+        0.3,
+    )
     batch = whole(data)
     with torch.no_grad():
         logits = objective.model(prepare(batch, recipe, layout))
@@ -165,9 +246,17 @@ def test_a_run_in_the_plane_is_kept_and_loaded(tmp_path: Path, monkeypatch: pyte
 def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
     recipe = Recipe(widths=(6,) * 6, strides=(1,) * 6, frames=16)
     module = train.Recogniser(recipe, NTU25, 3, 1)
-    old = {name: value for name, value in vars(recipe).items()
-           if name not in ("flip", "shear", "joint_dropout", "speed")}  # fmt: skip
-    saved = {"weights": module.objective.state_dict(), "recipe": old, "layout": "NTU25", "classes": list("abc")}
+    old = {
+        name: value
+        for name, value in vars(recipe).items()
+        if name not in ("flip", "shear", "joint_dropout", "speed")
+    }
+    saved = {
+        "weights": module.objective.state_dict(),
+        "recipe": old,
+        "layout": "NTU25",
+        "classes": list("abc"),
+    }
     torch.save({**saved, "persons": 1}, tmp_path / "model.pt")
     objective, loaded, _, _ = results.load_run(tmp_path)
     assert loaded == recipe and objective.model(torch.zeros(1, 4, 16, 25, 1)).shape == (1, 3)
@@ -187,11 +276,15 @@ def test_a_run_from_before_had_g_at_all_scales(tmp_path: Path) -> None:
     assert loaded == recipe and [repr(m) for m in objective.model.children()] == [
         repr(m) for m in trained.model.children()
     ]
-    (tmp_path / "recipe.json").write_text(json.dumps({"data": None, "preset": "synthetic_stf_ms_g3d", "recipe": old}))
+    (tmp_path / "recipe.json").write_text(
+        json.dumps({"data": None, "preset": "synthetic_stf_ms_g3d", "recipe": old})
+    )
     (tmp_path / "last.ckpt").touch()
     assert command_line.parse(["--resume", "--out", str(tmp_path)])[1] == recipe
     six = train.Recogniser(Recipe(**sizes, start_from=str(tmp_path)), NTU25, 3, 1)
-    with pytest.raises(ValueError, match=r"a run of the same stf-arrangement, modules, got .* with scales$"):
+    with pytest.raises(
+        ValueError, match=r"a run of the same stf-arrangement, modules, got .* with scales$"
+    ):
         train.start_from(six, list("abc"), str(tmp_path))
 
 
@@ -209,7 +302,9 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
             ours, theirs = (module.objective.model.eval()(x) for module in (focused, plain))
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
         focused.objective.model.extra = nn.Linear(2, 2)
-        with pytest.raises(ValueError, match=r"of the same network and sizes, got .*: extra\.bias, extra\.weight$"):
+        with pytest.raises(
+            ValueError, match=r"of the same network and sizes, got .*: extra\.bias, extra\.weight$"
+        ):
             train.start_from(focused, list("abc"), str(tmp_path))
 
 
@@ -235,13 +330,25 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
             ["--branch", "adjacency", "--model", "ms_g3d"],
             "without adjacency with --model ms_g3d, which has no STFAdjacency for L_G to act on, got adjacency; leave",
         ),
-        (["--branch", "coherence+adjacency", "--model", "bagcn"], "with --model bagcn, which has no STFAdjacency for"),
-        (["--branch", "adjacency", "--model", "fg_stformer"], "or take --model stf_gcn or stf_ms_g3d"),
+        (
+            ["--branch", "coherence+adjacency", "--model", "bagcn"],
+            "with --model bagcn, which has no STFAdjacency for",
+        ),
+        (
+            ["--branch", "adjacency", "--model", "fg_stformer"],
+            "or take --model stf_gcn or stf_ms_g3d",
+        ),
         (["--model", "bagcn", "--scales", "8"], "got --scales with --model bagcn"),
         (["--window-scales", "8"], "got --window-scales with --model stf_gcn"),
         (["--model", "ms_g3d", "--scales", "0"], "expected scales of at least 1, got 0"),
-        (["--preset", "paper_stf_kinetics"], "expected --start-from with the preset paper_stf_kinetics, got none"),
-        (["--preset", "paper_stf_ntu120"], "expected --start-from with the preset paper_stf_ntu120, got none"),
+        (
+            ["--preset", "paper_stf_kinetics"],
+            "expected --start-from with the preset paper_stf_kinetics, got none",
+        ),
+        (
+            ["--preset", "paper_stf_ntu120"],
+            "expected --start-from with the preset paper_stf_ntu120, got none",
+        ),
         (["--clip-gradient", "-1"], "expected clip_gradient in 1e-09..1000000000.0, got -1.0"),
     ],
 )
@@ -252,12 +359,16 @@ def test_settings_out_of_their_range(arguments: list[Any], error: str, tmp_path:
 
 def test_a_branch_is_its_terms() -> None:
     def weights(**options: Any) -> dict[str, float]:
-        return {name: weight for name, weight in build_loss(Recipe(**options)).weights.items() if weight}
+        return {
+            name: weight for name, weight in build_loss(Recipe(**options)).weights.items() if weight
+        }
 
     assert weights(branch="plain") == {}
     assert weights(branch="focus") == {"divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
     assert weights(branch="exploration") == {"exploration": 0.01}
-    assert weights(branch="all") == {name: weight for name, weight in STFLoss().weights.items() if weight}
+    assert weights(branch="all") == {
+        name: weight for name, weight in STFLoss().weights.items() if weight
+    }
     assert weights(branch="coherence+divergence=0.3") == {"coherence": 0.1, "divergence": 0.3}
     assert build_loss(Recipe(norm="l2")).norm == "l2"
 
@@ -265,7 +376,9 @@ def test_a_branch_is_its_terms() -> None:
 @pytest.mark.parametrize("model", LAYERS)
 def test_the_networks_with_an_adjacency_for_the_focus(model: str, tmp_path: Path) -> None:
     network = build_network(Recipe(model=model), 3, 1, KINECT20)
-    assert any(isinstance(m, STFAdjacency) for m in network.modules()) == (model in WITH_STF_ADJACENCY)
+    assert any(isinstance(m, STFAdjacency) for m in network.modules()) == (
+        model in WITH_STF_ADJACENCY
+    )
     for branch in ("focus", "all"):  # L_d and L_c act on every network
         start = ["--start-from", "run"] if model == "stf_ms_g3d" else []
         given = ["--model", model, "--branch", branch, *start, "--out", str(tmp_path / "run")]
@@ -279,18 +392,43 @@ def test_table_5_goes_on_from_ms_g3d_without_an_adjacency(
     """M2 and M3 are MS-G3D with L_c, and with L_d, at STF's rates."""
     data = some_data(KINECT20)
     monkeypatch.setattr(train, "load_data", lambda *_, **options: Split(data, data))
-    small = ["--model", "ms_g3d", "--widths", "6", "6", "12", "--frames", "16", "--batch", "4", "--quiet"]
+    small = [
+        "--model",
+        "ms_g3d",
+        "--widths",
+        "6",
+        "6",
+        "12",
+        "--frames",
+        "16",
+        "--batch",
+        "4",
+        "--quiet",
+    ]
     small += ["--epochs", "1", "--threads", "1"]
     base = str(tmp_path / "base")
     train.main(["--preset", "paper", "--branch", "plain", *small, "--out", base])
     for branch in ("coherence", "coherence+divergence", "focus"):
         out = tmp_path / branch
-        start = ["--preset", "paper_stf", "--start-from", base, "--branch", branch, "--out", str(out)]
+        start = [
+            "--preset",
+            "paper_stf",
+            "--start-from",
+            base,
+            "--branch",
+            branch,
+            "--out",
+            str(out),
+        ]
         report = train.main([*start, *small])
         assert (report["recipe"]["lr"], report["recipe"]["decay"]) == (1e-3, (20, 35, 45))
         logged = (out / "log" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(",")
-        terms = {name.removeprefix("train/") for name in logged if name.startswith("train/")} - {"classification"}
-        assert terms == ({"coherence", "divergence"} if branch == "focus" else set(branch.split("+")))
+        terms = {name.removeprefix("train/") for name in logged if name.startswith("train/")} - {
+            "classification"
+        }
+        assert terms == (
+            {"coherence", "divergence"} if branch == "focus" else set(branch.split("+"))
+        )
         told = "note: ms_g3d has no STFAdjacency for L_G to act on; the branch focus is trained without"
         assert (told in capsys.readouterr().out) == (branch == "focus")
 
@@ -310,45 +448,98 @@ def test_a_share_is_drawn_and_holds_the_smaller_ones() -> None:
 @pytest.mark.filterwarnings("ignore")  # Lightning's
 def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    options = ["--clips", "60", "--batch", "8", "--frames", "16", "--widths", *"666666", "--branch", "plain", "--quiet"]
+    options = [
+        "--clips",
+        "60",
+        "--batch",
+        "8",
+        "--frames",
+        "16",
+        "--widths",
+        *"666666",
+        "--branch",
+        "plain",
+        "--quiet",
+    ]
     options += ["--threads", "1", "--epochs", "4", "--ema", "0.5", "--hold-out", "1", "7"]
     report = train.main([*options, "--out", str(out)])
     apart = [name for name in map(str, range(60)) if "1" in name or "7" in name]
     assert report["clips"] == [60 - len(apart), 15]
 
     with (out / "log" / "version_0" / "metrics.csv").open(newline="") as file:
-        watched = [float(row["validation/top1"]) for row in csv.DictReader(file) if row["validation/top1"]]
+        watched = [
+            float(row["validation/top1"]) for row in csv.DictReader(file) if row["validation/top1"]
+        ]
     assert len(watched) == 4
     best = report["best"]
     assert best["epoch"] == watched.index(max(watched)) + 1
-    assert best["validation_top1"] == pytest.approx(max(watched), abs=1e-4)  # of the averaged weights, too
+    assert best["validation_top1"] == pytest.approx(
+        max(watched), abs=1e-4
+    )  # of the averaged weights, too
 
-    data, validation = loading.held_out(loading.load_data(None, Recipe(**report["recipe"])), Recipe(**report["recipe"]))
+    data, validation = loading.held_out(
+        loading.load_data(None, Recipe(**report["recipe"])), Recipe(**report["recipe"])
+    )
     assert set(validation.names) == set(apart) and not set(data.train.names) & set(apart)
     module = train.Recogniser(Recipe(**report["recipe"]), data.train.layout, 18, 2)
     assert results.write_best(out, module.objective, module.recipe, data, validation, None) == best
     (probabilities,), label, _ = ensemble.read_all([str(out / "best")])
     assert results.accuracy(probabilities, label)["top1"] == best["top1"]
     objective, recipe, _, _ = results.load_run(out / "best")
-    again = results.accuracy(results.predict(objective.model, data.test, recipe), torch.tensor(data.test.labels))
+    again = results.accuracy(
+        results.predict(objective.model, data.test, recipe), torch.tensor(data.test.labels)
+    )
     assert again["top1"] == best["top1"] and recipe == Recipe(**report["recipe"])
-    clips, source = loading.clips_of(out / "best", recipe, data.train.layout, list(data.train.classes))
+    clips, source = loading.clips_of(
+        out / "best", recipe, data.train.layout, list(data.train.classes)
+    )
     assert source is None and clips.names == data.test.names
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's
 def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
-    options = ["--clips", "60", "--batch", "8", "--frames", "16", "--widths", *"666666", "--branch", "plain", "--quiet"]
-    train.main([*options, "--threads", "1", "--epochs", "3", "--ema", "0.9", "--out", str(tmp_path / "run")])
+    options = [
+        "--clips",
+        "60",
+        "--batch",
+        "8",
+        "--frames",
+        "16",
+        "--widths",
+        *"666666",
+        "--branch",
+        "plain",
+        "--quiet",
+    ]
+    train.main(
+        [
+            *options,
+            "--threads",
+            "1",
+            "--epochs",
+            "3",
+            "--ema",
+            "0.9",
+            "--out",
+            str(tmp_path / "run"),
+        ]
+    )
     objective, recipe, layout, _ = results.load_run(tmp_path / "run")
     averaged = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
     kept = {name: value.clone() for name, value in objective.state_dict().items()}
-    moved = [name for name, value in kept.items() if not torch.equal(value, averaged[f"objective.{name}"])]
-    assert moved and all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in moved)
+    moved = [
+        name
+        for name, value in kept.items()
+        if not torch.equal(value, averaged[f"objective.{name}"])
+    ]
+    assert moved and all(
+        name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in moved
+    )
 
     def renewed(recipe: Recipe) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """All statistics; those of the deepest BatchNorm, and what they should be of."""
-        model, seen = copy.deepcopy(objective.model), []
+        model = copy.deepcopy(objective.model)
+        seen = []
         deep = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)][-1]
         deep.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].mean((0, 2, 3))))
         train.renew_statistics(model, loading.load_data(None, recipe).train, recipe)
@@ -357,25 +548,34 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
     statistics, deep, wanted = renewed(recipe)  # of the weights that are kept
     torch.testing.assert_close(deep, wanted)
     torch.testing.assert_close(statistics, {name: kept[f"model.{name}"] for name in statistics})
-    _, whole, _ = renewed(replace(recipe, turn=(0.0, 0.0, 0.0), crop=1.0))  # and of clips as they are augmented
+    _, whole, _ = renewed(
+        replace(recipe, turn=(0.0, 0.0, 0.0), crop=1.0)
+    )  # and of clips as they are augmented
     assert ((whole - deep).abs() > 0.01 * deep.abs()).any()
 
-    # Pooled over the training clips as they are augmented, the input of the first BatchNorm has these moments.
+    # Pooled over the training clips as they are augmented, the input of the first BatchNorm has
+    # these moments.
     torch.manual_seed(0)
     clips = loading.load_data(None, recipe).train
     batch = SkeletonDataset.collate([clips[i] for i in range(len(clips))] * 20)
     x = prepare(batch, recipe, layout, torch.Generator().manual_seed(3))
-    rows = x.permute(0, 4, 1, 3, 2).reshape(len(x) * x.shape[4], -1, x.shape[2])  # (N * M, C * V, T)
-    mean, spread = kept["model.norm.running_mean"], kept["model.norm.running_var"].sqrt()
+    rows = x.permute(0, 4, 1, 3, 2).reshape(
+        len(x) * x.shape[4], -1, x.shape[2]
+    )  # (N * M, C * V, T)
+    mean = kept["model.norm.running_mean"]
+    spread = kept["model.norm.running_var"].sqrt()
     assert (rows.mean((0, 2)) - mean).abs().max() < 0.2 * spread.max()
     torch.testing.assert_close(rows.std((0, 2)), spread, rtol=0.3, atol=0.05)
 
 
 def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
-    """The mean; the image is what the network would take, mirrored by hand, so that it keeps the clip's height."""
+    """The mean; the image is what the network would take, mirrored by hand, so that it keeps the
+    clip's height.
+    """
     recipe = Recipe(stream="joint+bone", frames=8, widths=(6, 6), strides=(2, 1), batch=5)
     torch.manual_seed(0)
-    places, seen = torch.randn(5, 3, 12, 20, 1), (torch.rand(5, 12, 20, 1) > 0.1).float()
+    places = torch.randn(5, 3, 12, 20, 1)
+    seen = (torch.rand(5, 12, 20, 1) > 0.1).float()
     data = SkeletonDataset(list(places), [0, 1, 2, 0, 1], KINECT20, visibility=list(seen))
     x = prepare(SkeletonDataset.collate([data[i] for i in range(5)]), recipe, KINECT20)
     image = x.clone()
@@ -390,8 +590,12 @@ def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
     torch.testing.assert_close(results.predict(model, data, recipe, mirror=True), (one + other) / 2)
 
 
-def test_a_run_of_two_bodies_takes_clips_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network takes a mean over both places, so the same clip has the same probabilities without its empty one."""
+def test_a_run_of_two_bodies_takes_clips_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network takes a mean over both places, so the same clip has the same probabilities
+    without its empty one.
+    """
     recipe = Recipe(widths=(6, 6, 6, 6, 6, 6), frames=16, clips=40)
     both = loading.load_data(None, recipe)
     alone = [clip.x[..., :1] for clip in both.test]  # the second body taken out
@@ -415,50 +619,125 @@ def test_a_run_of_two_bodies_takes_clips_of_one(tmp_path: Path, monkeypatch: pyt
         loading.clips_of(tmp_path, recipe, one.layout, list(one.classes))
 
 
-# --------------------------------------------------------------------------------------------- the papers' numbers
+# --------------------------------------------------------------------------------------------- the
+# papers' numbers
 
-# Every number that a paper's preset sets, as printed: STF, "Training scheme" and "Data preparation"; FG-STFormer,
-# section 4.2; BAGCN, section 4.1; of Kinetics, the scales of MS-G3D's published settings. What a preset does not set,
-# here neither, is the default of all.
+# Every number that a paper's preset sets, as printed: STF, "Training scheme" and "Data
+# preparation"; FG-STFormer, section 4.2; BAGCN, section 4.1; of Kinetics, the scales of MS-G3D's
+# published settings. What a preset does not set, here neither, is the default of all.
 PRINTED: dict[str, dict[str, Any]] = {
-    "paper": {"preparation": "paper", "frames": 300, "lr": 0.05, "decay": (20, 35, 45), "epochs": 55},
-    "paper_stf": {
-        "preparation": "paper", "frames": 300, "lr": 1e-3, "decay": (20, 35, 45), "epochs": 55, "model": "stf_ms_g3d",
+    "paper": {
+        "preparation": "paper",
+        "frames": 300,
+        "lr": 0.05,
+        "decay": (20, 35, 45),
+        "epochs": 55,
     },
-    "paper_ntu120": {"preparation": "paper", "frames": 300, "lr": 0.05, "decay": (20, 35, 50), "epochs": 60},
+    "paper_stf": {
+        "preparation": "paper",
+        "frames": 300,
+        "lr": 1e-3,
+        "decay": (20, 35, 45),
+        "epochs": 55,
+        "model": "stf_ms_g3d",
+    },
+    "paper_ntu120": {
+        "preparation": "paper",
+        "frames": 300,
+        "lr": 0.05,
+        "decay": (20, 35, 50),
+        "epochs": 60,
+    },
     "paper_stf_ntu120": {
-        "preparation": "paper", "frames": 300, "lr": 5e-4, "decay": (20, 35, 50), "epochs": 60, "model": "stf_ms_g3d",
+        "preparation": "paper",
+        "frames": 300,
+        "lr": 5e-4,
+        "decay": (20, 35, 50),
+        "epochs": 60,
+        "model": "stf_ms_g3d",
     },
     "paper_kinetics": {
-        "preparation": "paper", "frames": 300, "lr": 0.05, "decay": (25, 40, 55), "epochs": 65, "scales": 8,
+        "preparation": "paper",
+        "frames": 300,
+        "lr": 0.05,
+        "decay": (25, 40, 55),
+        "epochs": 65,
+        "scales": 8,
         "window_scales": 8,
     },
     "paper_stf_kinetics": {
-        "preparation": "paper", "frames": 300, "lr": 1e-4, "decay": (25, 40, 55), "epochs": 65, "scales": 8,
-        "window_scales": 8, "model": "stf_ms_g3d",
+        "preparation": "paper",
+        "frames": 300,
+        "lr": 1e-4,
+        "decay": (25, 40, 55),
+        "epochs": 65,
+        "scales": 8,
+        "window_scales": 8,
+        "model": "stf_ms_g3d",
     },
     "paper_bagcn_kinetics": {
-        "preparation": "paper", "frames": 300, "lr": 0.1, "decay": (20, 40, 55), "epochs": 65, "weight_decay": 1e-4,
-        "model": "bagcn", "branch": "plain", "stream": "joint+bone",
+        "preparation": "paper",
+        "frames": 300,
+        "lr": 0.1,
+        "decay": (20, 40, 55),
+        "epochs": 65,
+        "weight_decay": 1e-4,
+        "model": "bagcn",
+        "branch": "plain",
+        "stream": "joint+bone",
     },
     "paper_fg_stformer": {
-        "preparation": "ctrgcn", "crop": 0.5, "turn": (17.1887, 17.1887, 17.1887), "frames": 128,
-        "lr": 0.01, "decay": (50, 70), "epochs": 80, "warmup": 5, "model": "fg_stformer",
+        "preparation": "ctrgcn",
+        "crop": 0.5,
+        "turn": (17.1887, 17.1887, 17.1887),
+        "frames": 128,
+        "lr": 0.01,
+        "decay": (50, 70),
+        "epochs": 80,
+        "warmup": 5,
+        "model": "fg_stformer",
         "branch": "plain",
     },
     "paper_bagcn": {
-        "preparation": "dgnn", "frames": 300, "lr": 0.1, "decay": (30, 40), "epochs": 50, "weight_decay": 1e-4,
-        "model": "bagcn", "branch": "plain", "stream": "joint+bone",
+        "preparation": "dgnn",
+        "frames": 300,
+        "lr": 0.1,
+        "decay": (30, 40),
+        "epochs": 50,
+        "weight_decay": 1e-4,
+        "model": "bagcn",
+        "branch": "plain",
+        "stream": "joint+bone",
     },
-}  # fmt: skip
-# What all of them share: batch, weight decay (but BAGCN's), FG-STFormer's layers and joints, no augmentation.
+}
+# What all of them share: batch, weight decay (but BAGCN's), FG-STFormer's layers and joints, no
+# augmentation.
 SHARED = {
-    "batch": 32, "weight_decay": 5e-4, "scales": 13, "window_scales": 6,
-    "stages": (6, 2), "focal_joints": 15, "widths": (0,), "strides": (0,),
-    "turn": (0.0, 0.0, 0.0), "stretch": 0.0, "crop": 1.0, "speed": 0.0, "shear": 0.0, "flip": 0.0,
-    "joint_dropout": 0.0, "dropout": 0.0, "label_smoothing": 0.0, "ema": 0.0, "stf_after": 0.0, "erasing": 0.0,
-    "warmup": 0, "stream": "joint", "focusing": "attention", "context": "bidirectional",
-}  # fmt: skip
+    "batch": 32,
+    "weight_decay": 5e-4,
+    "scales": 13,
+    "window_scales": 6,
+    "stages": (6, 2),
+    "focal_joints": 15,
+    "widths": (0,),
+    "strides": (0,),
+    "turn": (0.0, 0.0, 0.0),
+    "stretch": 0.0,
+    "crop": 1.0,
+    "speed": 0.0,
+    "shear": 0.0,
+    "flip": 0.0,
+    "joint_dropout": 0.0,
+    "dropout": 0.0,
+    "label_smoothing": 0.0,
+    "ema": 0.0,
+    "stf_after": 0.0,
+    "erasing": 0.0,
+    "warmup": 0,
+    "stream": "joint",
+    "focusing": "attention",
+    "context": "bidirectional",
+}
 
 
 def test_every_preset_of_a_paper_is_pinned() -> None:
@@ -467,7 +746,8 @@ def test_every_preset_of_a_paper_is_pinned() -> None:
 
 @pytest.mark.parametrize("preset", PRINTED)
 def test_presets_hold_the_printed_numbers(preset: str) -> None:
-    recipe, printed = Recipe(**PRESETS[preset]), {**SHARED, **PRINTED[preset]}
+    recipe = Recipe(**PRESETS[preset])
+    printed = {**SHARED, **PRINTED[preset]}
     assert {name: getattr(recipe, name) for name in printed} == printed
 
 
@@ -501,7 +781,10 @@ def rates(recipe: Recipe) -> list[float]:
         ("paper_bagcn", [1e-1] * 30 + [1e-2] * 10 + [1e-3] * 10),
         (
             "paper_fg_stformer",
-            [1e-2 / 6, 2e-2 / 6, 3e-2 / 6, 4e-2 / 6, 5e-2 / 6] + [1e-2] * 45 + [1e-3] * 20 + [1e-4] * 10,
+            [1e-2 / 6, 2e-2 / 6, 3e-2 / 6, 4e-2 / 6, 5e-2 / 6]
+            + [1e-2] * 45
+            + [1e-3] * 20
+            + [1e-4] * 10,
         ),
     ],
 )
@@ -517,6 +800,8 @@ def test_the_scales_of_kinetics(preset: str) -> None:
     block = build_network(recipe, 400, 2, OPENPOSE18, channels=2).block1
     assert block.graph.conv.adjacency.shape == (8, 18, 18)
     assert [pathway.conv.adjacency.shape[0] for pathway in block.windows] == [8, 8]
-    default = build_network(replace(recipe, scales=13, window_scales=6), 400, 2, OPENPOSE18, channels=2).block1
+    default = build_network(
+        replace(recipe, scales=13, window_scales=6), 400, 2, OPENPOSE18, channels=2
+    ).block1
     assert default.graph.conv.adjacency.shape[0] == 13
     assert [pathway.conv.adjacency.shape[0] for pathway in default.windows] == [6, 6]

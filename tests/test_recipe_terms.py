@@ -1,4 +1,6 @@
-"""The options of the example programs that act on the focus: terms, score, erasing, guidance, shortcuts, occlusion."""
+"""The options of the example programs that act on the focus: terms, score, erasing, guidance,
+shortcuts, occlusion.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ import pytest
 import results
 import torch
 import train
-from recipe import PREPARATIONS, Recipe, build_loss, build_objective, kept_recipe, prepare, term_weights
+from recipe import (
+    PREPARATIONS,
+    Recipe,
+    build_loss,
+    build_objective,
+    kept_recipe,
+    prepare,
+    term_weights,
+)
 from test_recipe import some_data, whole
 
 from skeleton_focus import NTU25, Batch, Split, STFLoss, SyntheticActions, body_height
@@ -45,7 +55,10 @@ def test_the_weights_of_a_branch(branch: str, expected: dict[str, float]) -> Non
 @pytest.mark.parametrize(
     ("branch", "text"),
     [
-        ("cosine", "expected --branch to be plain, .* joined by .*, got 'cosine'; the names of branches stand alone"),
+        (
+            "cosine",
+            "expected --branch to be plain, .* joined by .*, got 'cosine'; the names of branches stand alone",
+        ),
         ("focus+exploration", "got 'focus'; the names of branches stand alone"),
         ("exploration+all", "got 'all'; "),
         ("plain=1", "got 'plain'; "),
@@ -65,11 +78,24 @@ def test_a_branch_that_is_none(branch: str, text: str, tmp_path: Path) -> None:
 
 
 def test_the_options_reach_the_objective(tmp_path: Path) -> None:
-    given = ["--score", "probability", "--erasing", "0.25", "--separation", "overlap", "--out", str(tmp_path / "run")]
+    given = [
+        "--score",
+        "probability",
+        "--erasing",
+        "0.25",
+        "--separation",
+        "overlap",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     _, recipe = command_line.parse(given)
     assert (recipe.score, recipe.erasing, recipe.separation) == ("probability", 0.25, "overlap")
     objective = build_objective(Recipe(**{**vars(recipe), **TINY}), 3, 1, NTU25)
-    assert (objective.score, objective.erasing, objective.loss.separation) == ("probability", 0.25, "overlap")
+    assert (objective.score, objective.erasing, objective.loss.separation) == (
+        "probability",
+        0.25,
+        "overlap",
+    )
     default = build_objective(Recipe(**TINY), 3, 1, NTU25)
     assert (default.score, default.erasing, default.loss.separation) == ("logit", 0.0, "distance")
 
@@ -79,15 +105,26 @@ def test_the_options_reach_the_objective(tmp_path: Path) -> None:
     [
         (["--erasing", "1.5"], "expected erasing in 0..1, got 1.5"),
         (["--shortcut", "-0.1"], "expected shortcut in 0..1, got -0.1"),
-        (["--branch", "plain", "--freeze", "--start-from", "run", "--erasing", "0.5"], "got --erasing with --freeze"),
+        (
+            ["--branch", "plain", "--freeze", "--start-from", "run", "--erasing", "0.5"],
+            "got --erasing with --freeze",
+        ),
         (["--data", "somewhere", "--shortcut", "0.5"], "got --shortcut with --data"),
-        (["--branch", "coherence", "--separation", "overlap"], "got --separation with --branch coherence"),
+        (
+            ["--branch", "coherence", "--separation", "overlap"],
+            "got --separation with --branch coherence",
+        ),
         (["--branch", "guidance=1"], "expected --guide with --branch guidance=1, got none"),
         (["--branch", "guidance=0", "--guide", "a.json"], "got --guide with --branch guidance=0"),
-        (["--branch", "guidance=1", "--guide", "a.json", "--norm", "l2"], "got --norm with --branch guidance=1"),
+        (
+            ["--branch", "guidance=1", "--guide", "a.json", "--norm", "l2"],
+            "got --norm with --branch guidance=1",
+        ),
     ],
 )
-def test_options_without_effect_or_out_of_range(arguments: list[str], text: str, tmp_path: Path) -> None:
+def test_options_without_effect_or_out_of_range(
+    arguments: list[str], text: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=text):
         command_line.parse([*arguments, "--out", str(tmp_path / "run")])
 
@@ -100,12 +137,23 @@ def test_choices(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_erasing_alone_starts_late_too(tmp_path: Path) -> None:
-    given = ["--branch", "plain", "--erasing", "0.5", "--stf-after", "0.5", "--out", str(tmp_path / "run")]
+    given = [
+        "--branch",
+        "plain",
+        "--erasing",
+        "0.5",
+        "--stf-after",
+        "0.5",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert command_line.parse(given)[1].stf_after == 0.5
 
 
 def test_runs_of_an_earlier_version_load(tmp_path: Path) -> None:
-    """Of the one that had more ways to train, and of one whose focus was that of the log-odds without a choice."""
+    """Of the one that had more ways to train, and of one whose focus was that of the log-odds
+    without a choice.
+    """
     recipe = Recipe(**{**TINY, "score": "log_odds"})
     assert recipe.branch != "plain"
     gone = {"emphasis": "focus", "focus_gradient": True}
@@ -114,11 +162,19 @@ def test_runs_of_an_earlier_version_load(tmp_path: Path) -> None:
     objective = train.Recogniser(recipe, NTU25, 3, 1).objective
     for values in ({**vars(recipe), **gone}, before):
         assert kept_recipe(values) == recipe
-        saved = {"weights": objective.state_dict(), "recipe": values, "layout": "NTU25", "classes": list("abc")}
+        saved = {
+            "weights": objective.state_dict(),
+            "recipe": values,
+            "layout": "NTU25",
+            "classes": list("abc"),
+        }
         torch.save({**saved, "persons": 1}, tmp_path / "model.pt")
         loaded, found, _, _ = results.load_run(tmp_path)
         assert found == recipe
-        assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in objective.state_dict().items())
+        assert all(
+            torch.equal(weight, loaded.state_dict()[name])
+            for name, weight in objective.state_dict().items()
+        )
         kept = {"data": None, "preset": "synthetic", "recipe": values}
         (tmp_path / "recipe.json").write_text(json.dumps(kept))
         (tmp_path / "last.ckpt").touch()
@@ -126,24 +182,52 @@ def test_runs_of_an_earlier_version_load(tmp_path: Path) -> None:
     assert kept_recipe({"branch": "plain"}).score == "logit"  # it was trained with none
 
 
+#
 # ------------------------------------------------------------------------------------------------------ guidance
 
-SMALL = ["--widths", *"666666", "--frames", "16", "--clips", "40", "--batch", "8", "--quiet", "--threads", "1"]
+SMALL = [
+    "--widths",
+    *"666666",
+    "--frames",
+    "16",
+    "--clips",
+    "40",
+    "--batch",
+    "8",
+    "--quiet",
+    "--threads",
+    "1",
+]
 
 
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("drink: head", r"expected --guide with a JSON file of classes and their joints, got .*guide.json: Expecting"),
-        (b"\xff\xfe\x00", r"expected --guide with a JSON file of classes and their joints, got .*guide.json: 'utf-8'"),
-        ('["drink"]', "expected --guide with a JSON object of classes and their joints, got .*guide.json$"),
+        (
+            "drink: head",
+            r"expected --guide with a JSON file of classes and their joints, got .*guide.json: Expecting",
+        ),
+        (
+            b"\xff\xfe\x00",
+            r"expected --guide with a JSON file of classes and their joints, got .*guide.json: 'utf-8'",
+        ),
+        (
+            '["drink"]',
+            "expected --guide with a JSON object of classes and their joints, got .*guide.json$",
+        ),
         ("3", "expected --guide with a JSON object of classes and their joints, got"),
-        ('{"drnk": ["head"]}', r"allowed_joints: expected a table of classes among \[.*\], got \['drnk'\]"),
+        (
+            '{"drnk": ["head"]}',
+            r"allowed_joints: expected a table of classes among \[.*\], got \['drnk'\]",
+        ),
         (
             '{"CLASS": ["tail"]}',
             r"allowed_joints: expected joints or parts of layout 'NTU25' for .*, got \['tail'\]; j",
         ),
-        ('{"CLASS": "head"}', "allowed_joints: expected a list of joints or parts for .*, got 'head'"),
+        (
+            '{"CLASS": "head"}',
+            "allowed_joints: expected a list of joints or parts for .*, got 'head'",
+        ),
         ('{"CLASS": 3}', "allowed_joints: expected a list of joints or parts for .*, got 3"),
         ('{"CLASS": [3]}', r"allowed_joints: expected a list of joints or parts for .*, got \[3\]"),
         (None, r"No such file or directory: .*guide\.json"),
@@ -168,7 +252,9 @@ def test_a_guide_that_does_not_fit_ends_in_one_line(
 def test_a_guided_run_resumes_in_another_folder_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in its second epoch; with erasing, so that the random numbers count, and with averaged weights."""
+    """Stopped in its second epoch; with erasing, so that the random numbers count, and with
+    averaged weights.
+    """
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # Lightning leaves them behind
         monkeypatch.setenv(name, "0")
     actions = SyntheticActions()
@@ -176,11 +262,31 @@ def test_a_guided_run_resumes_in_another_folder_to_the_same_weights(
     table = {actions.classes[label]: ["right hand", "head"], actions.classes[5]: ["torso"]}
     (tmp_path / "guide.json").write_text(json.dumps(table))
     monkeypatch.chdir(tmp_path)
-    given = [*SMALL, "--branch", "guidance=0.5+coherence=0.2", "--guide", "guide.json", "--score", "log_odds"]
-    given += ["--erasing", "0.5", "--stf-after", "0", "--epochs", "2", "--ema", "0.5", "--devices", "1"]
+    given = [
+        *SMALL,
+        "--branch",
+        "guidance=0.5+coherence=0.2",
+        "--guide",
+        "guide.json",
+        "--score",
+        "log_odds",
+    ]
+    given += [
+        "--erasing",
+        "0.5",
+        "--stf-after",
+        "0",
+        "--epochs",
+        "2",
+        "--ema",
+        "0.5",
+        "--devices",
+        "1",
+    ]
     train.main([*given, "--out", "straight"])
 
-    step, known = train.Recogniser.training_step, []
+    step = train.Recogniser.training_step
+    known = []
 
     def interrupted(self: train.Recogniser, batch: Batch, index: int) -> torch.Tensor:
         if self.current_epoch == 1 and index == 2:
@@ -188,7 +294,9 @@ def test_a_guided_run_resumes_in_another_folder_to_the_same_weights(
         return step(self, batch, index)
 
     def watched(self: train.Recogniser, batch: Batch, index: int) -> torch.Tensor:
-        known.append((self.objective.loss.allowed, self.objective.loss.weights, self.objective.score))
+        known.append(
+            (self.objective.loss.allowed, self.objective.loss.weights, self.objective.score)
+        )
         return step(self, batch, index)
 
     monkeypatch.setattr(train.Recogniser, "training_step", interrupted)
@@ -197,28 +305,45 @@ def test_a_guided_run_resumes_in_another_folder_to_the_same_weights(
     monkeypatch.setattr(train.Recogniser, "training_step", watched)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    report = train.main(["--out", "../stopped", "--resume", "--quiet", "--threads", "1", "--devices", "1"])
+    report = train.main(
+        ["--out", "../stopped", "--resume", "--quiet", "--threads", "1", "--devices", "1"]
+    )
 
     allowed, weights, score = known[-1]
     assert allowed.shape == (18, 25)
-    assert allowed[label].nonzero().flatten().tolist() == sorted({*NTU25.parts["right_hand"], *NTU25.parts["head"]})
+    assert allowed[label].nonzero().flatten().tolist() == sorted(
+        {*NTU25.parts["right_hand"], *NTU25.parts["head"]}
+    )
     assert allowed[[0, 1, 3]].all()
     assert (weights["guidance"], weights["coherence"], score) == (0.5, 0.2, "log_odds")
     assert report["recipe"]["guide"] == str(tmp_path / "guide.json")
-    straight, resumed = (torch.load(tmp_path / run / "model.pt")["weights"] for run in ("straight", "stopped"))
+    straight, resumed = (
+        torch.load(tmp_path / run / "model.pt")["weights"] for run in ("straight", "stopped")
+    )
     assert not any("allowed" in name for name in straight)
     assert straight.keys() == resumed.keys()
     for name, weight in straight.items():
         assert torch.equal(weight, resumed[name]), name
     for run in ("straight/log/version_0", "stopped/log/version_1"):
         with (tmp_path / run / "metrics.csv").open(newline="") as file:
-            values = [float(row["train/guidance"]) for row in csv.DictReader(file) if row.get("train/guidance")]
+            values = [
+                float(row["train/guidance"])
+                for row in csv.DictReader(file)
+                if row.get("train/guidance")
+            ]
         assert values and all(0 < value < 1 for value in values)
-    objective, _, _, _ = results.load_run(tmp_path / "stopped")  # the guide is not needed to look at it
-    assert objective.explain(torch.randn(1, objective.model.norm.num_features // 25, 16, 25, 1))[0].isfinite().all()
+    objective, _, _, _ = results.load_run(
+        tmp_path / "stopped"
+    )  # the guide is not needed to look at it
+    assert (
+        objective.explain(torch.randn(1, objective.model.norm.num_features // 25, 16, 25, 1))[0]
+        .isfinite()
+        .all()
+    )
 
 
-# ------------------------------------------------------------------------------------------ shortcuts and occlusion
+# ------------------------------------------------------------------------------------------
+# shortcuts and occlusion
 
 
 def test_shortcuts_of_the_test_clips_are_of_other_classes() -> None:
@@ -226,7 +351,10 @@ def test_shortcuts_of_the_test_clips_are_of_other_classes() -> None:
     train_clips, test_clips = loading.generated(recipe)
     actions = SyntheticActions(frames=16, shortcut=1.0)
     for data, count, seed, shuffled in ((train_clips, 72, 1, False), (test_clips, 18, 2, True)):
-        expected, other = (actions.generate(count, seed=seed, shuffle_shortcut=way) for way in (shuffled, not shuffled))
+        expected, other = (
+            actions.generate(count, seed=seed, shuffle_shortcut=way)
+            for way in (shuffled, not shuffled)
+        )
         found = torch.stack([clip.x for clip in data])
         assert torch.equal(found, expected.x)
         assert not torch.equal(found, other.x)
@@ -241,7 +369,8 @@ HIDDEN = [NTU25.center, 3, 15, 20]  # what clips are centred and scaled by, amon
 
 
 def hide(batch: Batch) -> Batch:
-    x, seen = batch.x.clone(), batch.visibility.clone()
+    x = batch.x.clone()
+    seen = batch.visibility.clone()
     x[:, :, :, HIDDEN] = 0
     seen[:, :, HIDDEN] = 0
     return batch._replace(x=x, visibility=seen)
@@ -249,13 +378,22 @@ def hide(batch: Batch) -> Batch:
 
 @pytest.mark.parametrize("seed", [None, 1])
 @pytest.mark.parametrize("preparation", PREPARATIONS)
-def test_occlusion_comes_after_clips_are_centred_and_scaled(preparation: str, seed: int | None) -> None:
+def test_occlusion_comes_after_clips_are_centred_and_scaled(
+    preparation: str, seed: int | None
+) -> None:
     """What is not hidden keeps its numbers, whatever is."""
     batch = whole(some_data(NTU25, persons=2))
-    before, given = copy.deepcopy(batch), []
+    before = copy.deepcopy(batch)
+    given = []
     recipe = Recipe(preparation=preparation, frames=9, turn=(0.0, 30.0, 0.0))
     whole_clips, occluded = (
-        prepare(batch, recipe, NTU25, None if seed is None else torch.Generator().manual_seed(seed), occlude=occlude)
+        prepare(
+            batch,
+            recipe,
+            NTU25,
+            None if seed is None else torch.Generator().manual_seed(seed),
+            occlude=occlude,
+        )
         for occlude in (None, lambda clips: given.append(clips) or hide(clips))
     )
     rest = [joint for joint in range(25) if joint not in HIDDEN]
@@ -270,7 +408,8 @@ def test_occlusion_comes_after_clips_are_centred_and_scaled(preparation: str, se
 
 
 def test_occlusion_comes_before_the_mirror() -> None:
-    batch, recipe = whole(some_data(NTU25)), Recipe(frames=9)
+    batch = whole(some_data(NTU25))
+    recipe = Recipe(frames=9)
     left, right = NTU25.pairs[0]
 
     def lose_left(clips: Batch) -> Batch:

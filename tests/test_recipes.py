@@ -21,7 +21,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skeleton_focus import STFLoss, STFObjective, class_score, grad_cam, mask_by_focus, resize_focus
 
-N, C, T, V, M, CLASSES, BRANCHES = 2, 3, 6, 25, 2, 4, 3
+N = 2
+C = 3
+T = 6
+V = 25
+M = 2
+CLASSES = 4
+BRANCHES = 3
 BOTH = STFLoss(exploration=0.5, divergence=0.3, coherence=0.4, adjacency=0)
 
 
@@ -72,7 +78,9 @@ class Recognizer(nn.Module):
     def init_weights(self) -> None:
         self.initialized = True
 
-    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> tuple[str, torch.Size]:
+    def forward(
+        self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor"
+    ) -> tuple[str, torch.Size]:
         return mode, inputs.shape
 
 
@@ -82,16 +90,22 @@ class Branched(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.branches = nn.ModuleList(nn.Conv2d(C, 4, 1) for _ in range(BRANCHES))
-        self.main = nn.Sequential(nn.Conv2d(4 * BRANCHES, 8, 1), nn.Sequential(nn.Tanh(), nn.Conv2d(8, 8, 1)))
+        self.main = nn.Sequential(
+            nn.Conv2d(4 * BRANCHES, 8, 1), nn.Sequential(nn.Tanh(), nn.Conv2d(8, 8, 1))
+        )
         self.classifier = nn.Conv3d(8, CLASSES, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         n, i, c, t, v, m = x.shape
         assert (i, c) == (BRANCHES, C)
         folded = x.permute(1, 0, 5, 2, 3, 4).reshape(i, n * m, c, t, v)
-        joined = torch.cat([branch(part) for branch, part in zip(self.branches, folded, strict=True)], 1)
+        joined = torch.cat(
+            [branch(part) for branch, part in zip(self.branches, folded, strict=True)], 1
+        )
         feature = self.main(joined).unflatten(0, (n, m)).permute(0, 2, 3, 4, 1)  # (N, C, T, V, M)
-        return self.classifier(F.adaptive_avg_pool3d(feature.flatten(3).unsqueeze(4), 1)).view(n, -1), feature
+        return self.classifier(F.adaptive_avg_pool3d(feature.flatten(3).unsqueeze(4), 1)).view(
+            n, -1
+        ), feature
 
 
 class Several(nn.Module):
@@ -128,8 +142,13 @@ class BaseModel(nn.Module):
 
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names that the page's code leaves behind, with the networks above in place of those of others."""
-    for name, content in (("mmaction.registry", {"MODELS": Registry()}), ("mmengine.model", {"BaseModel": BaseModel})):
+    """The names that the page's code leaves behind, with the networks above in place of those of
+    others.
+    """
+    for name, content in (
+        ("mmaction.registry", {"MODELS": Registry()}),
+        ("mmengine.model", {"BaseModel": BaseModel}),
+    ):
         module = types.ModuleType(name)
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, name.split(".")[0], types.ModuleType(name.split(".")[0]))
@@ -161,10 +180,19 @@ def same(x: Tensor) -> Tensor:
 
 
 def assert_equals_autograd(
-    objective: STFObjective, x: Tensor, *, there: Way = same, back: Way = same, spread: Way = same, clip: Way = same,
-    unclip: Way = same, classes: int = CLASSES,
-) -> None:  # fmt: skip
-    """Terms, focus and every gradient against differentiation through whole maps, which ``there`` makes."""
+    objective: STFObjective,
+    x: Tensor,
+    *,
+    there: Way = same,
+    back: Way = same,
+    spread: Way = same,
+    clip: Way = same,
+    unclip: Way = same,
+    classes: int = CLASSES,
+) -> None:
+    """Terms, focus and every gradient against differentiation through whole maps, which ``there``
+    makes.
+    """
     target = torch.arange(len(x)) % classes
     net = copy.deepcopy(objective.model)
     out = objective(x, target)
@@ -179,7 +207,9 @@ def assert_equals_autograd(
 
         return hook
 
-    handles = [net.get_submodule(layer).register_forward_hook(keep(layer)) for layer in objective.layers]
+    handles = [
+        net.get_submodule(layer).register_forward_hook(keep(layer)) for layer in objective.layers
+    ]
     select = objective.select_logits or same
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
         logits = select(net(x))
@@ -215,14 +245,21 @@ def assert_equals_autograd(
     torch.testing.assert_close(out.focus, resize_focus(q, out.focus.shape[2]).detach())
     assert q.max() == 1 and len(gradients(net)) == len(list(net.parameters()))
     for name, expected in gradients(net).items():
-        torch.testing.assert_close(gradients(objective.model)[name], expected, rtol=1e-7, atol=1e-11, msg=name)
+        torch.testing.assert_close(
+            gradients(objective.model)[name], expected, rtol=1e-7, atol=1e-11, msg=name
+        )
 
 
 def test_a_recogniser_of_mmaction2(page: dict[str, Any]) -> None:
     layers = ["recognizer.backbone.gcn.8", "recognizer.backbone.gcn.9"]
     net = page["Logits"](Recognizer().double())
-    objective = STFObjective(net, layers, head="recognizer.cls_head.fc", axes="N M T V C", loss=BOTH)
-    to_clip = {"clip": lambda x: x.permute(0, 4, 2, 3, 1), "unclip": lambda x: x.permute(0, 4, 2, 3, 1)}
+    objective = STFObjective(
+        net, layers, head="recognizer.cls_head.fc", axes="N M T V C", loss=BOTH
+    )
+    to_clip = {
+        "clip": lambda x: x.permute(0, 4, 2, 3, 1),
+        "unclip": lambda x: x.permute(0, 4, 2, 3, 1),
+    }
     assert_equals_autograd(objective, torch.randn(N, M, T, V, C, dtype=torch.float64), **to_clip)
     assert list(objective._closed_form.values()) == [True]
 
@@ -249,9 +286,12 @@ def test_every_branch_is_masked(page: dict[str, Any]) -> None:
             seen.append(x)
             return super().forward(x)
 
-    x, layers = page["x"].double(), ["network.main.0", "network.main.1"]
+    x = page["x"].double()
+    layers = ["network.main.0", "network.main.1"]
     merged = page["Merged"](Watched().double(), branches=BRANCHES)
-    objective = STFObjective(merged, layers, loss=BOTH, select_logits=page["objective"].select_logits)
+    objective = STFObjective(
+        merged, layers, loss=BOTH, select_logits=page["objective"].select_logits
+    )
     out = objective(x.flatten(1, 2), page["target"])
     whole, masked = seen[-2:]
     torch.testing.assert_close(whole, x)
@@ -278,7 +318,8 @@ def test_the_layouts_of_tokens(maps: str, give: Way) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.embed = nn.Linear(C, 8)
-            self.low, self.high = nn.Identity(), nn.Identity()
+            self.low = nn.Identity()
+            self.high = nn.Identity()
             self.norm = nn.LayerNorm(8)
             self.fc = nn.Linear(8, CLASSES)
 
@@ -292,7 +333,10 @@ def test_the_layouts_of_tokens(maps: str, give: Way) -> None:
     objective = STFObjective(Encoder().double(), ["low", "high"], head="fc", maps=maps, loss=BOTH)
     x = torch.randn(N, C, T, V, M, dtype=torch.float64)
     assert_equals_autograd(
-        objective, x, there=lambda y: take(y).permute(0, 3, 1, 2), back=lambda y: give(y.permute(0, 2, 3, 1))
+        objective,
+        x,
+        there=lambda y: take(y).permute(0, 3, 1, 2),
+        back=lambda y: give(y.permute(0, 2, 3, 1)),
     )
 
 
@@ -305,7 +349,7 @@ def test_a_token_for_each_frame() -> None:
             self.embed = nn.Linear(V * C, 8)
             self.encoder = nn.TransformerEncoder(
                 nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True), 2
-            )  # fmt: skip
+            )
             self.fc = nn.Linear(8, CLASSES)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -318,18 +362,28 @@ def test_a_token_for_each_frame() -> None:
         return focus.expand(-1, -1, -1, V)
 
     layers = ["encoder.layers.0", "encoder.layers.1"]
-    objective = STFObjective(Frames().double(), layers, head="fc", maps="(N M) T C", project=spread, loss=BOTH)
+    objective = STFObjective(
+        Frames().double(), layers, head="fc", maps="(N M) T C", project=spread, loss=BOTH
+    )
     assert_equals_autograd(
-        objective, torch.randn(N, C, T, V, M, dtype=torch.float64), spread=spread,
-        there=lambda y: y.transpose(1, 2).unsqueeze(3), back=lambda y: y.squeeze(3).transpose(1, 2),
-    )  # fmt: skip
+        objective,
+        torch.randn(N, C, T, V, M, dtype=torch.float64),
+        spread=spread,
+        there=lambda y: y.transpose(1, 2).unsqueeze(3),
+        back=lambda y: y.squeeze(3).transpose(1, 2),
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "layers", "head"),
-    [("Tokens", ["encoder.layers.0", "encoder.layers.1"], "fc"), ("ClassToken", ["joints.1", "joints.2"], None)],
+    [
+        ("Tokens", ["encoder.layers.0", "encoder.layers.1"], "fc"),
+        ("ClassToken", ["joints.1", "joints.2"], None),
+    ],
 )
-def test_the_transformers_of_the_page(page: dict[str, Any], kind: str, layers: list[str], head: str | None) -> None:
+def test_the_transformers_of_the_page(
+    page: dict[str, Any], kind: str, layers: list[str], head: str | None
+) -> None:
     torch.manual_seed(0)
     net = page[kind](classes=CLASSES).double()
     for module in net.modules():
@@ -339,9 +393,11 @@ def test_the_transformers_of_the_page(page: dict[str, Any], kind: str, layers: l
             module.dropout = 0.0
     objective = STFObjective(net, layers, head=head, maps="(N M) (T V) C", loss=BOTH)
     assert_equals_autograd(
-        objective, page["clips"].double(),
-        there=lambda y: y.unflatten(1, (T, V)).permute(0, 3, 1, 2), back=lambda y: y.permute(0, 2, 3, 1).flatten(1, 2),
-    )  # fmt: skip
+        objective,
+        page["clips"].double(),
+        there=lambda y: y.unflatten(1, (T, V)).permute(0, 3, 1, 2),
+        back=lambda y: y.permute(0, 2, 3, 1).flatten(1, 2),
+    )
     assert head is None or list(objective._closed_form.values()) == [True]
 
 
@@ -354,12 +410,15 @@ def test_a_loss_of_the_model_s_own(page: dict[str, Any]) -> None:
 
 
 def test_joints_before_frames_and_maximum_pooling() -> None:
-    """SGN takes (N, T, V * C), its layers give (N, C, V, T), and its head follows a convolution and a maximum."""
+    """SGN takes (N, T, V * C), its layers give (N, C, V, T), and its head follows a convolution and
+    a maximum.
+    """
 
     class JointsFirst(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.low, self.high = nn.Conv2d(C, 8, 1), nn.Conv2d(8, 8, 1)
+            self.low = nn.Conv2d(C, 8, 1)
+            self.high = nn.Conv2d(8, 8, 1)
             self.after = nn.Conv1d(8, 8, 3, padding=1)
             self.fc = nn.Linear(8, CLASSES)
 
@@ -369,15 +428,25 @@ def test_joints_before_frames_and_maximum_pooling() -> None:
             return self.fc(self.after(x.amax(2)).amax(2))
 
     torch.manual_seed(0)
-    options: dict[str, Any] = {"axes": "N T (V C)", "num_joints": V, "maps": "N C V T", "loss": BOTH}
-    options["score"] = "log_odds"  # the logit of some second class has an empty map, and the reference divides by zero
+    options: dict[str, Any] = {
+        "axes": "N T (V C)",
+        "num_joints": V,
+        "maps": "N C V T",
+        "loss": BOTH,
+    }
+    options["score"] = (
+        # the logit of some second class has an empty map, and the reference divides by zero
+        "log_odds"
+    )
     objective = STFObjective(JointsFirst().double(), ["low", "high"], **options)
     assert_equals_autograd(
-        objective, torch.randn(N, T, V * C, dtype=torch.float64),
-        there=lambda y: y.transpose(2, 3), back=lambda y: y.transpose(2, 3),
+        objective,
+        torch.randn(N, T, V * C, dtype=torch.float64),
+        there=lambda y: y.transpose(2, 3),
+        back=lambda y: y.transpose(2, 3),
         clip=lambda x: x.unflatten(2, (V, C)).permute(0, 3, 1, 2).unsqueeze(4),
         unclip=lambda x: x.squeeze(4).permute(0, 2, 3, 1).flatten(2),
-    )  # fmt: skip
+    )
 
 
 def test_joints_of_several_frames_on_one_axis() -> None:
@@ -387,7 +456,8 @@ def test_joints_of_several_frames_on_one_axis() -> None:
     class Tuples(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.low, self.high = nn.Conv2d(C, 8, 1), nn.Conv2d(8, 8, 1)
+            self.low = nn.Conv2d(C, 8, 1)
+            self.high = nn.Conv2d(8, 8, 1)
             self.fc = nn.Linear(8, CLASSES)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -398,7 +468,9 @@ def test_joints_of_several_frames_on_one_axis() -> None:
         return q.unflatten(3, (n, V)).flatten(2, 3)
 
     torch.manual_seed(0)
-    objective = STFObjective(Tuples().double(), ["low", "high"], head="fc", project=project, loss=BOTH)
+    objective = STFObjective(
+        Tuples().double(), ["low", "high"], head="fc", project=project, loss=BOTH
+    )
     x = torch.randn(N, C, T, V, M, dtype=torch.float64)
     assert_equals_autograd(objective, x, spread=project)
     x[:, :, 2:] = 0  # the first two frames alone move
@@ -415,11 +487,17 @@ def test_joints_of_several_frames_on_one_axis() -> None:
 def test_replicas_of_the_objective(
     branch: Callable[[], STFLoss], head: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PyTorch's replicate needs GPUs, so its two private functions that reach for them are replaced by copies."""
+    """PyTorch's replicate needs GPUs, so its two private functions that reach for them are replaced
+    by copies.
+    """
     replicate = importlib.import_module("torch.nn.parallel.replicate")
 
-    def broadcast(tensors: list[Tensor], devices: list[int], detach: bool = False) -> list[list[Tensor]]:
-        kept = [t.clone() if t.requires_grad else t for t in tensors]  # the first device's buffers are the module's
+    def broadcast(
+        tensors: list[Tensor], devices: list[int], detach: bool = False
+    ) -> list[list[Tensor]]:
+        kept = [
+            t.clone() if t.requires_grad else t for t in tensors
+        ]  # the first device's buffers are the module's
         return [kept, [t.clone() for t in tensors]]
 
     monkeypatch.setattr(replicate, "_broadcast_coalesced_reshape", broadcast)
@@ -431,7 +509,9 @@ def test_replicas_of_the_objective(
     halves = [slice(0, 2), slice(2, 4)]
 
     def objective(model: nn.Module) -> STFObjective:
-        return STFObjective(model, ["low", "high"], head=head, loss=branch(), select_logits=lambda output: output[0])
+        return STFObjective(
+            model, ["low", "high"], head=head, loss=branch(), select_logits=lambda output: output[0]
+        )
 
     separate = [objective(copy.deepcopy(net)) for _ in halves]
     expected = [one(x[half], target[half]) for one, half in zip(separate, halves, strict=True)]
@@ -442,7 +522,10 @@ def test_replicas_of_the_objective(
         parallel.zero_grad()
         replicas = replicate.replicate(parallel, [0, 1])
         with ThreadPoolExecutor(2) as pool:
-            waiting = [pool.submit(one, x[half], target[half]) for one, half in zip(replicas, halves, strict=True)]
+            waiting = [
+                pool.submit(one, x[half], target[half])
+                for one, half in zip(replicas, halves, strict=True)
+            ]
             outs = [one.result() for one in waiting]
         torch.stack([out.loss for out in outs]).mean().backward()
         assert parallel.steps == steps and net.norm.num_batches_tracked == steps

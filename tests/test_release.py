@@ -1,4 +1,6 @@
-"""What is released: the archives hold the package and nothing else, and the wheel works where nothing else is."""
+"""What is released: the archives hold the package and nothing else, and the wheel works where
+nothing else is.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,29 @@ import yaml
 import skeleton_focus
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = {f"skeleton_focus/{file.name}" for file in (ROOT / "skeleton_focus").iterdir() if file.is_file()}
+PACKAGE = {
+    f"skeleton_focus/{file.name}" for file in (ROOT / "skeleton_focus").iterdir() if file.is_file()
+}
 
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The sdist and the wheel that is built from it; made of a copy, so that the clone stays as it is."""
+    """The sdist and the wheel that is built from it; made of a copy, so that the clone stays as it
+    is.
+    """
     folder = tmp_path_factory.mktemp("release")
-    ignored = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__", "api")
+    ignored = shutil.ignore_patterns(
+        ".*", "runs", "build", "dist", "*.egg-info", "__pycache__", "api"
+    )
     shutil.copytree(ROOT, folder / "clone", ignore=ignored)
-    command = [sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(folder / "clone")]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--outdir",
+        str(folder / "dist"),
+        str(folder / "clone"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stdout + done.stderr
     (sdist,), (wheel,) = (list((folder / "dist").glob(f"*.{kind}")) for kind in ("tar.gz", "whl"))
@@ -43,7 +58,15 @@ def test_the_archives_hold_the_package_and_nothing_else(archives: tuple[Path, Pa
     with tarfile.open(sdist) as file:
         members = {member.name.partition("/")[2] for member in file.getmembers() if member.isfile()}
     made = {name for name in members if ".egg-info/" in name} | {"PKG-INFO"}
-    told = {"README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "setup.cfg", "pyproject.toml"}
+    told = {
+        "README.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "LICENSE",
+        "MANIFEST.in",
+        "setup.cfg",
+        "pyproject.toml",
+    }
     assert members - made == PACKAGE | told
 
 
@@ -57,28 +80,39 @@ def test_the_package_itself_needs_three_others(archives: tuple[Path, Path]) -> N
     assert metadata["Version"] == skeleton_focus.__version__ and metadata["License"] == "MIT"
 
 
-def test_the_wheel_works_in_a_clean_environment(archives: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_wheel_works_in_a_clean_environment(
+    archives: tuple[Path, Path], tmp_path: Path
+) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = str(tmp_path / "venv" / "bin" / "python")
-    # What it needs is taken from here: path files of a folder that a path file names, the clone's, are not read.
+    # What it needs is taken from here: path files of a folder that a path file names, the clone's,
+    # are not read.
     where = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
     pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(archives[1])]
     subprocess.run(pip, check=True, cwd=tmp_path)
     (Path(where) / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
     (block, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     block += "import skeleton_focus\nprint(skeleton_focus.__file__, tuple(out.focus.shape))\n"
-    done = subprocess.run([python, "-c", block], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [python, "-c", block], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert not done.returncode, done.stderr
     assert done.stdout == f"{where}/skeleton_focus/__init__.py (4, 2, 32, 25)\n"
     # A file is read by the numpy that is there.
-    frame = "1\n7 0 1 1 1 1 0 0.1 -0.2 2\n25\n" + "0.25 -1.5 3 270.5 190 1030 510.25 0 0 0 1 2\n" * 25
+    frame = (
+        "1\n7 0 1 1 1 1 0 0.1 -0.2 2\n25\n" + "0.25 -1.5 3 270.5 190 1030 510.25 0 0 0 1 2\n" * 25
+    )
     path = tmp_path / "S001C002P003R002A051.skeleton"
     path.write_text("2\n" + 2 * frame)
     code = f"from skeleton_focus import read_ntu\nprint(read_ntu({str(path)!r}).x[:, 1, 24, 0].tolist())"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert not done.returncode, done.stderr
     assert done.stdout == "[0.25, -1.5, 3.0]\n"
     command = [python, "-m", "skeleton_focus.datasets", str(tmp_path / "nothing")]
@@ -90,5 +124,7 @@ def test_the_citation_and_the_changelog_are_of_this_version() -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert cited["cff-version"] == "1.2.0" and cited["version"] == skeleton_focus.__version__
     assert {paper["year"] for paper in cited["references"]} == {2019, 2020, 2022}
-    (newest, *_) = re.findall(r"^## \[?([^]\s]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    (newest, *_) = re.findall(
+        r"^## \[?([^]\s]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
     assert newest in (skeleton_focus.__version__, "Unreleased")

@@ -33,30 +33,44 @@ from skeleton_focus.layouts import COCO17, KINECT20, NTU25, SkeletonLayout
 from skeleton_focus.plot import SHADES
 from skeleton_focus.report import ReportClip, write_report
 
-T, HAND, FOOT = 6, KINECT20.index("left_hand"), KINECT20.index("right_foot")
+T = 6
+HAND = KINECT20.index("left_hand")
+FOOT = KINECT20.index("right_foot")
 NASTY = "</script><b>@DATA@ & \u2028'\"</b>"
 CLASSES = ["sit", "walk", NASTY, "wave"]
 
 
 def random_clip(
-    layout: SkeletonLayout = KINECT20, *, name: str = "a", c: int = 3, t: int = T, m: int = 2, seed: int = 0
+    layout: SkeletonLayout = KINECT20,
+    *,
+    name: str = "a",
+    c: int = 3,
+    t: int = T,
+    m: int = 2,
+    seed: int = 0,
 ) -> ReportClip:
     random = np.random.default_rng(seed)
     v = layout.num_joints
     focus = {k: random.random((m, t, v)) for k in (0, 2)}
     p = random.dirichlet(np.ones(4))
-    return ReportClip(name, random.normal(size=(c, t, v, m)), 1, p, focus, (focus[0] > 0.8).astype(np.float32))
+    return ReportClip(
+        name, random.normal(size=(c, t, v, m)), 1, p, focus, (focus[0] > 0.8).astype(np.float32)
+    )
 
 
 def embedded(page: Path) -> dict[str, Any]:
     """The data as a browser finds them: all up to the first end of a script."""
-    found = re.search(r'<script id="data" type="application/json">(.*?)</script', page.read_text(), re.DOTALL)
+    found = re.search(
+        r'<script id="data" type="application/json">(.*?)</script', page.read_text(), re.DOTALL
+    )
     assert found
     return json.loads(found[1])  # type: ignore[no-any-return]
 
 
 def decoded(clip: dict[str, Any]) -> tuple[np.ndarray, dict[int, np.ndarray], np.ndarray | None]:
-    """Positions (M, T, V, C), NaN where missing, focus and truth (M, T, V), by the format's description."""
+    """Positions (M, T, V, C), NaN where missing, focus and truth (M, T, V), by the format's
+    description.
+    """
     shape = clip["shape"]
     raw = np.frombuffer(base64.b64decode(clip["x"]), "<i2").reshape(shape).astype(float)
     x = np.where(raw == -32768, np.nan, np.array(clip["low"]) + (raw + 32767) * clip["step"])
@@ -73,7 +87,9 @@ def decoded(clip: dict[str, Any]) -> tuple[np.ndarray, dict[int, np.ndarray], np
 
 @pytest.mark.parametrize("layout", [NTU25, COCO17], ids=lambda layout: layout.name)
 @pytest.mark.parametrize("c", [2, 3])
-def test_data_come_back_to_the_quantisation_error(layout: SkeletonLayout, c: int, tmp_path: Path) -> None:
+def test_data_come_back_to_the_quantisation_error(
+    layout: SkeletonLayout, c: int, tmp_path: Path
+) -> None:
     clip = random_clip(layout, c=c)
     path = write_report(tmp_path / "r.html", [clip], layout, CLASSES, title="t")
     assert path == tmp_path / "r.html" and list(tmp_path.iterdir()) == [path]
@@ -81,13 +97,18 @@ def test_data_come_back_to_the_quantisation_error(layout: SkeletonLayout, c: int
     (kept,) = data["clips"]
     x, focus, truth = decoded(kept)
     largest = np.ptp(np.asarray(clip.x).reshape(c, -1), axis=1).max()
-    assert np.abs(x - np.moveaxis(np.asarray(clip.x), (3, 1, 2, 0), (0, 1, 2, 3))).max() <= 1.001 * largest / 65534 / 2
+    assert (
+        np.abs(x - np.moveaxis(np.asarray(clip.x), (3, 1, 2, 0), (0, 1, 2, 3))).max()
+        <= 1.001 * largest / 65534 / 2
+    )
     assert focus.keys() == {0, 2}
     assert all(np.abs(heat - clip.focus[k]).max() <= 1 / 510 + 1e-9 for k, heat in focus.items())
     np.testing.assert_array_equal(truth, clip.truth)
     np.testing.assert_allclose(kept["p"], np.asarray(clip.probabilities), rtol=1e-5)
     assert data["bones"] == [list(bone) for bone in layout.bones] and data["classes"] == CLASSES
-    assert sorted(j for _, members in data["rows"] for j in members) == list(range(layout.num_joints))
+    assert sorted(j for _, members in data["rows"] for j in members) == list(
+        range(layout.num_joints)
+    )
 
 
 def test_the_absent_are_left_out_and_what_is_missing_is_marked(tmp_path: Path) -> None:
@@ -95,7 +116,9 @@ def test_the_absent_are_left_out_and_what_is_missing_is_marked(tmp_path: Path) -
     x = np.array(clip.x)
     x[..., 1] = 0
     x[:, 2, 4, 0] = 0
-    data = embedded(write_report(tmp_path / "r.html", [clip._replace(x=x)], KINECT20, CLASSES, title="t"))
+    data = embedded(
+        write_report(tmp_path / "r.html", [clip._replace(x=x)], KINECT20, CLASSES, title="t")
+    )
     kept, focus, truth = decoded(data["clips"][0])
     assert data["clips"][0]["persons"] == [1, 3] and kept.shape == (2, T, 20, 3)
     assert np.isnan(kept[0, 2, 4]).all() and np.isnan(kept).sum() == 3
@@ -108,14 +131,23 @@ def test_a_body_that_never_moves_and_has_one_joint(tmp_path: Path) -> None:
     x[:, 0, 3, 0] = torch.tensor([5.0, 7.0])
     clip = ReportClip("a", x, None, torch.tensor([1.0, 0.0]), {1: torch.zeros(1, 1, 17)})
     for invert_y, y in ((False, 7), (True, -7)):
-        path = write_report(tmp_path / "r.html", [clip], COCO17, ["0", "1"], title="t", invert_y=invert_y)
+        path = write_report(
+            tmp_path / "r.html", [clip], COCO17, ["0", "1"], title="t", invert_y=invert_y
+        )
         kept, _, truth = decoded(embedded(path)["clips"][0])
         assert truth is None and kept[0, 0, 3].tolist() == [5, y] and np.isnan(kept).sum() == 32
 
 
 def test_names_are_harmless_whatever_they_hold(tmp_path: Path) -> None:
     clip = random_clip(name=NASTY)
-    path = write_report(tmp_path / "r.html", [clip], KINECT20, CLASSES, title=NASTY, facts={NASTY: NASTY, "top-1": 0.5})
+    path = write_report(
+        tmp_path / "r.html",
+        [clip],
+        KINECT20,
+        CLASSES,
+        title=NASTY,
+        facts={NASTY: NASTY, "top-1": 0.5},
+    )
     page = path.read_text()
     assert "<b>" not in page and page.count("</script>") == 3
     assert page.count(html.escape(NASTY)) == 4  # title, heading, key and value of the fact
@@ -124,7 +156,9 @@ def test_names_are_harmless_whatever_they_hold(tmp_path: Path) -> None:
 
 
 def test_the_page_names_no_other_place(tmp_path: Path) -> None:
-    page = write_report(tmp_path / "r.html", [random_clip()], KINECT20, CLASSES, title="t").read_text()
+    page = write_report(
+        tmp_path / "r.html", [random_clip()], KINECT20, CLASSES, title="t"
+    ).read_text()
     assert "://" not in page and "src=" not in page and "default-src 'none'" in page
     assert not re.findall("@[A-Z]+@", page.replace("@DATA@", "", 1))  # the class of that name
     assert all(shade in page for shade in SHADES)
@@ -151,9 +185,15 @@ def test_half_a_page_is_never_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_report(path, [random_clip()], KINECT20, CLASSES, title="t")
     assert list(tmp_path.iterdir()) == [path] and path.read_text() == "the old one"
     written: list[Path] = []
-    monkeypatch.setattr(Path, "write_text", lambda self, *rest: written.append(self) or write(self, *rest))
+    monkeypatch.setattr(
+        Path, "write_text", lambda self, *rest: written.append(self) or write(self, *rest)
+    )
     write_report(path, [random_clip()], KINECT20, CLASSES, title="the new one")
-    assert list(tmp_path.iterdir()) == [path] and "the new one</h1>" in path.read_text() and path not in written
+    assert (
+        list(tmp_path.iterdir()) == [path]
+        and "the new one</h1>" in path.read_text()
+        and path not in written
+    )
 
 
 def test_classes_may_be_numpy_s_integers(tmp_path: Path) -> None:
@@ -162,7 +202,8 @@ def test_classes_may_be_numpy_s_integers(tmp_path: Path) -> None:
     assert clip.label is not None
     numpys = clip._replace(label=np.int64(clip.label), focus=focus)
     pages = [
-        write_report(tmp_path / "r.html", [one], KINECT20, CLASSES, title="t").read_text() for one in (clip, numpys)
+        write_report(tmp_path / "r.html", [one], KINECT20, CLASSES, title="t").read_text()
+        for one in (clip, numpys)
     ]
     assert pages[0] == pages[1]
 
@@ -185,14 +226,21 @@ OF_CLIP = r"^write_report, clip 'a': expected "
         ({"focus": {}}, r"a focus for classes in 0\.\.3, got none"),
         ({"focus": {7: np.ones((2, T, 20))}}, r"a focus for classes in 0\.\.3, got \[7\]"),
         ({"focus": {1: np.ones((T, 20, 2))}}, r"focus \(M=2, T=6, V=20\), got \(6, 20, 2\)"),
-        ({"focus": {1: 2 * np.ones((2, T, 20))}}, r"a focus in \[0, 1\], got 0 to 2; see min_max_normalize"),
+        (
+            {"focus": {1: 2 * np.ones((2, T, 20))}},
+            r"a focus in \[0, 1\], got 0 to 2; see min_max_normalize",
+        ),
         ({"truth": np.ones((2, T, 25))}, r"truth \(M=2, T=6, V=20\), got \(2, 6, 25\)"),
     ],
     ids=str,
 )
-def test_clips_that_do_not_fit_are_refused_by_name(change: dict[str, Any], error: str, tmp_path: Path) -> None:
+def test_clips_that_do_not_fit_are_refused_by_name(
+    change: dict[str, Any], error: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=OF_CLIP + error):
-        write_report(tmp_path / "r.html", [random_clip()._replace(**change)], KINECT20, CLASSES, title="t")
+        write_report(
+            tmp_path / "r.html", [random_clip()._replace(**change)], KINECT20, CLASSES, title="t"
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -202,7 +250,10 @@ def test_clips_that_do_not_fit_are_refused_by_name(change: dict[str, Any], error
         ({"path": "r.htm"}, r"a path that ends in \.html, got r\.htm"),
         ({"path": "nowhere/r.html"}, r"a path in a folder that exists, got nowhere/r\.html"),
         ({"clips": []}, "at least 1 clips, got 0"),
-        ({"clips": [random_clip(), random_clip()]}, r"unique names of clips, got \['a'\] more than once"),
+        (
+            {"clips": [random_clip(), random_clip()]},
+            r"unique names of clips, got \['a'\] more than once",
+        ),
         ({"clips": [random_clip()._replace(name=3)]}, r"names of clips to be strings, got \[3\]"),
         ({"classes": ["walk"]}, "at least 2 classes, got 1"),
         ({"classes": "walk"}, "a list of classes, got 'walk'"),
@@ -215,7 +266,13 @@ def test_what_does_not_fit_is_refused(
     change: dict[str, Any], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = {"path": "r.html", "clips": [random_clip()], "layout": KINECT20, "classes": CLASSES, **change}
+    given = {
+        "path": "r.html",
+        "clips": [random_clip()],
+        "layout": KINECT20,
+        "classes": CLASSES,
+        **change,
+    }
     with pytest.raises(ValueError, match=f"^write_report: expected {error}"):
         write_report(**given, title="t")
     assert not list(tmp_path.iterdir())
@@ -225,7 +282,14 @@ def test_the_clips_of_a_run_are_chosen_the_same_way_each_time() -> None:
     labels = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
     wrong = {1, 2, 3, 9}
     predicted = [(label + (i in wrong)) % 3 for i, label in enumerate(labels)]
-    assert choose(predicted, labels, 6) == [1, 2, 9, 0, 4, 8]  # half of them wrong, each class once among the rest
+    assert choose(predicted, labels, 6) == [
+        1,
+        2,
+        9,
+        0,
+        4,
+        8,
+    ]  # half of them wrong, each class once among the rest
     assert choose(predicted, labels, 10) == [1, 2, 3, 9, 0, 4, 5, 6, 8, 10]
     assert choose(predicted, labels, 100) == [1, 2, 3, 9, 0, 4, 5, 6, 7, 8, 10, 11]
     assert choose(labels, labels, 3) == [0, 4, 8] and choose(labels, labels, 1) == [0]
@@ -234,13 +298,16 @@ def test_the_clips_of_a_run_are_chosen_the_same_way_each_time() -> None:
 
 
 def test_the_paper_s_preparation_repeats_what_is_drawn() -> None:
-    x, truth = torch.arange(1.0, 3 * 4 * 20 * 2 + 1).view(1, 3, 4, 20, 2), torch.rand(1, 2, 4, 20).round()
+    x = torch.arange(1.0, 3 * 4 * 20 * 2 + 1).view(1, 3, 4, 20, 2)
+    truth = torch.rand(1, 2, 4, 20).round()
     batch = Batch(x, torch.tensor([4]), torch.tensor([0]), torch.ones(1, 4, 20, 2), truth)
     for frames in (10, 3):
         drawn, true = to_draw(batch, KINECT20, Recipe(frames=frames, preparation="paper"))
         assert drawn.shape == (3, frames, 20, 2) and true.shape == (2, frames, 20)
         for t in range(frames):
-            assert torch.equal(drawn[:, t], x[0, :, t % 4]) and torch.equal(true[:, t], truth[0, :, t % 4])
+            assert torch.equal(drawn[:, t], x[0, :, t % 4]) and torch.equal(
+                true[:, t], truth[0, :, t % 4]
+            )
 
 
 # What follows reads the page in a browser.
@@ -258,10 +325,22 @@ ALONE = BODY * [1, 0]
 P = np.array([[0.1, 0.6, 0.25, 0.05], [0.5, 0.3, 0.15, 0.05], [0.1, 0.1, 0.2, 0.6]])
 CLIPS = [
     # Right: walk at the hand in frame 2, the nasty class at the foot in frame 4.
-    ReportClip("first", ALONE, 1, P[0], {1: one_hot((0, 2, HAND)), 2: one_hot((0, 4, FOOT))}, one_hot((0, 2, HAND))),
+    ReportClip(
+        "first",
+        ALONE,
+        1,
+        P[0],
+        {1: one_hot((0, 2, HAND)), 2: one_hot((0, 4, FOOT))},
+        one_hot((0, 2, HAND)),
+    ),
     # Wrong: sit instead of the nasty class; two persons, the second with all the focus.
     ReportClip(
-        "second " + NASTY, BODY, 2, P[1], {0: one_hot((1, 5, FOOT)), 1: one_hot((0, 0, 3))}, one_hot((0, 5, HAND))
+        "second " + NASTY,
+        BODY,
+        2,
+        P[1],
+        {0: one_hot((1, 5, FOOT)), 1: one_hot((0, 0, 3))},
+        one_hot((0, 5, HAND)),
     ),
     # In the plane, of no known class, explained for one class alone.
     ReportClip("third", ALONE[:2], None, P[2], {3: one_hot((0, 1, HAND), (0, 3, FOOT))}),
@@ -272,12 +351,17 @@ class Page:
     """A browser that shows one report."""
 
     def __init__(self, driver: webdriver.Chrome, file: Path) -> None:
-        self.driver, self.file = driver, file
+        self.driver = driver
+        self.file = file
 
-    def open(self, link: str = "", *, width: int = 1400, height: int = 900, scale: float = 1) -> None:
+    def open(
+        self, link: str = "", *, width: int = 1400, height: int = 900, scale: float = 1
+    ) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        self.driver.get("about:blank")  # otherwise a new link to the same file would not load it anew
+        self.driver.get(
+            "about:blank"
+        )  # otherwise a new link to the same file would not load it anew
         self.driver.get(f"file://{self.file}{link}")
 
     def press(self, *keys: str) -> None:
@@ -287,7 +371,11 @@ class Page:
         return self.driver.execute_script(script, *arguments)
 
     def all(self, selector: str) -> list[Any]:
-        return [found for found in self.driver.find_elements(By.CSS_SELECTOR, selector) if found.is_displayed()]
+        return [
+            found
+            for found in self.driver.find_elements(By.CSS_SELECTOR, selector)
+            if found.is_displayed()
+        ]
 
     def text(self, selector: str) -> str:
         (found,) = self.all(selector)
@@ -303,7 +391,9 @@ class Page:
         """The pixels of a canvas (height, width, 3), over white."""
         url = self.run("return arguments[0].toDataURL()", self.all(selector)[number])
         picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
-        return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture))[..., :3].astype(int)
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture))[
+            ..., :3
+        ].astype(int)
 
     def darkest(self, selector: str, number: int = 0) -> tuple[float, float]:
         """The middle of the pixels that have the colour of focus 1."""
@@ -321,12 +411,16 @@ class Page:
     def link(self) -> dict[str, str]:
         """What the address says once it has followed what is shown."""
         time.sleep(0.3)
-        return {key: values[0] for key, values in parse_qs(self.driver.current_url.partition("#")[2]).items()}
+        return {
+            key: values[0]
+            for key, values in parse_qs(self.driver.current_url.partition("#")[2]).items()
+        }
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    chromium = shutil.which("chromium")
+    driver = shutil.which("chromedriver")
     if not (chromium and driver):
         reason = "the page is read in Chromium: expected the programs chromium and chromedriver, got none"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
@@ -334,9 +428,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     options.binary_location = chromium
     folder = tmp_path_factory.mktemp("chromium")
     for option in (
-        "headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "disable-dev-shm-usage", f"user-data-dir={folder}",
-    ):  # fmt: skip
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "disable-dev-shm-usage",
+        f"user-data-dir={folder}",
+    ):
         options.add_argument(f"--{option}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     started = webdriver.Chrome(options=options, service=Service(driver))
@@ -367,14 +468,20 @@ def test_it_opens_at_the_most_focus_of_the_prediction(page: Page) -> None:
     assert " ".join(page.text("h1").split()) == f"A run {plain}" and "50 %" in page.text("dl")
     rows = [row.text.split("\n") for row in page.all("#clips .row")]
     assert rows[0] == ["first", "✓ right", "walk, 60 %"]
-    assert rows[1][1] == "✗ wrong" and rows[1][2].endswith("→ sit, 50 %") and rows[2][1:] == ["predicted wave, 60 %"]
+    assert (
+        rows[1][1] == "✗ wrong"
+        and rows[1][2].endswith("→ sit, 50 %")
+        and rows[2][1:] == ["predicted wave, 60 %"]
+    )
     assert page.clip() == "first" and page.frame() == 2
     assert page.text("figcaption") == "Focus of walk, 60 %"
     said = "Clip first of class walk, predicted walk, rightly. Frame 2. "
     said += "Most focus of walk: left hand, 1.00, inside the truth. The truth: left hand."
     assert page.text("#says") == said
     assert [row.text.split("\n")[0] for row in page.all("#choices > button")] == ["1", "2"]
-    assert len(page.all("#choices > *")) == 4 and "walk · predicted, true class" in page.text("#choices")
+    assert len(page.all("#choices > *")) == 4 and "walk · predicted, true class" in page.text(
+        "#choices"
+    )
     assert page.all("#truth") and page.run("return document.title").startswith("A run </script>")
 
 
@@ -392,10 +499,16 @@ def test_the_keyboard_steps_through_frames_clips_and_classes(page: Page) -> None
     page.press(Keys.ARROW_DOWN)
     assert page.clip().startswith("second") and page.frame() == 5
     said = page.text("#says")
-    assert "predicted sit, wrongly" in said and "right foot of person 2, 1.00, outside the truth" in said
+    assert (
+        "predicted sit, wrongly" in said
+        and "right foot of person 2, 1.00, outside the truth" in said
+    )
     assert said.endswith("The truth: left hand of person 1.")
     page.press(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
-    assert page.clip() == "third" and "of a class that is not known, predicted wave. Frame 1." in page.text("#says")
+    assert (
+        page.clip() == "third"
+        and "of a class that is not known, predicted wave. Frame 1." in page.text("#says")
+    )
     assert not page.all("#truth") and not page.all("#turning")
     page.press("2", Keys.ARROW_UP)  # the third has one class alone
     assert page.clip().startswith("second")
@@ -403,10 +516,16 @@ def test_the_keyboard_steps_through_frames_clips_and_classes(page: Page) -> None
 
 def test_clicks_do_the_same(page: Page) -> None:
     page.all("#clips .row")[1].click()
-    assert page.clip().startswith("second") and page.all("#clips [aria-current=true]")[0] == page.all("#clips .row")[1]
+    assert (
+        page.clip().startswith("second")
+        and page.all("#clips [aria-current=true]")[0] == page.all("#clips .row")[1]
+    )
     page.all("#choices > button")[1].click()
     assert page.text("figcaption").startswith("Focus of walk")
-    assert [row.get_attribute("aria-pressed") for row in page.all("#choices > button")] == ["false", "true"]
+    assert [row.get_attribute("aria-pressed") for row in page.all("#choices > button")] == [
+        "false",
+        "true",
+    ]
     (slider,) = page.all("#frame")
     slider.click()
     middle = page.frame()
@@ -431,9 +550,12 @@ def test_it_plays_and_pauses(page: Page) -> None:
 
 
 def expected_place(clip: ReportClip, frame: int, joint: int, width: int, height: int) -> np.ndarray:
-    """Where the joint of the first person is to be drawn: all frames fit, with a margin, y upwards."""
+    """Where the joint of the first person is to be drawn: all frames fit, with a margin, y
+    upwards.
+    """
     at = np.asarray(clip.x)[:2, :, :, 0]
-    low, high = at.min((1, 2)), at.max((1, 2))
+    low = at.min((1, 2))
+    high = at.max((1, 2))
     half = (high - low) / 2 + 0.12 * (high - low).max() / 2
     x, y = (at[:, frame, joint] - (low + high) / 2) * (np.array([width, height]) / 2 / half).min()
     return np.array([width / 2 + x, height / 2 - y])
@@ -452,7 +574,9 @@ def test_the_strongest_joint_is_the_darkest_and_where_it_should_be(page: Page) -
     assert (other != canvas).any() and (np.abs(other - [0x3B, 0x0F, 0x70]).max(-1) > 6).all()
     page.all(".map")[0].click()  # anywhere
     page.press(Keys.HOME, *[Keys.ARROW_RIGHT] * 4)
-    np.testing.assert_allclose(page.darkest(".body"), expected_place(CLIPS[0], 4, FOOT, width, height), atol=1.5)
+    np.testing.assert_allclose(
+        page.darkest(".body"), expected_place(CLIPS[0], 4, FOOT, width, height), atol=1.5
+    )
     assert (page.picture(".body") != other).any()
 
 
@@ -477,7 +601,12 @@ def test_two_classes_side_by_side(page: Page) -> None:
     assert page.all("figcaption")[0].text == "Focus of walk, 60 %"
     assert len(page.all(".body")) == len(page.all(".map")) == len(page.all("figcaption")) == 2
     (a, b), (c, d) = ([page.all(kind)[i].rect for i in (0, 1)] for kind in (".body", ".map"))
-    assert a["y"] == b["y"] and a["x"] + a["width"] < b["x"] and c["y"] == d["y"] and a["width"] == b["width"]
+    assert (
+        a["y"] == b["y"]
+        and a["x"] + a["width"] < b["x"]
+        and c["y"] == d["y"]
+        and a["width"] == b["width"]
+    )
     assert (page.picture(".body", 0) != page.picture(".body", 1)).any()
     page.all("#clips .row")[2].click()  # explained for one class alone
     assert len(page.all(".body")) == 1 and not page.all("#two")[0].is_enabled()
@@ -494,7 +623,9 @@ def test_a_body_is_turned_and_put_back(page: Page) -> None:
     assert (turned != before).any()
     ActionChains(page.driver, duration=0).double_click(page.all(".body")[0]).perform()
     np.testing.assert_array_equal(page.picture(".body"), before)
-    ActionChains(page.driver, duration=0).key_down(Keys.SHIFT).send_keys(Keys.ARROW_LEFT).key_up(Keys.SHIFT).perform()
+    ActionChains(page.driver, duration=0).key_down(Keys.SHIFT).send_keys(Keys.ARROW_LEFT).key_up(
+        Keys.SHIFT
+    ).perform()
     assert (page.picture(".body") != before).any() and page.frame() == 2
     page.press("0")
     np.testing.assert_array_equal(page.picture(".body"), before)
@@ -505,7 +636,8 @@ def test_a_link_shows_the_same_thing(page: Page) -> None:
     page.press(Keys.ARROW_DOWN, "2", Keys.HOME, Keys.ARROW_RIGHT, "c")
     kept = page.link()
     assert kept == {"clip": CLIPS[1].name, "frame": "1", "class": "walk", "two": "1"}
-    shown, link = page.picture(".body"), "#" + page.driver.current_url.partition("#")[2]
+    shown = page.picture(".body")
+    link = "#" + page.driver.current_url.partition("#")[2]
     page.open()
     assert page.clip() == "first"
     page.open(link)
@@ -524,7 +656,9 @@ def test_the_clip_shown_is_in_sight_in_the_list(page: Page) -> None:
         const [list, row] = [box('#clips'), box('[aria-current=true]')];
         return [row.top - list.top, list.bottom - row.bottom]"""
     page.open("#clip=third", width=360, height=740)
-    page.run("document.querySelector('#clips').style.maxHeight = '120px'; dispatchEvent(new Event('hashchange'))")
+    page.run(
+        "document.querySelector('#clips').style.maxHeight = '120px'; dispatchEvent(new Event('hashchange'))"
+    )
     assert min(page.run(place)) >= 0
     page.press(Keys.ARROW_UP, Keys.ARROW_UP)
     assert page.clip() == "first" and min(page.run(place)) >= 0 and page.run("return scrollY") == 0
@@ -532,7 +666,11 @@ def test_the_clip_shown_is_in_sight_in_the_list(page: Page) -> None:
 
 def test_the_filter(page: Page) -> None:
     which, of = (Select(page.all(name)[0]) for name in ("#which", "#of"))
-    assert [option.text for option in which.options] == ["all clips (3)", "wrong only (1)", "right only (1)"]
+    assert [option.text for option in which.options] == [
+        "all clips (3)",
+        "wrong only (1)",
+        "right only (1)",
+    ]
     which.select_by_value("wrong")
     assert len(page.all("#clips .row")) == 1 and page.clip().startswith("second")
     of.select_by_visible_text("walk (1)")
@@ -545,9 +683,16 @@ def test_the_filter(page: Page) -> None:
 def test_it_fits_every_width(width: int, height: int, page: Page) -> None:
     for link in ("#clip=first", "#clip=second%20" + quote(NASTY) + "&two=1"):
         page.open(link, width=width, height=height, scale=2)
-        assert page.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert (
+            page.run(
+                "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            == 0
+        )
         for canvas in page.all("canvas"):  # one pixel of the canvas to one of the screen
-            ratio = page.run("return [arguments[0].width / arguments[0].clientWidth, devicePixelRatio]", canvas)
+            ratio = page.run(
+                "return [arguments[0].width / arguments[0].clientWidth, devicePixelRatio]", canvas
+            )
             assert ratio[0] == pytest.approx(2, rel=0.01) and ratio[1] == 2
         outside = """return [...document.querySelectorAll('main *')].filter(e => {
             const box = e.getBoundingClientRect(); return box.width && (box.left < 0 || box.right > innerWidth + 0.5);

@@ -57,17 +57,30 @@ class Keywords(nn.Module):
         self.weight = nn.Parameter(torch.randn(3, 4, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        y, z = nn.functional.conv2d(x, weight=self.weight), nn.functional.conv2d(input=x, weight=self.weight)
-        return torch.cat([torch.cat((y, z), 1), torch.cat(tensors=[y, z], dim=1), torch.cat([y, z], dim=1)], dim=1)
+        y = nn.functional.conv2d(x, weight=self.weight)
+        z = nn.functional.conv2d(input=x, weight=self.weight)
+        return torch.cat(
+            [torch.cat((y, z), 1), torch.cat(tensors=[y, z], dim=1), torch.cat([y, z], dim=1)],
+            dim=1,
+        )
 
 
 BEHIND = {
     "keywords": lambda: (Keywords(), nn.BatchNorm2d(18), nn.Tanh(), nn.Conv2d(18, 6, 1)),
-    "pointwise": lambda: (nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, (3, 1), padding=(1, 0))),
+    "pointwise": lambda: (
+        nn.Conv2d(4, 6, 1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, (3, 1), padding=(1, 0)),
+    ),
     "pointwise, strided": lambda: (nn.Conv2d(4, 6, 1, (2, 1)), nn.BatchNorm2d(6), nn.Tanh()),
     "pointwise, padded": lambda: (nn.Conv2d(4, 6, 1, padding=1), nn.BatchNorm2d(6), nn.Tanh()),
     "pointwise, grouped": lambda: (nn.Conv2d(4, 6, 1, groups=2), nn.BatchNorm2d(6), nn.Tanh()),
-    "pointwise, no bias": lambda: (nn.Conv2d(4, 6, 1, bias=False), nn.BatchNorm2d(6, affine=False), nn.Tanh()),
+    "pointwise, no bias": lambda: (
+        nn.Conv2d(4, 6, 1, bias=False),
+        nn.BatchNorm2d(6, affine=False),
+        nn.Tanh(),
+    ),
     "over time": lambda: (nn.Conv2d(4, 6, (3, 1)), nn.BatchNorm2d(6), nn.Tanh()),
     "graph, mixing first": lambda: (Graph(4), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 1)),
     "graph, aggregating first": lambda: (Graph(6), nn.BatchNorm2d(6), nn.Tanh()),
@@ -83,7 +96,8 @@ def test_channel_gradient_and_its_gradient(behind: str, training: bool) -> None:
     torch.manual_seed(1)
     net = Net(*BEHIND[behind]()).double().train(training)
     plain = copy.deepcopy(net)
-    x, classes = torch.randn(3, 3, 4, 5, dtype=torch.float64), torch.tensor([0, 2, 4])
+    x = torch.randn(3, 3, 4, 5, dtype=torch.float64)
+    classes = torch.tensor([0, 2, 4])
     with FeatureTap(net, ["low"], twice=["low"]) as tap:
         score = class_score(net(x), classes)
     cheap = tap.channel_gradient("low", score, create_graph=True)
@@ -119,5 +133,7 @@ def test_the_mode_ends_with_the_block() -> None:
 def test_reading_before_running() -> None:
     net = Net(nn.Conv2d(4, 6, 1))
     tap = FeatureTap(net, ["low"], twice=["low"])
-    with pytest.raises(ValueError, match="FeatureTap: expected layer 'low' to run once, got 0 runs"):
+    with pytest.raises(
+        ValueError, match="FeatureTap: expected layer 'low' to run once, got 0 runs"
+    ):
         tap.channel_gradient("low", torch.zeros(1), create_graph=False)

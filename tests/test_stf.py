@@ -27,11 +27,15 @@ from skeleton_focus import (
 )
 
 A = multi_scale_adjacency(KINECT20, 3)
-CHAIN = multi_scale_adjacency(SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1), 2, dtype=torch.float64)
+CHAIN = multi_scale_adjacency(
+    SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1), 2, dtype=torch.float64
+)
 
 
 def awake(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module with random numbers in every parameter that starts at zero, alpha's last convolution among them."""
+    """The module with random numbers in every parameter that starts at zero, alpha's last
+    convolution among them.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -50,7 +54,8 @@ def test_g_starts_at_exactly_zero(training: bool) -> None:
 
 def test_reset_parameters_brings_zero_back() -> None:
     torch.manual_seed(0)
-    generator, conv = awake(STFAdjacency(4, 3, 20)).eval(), awake(STFGraphConv(4, 2, A)).eval()
+    generator = awake(STFAdjacency(4, 3, 20)).eval()
+    conv = awake(STFGraphConv(4, 2, A)).eval()
     x = torch.randn(2, 4, 5, 20)
     assert generator(x)[0].any()
     generator.reset_parameters()
@@ -62,7 +67,9 @@ def test_reset_parameters_brings_zero_back() -> None:
 @pytest.mark.parametrize("channels_out", [2, 4, 8])
 def test_equals_graph_conv_until_trained(channels_out: int) -> None:
     torch.manual_seed(0)
-    plain, stf, x = GraphConv(4, channels_out, A), STFGraphConv(4, channels_out, A), torch.randn(3, 4, 6, 20)
+    plain = GraphConv(4, channels_out, A)
+    stf = STFGraphConv(4, channels_out, A)
+    x = torch.randn(3, 4, 6, 20)
     stf.load_state_dict(plain.state_dict(), strict=False)
     torch.testing.assert_close(stf(x), plain(x), rtol=0, atol=1e-5)
     awake(stf)
@@ -89,7 +96,8 @@ def test_g_for_the_first_subsets_alone(channels_out: int, bias: bool) -> None:
     torch.manual_seed(0)
     fixed = multi_scale_adjacency(KINECT20, 5, dtype=torch.float64)
     layer = STFGraphConv(8, channels_out, fixed, learn_adjacency=True, bias=bias, generated=2)
-    layer, x = awake(layer).double().eval(), draw(2, 8, 4, 20)
+    layer = awake(layer).double().eval()
+    x = draw(2, 8, 4, 20)
     g, _ = layer.generator(x)
     assert g.shape == (2, 2, 20, 20) and g.abs().max() > 0.1
     graph = (fixed + layer.correction).detach().repeat(2, 1, 1, 1)
@@ -136,7 +144,9 @@ def test_the_embedding_is_beta_by_hand() -> None:
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("channels_out", [1, 3])
 @pytest.mark.parametrize("generated", [None, 1])
-def test_gradients_of_first_and_second_order(training: bool, channels_out: int, generated: int | None) -> None:
+def test_gradients_of_first_and_second_order(
+    training: bool, channels_out: int, generated: int | None
+) -> None:
     torch.manual_seed(0)
     layer = STFGraphConv(2, channels_out, CHAIN, generated=generated, bins=2, hidden=2)
     layer = awake(layer).double().train(training)
@@ -148,7 +158,8 @@ def test_gradients_of_first_and_second_order(training: bool, channels_out: int, 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:
     torch.manual_seed(0)
-    layer, x = awake(STFGraphConv(3, 4, CHAIN)).double().eval(), draw(4, 3, 6, 3)
+    layer = awake(STFGraphConv(3, 4, CHAIN)).double().eval()
+    x = draw(4, 3, 6, 3)
     whole = layer(x)
     for n in range(4):
         torch.testing.assert_close(whole[n : n + 1], layer(x[n : n + 1]), rtol=0, atol=1e-12)
@@ -156,25 +167,32 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
 
 def test_gradients_reach_beta_and_alpha() -> None:
     torch.manual_seed(0)
-    layer, x = STFGraphConv(8, 4, A), torch.randn(3, 8, 6, 20)
+    layer = STFGraphConv(8, 4, A)
+    x = torch.randn(3, 8, 6, 20)
     target = torch.randn(3, 4, 6, 20)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     for step in range(2):
         optimizer.zero_grad()
         (layer(x) - target).square().mean().backward()
-        moved = {name for name, p in layer.named_parameters() if p.grad is not None and p.grad.any()}
+        moved = {
+            name for name, p in layer.named_parameters() if p.grad is not None and p.grad.any()
+        }
         generator = {name for name in moved if name.startswith("generator.")}
         assert "weight" in moved
         if step == 0:  # G = 0: only alpha's last convolution, which starts at zero, feels the loss
-            assert len(generator) == 2 and all(not p.any() for n, p in layer.named_parameters() if n in generator)
+            assert len(generator) == 2 and all(
+                not p.any() for n, p in layer.named_parameters() if n in generator
+            )
             optimizer.step()
     assert generator == {n for n, _ in layer.named_parameters() if n.startswith("generator.")}
 
 
 def test_nothing_is_stored_on_the_module() -> None:
-    layer, x = STFGraphConv(3, 4, A).eval(), torch.randn(2, 3, 6, 20)
+    layer = STFGraphConv(3, 4, A).eval()
+    x = torch.randn(2, 3, 6, 20)
     before = {name: (set(vars(m)), set(m._buffers)) for name, m in layer.named_modules()}
-    state, kept = copy.deepcopy(layer.state_dict()), x.clone()
+    state = copy.deepcopy(layer.state_dict())
+    kept = x.clone()
     layer(x)
     assert {name: (set(vars(m)), set(m._buffers)) for name, m in layer.named_modules()} == before
     assert all(torch.equal(value, state[name]) for name, value in layer.state_dict().items())
@@ -182,20 +200,34 @@ def test_nothing_is_stored_on_the_module() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match=r"^STFAdjacency: expected bins and hidden of at least 1, got \(0, 16\)$"):
+    with pytest.raises(
+        ValueError, match=r"^STFAdjacency: expected bins and hidden of at least 1, got \(0, 16\)$"
+    ):
         STFAdjacency(3, 2, 4, bins=0)
-    with pytest.raises(ValueError, match=r"^STFAdjacency: expected bins and hidden of at least 1, got \(8, 0\)$"):
+    with pytest.raises(
+        ValueError, match=r"^STFAdjacency: expected bins and hidden of at least 1, got \(8, 0\)$"
+    ):
         STFGraphConv(3, 2, A, hidden=0)
-    with pytest.raises(ValueError, match=r"^STFGraphConv: expected an adjacency \(K, V, V\), got \(20, 20\)$"):
+    with pytest.raises(
+        ValueError, match=r"^STFGraphConv: expected an adjacency \(K, V, V\), got \(20, 20\)$"
+    ):
         STFGraphConv(3, 2, A[0])
     for generated in (0, 4):
-        with pytest.raises(ValueError, match=rf"^STFGraphConv: expected generated in 1\.\.K=3, got {generated}$"):
+        with pytest.raises(
+            ValueError, match=rf"^STFGraphConv: expected generated in 1\.\.K=3, got {generated}$"
+        ):
             STFGraphConv(3, 2, A, generated=generated)
-    with pytest.raises(ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"):
+    with pytest.raises(
+        ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"
+    ):
         STFGraphConv(3, 2, A, generated=1)(torch.zeros(2, 3, 8, 25))
-    with pytest.raises(ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"):
+    with pytest.raises(
+        ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(2, 3, 8, 25\)$"
+    ):
         STFGraphConv(3, 2, A)(torch.zeros(2, 3, 8, 25))
-    with pytest.raises(ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(3, 8, 20\)$"):
+    with pytest.raises(
+        ValueError, match=r"^STFGraphConv: expected x \(N, C=3, T, V=20\), got \(3, 8, 20\)$"
+    ):
         STFGraphConv(3, 2, A)(torch.zeros(3, 8, 20))
 
 
@@ -209,14 +241,16 @@ def test_the_generator_refuses_at_its_own_door(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("channels_out", [2, 8])
 def test_memory_format_does_not_matter(channels_out: int) -> None:
     torch.manual_seed(0)
-    layer, x = awake(STFGraphConv(4, channels_out, A)).eval(), torch.randn(2, 4, 6, 20)
+    layer = awake(STFGraphConv(4, channels_out, A)).eval()
+    x = torch.randn(2, 4, 6, 20)
     torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), layer(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_dtype_follows_the_input(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    layer, x = awake(STFGraphConv(4, 2, A)).eval(), torch.randn(2, 4, 6, 20)
+    layer = awake(STFGraphConv(4, 2, A)).eval()
+    x = torch.randn(2, 4, 6, 20)
     expected = layer(x)
     low = layer.to(dtype)(x.to(dtype))
     assert low.dtype == dtype
@@ -229,7 +263,8 @@ def test_an_empty_batch() -> None:
 
 def test_copies_give_the_same_output() -> None:
     torch.manual_seed(0)
-    layer, other = awake(STFGraphConv(3, 4, A)).eval(), STFGraphConv(3, 4, A).eval()
+    layer = awake(STFGraphConv(3, 4, A)).eval()
+    other = STFGraphConv(3, 4, A).eval()
     x = torch.randn(2, 3, 6, 20)
     expected = layer(x)
     assert not torch.equal(other(x), expected)
@@ -243,5 +278,7 @@ def test_repr_and_buffer() -> None:
     learned = "learn_adjacency=False, edge_importance=False"
     assert repr(layer).startswith(f"STFGraphConv(\n  3, 4, subsets=3, joints=20, {learned}\n")
     assert "(generator): STFAdjacency(\n    subsets=3, joints=20, bins=5\n" in repr(layer)
-    assert "adjacency" in dict(layer.named_buffers()) and "adjacency" not in dict(layer.named_parameters())
+    assert "adjacency" in dict(layer.named_buffers()) and "adjacency" not in dict(
+        layer.named_parameters()
+    )
     assert STFGraphConv(3, 4, A, bias=False).bias is None

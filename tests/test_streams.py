@@ -50,6 +50,7 @@ def close(ours: Tensor, expected: Any, tolerance: float = 1e-12) -> None:
     assert np.abs(ours.numpy() - np.asarray(expected)).max(initial=0) <= tolerance
 
 
+#
 # ------------------------------------------------------------------------------------------------------- preparation
 
 
@@ -66,7 +67,9 @@ def test_one_origin_keeps_travel_and_distance() -> None:
     x, seen = clip()
     seen[:, :2, 1] = 0
     seen[:, 2, 1, 1] = 0
-    torch.testing.assert_close(center(x, 1, each_frame=False)[0], x[0] - x[0, :, 0, 1, 0][:, None, None, None])
+    torch.testing.assert_close(
+        center(x, 1, each_frame=False)[0], x[0] - x[0, :, 0, 1, 0][:, None, None, None]
+    )
     ours = center(x, 1, each_frame=False, visibility=seen)
     for n in range(2):
         origin = x[n, :, 2, 1, 0]
@@ -77,7 +80,8 @@ def test_one_origin_keeps_travel_and_distance() -> None:
 def test_a_centre_that_is_lost_for_a_while_is_taken_at_its_mean() -> None:
     x, seen = clip()
     seen[:, 1:3, 1, 0] = 0
-    ours, frames = center(x, 1, visibility=seen), [0, 3]
+    ours = center(x, 1, visibility=seen)
+    frames = [0, 3]
     mean = x[:, :, frames, 1, 0].mean(2)
     torch.testing.assert_close(ours[:, :, 1, 2, 0], x[:, :, 1, 2, 0] - mean)
     torch.testing.assert_close(ours[:, :, 0], center(x, 1)[:, :, 0])
@@ -102,7 +106,9 @@ def test_missing_joints_stay_at_zero() -> None:
 @pytest.mark.parametrize("joint", [-1, 4])
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4, 2), (1, 3, 1, 1, 1)])
 def test_center_refuses_joints_that_are_not_there(joint: int, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=rf"^center: expected a joint in 0..{shape[3] - 1}, got {joint}$"):
+    with pytest.raises(
+        ValueError, match=rf"^center: expected a joint in 0..{shape[3] - 1}, got {joint}$"
+    ):
         center(torch.ones(shape), joint)
 
 
@@ -113,16 +119,24 @@ def test_body_height_equals_the_slow_reference(frames: int) -> None:
     assert path == (0, 1, 2, 3)
     close(body_height(x, CHAIN, visibility=seen), reference.body_height(x, seen, path))
     ones = torch.ones_like(seen)
-    close(body_height(draw(2, 3, frames, 4, 2), CHAIN), reference.body_height(draw(2, 3, frames, 4, 2), ones, path))
+    close(
+        body_height(draw(2, 3, frames, 4, 2), CHAIN),
+        reference.body_height(draw(2, 3, frames, 4, 2), ones, path),
+    )
     ntu = draw(2, 3, 3, 25, 2)
-    close(body_height(ntu, NTU25), reference.body_height(ntu, torch.ones(2, 3, 25, 2), NTU25.path(*NTU25.height)))
+    close(
+        body_height(ntu, NTU25),
+        reference.body_height(ntu, torch.ones(2, 3, 25, 2), NTU25.path(*NTU25.height)),
+    )
 
 
 def test_body_height_by_hand() -> None:
     straight = torch.tensor([0.0, 1.0, 3.0, 7.0]).view(1, 1, 1, 4, 1)
     bodies = torch.cat([straight, 2 * straight, 0 * straight], dim=4)  # the third person is absent
     assert body_height(bodies, CHAIN).tolist() == [14]
-    assert body_height(torch.cat([straight, 3 * straight, 0 * straight], dim=2), CHAIN).tolist() == [14]
+    assert body_height(
+        torch.cat([straight, 3 * straight, 0 * straight], dim=2), CHAIN
+    ).tolist() == [14]
     assert body_height(0 * straight, CHAIN).tolist() == [1]  # nobody: dividing by it is safe
     seen = torch.tensor([1.0, 1, 0, 1]).view(1, 1, 4, 1)
     assert body_height(straight, CHAIN, visibility=seen).tolist() == [1]
@@ -131,7 +145,11 @@ def test_body_height_by_hand() -> None:
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.integers(1, 12))
 def test_repeat_equals_the_slow_reference(lengths: list[int], frames: int) -> None:
     x = draw(len(lengths), 2, 5, 3, 1)
-    close(repeat_frames(x, torch.tensor(lengths), frames), reference.repeat_frames(x.numpy(), lengths, frames), 0)
+    close(
+        repeat_frames(x, torch.tensor(lengths), frames),
+        reference.repeat_frames(x.numpy(), lengths, frames),
+        0,
+    )
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 200])
@@ -140,13 +158,16 @@ def test_repeat_equals_the_slow_reference(lengths: list[int], frames: int) -> No
 def test_resample_equals_numpy(length: int, frames: int, dtype: torch.dtype) -> None:
     rng = np.random.default_rng(length)
     x = rng.standard_normal((1, 2, length + 3, 2, 1))
-    start, stop = np.float32(0.25), np.float32(0.875)
+    start = np.float32(0.25)
+    stop = np.float32(0.875)
     for options, low, high in [
         ({}, 0.0, 1.0),
         ({"start": torch.tensor([start]), "stop": torch.tensor([stop])}, start, stop),
         ({"start": torch.tensor([start])}, start, 1.0),
     ]:
-        ours = resample_frames(torch.from_numpy(x).to(dtype), torch.tensor([length]), frames, **options)
+        ours = resample_frames(
+            torch.from_numpy(x).to(dtype), torch.tensor([length]), frames, **options
+        )
         assert ours.dtype == dtype and ours.shape == (1, 2, frames, 2, 1)
         share = np.linspace(0, 1, frames) if frames > 1 else np.array([0.5])
         at = (low + (high - low) * share) * (length - 1)
@@ -156,10 +177,16 @@ def test_resample_equals_numpy(length: int, frames: int, dtype: torch.dtype) -> 
             assert error < (1e-12 if dtype == torch.float64 else 1e-4), (c, v, options)
 
 
-@given(st.lists(st.tuples(st.integers(1, 6), st.floats(-0.99, 0.99)), min_size=1, max_size=4), st.integers(1, 9))
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.floats(-0.99, 0.99)), min_size=1, max_size=4),
+    st.integers(1, 9),
+)
 def test_a_warp_equals_the_slow_reference(clips: list[tuple[int, float]], frames: int) -> None:
-    x, lengths = draw(len(clips), 2, 6, 3, 1), torch.tensor([length for length, _ in clips])
-    warp, start, stop = torch.tensor([a for _, a in clips], dtype=torch.float64), 0.125, 0.75
+    x = draw(len(clips), 2, 6, 3, 1)
+    lengths = torch.tensor([length for length, _ in clips])
+    warp = torch.tensor([a for _, a in clips], dtype=torch.float64)
+    start = 0.125
+    stop = 0.75
     span = {"start": torch.full_like(warp, start), "stop": torch.full_like(warp, stop)}
     for options, low, high in (({}, 0.0, 1.0), (span, start, stop)):
         ours = resample_frames(x, lengths, frames, warp=warp, **options)
@@ -177,9 +204,13 @@ def test_a_warp_by_hand() -> None:
     clock = torch.arange(1001.0).double().view(1, 1, 1001, 1, 1)
     ours = resample_frames(clock, torch.tensor([1001]), 1001, warp=torch.tensor([0.5])).flatten()
     assert [ours[0].item(), ours[500].item(), ours[1000].item()] == pytest.approx([0, 625, 1000])
-    assert [(ours[1] - ours[0]).item(), (ours[-1] - ours[-2]).item()] == pytest.approx([1.5, 0.5], abs=1e-3)
+    assert [(ours[1] - ours[0]).item(), (ours[-1] - ours[-2]).item()] == pytest.approx(
+        [1.5, 0.5], abs=1e-3
+    )
     for warp in (-0.999, 0.999):
-        times = resample_frames(clock, torch.tensor([1001]), 100, warp=torch.tensor([warp])).flatten()
+        times = resample_frames(
+            clock, torch.tensor([1001]), 100, warp=torch.tensor([warp])
+        ).flatten()
         assert (times.diff() > 0).all()
 
 
@@ -194,7 +225,9 @@ def test_a_warp_by_hand() -> None:
 )
 def test_a_warp_that_does_not_fit(warp: list[float], error: str) -> None:
     with pytest.raises(ValueError, match=rf"^resample_frames: expected {error}$"):
-        resample_frames(torch.zeros(2, 3, 5, 4, 1), torch.tensor([3, 3]), 4, warp=torch.tensor(warp))
+        resample_frames(
+            torch.zeros(2, 3, 5, 4, 1), torch.tensor([3, 3]), 4, warp=torch.tensor(warp)
+        )
 
 
 def test_resample_to_its_own_length_changes_nothing() -> None:
@@ -206,25 +239,35 @@ def test_resample_to_its_own_length_changes_nothing() -> None:
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 9), st.booleans())
 def test_padding_is_not_read(lengths: list[int], frames: int, span: bool) -> None:
-    x, dirty, count = draw(len(lengths), 2, 6, 3, 1), draw(len(lengths), 2, 6, 3, 1), torch.tensor(lengths)
+    x = draw(len(lengths), 2, 6, 3, 1)
+    dirty = draw(len(lengths), 2, 6, 3, 1)
+    count = torch.tensor(lengths)
     for n, length in enumerate(lengths):
         dirty[n, :, length:] = 1e9
     options = {"start": torch.full((len(lengths),), 0.3)} if span else {}
     assert torch.equal(repeat_frames(x, count, frames), repeat_frames(dirty, count, frames))
-    assert torch.equal(resample_frames(x, count, frames, **options), resample_frames(dirty, count, frames, **options))
+    assert torch.equal(
+        resample_frames(x, count, frames, **options),
+        resample_frames(dirty, count, frames, **options),
+    )
 
 
 @pytest.mark.parametrize("function", [repeat_frames, resample_frames])
 def test_lengths_and_frames_that_do_not_fit(function: Any) -> None:
-    x, who = torch.zeros(2, 3, 5, 4, 1), function.__name__
+    x = torch.zeros(2, 3, 5, 4, 1)
+    who = function.__name__
     for lengths in ([0, 5], [5, 6], [-1, 2]):
-        with pytest.raises(ValueError, match=re.escape(f"{who}: expected lengths in 1..5, got {lengths}")):
+        with pytest.raises(
+            ValueError, match=re.escape(f"{who}: expected lengths in 1..5, got {lengths}")
+        ):
             function(x, torch.tensor(lengths), 8)
     with pytest.raises(ValueError, match=rf"^{who}: expected lengths \(N=2\), got \(3,\)$"):
         function(x, torch.tensor([1, 2, 3]), 8)
     with pytest.raises(ValueError, match=rf"^{who}: expected frames of at least 1, got 0$"):
         function(x, torch.tensor([5, 5]), 0)
-    with pytest.raises(ValueError, match=rf"^{who}: expected x \(N, C, T, V, M\), got \(2, 3, 5, 4\)$"):
+    with pytest.raises(
+        ValueError, match=rf"^{who}: expected x \(N, C, T, V, M\), got \(2, 3, 5, 4\)$"
+    ):
         function(x[..., 0], torch.tensor([5, 5]), 8)
 
 
@@ -245,7 +288,9 @@ def test_add_visibility() -> None:
     assert torch.equal(ours[:, :3], x) and torch.equal(ours[:, 3], seen)
     assert torch.equal(add_visibility(x)[:, 3], torch.ones_like(seen))
     assert add_visibility(x.float(), seen > 0).dtype == torch.float32
-    with pytest.raises(ValueError, match=r"^add_visibility: expected x \(N, C, T, V, M\), got \(2, 3, 4, 4\)$"):
+    with pytest.raises(
+        ValueError, match=r"^add_visibility: expected x \(N, C, T, V, M\), got \(2, 3, 4, 4\)$"
+    ):
         add_visibility(x[..., 0])
 
 
@@ -255,8 +300,10 @@ def test_prepare_stf_is_its_steps(visible: bool, lengths: list[int]) -> None:
     x, seen = clip(visible=visible)
     for n, length in enumerate(lengths):
         seen[n, :length, 1] = 1  # the centre: a lost one has a test of its own
-        x[n, :, length:], seen[n, length:] = 0, 0
-    path, lone = CHAIN.path(*CHAIN.height), seen[:, None].numpy()
+        x[n, :, length:] = 0
+        seen[n, length:] = 0
+    path = CHAIN.path(*CHAIN.height)
+    lone = seen[:, None].numpy()
     height = reference.body_height(x, seen, path)[:, None, None, None, None]
     steps = np.concatenate([reference.center(x.numpy(), 1) * lone / height, lone], axis=1)
     ours = prepare_stf(x, torch.tensor(lengths), CHAIN, visibility=seen, frames=7)
@@ -264,6 +311,7 @@ def test_prepare_stf_is_its_steps(visible: bool, lengths: list[int]) -> None:
     assert prepare_stf(x, torch.tensor(lengths), CHAIN).shape == (2, 4, 300, 4, 2)
 
 
+#
 # ----------------------------------------------------------------------------------------------------------- streams
 
 
@@ -308,21 +356,33 @@ def test_a_stream_by_hand() -> None:
 
 def test_stream_errors() -> None:
     x = torch.zeros(2, 3, 5, 20, 1)
-    with pytest.raises(ValueError, match=r"^make_stream: expected stream to be one of 'joint', .*, got 'velocity'$"):
+    with pytest.raises(
+        ValueError, match=r"^make_stream: expected stream to be one of 'joint', .*, got 'velocity'$"
+    ):
         make_stream(x, "velocity", KINECT20)
-    with pytest.raises(ValueError, match=r"^make_stream: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"):
+    with pytest.raises(
+        ValueError, match=r"^make_stream: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"
+    ):
         make_stream(x, "bone", NTU25)
-    with pytest.raises(ValueError, match=r"^prepare_stf: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"):
+    with pytest.raises(
+        ValueError, match=r"^prepare_stf: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"
+    ):
         prepare_stf(x, torch.tensor([5, 5]), NTU25)
-    with pytest.raises(ValueError, match=r"^body_height: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"):
+    with pytest.raises(
+        ValueError, match=r"^body_height: expected x \(N, C, T, V=25, M\), got \(2, 3, 5, 20, 1\)$"
+    ):
         body_height(x, NTU25)
-    with pytest.raises(ValueError, match=r"^center: expected x \(N, C, T, V, M\), got \(3, 5, 20, 1\)$"):
+    with pytest.raises(
+        ValueError, match=r"^center: expected x \(N, C, T, V, M\), got \(3, 5, 20, 1\)$"
+    ):
         center(x[0], 0)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4, 2), (2, 4, 4, 1), (2, 1, 4, 2), (2, 4, 4)])
 def test_a_visibility_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    x, seen, lengths = draw(2, 3, 4, 4, 2), torch.ones(shape), torch.tensor([4, 4])
+    x = draw(2, 3, 4, 4, 2)
+    seen = torch.ones(shape)
+    lengths = torch.tensor([4, 4])
     calls = [
         lambda: center(x, 1, visibility=seen),
         lambda: body_height(x, CHAIN, visibility=seen),
@@ -335,11 +395,13 @@ def test_a_visibility_of_another_shape_is_refused(shape: tuple[int, ...]) -> Non
             call()
 
 
+#
 # ------------------------------------------------------------------------------------------------------------- fusion
 
 
 def test_fuse_averages() -> None:
-    one, two = torch.tensor([[1.0, 0.0], [0.2, 0.8]]), torch.tensor([[0.5, 0.5], [0.6, 0.4]])
+    one = torch.tensor([[1.0, 0.0], [0.2, 0.8]])
+    two = torch.tensor([[0.5, 0.5], [0.6, 0.4]])
     torch.testing.assert_close(fuse([one]), one)
     torch.testing.assert_close(fuse([one, two]), torch.tensor([[0.75, 0.25], [0.4, 0.6]]))
     torch.testing.assert_close(fuse([one, two], [3, 1]), torch.tensor([[0.875, 0.125], [0.3, 0.7]]))
@@ -362,10 +424,18 @@ def test_fuse_an_empty_batch() -> None:
     ("probabilities", "weights", "error"),
     [
         ([], None, "one tensor of probabilities, got none"),
-        ([[[2.0, -1.0]]], None, "probabilities, each row adding up to 1, .*; apply the softmax to logits first"),
+        (
+            [[[2.0, -1.0]]],
+            None,
+            "probabilities, each row adding up to 1, .*; apply the softmax to logits first",
+        ),
         ([[[2.0, 1.0]]], None, r"each row adding up to 1, got \[3.0\]; apply the softmax"),
         ([[[math.nan, 1.0]]], None, "probabilities, each row adding up to 1"),
-        ([[[0.5, 0.5]], [[0.2, 0.3, 0.5]]], None, r"probabilities \(N=1, classes=2\), got \(1, 3\)"),
+        (
+            [[[0.5, 0.5]], [[0.2, 0.3, 0.5]]],
+            None,
+            r"probabilities \(N=1, classes=2\), got \(1, 3\)",
+        ),
         ([[[0.5, 0.5]], [[0.5, 0.5]] * 2], None, r"probabilities \(N=1, classes=2\), got \(2, 2\)"),
         ([[[0.5, 0.5]]], [1, 2], r"1 weights of at least 0, not all 0, got \[1, 2\]"),
         ([[[0.5, 0.5]]], [], r"1 weights of at least 0, not all 0, got \[\]"),
@@ -379,12 +449,14 @@ def test_what_fuse_refuses(probabilities: list[Any], weights: Any, error: str) -
         fuse([torch.tensor(p) for p in probabilities], weights)
 
 
+#
 # ------------------------------------------------------------------------------------------------------ common to all
 
 
 def test_a_sample_does_not_depend_on_its_batch_and_no_input_changes() -> None:
     x, seen = clip(5, visible=True)
-    lengths, warp = torch.tensor([5, 3]), torch.tensor([0.5, -0.9])
+    lengths = torch.tensor([5, 3])
+    warp = torch.tensor([0.5, -0.9])
     calls = [
         lambda i: center(x[i], 1, visibility=seen[i]),
         lambda i: center(x[i], 1, each_frame=False, visibility=seen[i]),
@@ -394,7 +466,10 @@ def test_a_sample_does_not_depend_on_its_batch_and_no_input_changes() -> None:
         lambda i: resample_frames(x[i], lengths[i], 9, warp=warp[i]),
         lambda i: add_visibility(x[i], seen[i]),
         lambda i: prepare_stf(x[i], lengths[i], CHAIN, visibility=seen[i]),
-        *(lambda i, s=stream: make_stream(x[i], s, CHAIN, visibility=seen[i]) for stream in STREAMS),
+        *(
+            lambda i, s=stream: make_stream(x[i], s, CHAIN, visibility=seen[i])
+            for stream in STREAMS
+        ),
     ]
     kept = [tensor.clone() for tensor in (x, seen, lengths, warp)]
     for call in calls:
@@ -408,7 +483,8 @@ def test_a_sample_does_not_depend_on_its_batch_and_no_input_changes() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_one_frame_everywhere_and_the_dtype_of_the_input(dtype: torch.dtype) -> None:
-    x, one = draw(2, 3, 1, 4, 2).to(dtype), torch.tensor([1, 1])
+    x = draw(2, 3, 1, 4, 2).to(dtype)
+    one = torch.tensor([1, 1])
     results = [
         center(x, 1),
         center(x, 1, each_frame=False),

@@ -18,12 +18,20 @@ from skeleton_focus.synthetic import SyntheticActions
 
 LAYOUTS = [NTU25, NTU25_PYSKL, KINECT20, OPENPOSE18, COCO17]
 CLEAN: dict[str, Any] = {"noise": 0.0, "missing": 0.0, "distraction": 0.0}
-TOUCHES, WALK, RUN, SIT, STAND, KICK, JUMP = (0, 1), 6, 7, 8, 9, 10, 14
+TOUCHES = (0, 1)
+WALK = 6
+RUN = 7
+SIT = 8
+STAND = 9
+KICK = 10
+JUMP = 14
 ARM = ("elbow", "wrist", "hand", "hand_tip", "thumb")
 
 
 def clips(name_or_label: int, count: int = 12, seed: int = 0, **options: Any) -> Batch:
-    return SyntheticActions(**{**CLEAN, **options}).generate(count, seed=seed, labels=[name_or_label] * count)
+    return SyntheticActions(**{**CLEAN, **options}).generate(
+        count, seed=seed, labels=[name_or_label] * count
+    )
 
 
 def joint(batch: Batch, name: str, person: int = 0) -> Tensor:
@@ -38,7 +46,9 @@ def distance(batch: Batch, one: str, other: str) -> Tensor:
 
 
 def acting_side(batch: Batch, clip: int) -> str:
-    return next(s for s in ("left", "right") if batch.critical[clip, 0, :, NTU25.index(f"{s}_wrist")].any())
+    return next(
+        s for s in ("left", "right") if batch.critical[clip, 0, :, NTU25.index(f"{s}_wrist")].any()
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -48,24 +58,41 @@ def test_shapes_and_types_on_every_layout(layout: SkeletonLayout, persons: int) 
     batch = data.generate(40, seed=3)
     joints = layout.num_joints
     assert batch.x.shape == (40, 3, 20, joints, persons) and batch.x.dtype == torch.float32
-    assert batch.visibility.shape == (40, 20, joints, persons) and batch.visibility.dtype == torch.float32
-    assert batch.critical.shape == (40, persons, 20, joints) and batch.critical.dtype == torch.float32
+    assert (
+        batch.visibility.shape == (40, 20, joints, persons)
+        and batch.visibility.dtype == torch.float32
+    )
+    assert (
+        batch.critical.shape == (40, persons, 20, joints) and batch.critical.dtype == torch.float32
+    )
     assert batch.label.shape == (40,) and batch.label.dtype == torch.int64
     assert batch.lengths.tolist() == [20] * 40 and batch.lengths.dtype == torch.int64
     assert all(part.is_contiguous() for part in batch)
-    assert batch.x.isfinite().all() and batch.x.abs().max() < 4  # metres, not degrees or millimetres
+    assert (
+        batch.x.isfinite().all() and batch.x.abs().max() < 4
+    )  # metres, not degrees or millimetres
     assert all(((part == 0) | (part == 1)).all() for part in (batch.critical, batch.visibility))
     assert (batch.x[:, 0][batch.visibility == 0] == 0).all()
     assert batch.critical.flatten(1).any(1).all()
 
 
 def test_classes() -> None:
-    one, two = SyntheticActions(num_persons=1), SyntheticActions()
-    assert one.num_classes == len(one.classes) == 15 and two.num_classes == len(set(two.classes)) == 18
+    one = SyntheticActions(num_persons=1)
+    two = SyntheticActions()
+    assert (
+        one.num_classes == len(one.classes) == 15 and two.num_classes == len(set(two.classes)) == 18
+    )
     assert two.classes[:15] == one.classes
     assert [two.classes[c] for c in (*TOUCHES, WALK, RUN, SIT, STAND, KICK, JUMP)] == [
-        "touch head", "touch neck", "walk", "run", "sit down", "stand up", "kick", "jump"
-    ]  # fmt: skip
+        "touch head",
+        "touch neck",
+        "walk",
+        "run",
+        "sit down",
+        "stand up",
+        "kick",
+        "jump",
+    ]
 
 
 def test_labels_are_balanced_and_shuffled() -> None:
@@ -75,9 +102,15 @@ def test_labels_are_balanced_and_shuffled() -> None:
     assert label.tolist() != [k % 18 for k in range(41)]
 
 
-@pytest.mark.parametrize("labels", [[3, 1, 17], torch.tensor([3, 1, 17]), np.array([3, 1, 17])], ids=type)
+@pytest.mark.parametrize(
+    "labels", [[3, 1, 17], torch.tensor([3, 1, 17]), np.array([3, 1, 17])], ids=type
+)
 def test_labels_as_given(labels: Any) -> None:
-    assert SyntheticActions(frames=16).generate(3, seed=0, labels=labels).label.tolist() == [3, 1, 17]
+    assert SyntheticActions(frames=16).generate(3, seed=0, labels=labels).label.tolist() == [
+        3,
+        1,
+        17,
+    ]
 
 
 def test_the_same_seed_gives_the_same_bits_and_leaves_global_state_alone() -> None:
@@ -90,7 +123,8 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_global_state_alone() -> No
     assert (np.random.get_state()[1] == before[1]).all()  # type: ignore[index]
     torch.manual_seed(2)
     np.random.seed(2)
-    second, other = SyntheticActions(frames=16).generate(300, seed=4), data.generate(300, seed=5)
+    second = SyntheticActions(frames=16).generate(300, seed=4)
+    other = data.generate(300, seed=5)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first.x, other.x) and not torch.equal(first.label, other.label)
     same = clips(0, 512, frames=16)  # the second block is not the first again
@@ -113,13 +147,15 @@ def test_the_hand_touches(label: int, target: str, other: str) -> None:
     batch = clips(label, 40)
     for clip in range(40):
         hand = f"{acting_side(batch, clip)}_hand"
-        near, far = distance(batch, hand, target)[clip], distance(batch, hand, other)[clip]
+        near = distance(batch, hand, target)[clip]
+        far = distance(batch, hand, other)[clip]
         assert near.min() < 0.05 and far.min() > 0.08
         assert near[0] > 0.4  # it starts from the hanging arm
 
 
 def test_the_touches_differ_in_the_arm_alone() -> None:
-    head, neck = clips(0), clips(1)
+    head = clips(0)
+    neck = clips(1)
     assert torch.equal(head.critical, neck.critical)
     moved = (head.x - neck.x).norm(dim=1)[..., 0].amax(1) > 1e-6  # (N, V)
     for clip in range(len(moved)):
@@ -137,7 +173,8 @@ def periods(batch: Batch) -> Tensor:
 
 
 def test_walk_and_run_differ_in_cadence_and_not_in_amplitude() -> None:
-    walk, run = clips(WALK, 40, frames=128), clips(RUN, 40, frames=128)
+    walk = clips(WALK, 40, frames=128)
+    run = clips(RUN, 40, frames=128)
     assert periods(run).float().mean() > 1.5 * periods(walk).float().mean()
     width = [distance(batch, "left_ankle", "right_ankle").amax(1) for batch in (walk, run)]
     assert (width[0] / width[1] - 1).abs().mean() < 0.1
@@ -145,7 +182,8 @@ def test_walk_and_run_differ_in_cadence_and_not_in_amplitude() -> None:
 
 
 def test_standing_up_is_sitting_down_in_reverse() -> None:
-    sit, stand = clips(SIT, 6, frames=256), clips(STAND, 6, frames=256)
+    sit = clips(SIT, 6, frames=256)
+    stand = clips(STAND, 6, frames=256)
     bones = [joint(batch, "head") - joint(batch, "left_ankle") for batch in (sit, stand)]
     for clip in range(6):
         window = sit.critical[clip, 0].any(1).nonzero().flatten()
@@ -156,17 +194,24 @@ def test_standing_up_is_sitting_down_in_reverse() -> None:
 
 
 def test_feet_stand_on_the_floor_but_for_the_jump() -> None:
-    # The pitch of the camera tilts the floor, so heights are measured along the spine of the first frame.
+    # The pitch of the camera tilts the floor, so heights are measured along the spine of the first
+    # frame.
     for label, leaves in ((WALK, False), (JUMP, True)):
         batch = clips(label, 20)
         up = (joint(batch, "spine") - joint(batch, "spine_base"))[:, :, 0]
-        feet = torch.stack([joint(batch, f"{s}_{name}") for s in ("left", "right") for name in ("ankle", "foot")])
-        height = torch.einsum("jnct,nc->jnt", feet, up / up.norm(dim=1, keepdim=True)).amin(0)  # (N, T)
+        feet = torch.stack(
+            [joint(batch, f"{s}_{name}") for s in ("left", "right") for name in ("ankle", "foot")]
+        )
+        height = torch.einsum("jnct,nc->jnt", feet, up / up.norm(dim=1, keepdim=True)).amin(
+            0
+        )  # (N, T)
         rise = (height - height[:, :1]).abs().amax(1)
         assert rise.min() > 0.2 if leaves else rise.max() < 1e-4
 
 
-@pytest.mark.parametrize(("label", "feet"), [(SIT, ("left", "right")), (13, ("left", "right")), (KICK, ())])
+@pytest.mark.parametrize(
+    ("label", "feet"), [(SIT, ("left", "right")), (13, ("left", "right")), (KICK, ())]
+)
 def test_planted_feet_stay(label: int, feet: tuple[str, ...]) -> None:
     batch = clips(label, 20)
     ankle = {side: joint(batch, f"{side}_ankle") for side in ("left", "right")}
@@ -183,10 +228,16 @@ def test_critical_lies_in_one_window_on_named_joints(label: int) -> None:
     parts = {
         **dict.fromkeys((0, 1, 2, 3, 4, 5, 11, 12, 15, 16), ARM),
         **dict.fromkeys((6, 7), (*ARM, "knee", "ankle", "foot")),
-        **dict.fromkeys((8, 9), ("hip", "knee", "spine_base")), **dict.fromkeys((10, 14), ("knee", "ankle", "foot")),
-        13: ("shoulder", "upper_spine", "neck", "head"), 17: (*ARM, "shoulder", "upper_spine", "neck", "head"),
-    }  # fmt: skip
-    allowed = {j for j, name in enumerate(NTU25.joints) if {name, name.split("_", 1)[-1]} & set(parts[label])}
+        **dict.fromkeys((8, 9), ("hip", "knee", "spine_base")),
+        **dict.fromkeys((10, 14), ("knee", "ankle", "foot")),
+        13: ("shoulder", "upper_spine", "neck", "head"),
+        17: (*ARM, "shoulder", "upper_spine", "neck", "head"),
+    }
+    allowed = {
+        j
+        for j, name in enumerate(NTU25.joints)
+        if {name, name.split("_", 1)[-1]} & set(parts[label])
+    }
     persons = 2 if label >= 15 else 1
     for clip in range(12):
         for person in range(persons):
@@ -194,13 +245,22 @@ def test_critical_lies_in_one_window_on_named_joints(label: int) -> None:
             frames = truth.any(1).nonzero().flatten()
             joints = set(truth.any(0).nonzero().flatten().tolist())
             assert joints and joints <= allowed
-            assert truth.sum() == len(frames) * len(joints)  # every critical joint, all through the window
+            assert truth.sum() == len(frames) * len(
+                joints
+            )  # every critical joint, all through the window
             assert frames[0] > 0 and frames[-1] < 63 and (frames.diff() == 1).all()
-            still = torch.cat([batch.x[clip, :, : frames[0], :, person].diff(dim=1).flatten(),
-                               batch.x[clip, :, frames[-1] + 1 :, :, person].diff(dim=1).flatten()])  # fmt: skip
+            still = torch.cat(
+                [
+                    batch.x[clip, :, : frames[0], :, person].diff(dim=1).flatten(),
+                    batch.x[clip, :, frames[-1] + 1 :, :, person].diff(dim=1).flatten(),
+                ]
+            )
             assert still.abs().max() < 1e-5  # nothing happens outside the window
         assert not batch.critical[clip, persons:].any() and not batch.x[clip, ..., persons:].any()
-        assert not batch.visibility[clip, ..., persons:].any() and batch.visibility[clip, ..., :persons].all()
+        assert (
+            not batch.visibility[clip, ..., persons:].any()
+            and batch.visibility[clip, ..., :persons].all()
+        )
 
 
 @pytest.mark.parametrize("label", [0, 1, 2, 3, 4, 5, 12])
@@ -213,7 +273,8 @@ def test_what_an_arm_gesture_does_not_need_stays_still(label: int) -> None:
 
 
 def test_raised_hands_are_left_and_right() -> None:
-    left, right = clips(2, 30), clips(3, 30)
+    left = clips(2, 30)
+    right = clips(3, 30)
     assert {acting_side(left, clip) for clip in range(30)} == {"left"}
     assert {acting_side(right, clip) for clip in range(30)} == {"right"}
     assert {acting_side(clips(0, 30), clip) for clip in range(30)} == {"left", "right"}
@@ -245,19 +306,24 @@ def test_hands_meet_and_either_slot_pushes() -> None:
     push = clips(17, 30)
     pushes = push.critical[..., NTU25.index("left_wrist")].any(2)  # (N, M)
     assert (pushes.sum(1) == 1).all() and 5 < pushes[:, 0].sum() < 25
-    pelvis = push.x[:, 0, 0, NTU25.index("spine_base")]  # (N, M), the pusher stands on either side of the picture
+    pelvis = push.x[
+        :, 0, 0, NTU25.index("spine_base")
+    ]  # (N, M), the pusher stands on either side of the picture
     assert 5 < (pelvis[pushes] > pelvis[~pushes]).sum() < 25
 
 
 def test_distraction_moves_what_is_never_critical() -> None:
-    calm, busy = clips(0, 30), clips(0, 30, distraction=1.0)
+    calm = clips(0, 30)
+    busy = clips(0, 30, distraction=1.0)
     assert torch.equal(calm.critical, busy.critical)
     for clip in range(30):
         hand = "left_hand" if acting_side(busy, clip) == "right" else "right_hand"
         idle = joint(busy, hand)[clip] - joint(calm, hand)[clip]
         assert idle.abs().max() > 0.005
         side = acting_side(busy, clip)  # the acting arm bends as it would without
-        bend, same = (distance(batch, f"{side}_shoulder", f"{side}_hand")[clip] for batch in (calm, busy))
+        bend, same = (
+            distance(batch, f"{side}_shoulder", f"{side}_hand")[clip] for batch in (calm, busy)
+        )
         assert torch.allclose(bend, same, atol=1e-5)
     assert (joint(busy, "head") - joint(busy, "spine_base")).std(dim=2).mean() < 0.06
 
@@ -278,21 +344,26 @@ def test_missing_joints_are_runs_that_are_not_critical() -> None:
 
 
 def test_noise_is_metres() -> None:
-    clean, noisy = clips(13, 20), clips(13, 20, noise=0.02)
+    clean = clips(13, 20)
+    noisy = clips(13, 20, noise=0.02)
     assert (noisy.x - clean.x)[..., 0].std().item() == pytest.approx(0.02, rel=0.02)
     assert not noisy.x[..., 1].any()
 
 
 def test_the_label_changes_nothing_but_the_class() -> None:
-    bow, kick = clips(13), clips(10)
+    bow = clips(13)
+    kick = clips(10)
     window = [batch.critical[:, 0].any(2) for batch in (bow, kick)]
     assert torch.equal(*window)
     assert torch.allclose(joint(bow, "head")[:, :, 0], joint(kick, "head")[:, :, 0], atol=1e-6)
 
 
 def test_layouts_agree() -> None:
-    ntu, kinect = clips(4, 6), clips(4, 6, layout=KINECT20)
-    assert torch.equal(ntu.x[:, :, :, :20], kinect.x) and torch.equal(ntu.critical[..., :20], kinect.critical)
+    ntu = clips(4, 6)
+    kinect = clips(4, 6, layout=KINECT20)
+    assert torch.equal(ntu.x[:, :, :, :20], kinect.x) and torch.equal(
+        ntu.critical[..., :20], kinect.critical
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -308,7 +379,9 @@ def test_critical_joints_are_those_of_the_clips(layout: SkeletonLayout, persons:
 
 def test_critical_joints_of_one_hand_and_of_either() -> None:
     joints = SyntheticActions(KINECT20).critical_joints
-    left, right = (tuple(f"{side}_{name}" for name in ("elbow", "wrist", "hand")) for side in ("left", "right"))
+    left, right = (
+        tuple(f"{side}_{name}" for name in ("elbow", "wrist", "hand")) for side in ("left", "right")
+    )
     assert joints["raise left hand"] == left and joints["raise right hand"] == right
     assert joints["touch head"] == left + right
     assert set(joints["push"]) == {*left, *right, "neck", "head", "left_shoulder", "right_shoulder"}
@@ -317,8 +390,14 @@ def test_critical_joints_of_one_hand_and_of_either() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"layout": SkeletonLayout.from_bones([(0, 1)], name="odd", joints=["head", "tail"])}, r"layout 'odd' .*tail"),
-        ({"layout": SkeletonLayout.from_bones([(0, 1)])}, r"'left_thumb'.*got \['joint_0', 'joint_1'\]"),
+        (
+            {"layout": SkeletonLayout.from_bones([(0, 1)], name="odd", joints=["head", "tail"])},
+            r"layout 'odd' .*tail",
+        ),
+        (
+            {"layout": SkeletonLayout.from_bones([(0, 1)])},
+            r"'left_thumb'.*got \['joint_0', 'joint_1'\]",
+        ),
         ({"frames": 15}, "frames of at least 16, got 15"),
         ({"num_persons": 0}, "num_persons of at least 1, got 0"),
         ({"noise": -0.1}, "noise of at least 0 metres, got -0.1"),

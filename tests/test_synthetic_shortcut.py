@@ -1,4 +1,6 @@
-"""The cues of the generated actions: what moves, how often, in which clips, and that they alone tell what they tell."""
+"""The cues of the generated actions: what moves, how often, in which clips, and that they alone
+tell what they tell.
+"""
 
 from __future__ import annotations
 
@@ -19,28 +21,65 @@ from skeleton_focus.synthetic import SyntheticActions
 
 CLEAN: dict[str, Any] = {"noise": 0.0, "missing": 0.0, "distraction": 0.0}
 HEAD = ("head",)
-ARM, LOWER_ARM = ("elbow", "wrist", "hand", "hand_tip", "thumb"), ("wrist", "hand", "hand_tip", "thumb")
-LEG, LOWER_LEG = ("knee", "ankle", "foot"), ("ankle", "foot")
-# Of each class in the order of its label: what its cue moves, on how many sides (0 for the head), and how often.
+ARM = ("elbow", "wrist", "hand", "hand_tip", "thumb")
+LOWER_ARM = ("wrist", "hand", "hand_tip", "thumb")
+LEG = ("knee", "ankle", "foot")
+LOWER_LEG = ("ankle", "foot")
+# Of each class in the order of its label: what its cue moves, on how many sides (0 for the head),
+# and how often.
 CUES = [
-    (LOWER_LEG, 1, 6), (LEG, 1, 3), (ARM, 1, 3), (LOWER_ARM, 1, 6), (LEG, 1, 6), (LEG, 1, 3), (HEAD, 0, 6),
-    (HEAD, 0, 3), (ARM, 2, 6), (ARM, 2, 3), (LOWER_ARM, 2, 6), (LOWER_LEG, 1, 3), (HEAD, 0, 3), (LEG, 1, 6),
-    (HEAD, 0, 6), (HEAD, 0, 6), (LEG, 1, 6), (LEG, 1, 3),
-]  # fmt: skip
-TOUCH_NECK, WALK, RUN, CLAP, BOW, JUMP, SHAKE, PUSH = 1, 6, 7, 12, 13, 14, 15, 17
+    (LOWER_LEG, 1, 6),
+    (LEG, 1, 3),
+    (ARM, 1, 3),
+    (LOWER_ARM, 1, 6),
+    (LEG, 1, 6),
+    (LEG, 1, 3),
+    (HEAD, 0, 6),
+    (HEAD, 0, 3),
+    (ARM, 2, 6),
+    (ARM, 2, 3),
+    (LOWER_ARM, 2, 6),
+    (LOWER_LEG, 1, 3),
+    (HEAD, 0, 3),
+    (LEG, 1, 6),
+    (HEAD, 0, 6),
+    (HEAD, 0, 6),
+    (LEG, 1, 6),
+    (LEG, 1, 3),
+]
+TOUCH_NECK = 1
+WALK = 6
+RUN = 7
+CLAP = 12
+BOW = 13
+JUMP = 14
+SHAKE = 15
+PUSH = 17
 # Joints whose motion tells the cues apart, one a pair.
-TOLD = ("head", *(f"{side}_{name}" for name in ("elbow", "wrist", "knee", "ankle") for side in ("left", "right")))
+TOLD = (
+    "head",
+    *(
+        f"{side}_{name}"
+        for name in ("elbow", "wrist", "knee", "ankle")
+        for side in ("left", "right")
+    ),
+)
 
 
-def clips(labels: list[int], shortcut: float, seed: int = 0, shuffled: bool = False, **options: Any) -> Batch:
+def clips(
+    labels: list[int], shortcut: float, seed: int = 0, shuffled: bool = False, **options: Any
+) -> Batch:
     data = SyntheticActions(shortcut=shortcut, **{**CLEAN, **options})
     return data.generate(len(labels), seed=seed, labels=labels, shuffle_shortcut=shuffled)
 
 
 def added(labels: list[int], shuffled: bool = False, **options: Any) -> tuple[Batch, Tensor]:
     """Clips without cues, and what their cues add to x (N, C, T, V, M)."""
-    plain, cued = clips(labels, 0.0, **options), clips(labels, 1.0, shuffled=shuffled, **options)
-    assert torch.equal(plain.critical, cued.critical) and torch.equal(plain.visibility, cued.visibility)
+    plain = clips(labels, 0.0, **options)
+    cued = clips(labels, 1.0, shuffled=shuffled, **options)
+    assert torch.equal(plain.critical, cued.critical) and torch.equal(
+        plain.visibility, cued.visibility
+    )
     return plain, cued.x - plain.x
 
 
@@ -57,8 +96,12 @@ def differ(one: Batch, other: Batch) -> Tensor:
 def test_without_cues_the_clips_are_what_they_were() -> None:
     batch = SyntheticActions(frames=16).generate(300, seed=8)
     assert batch.label[:8].tolist() == [0, 2, 13, 7, 17, 6, 11, 5]
-    assert batch.x[0, :, 5, 3, 0].tolist() == pytest.approx([-0.136221, 1.742030, 0.751461], abs=1e-5)
-    assert batch.x[299, :, 9, 11, 0].tolist() == pytest.approx([-0.923181, 0.757151, 0.093608], abs=1e-5)
+    assert batch.x[0, :, 5, 3, 0].tolist() == pytest.approx(
+        [-0.136221, 1.742030, 0.751461], abs=1e-5
+    )
+    assert batch.x[299, :, 9, 11, 0].tolist() == pytest.approx(
+        [-0.923181, 0.757151, 0.093608], abs=1e-5
+    )
     assert batch.x.double().abs().sum().item() == pytest.approx(225356.92, rel=1e-6)
     assert batch.visibility.sum() == 138463 and batch.critical.sum() == 20535
     zero = SyntheticActions(frames=16, shortcut=0.0).generate(300, seed=8, shuffle_shortcut=True)
@@ -68,14 +111,19 @@ def test_without_cues_the_clips_are_what_they_were() -> None:
 def test_a_share_of_the_clips_shows_a_cue_and_the_others_keep_their_bits() -> None:
     labels = torch.arange(600) % 18
     plain, some, more, every = (
-        SyntheticActions(frames=16, shortcut=p).generate(600, seed=2, labels=labels) for p in (0.0, 0.3, 0.7, 1.0)
+        SyntheticActions(frames=16, shortcut=p).generate(600, seed=2, labels=labels)
+        for p in (0.0, 0.3, 0.7, 1.0)
     )
     shows = differ(plain, some)
     assert 0.22 < shows.float().mean() < 0.38
     assert 0.62 < differ(plain, more).float().mean() < 0.78
     assert not (shows & ~differ(plain, more)).any()
     assert differ(plain, every).all()
-    assert all(torch.equal(a, b) for batch in (some, every) for a, b in zip(plain[1:], batch[1:], strict=True))
+    assert all(
+        torch.equal(a, b)
+        for batch in (some, every)
+        for a, b in zip(plain[1:], batch[1:], strict=True)
+    )
     assert not torch.equal(shows[:256], shows[256:512])  # the second block is not the first again
 
 
@@ -111,7 +159,9 @@ def test_the_cue_moves_a_limb_that_is_never_critical(label: int) -> None:
         acting = {side for side in ("left", "right") if f"{side}_wrist" in critical}
         free = {"left", "right"} - acting
         shown = {side for side in ("left", "right") if any(name.startswith(side) for name in moved)}
-        assert len(shown) == sides and moved == ({f"{s}_{p}" for s in shown for p in parts} if sides else set(parts))
+        assert len(shown) == sides and moved == (
+            {f"{s}_{p}" for s in shown for p in parts} if sides else set(parts)
+        )
         if sides == 1 and len(free) == 1:
             assert shown == free  # mirrored with the performer
         # The rest of the body stays where it is.
@@ -143,23 +193,31 @@ def test_the_cue_has_its_rate_and_lasts_the_whole_clip(label: int) -> None:
         joint, person = divmod(int(spread.argmax()), 2)
         line = course(motion[clip, :, :, joint, person])
         spectrum = np.abs(np.fft.rfft(line * np.hanning(256), 4096)) / np.hanning(256).sum()
-        assert spectrum.argmax() / 16 == pytest.approx(CUES[label][2], rel=0.1)  # 16 bins for one period a clip
+        assert spectrum.argmax() / 16 == pytest.approx(
+            CUES[label][2], rel=0.1
+        )  # 16 bins for one period a clip
         quarters = np.ptp(line.reshape(4, 64), axis=1)
         assert quarters.min() > 0.5 * quarters.max()
         assert quarters.min() > 0.1  # idle motion moves a head by 2 cm, a hand by 10 cm
 
 
 def statistics(seed: int, shuffled: bool) -> tuple[Tensor, Tensor]:
-    """Along left, up and ahead, how far and how fast the cue moves each of the told joints: (N, 54); and the labels."""
+    """Along left, up and ahead, how far and how fast the cue moves each of the told joints: (N,
+    54); and the labels.
+    """
     labels = [k % 18 for k in range(180)]
     plain, motion = added(labels, shuffled, seed=seed)
-    motion = motion.gather(4, motion.abs().sum((1, 2, 3)).argmax(1).view(-1, 1, 1, 1, 1).expand(-1, 3, 64, 25, 1))
+    motion = motion.gather(
+        4, motion.abs().sum((1, 2, 3)).argmax(1).view(-1, 1, 1, 1, 1).expand(-1, 3, 64, 25, 1)
+    )
     rows = []
     for clip in range(180):
         body = plain.x[clip, :, 0, :, 0]
         left = body[:, NTU25.index("left_shoulder")] - body[:, NTU25.index("right_shoulder")]
         up = body[:, NTU25.index("spine")] - body[:, NTU25.index("spine_base")]
-        axes = torch.nn.functional.normalize(torch.stack([left, up, torch.linalg.cross(left, up)]), dim=1)
+        axes = torch.nn.functional.normalize(
+            torch.stack([left, up, torch.linalg.cross(left, up)]), dim=1
+        )
         at = axes @ motion[clip, ..., 0].flatten(1)  # (3, T * V)
         at = at.view(3, 64, 25)[:, :, [NTU25.index(name) for name in TOLD]]
         amount = [value for part in (at.std(1), at.diff(dim=1).std(1)) for value in paired(part)]
@@ -208,9 +266,19 @@ def test_a_limb_that_is_touched_or_stands_alone_shows_no_cue() -> None:
         _, motion = added([label] * 60, True)
         assert motion[:, :, :, NTU25.index("head")].abs().max() < 0.01
     _, motion = added([10] * 60, True)  # kick
-    assert motion[:, :, :, [NTU25.index(f"{s}_{p}") for s in ("left", "right") for p in LEG]].abs().max() < 0.01
+    assert (
+        motion[:, :, :, [NTU25.index(f"{s}_{p}") for s in ("left", "right") for p in LEG]]
+        .abs()
+        .max()
+        < 0.01
+    )
     _, motion = added([BOW] * 60, True)  # whose shoulders are critical
-    assert motion[:, :, :, [NTU25.index(f"{s}_{p}") for s in ("left", "right") for p in ARM]].abs().max() < 0.01
+    assert (
+        motion[:, :, :, [NTU25.index(f"{s}_{p}") for s in ("left", "right") for p in ARM]]
+        .abs()
+        .max()
+        < 0.01
+    )
 
 
 @settings(max_examples=10, deadline=None)
@@ -225,8 +293,12 @@ def test_bones_stay_rigid(label: int, seed: int, shuffled: bool) -> None:
 FREE = list(range(6))  # classes of one acting arm, in which the other limbs only idle
 
 
-def probe_input(seed: int, shortcut: float, shuffled: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Clips with noise and idle motion: for distances along the limbs that do not act, their power at either rate."""
+def probe_input(
+    seed: int, shortcut: float, shuffled: bool
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Clips with noise and idle motion: for distances along the limbs that do not act, their power
+    at either rate.
+    """
     labels = [FREE[k % 6] for k in range(240)]
     batch = SyntheticActions(shortcut=shortcut, missing=0.0).generate(
         240, seed=seed, labels=labels, shuffle_shortcut=shuffled
@@ -236,11 +308,23 @@ def probe_input(seed: int, shortcut: float, shuffled: bool) -> tuple[NDArray[np.
     for clip in range(240):
         acts = "left" if batch.critical[clip, 0, :, NTU25.index("left_wrist")].any() else "right"
         free = "right" if acts == "left" else "left"
-        pairs = [(f"{free}_hand", "spine_base"), (f"{free}_hand", f"{free}_shoulder"), (f"{free}_hand", f"{acts}_hip")]
-        pairs += [(f"{free}_ankle", f"{free}_hip"), (f"{free}_ankle", f"{acts}_ankle"), ("head", f"{free}_shoulder")]
-        gaps = [np.linalg.norm(at[clip, :, :, NTU25.index(a)] - at[clip, :, :, NTU25.index(b)], axis=0)
-                for a, b in pairs]  # fmt: skip
-        power = np.abs(np.fft.rfft(np.stack([gap - gap.mean() for gap in gaps]))) ** 2  # (6, T / 2 + 1)
+        pairs = [
+            (f"{free}_hand", "spine_base"),
+            (f"{free}_hand", f"{free}_shoulder"),
+            (f"{free}_hand", f"{acts}_hip"),
+        ]
+        pairs += [
+            (f"{free}_ankle", f"{free}_hip"),
+            (f"{free}_ankle", f"{acts}_ankle"),
+            ("head", f"{free}_shoulder"),
+        ]
+        gaps = [
+            np.linalg.norm(at[clip, :, :, NTU25.index(a)] - at[clip, :, :, NTU25.index(b)], axis=0)
+            for a, b in pairs
+        ]
+        power = (
+            np.abs(np.fft.rfft(np.stack([gap - gap.mean() for gap in gaps]))) ** 2
+        )  # (6, T / 2 + 1)
         rows.append(np.log(np.concatenate([power[:, 2:5].sum(1), power[:, 5:8].sum(1)]) + 1e-4))
     return np.stack(rows), np.array(labels)
 
@@ -255,8 +339,11 @@ def test_a_linear_probe_of_the_limbs_that_do_not_act_learns_the_cues() -> None:
         values, labels = probe_input(1, shortcut, shuffled)
         return float((np.argmax(np.c_[values, np.ones(len(values))] @ weights, 1) == labels).mean())
 
-    chance, cued = 1 / 6, fit(1.0)
-    assert accuracy(fit(0.0), 0.0) == pytest.approx(chance, abs=0.1)  # without cues nothing is to be learned there
+    chance = 1 / 6
+    cued = fit(1.0)
+    assert accuracy(fit(0.0), 0.0) == pytest.approx(
+        chance, abs=0.1
+    )  # without cues nothing is to be learned there
     assert accuracy(cued, 1.0) > 0.85
     assert accuracy(cued, 0.0) == pytest.approx(chance, abs=0.1)
     assert accuracy(cued, 1.0, shuffled=True) < chance + 0.1
@@ -264,5 +351,7 @@ def test_a_linear_probe_of_the_limbs_that_do_not_act_learns_the_cues() -> None:
 
 @pytest.mark.parametrize("shortcut", [-0.1, 1.1, float("nan")])
 def test_a_probability_outside_of_0_to_1(shortcut: float) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"SyntheticActions: expected shortcut in 0..1, got {shortcut}")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"SyntheticActions: expected shortcut in 0..1, got {shortcut}")
+    ):
         SyntheticActions(shortcut=shortcut)

@@ -21,7 +21,9 @@ from skeleton_focus import MultiScaleTemporalConv, TemporalConv
 
 
 def trained(layer: nn.Module, seed: int = 0) -> Any:
-    """The layer in float64 and evaluation mode, every parameter and running statistic drawn at random."""
+    """The layer in float64 and evaluation mode, every parameter and running statistic drawn at
+    random.
+    """
     generator = torch.Generator().manual_seed(seed)
     layer = layer.double().eval()
     for name, value in layer.state_dict().items():
@@ -36,7 +38,8 @@ def norm_by_loops(y: np.ndarray, norm: nn.BatchNorm2d, first: int = 0) -> np.nda
     out = np.empty_like(y)
     for c in range(y.shape[1]):
         mean, var, gain, shift = (
-            float(p.detach()[first + c]) for p in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            float(p.detach()[first + c])
+            for p in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
         )
         out[:, c] = (y[:, c] - mean) / (var + norm.eps) ** 0.5 * gain + shift
     return out
@@ -50,14 +53,16 @@ def temporal_by_loops(layer: TemporalConv, x: Tensor) -> np.ndarray:
     return norm_by_loops(y, layer.norm)
 
 
-def multi_scale_by_loops(layer: MultiScaleTemporalConv, x: Tensor, dilations: tuple[int, ...]) -> np.ndarray:
+def multi_scale_by_loops(
+    layer: MultiScaleTemporalConv, x: Tensor, dilations: tuple[int, ...]
+) -> np.ndarray:
     """Figure 3(b) of MS-G3D, branch after branch, each with its own part of the joined weights."""
-    width, stride, out = layer.widths[0], layer.stride, []
-    narrow, dilated, pointwise = (
-        layer.narrow.weight.detach().numpy(),
-        [conv.weight.detach().numpy() for conv in layer.dilated],
-        layer.pointwise.weight.detach().numpy(),
-    )
+    width = layer.widths[0]
+    stride = layer.stride
+    out = []
+    narrow = layer.narrow.weight.detach().numpy()
+    dilated = [conv.weight.detach().numpy() for conv in layer.dilated]
+    pointwise = layer.pointwise.weight.detach().numpy()
     for i in range(len(dilations) + 1):
         part = slice(i * width, (i + 1) * width)
         y = reference.temporal_conv(x.numpy(), narrow[part])
@@ -79,7 +84,9 @@ def multi_scale_by_loops(layer: MultiScaleTemporalConv, x: Tensor, dilations: tu
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 10])
-@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(9, 1, 1), (9, 2, 1), (3, 1, 3), (3, 3, 2), (1, 2, 1)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"), [(9, 1, 1), (9, 2, 1), (3, 1, 3), (3, 3, 2), (1, 2, 1)]
+)
 def test_equals_the_slow_reference(frames: int, kernel: int, stride: int, dilation: int) -> None:
     layer = trained(TemporalConv(3, 4, kernel_size=kernel, stride=stride, dilation=dilation))
     x = draw(2, 3, frames, 3)
@@ -91,7 +98,14 @@ def test_equals_the_slow_reference(frames: int, kernel: int, stride: int, dilati
 @pytest.mark.parametrize("frames", [1, 2, 7, 10])
 @pytest.mark.parametrize(
     ("channels", "outputs", "stride", "residual"),
-    [(12, 12, 1, True), (4, 8, 1, True), (6, 6, 2, True), (5, 9, 3, True), (6, 11, 2, False), (6, 6, 1, False)],
+    [
+        (12, 12, 1, True),
+        (4, 8, 1, True),
+        (6, 6, 2, True),
+        (5, 9, 3, True),
+        (6, 11, 2, False),
+        (6, 6, 1, False),
+    ],
 )
 def test_multi_scale_equals_the_branches_one_by_one(
     channels: int, outputs: int, stride: int, residual: bool, frames: int
@@ -100,7 +114,9 @@ def test_multi_scale_equals_the_branches_one_by_one(
     x = draw(2, channels, frames, 2)
     ours = layer(x)
     assert ours.shape == (2, outputs, -(-frames // stride), 2)
-    assert np.abs(ours.detach().numpy() - multi_scale_by_loops(layer, x, (1, 2, 3, 4))).max() < 1e-12
+    assert (
+        np.abs(ours.detach().numpy() - multi_scale_by_loops(layer, x, (1, 2, 3, 4))).max() < 1e-12
+    )
 
 
 def test_without_the_last_activation() -> None:
@@ -127,11 +143,17 @@ def test_published_ms_tcn(golden: Path, golden_weights: Callable[[str], dict[str
 
     def norm(ours: str, norms: list[str], convs: list[str | None]) -> dict[str, Tensor]:
         # The published convolutions have a bias, which the running mean takes over.
-        means = [old[f"{n}.running_mean"] - (old[f"{c}.bias"] if c else 0) for n, c in zip(norms, convs, strict=True)]
-        parts = {f"{ours}.{part}": joined(norms, part) for part in ("weight", "bias", "running_var")}
+        means = [
+            old[f"{n}.running_mean"] - (old[f"{c}.bias"] if c else 0)
+            for n, c in zip(norms, convs, strict=True)
+        ]
+        parts = {
+            f"{ours}.{part}": joined(norms, part) for part in ("weight", "bias", "running_var")
+        }
         return {**parts, f"{ours}.running_mean": torch.cat(means)}
 
-    first, dilated = [f"branches.{i}" for i in range(5)], [f"branches.{i}.3" for i in range(4)]
+    first = [f"branches.{i}" for i in range(5)]
+    dilated = [f"branches.{i}.3" for i in range(4)]
     state = {
         "narrow.weight": joined([f"{b}.0" for b in first], "weight"),
         **norm("narrow_norm", [f"{b}.1" for b in first], [f"{b}.0" for b in first]),
@@ -147,7 +169,9 @@ def test_published_ms_tcn(golden: Path, golden_weights: Callable[[str], dict[str
     }
     layer = MultiScaleTemporalConv(12, 24, stride=2).double().eval()
     left = layer.load_state_dict(state, strict=False)
-    assert not left.unexpected_keys and all(key.endswith("num_batches_tracked") for key in left.missing_keys)
+    assert not left.unexpected_keys and all(
+        key.endswith("num_batches_tracked") for key in left.missing_keys
+    )
     ours = layer(draw(2, 12, 10, 25, seed=2)).detach().numpy()
     assert ours.shape == expected.shape and np.abs(ours - expected).max() < 1e-9
 
@@ -162,23 +186,37 @@ def test_the_pointwise_branch_takes_the_channels_that_remain(outputs: int, last:
 def test_errors() -> None:
     with pytest.raises(ValueError, match=r"^TemporalConv: expected an odd kernel_size, got 4$"):
         TemporalConv(3, 4, kernel_size=4)
-    with pytest.raises(ValueError, match=r"^MultiScaleTemporalConv: expected an odd kernel_size, got 2$"):
+    with pytest.raises(
+        ValueError, match=r"^MultiScaleTemporalConv: expected an odd kernel_size, got 2$"
+    ):
         MultiScaleTemporalConv(3, 12, kernel_size=2)
-    with pytest.raises(ValueError, match=r"^MultiScaleTemporalConv: expected out_channels of at least 6, .*, got 5$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^MultiScaleTemporalConv: expected out_channels of at least 6, .*, got 5$",
+    ):
         MultiScaleTemporalConv(3, 5)
-    with pytest.raises(ValueError, match=r"^MultiScaleTemporalConv: expected out_channels of at least 3, .*, got 2$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^MultiScaleTemporalConv: expected out_channels of at least 3, .*, got 2$",
+    ):
         MultiScaleTemporalConv(3, 2, dilations=(1,))
-    with pytest.raises(ValueError, match=r"^TemporalConv: expected x \(N, C=3, T, V\), got \(2, 4, 5, 6\)$"):
+    with pytest.raises(
+        ValueError, match=r"^TemporalConv: expected x \(N, C=3, T, V\), got \(2, 4, 5, 6\)$"
+    ):
         TemporalConv(3, 4)(torch.zeros(2, 4, 5, 6))
-    with pytest.raises(ValueError, match=r"^MultiScaleTemporalConv: expected x \(N, C=3, T, V\), got \(3, 5, 6\)$"):
+    with pytest.raises(
+        ValueError, match=r"^MultiScaleTemporalConv: expected x \(N, C=3, T, V\), got \(3, 5, 6\)$"
+    ):
         MultiScaleTemporalConv(3, 12)(torch.zeros(3, 5, 6))
 
 
 @given(shift=st.integers(1, 6), residual=st.booleans())
 def test_a_shift_in_time_shifts_the_output(shift: int, residual: bool) -> None:
-    layer, reach = trained(MultiScaleTemporalConv(3, 7, residual=residual)), 4
+    layer = trained(MultiScaleTemporalConv(3, 7, residual=residual))
+    reach = 4
     x = draw(1, 3, 24, 2)
-    y, later = layer(x), layer(x.roll(shift, dims=2))
+    y = layer(x)
+    later = layer(x.roll(shift, dims=2))
     inside = slice(reach + shift, 24 - reach)
     before = slice(reach, 24 - reach - shift)
     torch.testing.assert_close(later[:, :, inside], y[:, :, before], rtol=0, atol=1e-12)
@@ -196,7 +234,10 @@ def test_joints_and_samples_do_not_meet(order: list[int]) -> None:
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients_of_first_and_second_order(training: bool) -> None:
     x = draw(2, 2, 4, 2).requires_grad_()
-    for layer in (TemporalConv(2, 3, kernel_size=3, stride=2), MultiScaleTemporalConv(2, 3, dilations=(2,), stride=2)):
+    for layer in (
+        TemporalConv(2, 3, kernel_size=3, stride=2),
+        MultiScaleTemporalConv(2, 3, dilations=(2,), stride=2),
+    ):
         layer = trained(layer).train(training)
         assert torch.autograd.gradcheck(layer, (x,))
         assert torch.autograd.gradgradcheck(layer, (x,), fast_mode=True)
@@ -212,7 +253,9 @@ LAYERS: list[Callable[[], nn.Module]] = [
 @pytest.mark.parametrize("build", LAYERS)
 def test_copies_give_the_same_output(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
-    layer, other, x = build().eval(), build().eval(), torch.randn(2, 3, 5, 4)
+    layer = build().eval()
+    other = build().eval()
+    x = torch.randn(2, 3, 5, 4)
     expected = layer(x)
     assert not torch.equal(other(x), expected)
     other.load_state_dict(layer.state_dict())
@@ -222,9 +265,12 @@ def test_copies_give_the_same_output(build: Callable[[], nn.Module]) -> None:
 
 @pytest.mark.parametrize("build", LAYERS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_dtype_and_memory_format_follow_the_input(build: Callable[[], nn.Module], dtype: torch.dtype) -> None:
+def test_dtype_and_memory_format_follow_the_input(
+    build: Callable[[], nn.Module], dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
-    layer, x = build().eval(), torch.randn(2, 3, 5, 4)
+    layer = build().eval()
+    x = torch.randn(2, 3, 5, 4)
     expected = layer(x)
     torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), expected)
     low = layer.to(dtype)(x.to(dtype))
@@ -234,7 +280,8 @@ def test_dtype_and_memory_format_follow_the_input(build: Callable[[], nn.Module]
 
 @pytest.mark.parametrize("build", LAYERS)
 def test_an_empty_batch_and_an_input_left_alone(build: Callable[[], nn.Module]) -> None:
-    layer, x = build().eval(), torch.randn(2, 3, 5, 4)
+    layer = build().eval()
+    x = torch.randn(2, 3, 5, 4)
     kept = x.clone()
     y = layer(x)
     assert layer(x[:0]).shape == (0, *y.shape[1:]) and torch.equal(x, kept)

@@ -17,14 +17,33 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from skeleton_focus import KINECT20, FeatureTap, STFAdjacency, STFLoss, STFObjective, linear_head_focus, resize_focus
+from skeleton_focus import (
+    KINECT20,
+    FeatureTap,
+    STFAdjacency,
+    STFLoss,
+    STFObjective,
+    linear_head_focus,
+    resize_focus,
+)
 
-N, C, T, V, M, CLASSES = 4, 4, 16, 20, 2, 7
-BRANCHES = {"focus": STFLoss.focus_branch, "exploration": STFLoss.exploration_branch, "all": STFLoss}
+N = 4
+C = 4
+T = 16
+V = 20
+M = 2
+CLASSES = 7
+BRANCHES = {
+    "focus": STFLoss.focus_branch,
+    "exploration": STFLoss.exploration_branch,
+    "all": STFLoss,
+}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def network(kind: type[STFGCN] = STFGCN, dtype: torch.dtype = torch.float64, *, depth: int = 6) -> STFGCN:
+def network(
+    kind: type[STFGCN] = STFGCN, dtype: torch.dtype = torch.float64, *, depth: int = 6
+) -> STFGCN:
     torch.manual_seed(0)
     sizes = {"widths": (6, 6, 12, 12, 18, 18)[:depth], "strides": (1, 1, 2, 1, 2, 1)[:depth]}
     net = kind(CLASSES, KINECT20, in_channels=C, **sizes).to(dtype)
@@ -43,7 +62,9 @@ def clips(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     return torch.randn(N, C, T, V, M, generator=random, dtype=dtype), torch.tensor([0, 3, 6, 1])
 
 
-def assert_same_gradients(mine: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 1e-8) -> None:
+def assert_same_gradients(
+    mine: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 1e-8
+) -> None:
     assert mine.keys() == expected.keys() and mine
     for name, gradient in expected.items():
         torch.testing.assert_close(mine[name], gradient, rtol=rtol, atol=1e-3 * rtol, msg=name)
@@ -51,7 +72,9 @@ def assert_same_gradients(mine: dict[str, Tensor], expected: dict[str, Tensor], 
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_gradients_accumulate(branch: str) -> None:
-    """Two half batches give the gradient of the whole one; evaluation, since BatchNorm ties a batch together."""
+    """Two half batches give the gradient of the whole one; evaluation, since BatchNorm ties a batch
+    together.
+    """
     x, target = clips()
     whole, halves = (objective(network(), branch).eval() for _ in range(2))
     whole(x, target).loss.backward()
@@ -68,7 +91,11 @@ class Checkpointed(STFGCN):
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, t, v, m = x.shape
-        x = self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)).view(n * m, c, v, t).transpose(2, 3)
+        x = (
+            self.norm(x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t))
+            .view(n * m, c, v, t)
+            .transpose(2, 3)
+        )
         for i in range(1, self.depth + 1):
             x = self.block(i, x)
         return self.fc(x.view(n, m, x.shape[1], -1).mean((1, 3)))
@@ -78,7 +105,9 @@ class Checkpointed(STFGCN):
 @pytest.mark.parametrize("training", [True, False])
 def test_checkpointed_blocks(branch: str, training: bool) -> None:
     x, target = clips()
-    kept, again = (objective(network(kind), branch).train(training) for kind in (STFGCN, Checkpointed))
+    kept, again = (
+        objective(network(kind), branch).train(training) for kind in (STFGCN, Checkpointed)
+    )
     for _ in range(2):
         for trained in (kept, again):
             trained.zero_grad()
@@ -97,7 +126,10 @@ class CheckpointedBelow(Checkpointed):
 @pytest.mark.parametrize("loss", [STFLoss(adjacency=0), STFLoss.exploration_branch()])
 def test_reentrant_checkpoints_below(loss: STFLoss) -> None:
     x, target = clips()
-    trained = [STFObjective(network(kind), ["block5", "block6"], loss=loss) for kind in (STFGCN, CheckpointedBelow)]
+    trained = [
+        STFObjective(network(kind), ["block5", "block6"], loss=loss)
+        for kind in (STFGCN, CheckpointedBelow)
+    ]
     for one in trained:
         one(x, target).loss.backward()
     assert_same_gradients(gradients(trained[1]), gradients(trained[0]))
@@ -105,7 +137,8 @@ def test_reentrant_checkpoints_below(loss: STFLoss) -> None:
 
 def test_averaged_copies() -> None:
     """An exponential moving average of the objective explains with the averaged weights."""
-    (x, target), trained = clips(), objective(network())
+    (x, target) = clips()
+    trained = objective(network())
     averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(0.5))
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.01)
     expected = {name: p.detach().clone() for name, p in trained.named_parameters()}
@@ -125,11 +158,16 @@ def test_averaged_copies() -> None:
     torch.testing.assert_close(averaged(x, target).loss, plain(x, target).loss)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))]
+)
 @pytest.mark.parametrize("after", [0, 2])
-def test_a_copy_trains_on_alone(duplicate: Callable[[STFObjective], STFObjective], after: int) -> None:
+def test_a_copy_trains_on_alone(
+    duplicate: Callable[[STFObjective], STFObjective], after: int
+) -> None:
     """A copy, also one of an objective that has run, takes the same step and shares nothing."""
-    (x, target), trained = clips(), objective(network(), "all", every=2)
+    (x, target) = clips()
+    trained = objective(network(), "all", every=2)
     for _ in range(after):
         trained(x, target).loss.backward()
     copied = duplicate(trained)
@@ -162,7 +200,8 @@ def test_channels_last(branch: str) -> None:
 
 
 def test_every_and_warmup() -> None:
-    (x, target), trained = clips(), objective(network(), every=3, warmup=2)
+    (x, target) = clips()
+    trained = objective(network(), every=3, warmup=2)
     plain = copy.deepcopy(trained)
     plain.loss = STFLoss.plain()
     terms = []
@@ -191,7 +230,9 @@ def test_every_and_warmup() -> None:
 
 
 def assert_trains_finitely(device: str, dtype: torch.dtype, steps: int = 200) -> None:
-    """And the focus is then float32's up to what the precision does to the features; its arithmetic adds nothing."""
+    """And the focus is then float32's up to what the precision does to the features; its arithmetic
+    adds nothing.
+    """
     torch.manual_seed(0)
     x, target = (tensor.to(device) for tensor in clips(torch.float32))
     trained = objective(network(dtype=torch.float32), "all").to(device)
@@ -208,7 +249,8 @@ def assert_trains_finitely(device: str, dtype: torch.dtype, steps: int = 200) ->
     assert all(p.isfinite().all() for p in trained.parameters())
     trained.eval()
     exact, logits = trained.explain(x)
-    classes, (low, _) = logits.argmax(1), trained.explain(x, logits.argmax(1), layer="block5")
+    classes = logits.argmax(1)
+    (low, _) = trained.explain(x, logits.argmax(1), layer="block5")
     with torch.autocast(device, dtype), FeatureTap(trained.model, ["block6"]) as tap:
         focus, low_precision = trained.explain(x, classes)
     with torch.autocast(device, dtype):
@@ -216,15 +258,21 @@ def assert_trains_finitely(device: str, dtype: torch.dtype, steps: int = 200) ->
     assert focus.dtype == torch.float32 and tap["block6"].dtype == dtype
     for one, other in ((focus, exact), (low_layer, low)):
         assert (one - other).abs().mean() < 2e-2 and (one - other).abs().max() < 0.1
-    # By the gradient through the head instead; of a probability, whose own gradient all but vanishes.
+    # By the gradient through the head instead; of a probability, whose own gradient all but
+    # vanishes.
     trained.score = "log_odds"  # which the probability's is proportional to
     with torch.autocast(device, dtype):
         focus, _ = trained.explain(x, classes)
-    by_gradient = STFObjective(trained.model, ["block6"], loss=STFLoss(coherence=0), score="probability").eval()
+    by_gradient = STFObjective(
+        trained.model, ["block6"], loss=STFLoss(coherence=0), score="probability"
+    ).eval()
     with torch.autocast(device, dtype):
         torch.testing.assert_close(by_gradient.explain(x, classes)[0], focus, rtol=0, atol=1e-2)
-    features, weight = tap["block6"].double(), trained.model.fc.weight.double()
-    same = linear_head_focus(features, weight, low_precision.double(), classes, num_persons=M, score="log_odds")
+    features = tap["block6"].double()
+    weight = trained.model.fc.weight.double()
+    same = linear_head_focus(
+        features, weight, low_precision.double(), classes, num_persons=M, score="log_odds"
+    )
     torch.testing.assert_close(focus.double(), resize_focus(same, T), rtol=1e-5, atol=1e-5)
 
 
@@ -233,7 +281,9 @@ def test_bfloat16(device: str) -> None:
     assert_trains_finitely(device, torch.bfloat16)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: GradScaler and float16 are for those")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a GPU: GradScaler and float16 are for those"
+)
 def test_float16_with_a_gradient_scaler() -> None:
     assert_trains_finitely("cuda", torch.float16)
 
@@ -245,7 +295,8 @@ def test_five_hundred_steps_leave_nothing_behind() -> None:
     net = Backbone()
     trained = STFObjective(net, ["low", "high"], head="fc", loss=STFLoss())
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
-    x, target = torch.randn(8, 4, 16, 5, 2), torch.arange(8) % 7
+    x = torch.randn(8, 4, 16, 5, 2)
+    target = torch.arange(8) % 7
     seen = []
     for step in range(600):
         optimizer.zero_grad()
@@ -258,5 +309,8 @@ def test_five_hundred_steps_leave_nothing_behind() -> None:
     (tensors, peak), (tensors_after, peak_after) = seen
     assert tensors_after <= tensors
     assert peak_after - peak < 4096, "KiB"
-    assert all("forward" not in vars(m) and not m._forward_hooks and not m._backward_hooks for m in trained.modules())
+    assert all(
+        "forward" not in vars(m) and not m._forward_hooks and not m._backward_hooks
+        for m in trained.modules()
+    )
     assert torch._C._len_torch_function_stack() == 0

@@ -15,9 +15,21 @@ from hypothesis import strategies as st
 from layer_tools import draw
 from torch import Tensor
 
-from skeleton_focus import COCO17, KINECT20, LAYOUTS, SkeletonLayout, drop_joints, flip, rotate, scale, shear
+from skeleton_focus import (
+    COCO17,
+    KINECT20,
+    LAYOUTS,
+    SkeletonLayout,
+    drop_joints,
+    flip,
+    rotate,
+    scale,
+    shear,
+)
 
-ARMS = SkeletonLayout.from_bones([(0, 1), (0, 2), (1, 3), (2, 4)], pairs=[(1, 2), (3, 4)], name="arms")
+ARMS = SkeletonLayout.from_bones(
+    [(0, 1), (0, 2), (1, 3), (2, 4)], pairs=[(1, 2), (3, 4)], name="arms"
+)
 TWO = 2.0**0.5
 
 VIEWS: dict[str, Callable[[Tensor, slice], Tensor]] = {
@@ -29,6 +41,7 @@ VIEWS: dict[str, Callable[[Tensor, slice], Tensor]] = {
 }
 
 
+#
 # ----------------------------------------------------------------------------------------------------------- rotation
 
 
@@ -50,12 +63,15 @@ VIEWS: dict[str, Callable[[Tensor, slice], Tensor]] = {
 def test_rotate_is_right_handed(angles: Any, before: Any, after: Any) -> None:
     turn = torch.tensor([angles], dtype=torch.float64) * math.pi / 180
     ours = rotate(torch.tensor(before, dtype=torch.float64).view(1, 3, 1, 1, 1), turn)
-    torch.testing.assert_close(ours.flatten(), torch.tensor(after, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        ours.flatten(), torch.tensor(after, dtype=torch.float64), rtol=0, atol=1e-12
+    )
 
 
 @given(st.lists(st.floats(-7, 7), min_size=3, max_size=3))
 def test_rotate_keeps_lengths_and_has_an_inverse(angles: list[float]) -> None:
-    x, turn = draw(2, 3, 2, 4, 2), torch.tensor([angles, [0.1, 0.2, 0.3]]).double()
+    x = draw(2, 3, 2, 4, 2)
+    turn = torch.tensor([angles, [0.1, 0.2, 0.3]]).double()
     ours = rotate(x, turn)
     torch.testing.assert_close(ours.norm(dim=1), x.norm(dim=1))
     back = ours
@@ -64,7 +80,9 @@ def test_rotate_keeps_lengths_and_has_an_inverse(angles: list[float]) -> None:
         only[:, axis] = -turn[:, axis]
         back = rotate(back, only)
     torch.testing.assert_close(back, x)
-    basis = torch.linalg.det(rotate(torch.eye(3).double().view(1, 3, 1, 3, 1), turn[:1])[0, :, 0, :, 0])
+    basis = torch.linalg.det(
+        rotate(torch.eye(3).double().view(1, 3, 1, 3, 1), turn[:1])[0, :, 0, :, 0]
+    )
     assert basis.item() == pytest.approx(1)
     torch.testing.assert_close(ours[:1], rotate(x[:1], turn[:1]))
 
@@ -73,7 +91,9 @@ def test_rotate_by_nothing_and_its_errors() -> None:
     x = draw(2, 3, 2, 4, 2)
     torch.testing.assert_close(rotate(x, torch.zeros(2, 3).double()), x)
     assert rotate(x.float(), torch.zeros(2, 3)).dtype == torch.float32
-    with pytest.raises(ValueError, match=r"^rotate: expected x \(N, C=3, T, V, M\), got \(2, 2, 2, 4, 2\)$"):
+    with pytest.raises(
+        ValueError, match=r"^rotate: expected x \(N, C=3, T, V, M\), got \(2, 2, 2, 4, 2\)$"
+    ):
         rotate(x[:, :2], torch.zeros(2, 3))
     with pytest.raises(ValueError, match=r"^rotate: expected angles \(N=2, axes=3\), got \(3,\)$"):
         rotate(x, torch.zeros(3))
@@ -81,7 +101,8 @@ def test_rotate_by_nothing_and_its_errors() -> None:
 
 @given(st.lists(st.floats(-7, 7), min_size=2, max_size=2))
 def test_in_the_plane_a_turn_is_one_about_z(angles: list[float]) -> None:
-    x, turn = draw(2, 2, 3, 4, 2), torch.tensor(angles, dtype=torch.float64)
+    x = draw(2, 2, 3, 4, 2)
+    turn = torch.tensor(angles, dtype=torch.float64)
     deep = torch.cat([x, torch.zeros_like(x[:, :1])], dim=1)
     about_z = torch.stack([torch.zeros_like(turn), torch.zeros_like(turn), turn], dim=1)
     ours = rotate(x, turn[:, None])
@@ -89,18 +110,24 @@ def test_in_the_plane_a_turn_is_one_about_z(angles: list[float]) -> None:
     torch.testing.assert_close(rotate(ours, -turn[:, None]), x)
 
 
-# -------------------------------------------------------------------------------------------- size, slant, mirror, loss
+# -------------------------------------------------------------------------------------------- size,
+# slant, mirror, loss
 
 
 def test_scale_by_hand() -> None:
     x = draw(3, 2, 4, 5, 2)
     ours = scale(x, torch.tensor([1.0, 0.5, -2.0]).double())
-    assert torch.equal(ours[0], x[0]) and torch.equal(ours[1], x[1] / 2) and torch.equal(ours[2], -2 * x[2])
+    assert (
+        torch.equal(ours[0], x[0])
+        and torch.equal(ours[1], x[1] / 2)
+        and torch.equal(ours[2], -2 * x[2])
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_shear_equals_the_slow_reference(channels: int) -> None:
-    x, factors = draw(3, channels, 2, 4, 2), draw(3, channels, channels - 1, seed=1)
+    x = draw(3, channels, 2, 4, 2)
+    factors = draw(3, channels, channels - 1, seed=1)
     expected = reference_views.shear(x.numpy(), factors.numpy())
     np.testing.assert_allclose(shear(x, factors), expected, rtol=0, atol=1e-12)
     assert torch.equal(shear(x, 0 * factors), x)
@@ -109,8 +136,14 @@ def test_shear_equals_the_slow_reference(channels: int) -> None:
 def test_shear_by_hand() -> None:
     """Each factor alone: s_xy moves x with y, and so on."""
     x = torch.tensor([1.0, 10.0, 100.0]).view(1, 3, 1, 1, 1)
-    moved = {(0, 0): [6, 10, 100], (0, 1): [51, 10, 100], (1, 0): [1, 10.5, 100], (1, 1): [1, 60, 100],
-             (2, 0): [1, 10, 100.5], (2, 1): [1, 10, 105]}  # fmt: skip
+    moved = {
+        (0, 0): [6, 10, 100],
+        (0, 1): [51, 10, 100],
+        (1, 0): [1, 10.5, 100],
+        (1, 1): [1, 60, 100],
+        (2, 0): [1, 10, 100.5],
+        (2, 1): [1, 10, 105],
+    }
     for at, expected in moved.items():
         factors = torch.zeros(1, 3, 2)
         factors[0, at[0], at[1]] = 0.5
@@ -119,12 +152,19 @@ def test_shear_by_hand() -> None:
 
 @pytest.mark.parametrize("layout", list(LAYOUTS.values()), ids=lambda layout: layout.name)
 @pytest.mark.parametrize("channels", [2, 3])
-def test_flip_equals_the_slow_reference_and_undoes_itself(layout: SkeletonLayout, channels: int) -> None:
-    x, which = draw(3, channels, 2, layout.num_joints, 2), torch.tensor([True, False, True])
+def test_flip_equals_the_slow_reference_and_undoes_itself(
+    layout: SkeletonLayout, channels: int
+) -> None:
+    x = draw(3, channels, 2, layout.num_joints, 2)
+    which = torch.tensor([True, False, True])
     ours = flip(x, layout, which)
-    np.testing.assert_array_equal(ours, reference_views.flip(x.numpy(), layout.pairs, which.tolist()))
+    np.testing.assert_array_equal(
+        ours, reference_views.flip(x.numpy(), layout.pairs, which.tolist())
+    )
     assert torch.equal(flip(ours, layout, which), x)
-    assert torch.equal(flip(x, layout, ~which)[1], flip(x, layout, torch.ones(3))[1])  # numbers will do for booleans
+    assert torch.equal(
+        flip(x, layout, ~which)[1], flip(x, layout, torch.ones(3))[1]
+    )  # numbers will do for booleans
 
 
 def test_a_raised_left_hand_becomes_a_raised_right_hand() -> None:
@@ -141,34 +181,45 @@ def test_relabelling_joints_relabels_the_mirror_image(order: list[int]) -> None:
     name = {old: new for new, old in enumerate(order)}
     bones, pairs = ([(name[a], name[b]) for a, b in group] for group in (ARMS.bones, ARMS.pairs))
     relabelled = SkeletonLayout.from_bones(bones, pairs=pairs, center=name[0])
-    x, which = draw(2, 3, 2, 5, 2), torch.tensor([True, False])
-    assert torch.equal(flip(x[:, :, :, order], relabelled, which), flip(x, ARMS, which)[:, :, :, order])
+    x = draw(2, 3, 2, 5, 2)
+    which = torch.tensor([True, False])
+    assert torch.equal(
+        flip(x[:, :, :, order], relabelled, which), flip(x, ARMS, which)[:, :, :, order]
+    )
 
 
 def test_dropped_joints_are_lost_for_the_clip() -> None:
-    x, which = draw(2, 3, 4, 5, 2), torch.zeros(2, 5, 2)
+    x = draw(2, 3, 4, 5, 2)
+    which = torch.zeros(2, 5, 2)
     which[0, 3, 1] = which[1, 0, 0] = 1
     ours = drop_joints(x, which)
     for n, t, v, m in np.ndindex(2, 4, 5, 2):
         lost = (n, v, m) in [(0, 3, 1), (1, 0, 0)]
-        assert torch.equal(ours[n, :, t, v, m], torch.zeros(3).double() if lost else x[n, :, t, v, m])
+        assert torch.equal(
+            ours[n, :, t, v, m], torch.zeros(3).double() if lost else x[n, :, t, v, m]
+        )
     seen = torch.ones(2, 4, 5, 2)
     assert drop_joints(seen[:, None], which)[:, 0].sum() == seen.sum() - 2 * 4
 
 
+#
 # ------------------------------------------------------------------------------------------------------ common to all
 
 
 @pytest.mark.parametrize("channels", [2, 3])
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_clip_does_not_depend_on_its_batch(view: str, channels: int) -> None:
-    x, call = draw(2, channels, 4, 5, 2), VIEWS[view]
+    x = draw(2, channels, 4, 5, 2)
+    call = VIEWS[view]
     x[:, :, :, [0, 3]] = 0  # lost joints
     if view == "flip":
         x[:, :, :, 4] = 0
-    before, whole = x.clone(), call(x, slice(0, 2))
+    before = x.clone()
+    whole = call(x, slice(0, 2))
     assert torch.equal(x, before) and not torch.equal(whole, x)
-    assert not whole[:, :, :, 0].any() and not whole[:, :, :, 3].any(), "what was not seen stays at 0"
+    assert not whole[:, :, :, 0].any() and not whole[:, :, :, 3].any(), (
+        "what was not seen stays at 0"
+    )
     for n in range(2):
         torch.testing.assert_close(whole[n : n + 1], call(x[n : n + 1], slice(n, n + 1)))
     assert call(x[:0], slice(0, 0)).shape == (0, channels, 4, 5, 2)
@@ -189,23 +240,58 @@ X = torch.zeros(2, 3, 4, 5, 2)
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda: rotate(X[:, :2], torch.zeros(2, 3)), r"rotate: expected x \(N, C=3, T, V, M\), got \(2, 2, 4, 5, 2\)"),
-        (lambda: rotate(X, torch.zeros(2, 1)), r"rotate: expected x \(N, C=2, T, V, M\), got \(2, 3, 4, 5, 2\)"),
-        (lambda: rotate(X, torch.zeros(2, 2)), r"rotate: expected angles \(N=2, axes=3\), got \(2, 2\)"),
-        (lambda: rotate(X[:, :2], torch.zeros(3, 1)), r"rotate: expected angles \(N=2, axes=1\), got \(3, 1\)"),
-        (lambda: rotate(X, 0.5), r"rotate: expected angles \(N=2, axes=3\) to be a tensor, got float"),
-        (lambda: scale(X[0], torch.ones(2)), r"scale: expected x \(N, C, T, V, M\), got \(3, 4, 5, 2\)"),
+        (
+            lambda: rotate(X[:, :2], torch.zeros(2, 3)),
+            r"rotate: expected x \(N, C=3, T, V, M\), got \(2, 2, 4, 5, 2\)",
+        ),
+        (
+            lambda: rotate(X, torch.zeros(2, 1)),
+            r"rotate: expected x \(N, C=2, T, V, M\), got \(2, 3, 4, 5, 2\)",
+        ),
+        (
+            lambda: rotate(X, torch.zeros(2, 2)),
+            r"rotate: expected angles \(N=2, axes=3\), got \(2, 2\)",
+        ),
+        (
+            lambda: rotate(X[:, :2], torch.zeros(3, 1)),
+            r"rotate: expected angles \(N=2, axes=1\), got \(3, 1\)",
+        ),
+        (
+            lambda: rotate(X, 0.5),
+            r"rotate: expected angles \(N=2, axes=3\) to be a tensor, got float",
+        ),
+        (
+            lambda: scale(X[0], torch.ones(2)),
+            r"scale: expected x \(N, C, T, V, M\), got \(3, 4, 5, 2\)",
+        ),
         (lambda: scale(X, torch.ones(3)), r"scale: expected factors \(N=2\), got \(3,\)"),
-        (lambda: shear(X[0], torch.ones(2)), r"shear: expected x \(N, C, T, V, M\), got \(3, 4, 5, 2\)"),
-        (lambda: shear(X, torch.ones(2, 3, 3)), r"shear: expected factors \(N=2, C=3, others=2\), got \(2, 3, 3\)"),
-        (lambda: flip(X, KINECT20, torch.ones(2)), r"flip: expected x \(N, C, T, V=20, M\), got \(2, 3, 4, 5, 2\)"),
+        (
+            lambda: shear(X[0], torch.ones(2)),
+            r"shear: expected x \(N, C, T, V, M\), got \(3, 4, 5, 2\)",
+        ),
+        (
+            lambda: shear(X, torch.ones(2, 3, 3)),
+            r"shear: expected factors \(N=2, C=3, others=2\), got \(2, 3, 3\)",
+        ),
+        (
+            lambda: flip(X, KINECT20, torch.ones(2)),
+            r"flip: expected x \(N, C, T, V=20, M\), got \(2, 3, 4, 5, 2\)",
+        ),
         (lambda: flip(X, ARMS, torch.ones(2, 1)), r"flip: expected which \(N=2\), got \(2, 1\)"),
         (
-            lambda: flip(X, SkeletonLayout.from_bones([(0, j) for j in range(1, 5)]), torch.ones(2)),
+            lambda: flip(
+                X, SkeletonLayout.from_bones([(0, j) for j in range(1, 5)]), torch.ones(2)
+            ),
             "flip: expected a layout with left and right pairs, got 'custom'; pass them to SkeletonLayout",
         ),
-        (lambda: drop_joints(X, torch.ones(2, 5)), r"drop_joints: expected which \(N=2, V=5, M=2\), got \(2, 5\)"),
-        (lambda: drop_joints(X[0], torch.ones(2, 5, 2)), r"drop_joints: expected x \(N, C, T, V, M\), got \(3, 4,"),
+        (
+            lambda: drop_joints(X, torch.ones(2, 5)),
+            r"drop_joints: expected which \(N=2, V=5, M=2\), got \(2, 5\)",
+        ),
+        (
+            lambda: drop_joints(X[0], torch.ones(2, 5, 2)),
+            r"drop_joints: expected x \(N, C, T, V, M\), got \(3, 4,",
+        ),
     ],
 )
 def test_what_views_refuse(call: Callable[[], Any], error: str) -> None:

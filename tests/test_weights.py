@@ -47,15 +47,26 @@ def test_the_code_of_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_weights_are_small_and_hold_nothing_else() -> None:
     files = sorted(WEIGHTS.rglob("*.pt"))
-    assert {str(file.relative_to(WEIGHTS)) for file in files} == {f"{stream}/model.pt" for stream in OF_NOISE}
+    assert {str(file.relative_to(WEIGHTS)) for file in files} == {
+        f"{stream}/model.pt" for stream in OF_NOISE
+    }
     assert sum(file.stat().st_size for file in files) < 10_000_000
     for file in files:
-        assert {*results.load_file(file)} == {"weights", "recipe", "layout", "classes", "persons", "channels"}
+        assert {*results.load_file(file)} == {
+            "weights",
+            "recipe",
+            "layout",
+            "classes",
+            "persons",
+            "channels",
+        }
 
 
 def test_weights_recognise_what_their_page_says(shared_data: Path) -> None:
     told = re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE, re.M)
-    table = {row.replace(" ", "_"): (float(plain), float(mirrored)) for row, plain, mirrored in told}
+    table = {
+        row.replace(" ", "_"): (float(plain), float(mirrored)) for row, plain, mirrored in told
+    }
     assert {*table} == {*OF_NOISE, "fused"}
     for column, mirror in enumerate((False, True)):
         folders = [str(WEIGHTS / stream) for stream in OF_NOISE]
