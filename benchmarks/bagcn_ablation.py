@@ -12,14 +12,14 @@ from __future__ import annotations
 from trained import OURS, command_line, finish_all, keep_options, mean_and_spread, place, run
 
 ROWS = {
-    "none": ["--focusing", "none"],
-    "mean": ["--focusing", "mean"],
-    "max": ["--focusing", "max"],
+    "none": ["--network", "focus=none"],
+    "mean": ["--network", "focus=mean"],
+    "max": ["--network", "focus=max"],
     "attention": [],
-    "no context": ["--context", "none"],
-    "forward context": ["--context", "forward"],
+    "no context": ["--network", "context=none"],
+    "forward context": ["--network", "context=forward"],
 }
-SET_HERE = (*OURS, "--model", "--focusing", "--context", "--validate-every")
+SET_HERE = (*OURS, "--model", "--validate-every")
 
 
 def main() -> None:

@@ -1,13 +1,12 @@
-r"""What the STF losses and erasing do to the focus: a sweep of weights, and the settings that
-survive it on all seeds.
+r"""Measure what the STF losses and erasing do to the focus: a sweep of weights over seeds.
 
-    python benchmarks/focus_quality.py --out runs/generated                         # generated \
-        actions, with the truth
-    python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --no-sweep    # options of \
-        examples/train.py
+    python benchmarks/focus_quality.py --out runs/generated          # generated actions
+    python benchmarks/focus_quality.py --out runs/nw_ucla --data PATH --no-sweep
     python benchmarks/focus_quality.py --out runs/longer --rows "L_e 1, L_c 1, erasing 0.5" \
-        --epochs 20 --more 10 --rate 0.05 --layers block3 block6                    # trained
-        longer, L_c from block 3
+        --epochs 20 --more 10 --rate 0.05 --layers blocks.2 blocks.5
+
+Other options are passed to examples/train.py. The third command trains longer, with L_c between the
+third and the last block.
 
 For each seed, one network is trained plainly (``base``). Each row goes on from it for ``--more``
 epochs, at a rate that still moves the weights. ROWS are trained on every seed, SWEEP on the first
@@ -41,7 +40,7 @@ def terms(branch: str, *options: str) -> list[str]:
 
 ROWS: dict[str, list[str]] = {  # on every seed
     "plain": PLAIN,
-    "joint dropout 0.3": [*PLAIN, "--joint-dropout", "0.3"],
+    "joint dropout 0.3": [*PLAIN, "--augment", "joint_dropout=0.3"],
     "L_e 1": terms("exploration=1"),
     "L_c 1": terms("coherence=1"),
     "L_d 0.1": terms("divergence=0.1"),
@@ -94,7 +93,6 @@ SET_HERE = (
     "--separation",
     "--score",
     "--erasing",
-    "--joint-dropout",
     "--ema",
     "--cycle",
 )

@@ -233,7 +233,7 @@ def six_of_their_own() -> MSG3D:
     graph convolutions.
     """
     network = MSG3D(60, NTU25)
-    for block in (network.block1, network.block2, network.block3):
+    for block in network.blocks:
         channels = block.graph.norm.num_features
         block.stf = nn.Sequential(STFModule(channels, NTU25), STFModule(channels, NTU25))
     return network
@@ -244,7 +244,7 @@ def at_the_output() -> MSG3D:
     block's output.
     """
     network = MSG3D(60, NTU25, stf=True)
-    for block in (network.block1, network.block2, network.block3):
+    for block in network.blocks:
         block.stf = nn.Identity()
         block.temporal3 = nn.Sequential(
             block.temporal3, STFModule(block.temporal3.norm.num_features, NTU25)

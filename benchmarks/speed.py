@@ -19,7 +19,6 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,11 +36,11 @@ from measure import (
     setting,
 )
 from memory import keep_freed_memory
-from recipe import LAYERS, PRESETS, Recipe, build_loss, build_network, explained
+from recipe import NETWORKS, PRESETS, Recipe, build_loss, build_network, explained
 
 from skeleton_focus import NTU25, SkeletonLayout, STFObjective
 
-ROWS = [(model, "plain") for model in LAYERS if model != "stf_ms_g3d"]
+ROWS = [(model, "plain") for model in NETWORKS if model != "stf_ms_g3d"]
 ROWS += [
     (model, branch) for model in ("stf_gcn", "stf_ms_g3d") for branch in ("focus", "exploration")
 ]
@@ -51,9 +50,8 @@ SIZES = ("batch", "frames", "joints", "persons")
 def recipe_of(model: str, branch: str, size: str) -> Recipe:
     """The network's sizes: the paper's, or those of its preset for NW-UCLA."""
     name = "nw_ucla" if model == "stf_gcn" else f"nw_ucla_{model.replace('stf_ms', 'ms')}"
-    small = Recipe(**PRESETS[name])
-    widths, strides = ((0,), (0,)) if size == "paper" else (small.widths, small.strides)
-    return Recipe(model=model, branch=branch, widths=widths, strides=strides, label_smoothing=0.1)
+    network = {} if size == "paper" else {**PRESETS[name]["network"], "dropout": 0.0}
+    return Recipe(model=model, branch=branch, network=network, label_smoothing=0.1)
 
 
 def chain(joints: int) -> SkeletonLayout:
@@ -72,9 +70,9 @@ class Built:
         recipe = recipe_of(model, branch, given.size)
         layout = chain(given.joints)
         if model == "fg_stformer":
-            recipe = replace(recipe, focal_joints=min(15, given.joints - 1))
+            recipe.network["focal_joints"] = min(15, given.joints - 1)
         network = build_network(recipe, 60, given.persons, layout).to(DEVICE)
-        layers, head = explained(recipe)
+        layers, head = explained(recipe, network)
         self.objective = STFObjective(network, layers=layers, head=head, loss=build_loss(recipe))
         self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
         self.x = torch.randn(
@@ -166,7 +164,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", choices=["paper", "small"], default="paper")
-    parser.add_argument("--only", nargs="+", choices=LAYERS, default=list(LAYERS))
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--repeats", type=int, default=7)
     for size, default in zip(SIZES, (8, 64, 25, 2), strict=True):
         parser.add_argument(f"--{size}", type=int, default=default)

@@ -38,7 +38,7 @@ class Setting:
         self.network = STFGCN(60, NTU25, widths=given.widths).to(DEVICE)
         self.x = torch.randn(given.batch, 4, given.frames, 25, given.persons, device=DEVICE)
         self.target = torch.randint(60, (given.batch,), device=DEVICE)
-        layers = ["block5", "block6"]
+        layers = ["blocks.4", "blocks.5"]
         self.objectives = {
             name: STFObjective(self.network, layers=layers, head="fc", loss=make())
             for name, make in BRANCHES.items()

@@ -51,7 +51,7 @@ class BAGCNBlock(nn.Module):
 
 
 class BAGCN(nn.Module):
-    """The network of the paper: ``layers=["block8", "block9"], head="fc"`` for STFObjective.
+    """The network of the paper: ``layers=["blocks.7", "blocks.8"], head="fc"`` for STFObjective.
 
     ``focus`` and ``context`` are the rows of tables 3 and 4. Of clips that are padded at their end,
     ``lengths`` (N,) gives the true number of frames; what lies beyond changes nothing in
@@ -77,13 +77,12 @@ class BAGCN(nn.Module):
             got = f"{len(widths)} widths and {len(strides)} strides"
             raise ValueError(f"BAGCN: expected a width and a stride for each block, got {got}")
         self.in_channels = in_channels
-        self.strides = tuple(strides)
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
-        for i, (before, width) in enumerate(zip([in_channels, *widths[:-1]], widths, strict=True)):
-            block = BAGCNBlock(
-                before, width, layout, stride=strides[i], focus=focus, context=context
-            )
-            setattr(self, f"block{i + 1}", block)
+        sizes = zip([in_channels, *widths[:-1]], widths, strides, strict=True)
+        self.blocks = nn.ModuleList(
+            BAGCNBlock(before, width, layout, stride=stride, focus=focus, context=context)
+            for before, width, stride in sizes
+        )
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(widths[-1], num_classes)
 
@@ -99,15 +98,16 @@ class BAGCN(nn.Module):
             lengths = torch.as_tensor(lengths).cpu()  # read there, once
             if lengths.shape != (n,) or lengths.min() < 1 or lengths.max() > t:
                 raise ValueError(
-                    f"BAGCN: expected {n} lengths in 1..{t}, one for each clip, got {lengths.tolist()}"
+                    f"BAGCN: expected {n} lengths in 1..{t}, one for each clip, got "
+                    f"{lengths.tolist()}"
                 )
             lengths = lengths.repeat_interleave(m)
         x = mask_padding(x.permute(0, 4, 1, 2, 3).flatten(0, 1), lengths)  # (N*M, C, T, V)
         x = self.norm(x.transpose(2, 3).reshape(n * m, c * v, t)).view(n * m, c, v, t)
         x = mask_padding(x.transpose(2, 3), lengths)
-        for i, stride in enumerate(self.strides, start=1):
-            x = getattr(self, f"block{i}")(x, lengths)
-            lengths = shortened(lengths, stride)
+        for block in self.blocks:
+            x = block(x, lengths)
+            lengths = shortened(lengths, block.stride)
         pooled = x.mean(3).sum(2)  # over joints
         pooled = (
             pooled / x.shape[2] if lengths is None else pooled / lengths[:, None].to(x.device)

@@ -1,6 +1,4 @@
-"""The command line of train.py: an option for every field of the recipe, and checks before the run
-starts.
-"""
+"""The command line of train.py: an option for every field of the recipe, checked before a run."""
 
 from __future__ import annotations
 
@@ -14,163 +12,151 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from recipe import (
     BRANCHES,
-    LAYERS,
-    OF_ONE_NETWORK,
+    NETWORKS,
     PREPARATIONS,
     PRESETS,
     WITH_STF_ADJACENCY,
     Recipe,
+    augmentation,
     build_loss,
-    kept_recipe,
-    watched,
+    with_options,
 )
 
-from skeleton_focus.focus import SCORES
-from skeleton_focus.losses import FORMS, NORMS
+from skeleton_focus import NTU25
 
 
-def given_as(value: Any) -> str:
-    """A value as the command line takes it."""
+def as_text(value: Any) -> str:
+    """Write a value as the command line takes it."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={as_text(part).replace(' ', ',')}" for name, part in value.items())
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def options(says: str | None) -> argparse.ArgumentParser:
-    """The command line: what a run needs besides its recipe, and every field of that."""
-    listed = "\n".join(
-        f"  {name}: "
-        + " ".join(f"--{key.replace('_', '-')} {given_as(value)}" for key, value in preset.items())
-        for name, preset in PRESETS.items()
-    )
+def name_and_value(text: str) -> tuple[str, Any]:
+    """Parse ``widths=24,48``, ``dropout=0.3``, ``parts=false`` or ``context=forward``."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as dropout=0.3, got {text!r}")
+    if "," not in value:
+        return name, number_or_word(value)
+    return name, tuple(number_or_word(part) for part in value.split(",") if part)
+
+
+def number_or_word(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text, text)
+
+
+def build_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that a run needs besides its recipe, and one for every field of the recipe."""
+    lines = ["presets (options on the command line override them):"]
+    for name, preset in PRESETS.items():
+        options = [f"--{key.replace('_', '-')} {as_text(value)}" for key, value in preset.items()]
+        lines.append(f"  {name}: {' '.join(options)}")
     parser = argparse.ArgumentParser(
-        description=says,
-        epilog="presets (options on the command line override them):\n" + listed,
+        description=description,
+        epilog="\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--data", help="folder or file of clips; default: generated actions")
-    parser.add_argument(
-        "--split", help="split of the data, such as xsub; default: the first one of the format"
-    )
-    parser.add_argument(
-        "--skip-bad-clips", action="store_true", help="skip clips that cannot be read"
-    )
-    parser.add_argument(
-        "--preset", choices=PRESETS, help="named settings; default: chosen by --data and --model"
-    )
-    parser.add_argument("--out", help="folder of the run; default: a new folder in runs/")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="resume the run in --out after its last complete epoch",
-    )
-    parser.add_argument(
-        "--precision", choices=["32-true", "bf16-mixed", "16-mixed"], help="default: 32-true"
-    )
-    parser.add_argument(
-        "--devices",
+    add = parser.add_argument
+    add("--data", help="folder or file of clips; default: generated actions")
+    add("--split", help="split of the data, such as xsub; default: the first one of the format")
+    add("--skip-bad-clips", action="store_true", help="skip clips that cannot be read")
+    add("--preset", choices=PRESETS, help="named settings; default: chosen by --data and --model")
+    add("--out", help="folder of the run; default: a new folder in runs/")
+    add("--resume", action="store_true", help="resume the run in --out after its last epoch")
+    add("--precision", choices=["32-true", "bf16-mixed", "16-mixed"], help="default: 32-true")
+    add("--devices", type=int, default=-1, help="devices per machine, without torchrun; -1: all")
+    add("--nodes", type=int, default=1, help="number of machines, without torchrun")
+    add("--workers", type=int, default=0, help="processes that read and load clips")
+    add("--threads", type=int, default=0, help="CPU threads; 0: PyTorch's, or the resumed run's")
+    add(
+        "--validate-every",
         type=int,
-        default=-1,
-        help="devices per machine, unless torchrun sets them; -1: all",
+        help="epochs between two evaluations, on the hold-out clips (default 1) or else on the "
+        "test clips (default 10)",
     )
-    parser.add_argument(
-        "--nodes", type=int, default=1, help="number of machines, unless torchrun sets it"
-    )
-    parser.add_argument("--workers", type=int, default=0, help="processes that read and load clips")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        help="CPU threads; 0: PyTorch's default, or those of the resumed run",
-    )
-    watching = "epochs between two evaluations, on the hold-out clips (default 1) or else on the test clips (default 10)"
-    parser.add_argument("--validate-every", type=int, help=watching)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    choices = {
-        "model": LAYERS,
-        "norm": NORMS,
-        "preparation": PREPARATIONS,
-        "score": SCORES,
-        "separation": FORMS,
-    }
-    choices |= {"shared_map": ["one", "per_head"]}
-    choices |= {"stf_arrangement": ["modules", "scales"]}
-    choices |= {
-        "focusing": ["attention", "mean", "max", "none"],
-        "context": ["bidirectional", "forward", "none"],
-    }
+    add("--quiet", action="store_true", help="no progress bar")
     for option in fields(Recipe):
-        several = isinstance(option.default, tuple)
         flag = f"--{option.name.replace('_', '-')}"
-        default = given_as(option.default) or "none"
-        says = f"{option.metadata['help']} (default without a preset: {default})"
-        if isinstance(option.default, bool):
-            parser.add_argument(
-                flag, action=argparse.BooleanOptionalAction, default=None, help=says
+        default = getattr(Recipe(), option.name)
+        text = f"{option.metadata['help']} (default without a preset: {as_text(default) or 'none'})"
+        choices = option.metadata.get("choices")
+        if isinstance(default, bool):
+            add(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif isinstance(default, dict):
+            add(
+                flag,
+                type=name_and_value,
+                nargs="+",
+                action="extend",
+                metavar="NAME=VALUE",
+                help=text,
             )
-            continue
-        kind = type(option.default[0] if several else option.default)
-        nargs = "+" if several else None
-        parser.add_argument(
-            flag, type=kind, nargs=nargs, choices=choices.get(option.name), help=says
-        )
+        elif isinstance(default, tuple):
+            add(flag, type=option.metadata["kind"], nargs="+", help=text)
+        else:
+            add(flag, type=type(default), choices=choices, help=text)
     return parser
 
 
 def parse(
-    arguments: list[str] | None = None, *, says: str | None = None
+    arguments: list[str] | None = None, *, description: str | None = None
 ) -> tuple[argparse.Namespace, Recipe]:
-    """What to do and how: from the command line, or, of a run that goes on, from its folder."""
-    given = options(says).parse_args(arguments)
-    chosen = {
-        o.name: getattr(given, o.name) for o in fields(Recipe) if getattr(given, o.name) is not None
-    }
-    chosen = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()
-    }
-    if given.resume:
-        kept = (
-            given.preset,
-            given.data,
-            given.precision,
-            given.split,
-            given.skip_bad_clips,
-            given.validate_every,
+    """Read the options and the recipe, for --resume from the run's folder."""
+    given = build_parser(description).parse_args(arguments)
+    chosen: dict[str, Any] = {}
+    for option in fields(Recipe):
+        value = getattr(given, option.name)
+        if isinstance(value, list):
+            is_dict = isinstance(getattr(Recipe(), option.name), dict)
+            value = dict(value) if is_dict else tuple(value)
+        if value is not None:
+            chosen[option.name] = value
+    if given.threads < 0 or given.workers < 0 or given.devices == 0:
+        raise ValueError(
+            "expected --threads and --workers of at least 0 and --devices other than 0, got "
+            f"{given.threads}, {given.workers} and {given.devices}"
         )
-        if chosen or any(kept):
+    if given.resume:
+        kept = ("preset", "data", "precision", "split", "skip_bad_clips", "validate_every")
+        if chosen or any(getattr(given, name) for name in kept):
             raise ValueError(
                 "expected --resume with --out alone, got options that the run keeps from its start"
             )
         return given, resumed_recipe(given)
-    check_ranges(given, chosen)
-    given.precision = given.precision or "32-true"
-    given.clip_counts = None
+
     suited = "synthetic" if given.data is None else "nw_ucla"
     model = chosen.get("model", "stf_gcn")
     given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
-    recipe = Recipe(**{**PRESETS[given.preset], **chosen})
-    recipe.guide = recipe.guide and str(
-        Path(recipe.guide).resolve()
-    )  # a resumed run may start in another folder
+    given.precision = given.precision or "32-true"
+    given.clip_counts = None
+    given.own_rotation = "rotation" in chosen.get("augment", {})
+    preset = PRESETS[given.preset]
+    merged = {
+        name: {**preset.get(name, {}), **chosen[name]}
+        for name in ("network", "augment")
+        if name in chosen
+    }
+    recipe = Recipe(**{**preset, **chosen, **merged})
+    if recipe.guide:
+        recipe.guide = str(Path(recipe.guide).resolve())  # to resume from another folder
     if "guidance" in recipe.branch and "stf_after" not in chosen:
         recipe.stf_after = 0.0  # a shortcut is learned in the first epochs
-    given.validate_every = given.validate_every or (1 if watched(recipe) == "validation" else 10)
+    if given.validate_every is None:
+        given.validate_every = 1 if recipe.hold_out else 10
     check_effects(given, recipe, chosen)
-    if given.out is None:
-        folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
-        given.out = str(next(folder for folder in folders if not folder.exists()))
-    if Path(given.out).exists() and not Path(given.out).is_dir():
-        raise ValueError(f"expected --out to be a folder, got the file {given.out}")
-    if rank_zero_only.rank == 0 and any(
-        (Path(given.out) / name).exists() for name in ("last.ckpt", "report.json")
-    ):
-        raise ValueError(
-            f"expected a new --out, got {given.out}, which holds a run; resume it with --resume"
-        )
+    check_out(given, recipe)
     return given, recipe
 
 
 def resumed_recipe(given: argparse.Namespace) -> Recipe:
-    """The recipe of the run in ``given.out``; its data, preset and precision go into ``given``."""
+    """Read the recipe of the run in ``given.out``; its data and precision go into ``given``."""
     if given.out is None:
         raise ValueError("expected --resume with --out and the folder of the run, got no --out")
     path = Path(given.out) / "recipe.json"
@@ -179,139 +165,104 @@ def resumed_recipe(given: argparse.Namespace) -> Recipe:
             f"expected --out with a run to resume, got {given.out}, which holds no last.ckpt of one"
         )
     if path.with_name("report.json").exists():
-        hint = "--start-from with another --out trains its weights further"
         raise ValueError(
-            f"expected an unfinished run to resume, got {given.out}, which is finished; {hint}"
+            f"expected an unfinished run to resume, got {given.out}, which is finished; "
+            "--start-from with another --out trains its weights further"
         )
-    kept = {
-        "precision": "32-true",
-        "split": None,
-        "skip_bad_clips": False,
-        "validate_every": 10,
-        "threads": 0,
-    }
-    kept |= json.loads(path.read_text())
-    for name in ("data", "preset", "precision", "split", "skip_bad_clips", "validate_every"):
-        setattr(given, name, kept[name])
-    given.clip_counts = kept.get("clips")
-    given.threads = given.threads or kept["threads"]
-    values = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in kept["recipe"].items()
-    }
+    facts = json.loads(path.read_text())
     try:
-        return kept_recipe(values)
-    except TypeError as error:
+        for name in ("data", "preset", "precision", "split", "skip_bad_clips", "validate_every"):
+            setattr(given, name, facts[name])
+        given.clip_counts = facts["clips"]
+        given.threads = given.threads or facts["threads"]
+        return Recipe(**{name: with_tuples(value) for name, value in facts["recipe"].items()})
+    except (KeyError, TypeError) as error:
         raise ValueError(
             f"expected {path} from this version of the program, got another: {error}"
         ) from None
 
 
-def check_ranges(given: argparse.Namespace, chosen: dict[str, Any]) -> None:
-    """Refuse numbers that no run can have."""
-    for name, least in (
-        ("epochs", 1),
-        ("batch", 1),
-        ("frames", 1),
-        ("clips", 4),
-        ("scales", 1),
-        ("window_scales", 1),
-    ):
-        if chosen.get(name, least) < least:
-            raise ValueError(f"expected {name} of at least {least}, got {chosen[name]}")
-    if given.threads < 0 or given.workers < 0:
-        raise ValueError(
-            f"expected --threads and --workers of at least 0, got {given.threads} and {given.workers}"
-        )
-    for name, low, high in (
-        ("label_smoothing", 0, 1),
-        ("ema", 0, 1),
-        ("dropout", 0, 0.99),
-        ("crop", 0.01, 1),
-        ("speed", 0, 0.99),
-        ("stretch", 0, 0.99),
-        ("shear", 0, 1),
-        ("flip", 0, 1),
-        ("share", 1e-9, 1),
-        ("shortcut", 0, 1),
-        ("erasing", 0, 1),
-        ("joint_dropout", 0, 0.99),
-        ("cycle", 0.1, 1),
-        ("lr", 1e-9, 99),
-        ("weight_decay", 0, 1),
-        ("clip_gradient", 1e-9, 1e9),
-        ("stf_after", 0, 1),
-    ):
-        if name in chosen and not low <= chosen[name] <= high:
-            raise ValueError(f"expected {name} in {low}..{high}, got {chosen[name]}")
-    if chosen.get("focal_joints", 0) < 0 or chosen.get("warmup", 0) < 0:
-        raise ValueError("expected --focal-joints and --warmup of at least 0")
-    looks = 1 if given.validate_every is None else given.validate_every
-    if len(chosen.get("turn", (0, 0, 0))) != 3 or looks < 1 or given.devices == 0:
-        raise ValueError(
-            "expected --turn with 3 angles, --validate-every of at least 1 and --devices other than 0"
-        )
+def with_tuples(value: Any) -> Any:
+    """Undo what JSON does to tuples."""
+    if isinstance(value, dict):
+        return {name: with_tuples(part) for name, part in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_out(given: argparse.Namespace, recipe: Recipe) -> None:
+    """Choose a folder for the run; refuse one that holds a run."""
+    if given.out is None:
+        folders = (Path("runs") / f"{recipe.model}-{recipe.branch}-{i}" for i in itertools.count(1))
+        given.out = str(next(folder for folder in folders if not folder.exists()))
+    out = Path(given.out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"expected --out to be a folder, got the file {out}")
+    holds_run = any((out / name).exists() for name in ("last.ckpt", "report.json"))
+    if rank_zero_only.rank == 0 and holds_run:
+        raise ValueError(f"expected a new --out, got {out}, which holds a run; --resume resumes it")
 
 
 def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, Any]) -> None:
     """Refuse options that would change nothing, and a preset without what it needs."""
-    weights = build_loss(recipe).weights  # refuses a branch that is none
-    named = (
-        recipe.branch not in BRANCHES
-    )  # focus and all hold L_G for the networks that have something for it
-    if weights["adjacency"] and named and recipe.model not in WITH_STF_ADJACENCY:
-        hint = f"leave the term out, or take --model {' or '.join(WITH_STF_ADJACENCY)}"
+    weights = build_loss(recipe).weights  # this and the next two raise for unknown options
+    with_options(NETWORKS[recipe.model], "--network", recipe.network)
+    augmentation(recipe, NTU25)
+    if (
+        weights["adjacency"]
+        and recipe.branch not in BRANCHES  # focus and all name L_G for the networks that have it
+        and recipe.model not in WITH_STF_ADJACENCY
+    ):
         raise ValueError(
-            f"expected --branch without adjacency with --model {recipe.model}, which has no STFAdjacency "
-            f"for L_G to act on, got {recipe.branch}; {hint}"
+            f"expected --branch without adjacency with --model {recipe.model}, which has no "
+            f"STFAdjacency for L_G to act on, got {recipe.branch}; leave the term out, or take "
+            f"--model {' or '.join(WITH_STF_ADJACENCY)}"
         )
-    by_distance = weights["divergence"] and recipe.separation == "distance"
-    normed = by_distance or weights["coherence"] or weights["adjacency"]
     if weights["guidance"] and not recipe.guide:
         raise ValueError(
             f"expected --guide with --branch {recipe.branch}, got none; name a JSON file such as "
             '{"drink": ["right hand", "head"]}'
         )
-    own = OF_ONE_NETWORK.get(recipe.model, ())
-    of_others = [name for names in OF_ONE_NETWORK.values() for name in names if name not in own]
-    idle = dict.fromkeys(of_others, f"with --model {recipe.model}")
-    for names, hint, holds in (
-        (["freeze"], "without --start-from", not recipe.start_from),
-        (["dropout", "erasing"], "with --freeze", recipe.freeze),
-        (["draw"], "without --share", recipe.share == 1),
-        (["warmup"], "without --decay", recipe.decay == (0,)),
-        (["cycle"], "with --decay", recipe.decay != (0,)),
-        (["context"], "with --focusing none", recipe.focusing == "none"),
-        (
-            ["crop", "speed"],
-            f"with --preparation {recipe.preparation}",
-            PREPARATIONS[recipe.preparation].repeats,
-        ),
-        (["stf_after"], "with --branch plain", recipe.branch == "plain" and not recipe.erasing),
-        (["norm"], f"with --branch {recipe.branch}", not normed),
-        (["separation"], f"with --branch {recipe.branch}", not weights["divergence"]),
-        (
-            ["guide"],
-            f"with --branch {recipe.branch}; guidance=0.3 in --branch uses it",
-            not weights["guidance"],
-        ),
-        (["clips", "shortcut"], "with --data", given.data is not None),
-        (["split", "skip_bad_clips"], "without --data", given.data is None),
-    ):
-        idle |= dict.fromkeys(names, hint) if holds else {}
-    also = [name for name in ("split", "skip_bad_clips") if getattr(given, name)]
-    for name in [name for name in [*chosen, *also] if name in idle]:
+    by_distance = weights["divergence"] and recipe.separation == "distance"
+    normed = by_distance or weights["coherence"] or weights["adjacency"]
+    branch = f"with --branch {recipe.branch}"
+    idle = {  # option: why it would change nothing
+        "freeze": "" if recipe.start_from else "without --start-from",
+        "erasing": "with --freeze" if recipe.freeze else "",
+        "draw": "without --share" if recipe.share == 1 else "",
+        "warmup": "" if recipe.decay else "without --decay",
+        "cycle": "with --decay" if recipe.decay else "",
+        "stf_after": "" if recipe.branch != "plain" or recipe.erasing else branch,
+        "norm": "" if normed else branch,
+        "separation": "" if weights["divergence"] else branch,
+        "guide": "" if weights["guidance"] else f"{branch}; guidance=0.3 in --branch uses it",
+        "clips": "" if given.data is None else "with --data",
+        "shortcut": "" if given.data is None else "with --data",
+        "split": "without --data" if given.data is None else "",
+        "skip_bad_clips": "without --data" if given.data is None else "",
+    }
+    named = [*chosen, *(name for name in ("split", "skip_bad_clips") if getattr(given, name))]
+    for name in named:
+        if reason := idle.get(name):
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"expected options that change something, got {flag} {reason}")
+    in_time = [name for name in ("crop", "speed") if name in chosen.get("augment", {})]
+    if in_time and PREPARATIONS[recipe.preparation].repeats:
         raise ValueError(
-            f"expected options that change something, got --{name.replace('_', '-')} {idle[name]}"
+            f"expected options that change something, got --augment {in_time[0]} with "
+            f"--preparation {recipe.preparation}, which keeps clips whole"
         )
     if recipe.freeze and recipe.branch != "plain":
-        hint = "the STF terms act on features, which it keeps as they are"
-        raise ValueError(f"expected --freeze with --branch plain, got {recipe.branch}; {hint}")
-    if watched(recipe) == "validation" and given.validate_every > recipe.epochs:
         raise ValueError(
-            f"expected --validate-every within the {recipe.epochs} epochs, got {given.validate_every}"
+            f"expected --freeze with --branch plain, got {recipe.branch}; the STF terms act on "
+            "features, which --freeze keeps as they are"
+        )
+    if given.validate_every < 1 or (recipe.hold_out and given.validate_every > recipe.epochs):
+        raise ValueError(
+            f"expected --validate-every in 1..{recipe.epochs}, got {given.validate_every}"
         )
     goes_on = PRESETS[given.preset].get("model") == "stf_ms_g3d" or given.preset.endswith("_focus")
     if goes_on and not recipe.start_from:
-        hint = "name the folder of a finished run, or another --preset to train from scratch"
-        raise ValueError(f"expected --start-from with the preset {given.preset}, got none; {hint}")
+        raise ValueError(
+            f"expected --start-from with the preset {given.preset}, got none; name the folder of a "
+            "finished run, or another --preset to train from scratch"
+        )

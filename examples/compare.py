@@ -41,7 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     (*_, classes), (*_, others) = map(load_run, given.runs)
     if classes != others:
         raise ValueError(
-            f"expected runs on the same {len(classes)} classes, got {second} on {len(others)} others"
+            f"expected runs on the same {len(classes)} classes, got {second} on {len(others)} "
+            "others"
         )
 
     n = len(label)

@@ -53,9 +53,7 @@ RUNS = {  # in this order; the others go on from the first
 
 @torch.no_grad()
 def measure(objective: STFObjective, recipe: Recipe, data: SkeletonDataset) -> dict[str, float]:
-    """How well a network recognises clips with a body part hidden, and how well its focus finds the
-    truth.
-    """
+    """Measure the accuracy with a body part hidden, and how well the focus finds the truth."""
     parts = list(body_parts(data.layout).values())
     hits = []
     precision = []
@@ -75,7 +73,7 @@ def measure(objective: STFObjective, recipe: Recipe, data: SkeletonDataset) -> d
 
 
 def trained(folder: Path, options: list[str]) -> dict[str, Any]:
-    """The report of a run, which goes on where an interrupted demo stopped."""
+    """Train a run, or resume it where an interrupted demo stopped; returns its report."""
     if (folder / "report.json").exists():
         report: dict[str, Any] = json.loads((folder / "report.json").read_text())
         return report
@@ -84,28 +82,25 @@ def trained(folder: Path, options: list[str]) -> dict[str, Any]:
     try:
         return train(["--out", str(folder), *options])
     except SystemExit:  # interrupted, with a hint that names train.py
-        kept = (
-            "stopped; go on"
-            if (folder / "last.ckpt").exists()
-            else "stopped in the first epoch; start again"
-        )
-        raise SystemExit(f"{kept} with: python examples/demo.py --out {folder.parent}") from None
+        saved = (folder / "last.ckpt").exists()
+        reason = "stopped; resume" if saved else "stopped in the first epoch; start again"
+        raise SystemExit(f"{reason} with: python examples/demo.py --out {folder.parent}") from None
 
 
 @contextmanager
-def going_on(out: Path) -> Iterator[None]:
-    """What another version left there may not fit."""
-    goes_on = out.exists()
+def resuming(out: Path) -> Iterator[None]:
+    """Say how to start again if the runs in ``out`` are of another version."""
+    resumes = out.exists()
     try:
         yield
     except ValueError as error:
-        if not goes_on:
+        if not resumes:
             raise
         raise ValueError(f"{error}; to start again, remove {out} or name another --out") from None
 
 
 def measured(out: Path) -> tuple[dict[str, Any], SkeletonDataset]:
-    """All runs, how well they recognise and look, and the test clips."""
+    """Train and measure all runs; returns the measures and the test clips."""
     report: dict[str, Any] = {}
     for name, (description, options) in RUNS.items():
         print(f"\ntraining {description}")
@@ -122,7 +117,7 @@ def measured(out: Path) -> tuple[dict[str, Any], SkeletonDataset]:
 
 
 def draw(out: Path, test: SkeletonDataset) -> None:
-    """A clip's film strip: the truth, the focus with the losses and without."""
+    """Draw a clip's film strip: the truth, the focus with the losses and without."""
     objective, recipe, layout, classes = load_run(out / "focus")
     batch = SkeletonDataset.collate([test[pick(None, test, objective, recipe)]])
     x, critical = to_draw(batch, layout, recipe)
@@ -159,18 +154,14 @@ def main() -> None:
     given = parser.parse_args()
     out = Path(given.out)
     if out.exists():
-        if {path.name for path in out.iterdir()} - {
-            *RUNS,
-            "focus.png",
-            "report.html",
-            "report.json",
-        }:
+        known = {*RUNS, "focus.png", "report.html", "report.json"}
+        if {path.name for path in out.iterdir()} - known:
             raise ValueError(
                 f"expected a new folder or an earlier demo's, got {out}, which holds something else"
             )
         if (out / "report.json").exists():
             shutil.rmtree(out)
-    with going_on(out):
+    with resuming(out):
         report, test = measured(out)
     truth = SkeletonDataset.collate([test[i] for i in range(len(test))]).critical
     report["chance"] = round(

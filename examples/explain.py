@@ -63,16 +63,15 @@ if TYPE_CHECKING:
 
 
 def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recipe: Recipe) -> int:
-    """The clip of that name or number; by default the first that is recognised without being too
-    easy.
-    """
+    """The clip of a name or number; by default the first recognised one that is not too easy."""
     if name in data.names:
         return data.names.index(name)
     if name is not None:
         if name.isdecimal() and int(name) < len(data):
             return int(name)
         raise ValueError(
-            f"expected --clip to be a test clip's name or number in 0..{len(data) - 1}, got {name!r}"
+            f"expected --clip to be a test clip's name or number in 0..{len(data) - 1}, "
+            f"got {name!r}"
         )
     for start in range(0, len(data), 32):
         batch = SkeletonDataset.collate([data[i] for i in range(start, min(start + 32, len(data)))])
@@ -158,15 +157,14 @@ def draw_latent_edges(
     **options: Any,
 ) -> Figure:
     """The joints of a person, by their weight in the latent node of the last block."""
-    name = f"block{len(network.strides)}.spatial.focus"
+    name = f"blocks.{len(network.blocks) - 1}.spatial.focus"
     with torch.no_grad(), FeatureTap(network, [name]) as tap:
         network(inputs)
     t = inputs.shape[2]
     weights = cast(LatentNode, tap.output(name)).weights[person]
-    held = hold(
-        weights, math.prod(network.strides[:-1]), t
-    )  # the last block strides after its focus
-    return plot_latent_edges(drawn[..., person], held, layout=layout, **options)
+    # The last block strides after its focus.
+    step = math.prod(block.stride for block in network.blocks[:-1])
+    return plot_latent_edges(drawn[..., person], hold(weights, step, t), layout=layout, **options)
 
 
 def draw_adjacency(
@@ -289,7 +287,8 @@ def main(arguments: list[str] | None = None) -> None:
         other.score = given.score or other.score
         if same_layout != layout or same_classes != classes:
             raise ValueError(
-                f"expected --compare with a run on the same skeleton and classes, got {given.compare}"
+                "expected --compare with a run on the same skeleton and classes, got "
+                f"{given.compare}"
             )
         theirs, logits = other.explain(prepare(batch, others, layout), torch.tensor([chosen]))
         title = f"{classes[chosen]}, {logits[0].softmax(0)[chosen]:.0%}, by {given.compare}"
@@ -323,9 +322,10 @@ def main(arguments: list[str] | None = None) -> None:
         written.append("joints.png")
     elif isinstance(network, FGSTFormer):
         print(
-            "no joints.png: this network selects no joints, or has no attention between joints and parts"
+            "no joints.png: this network selects no joints, or has no attention between joints "
+            "and parts"
         )
-    elif isinstance(network, BAGCN) and recipe.focusing == "attention":
+    elif isinstance(network, BAGCN) and recipe.network.get("focus", "attention") == "attention":
         draw_latent_edges(network, *of_person, **options).savefig(out / "latent.png")
         written.append("latent.png")
     elif isinstance(network, BAGCN):

@@ -1,5 +1,4 @@
-"""FG-STFormer (Gao et al., ACCV 2022): focal joints, body parts, dilated temporal attention. One
-file to copy.
+"""FG-STFormer (Gao et al., ACCV 2022): focal joints, body parts, temporal attention. One file.
 
 from fg_stformer import FGSTFormer
 logits = FGSTFormer(num_classes=60, layout=NTU25)(x)      # x (N, C, T, V, M)
@@ -26,9 +25,7 @@ from skeleton_focus import (
 
 
 class FocalGlobalLayer(nn.Module):
-    """A layer of stage 2: joints and parts, each by itself, then from each other, then over
-    time.
-    """
+    """A layer of stage 2: joints and parts, each by itself, from each other, then over time."""
 
     def __init__(
         self,
@@ -62,11 +59,8 @@ class FocalGlobalLayer(nn.Module):
             if self.cross is not None:
                 x, parts = self.cross(x, parts)
             parts = self.part_temporal(parts)  # (N, O, T / stride, P)
-        return (
-            self.joint_temporal(x),
-            which[:, :: self.joint_temporal.stride],
-            parts,
-        )  # (N, O, T / stride, K) first
+        x = self.joint_temporal(x)  # (N, O, T / stride, K)
+        return x, which[:, :: self.joint_temporal.stride], parts
 
 
 class FGSTFormer(nn.Module):
@@ -102,7 +96,8 @@ class FGSTFormer(nn.Module):
         if len(stages) != 2 or min(stages) < 1 or not len(widths) == len(strides) == depth:
             got = f"stages {tuple(stages)}, {len(widths)} widths and {len(strides)} strides"
             raise ValueError(
-                f"FGSTFormer: expected two stages, and a width and a stride for each layer, got {got}"
+                "FGSTFormer: expected two stages, and a width and a stride for each layer, got "
+                f"{got}"
             )
         temporal = {"attention": attention, "convolution": convolution}
         before = [widths[0], *widths]

@@ -1,6 +1,4 @@
-"""The clips of a run: for training, for validation and for testing, during the run and
-afterwards.
-"""
+"""The clips of a run: for training, for validation and for testing."""
 
 from __future__ import annotations
 
@@ -13,11 +11,9 @@ from typing import Any
 try:
     import lightning as L
 except ImportError:
-    sys.exit(
-        "error: the programs of this folder need Lightning and matplotlib: pip install '.[examples]'"
-    )
+    sys.exit("error: these programs need Lightning and matplotlib: pip install '.[examples]'")
 import numpy as np
-from recipe import Recipe, watched
+from recipe import Recipe
 from results import facts_of, finished, load_file
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
@@ -27,9 +23,7 @@ from skeleton_focus import SkeletonDataset, SkeletonLayout, Split, SyntheticActi
 
 
 class Clips(L.LightningDataModule):
-    """Clips to train on, in an order that follows from the seed and the epoch, and clips to look
-    at.
-    """
+    """Training clips, in an order drawn from the seed and the epoch, and validation clips."""
 
     def __init__(
         self, split: Split, validation: SkeletonDataset, recipe: Recipe, workers: int
@@ -41,12 +35,10 @@ class Clips(L.LightningDataModule):
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[Any]:
-        ranks, rank = (
-            (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        )
-        order = DistributedSampler(
-            self.split.train, ranks, rank, seed=self.recipe.seed
-        )  # Lightning tells it the epoch
+        ranks = 1 if self.trainer is None else self.trainer.world_size
+        rank = 0 if self.trainer is None else self.trainer.global_rank
+        # Lightning sets the sampler's epoch.
+        order = DistributedSampler(self.split.train, ranks, rank, seed=self.recipe.seed)
         whole = len(order) > self.recipe.batch  # a last batch of one clip would upset BatchNorm
         return self._loader(self.split.train, sampler=order, drop_last=whole)
 
@@ -64,7 +56,7 @@ class Clips(L.LightningDataModule):
 
 
 def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
-    """The clips at a path, or generated ones; of the training clips the recipe's share."""
+    """Read clips, or generate them; take the recipe's share of the training clips."""
     if path is not None:
         split = open_dataset(
             path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options
@@ -73,12 +65,10 @@ def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
         split = generated(recipe)
     if recipe.share == 1:
         return split
-    order = np.random.default_rng(recipe.draw).permutation(
-        len(split.train)
-    )  # a larger share holds the smaller ones
-    return split._replace(
-        train=split.train.subset(sorted(order[: max(round(recipe.share * len(order)), 1)].tolist()))
-    )
+    # A larger share contains the smaller ones.
+    order = np.random.default_rng(recipe.draw).permutation(len(split.train))
+    count = max(round(recipe.share * len(order)), 1)
+    return split._replace(train=split.train.subset(sorted(order[:count].tolist())))
 
 
 def generated(recipe: Recipe) -> Split:
@@ -95,8 +85,8 @@ def generated(recipe: Recipe) -> Split:
 
 
 def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
-    """The clips to train on and to test, and those to look at during training."""
-    if watched(recipe) == "test":
+    """Take the hold-out clips from the training clips; without any, validate on the test clips."""
+    if not recipe.hold_out:
         return split, split.test
     names = split.train.names
     apart = [i for i, name in enumerate(names) if any(text in name for text in recipe.hold_out)]
@@ -109,7 +99,7 @@ def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
 
 
 def clip_options(parser: argparse.ArgumentParser) -> None:
-    """Which test clips a program takes that looks at finished runs."""
+    """Add the options of the programs that evaluate finished runs."""
     parser.add_argument("--data", help="folder or file of clips; default: the data of the run")
     parser.add_argument("--split", help="split of the data, such as xsub; default: the run's")
     parser.add_argument(
@@ -118,7 +108,7 @@ def clip_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_clips(given: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says of the clips, as clips_of takes it."""
+    """The options of :func:`clip_options`, as arguments of :func:`clips_of`."""
     return {"data": given.data, "split": given.split, "skip_bad_clips": given.skip_bad_clips}
 
 
@@ -132,9 +122,7 @@ def clips_of(
     split: str | None = None,
     skip_bad_clips: bool = False,
 ) -> tuple[SkeletonDataset, str | None]:
-    """The test clips of a run, or of other data, and where they come from; None: they are
-    generated.
-    """
+    """Return the test clips of a run, or other clips, and their source (None if generated)."""
     facts = facts_of(folder)
     source = facts["data"] if data is None else data
     if data is None and source is not None and not Path(source).exists():
@@ -144,7 +132,9 @@ def clips_of(
     on_error = "skip" if skip_bad_clips or facts.get("skip_bad_clips") else "raise"
     clips = load_data(source, recipe, split=split or facts.get("split"), on_error=on_error).test
     if clips.layout != layout or list(clips.classes) != classes:
-        got = f"{clips.layout.name} in {len(clips.classes)} classes from {source or 'generated actions'}"
-        expected = f"clips of {layout.name} in the {len(classes)} classes of {folder}"
-        raise ValueError(f"expected {expected}, got {got}; --data names others")
+        got = f"{clips.layout.name} in {len(clips.classes)} classes"
+        raise ValueError(
+            f"expected clips of {layout.name} in the {len(classes)} classes of {folder}, got "
+            f"{got} from {source or 'generated actions'}; --data names others"
+        )
     return clips.with_persons(load_file(finished(folder, "model.pt"))["persons"]), source

@@ -71,9 +71,9 @@ def build_report(
     test, source = clips_of(folder, recipe, layout, classes, **clips_asked)
 
     parts = [range(start, min(start + 256, len(test))) for start in range(0, len(test), 256)]
-    told = tqdm(parts, desc="predicting", leave=False, delay=1)
+    shown_parts = tqdm(parts, desc="predicting", leave=False, delay=1)
     probabilities = torch.cat(
-        [predict(objective.model, test.subset(part), recipe) for part in told]
+        [predict(objective.model, test.subset(part), recipe) for part in shown_parts]
     )
     predicted = probabilities.argmax(1).tolist()
     chosen = choose(predicted, test.labels, clips)
@@ -95,9 +95,10 @@ def build_report(
 
     wrong = sum(predicted[i] != test.labels[i] for i in chosen)
     hits = sum(guess == label for guess, label in zip(predicted, test.labels, strict=True))
-    told_of_clips = f"{len(shown)} of {len(test)} test clips: {wrong} of the {len(test) - hits} that are misclassified"
-    told_of_clips += (
-        f" and {len(shown) - wrong} that are recognised, each spread evenly over the classes"
+    summary = (
+        f"{len(shown)} of {len(test)} test clips: {wrong} of the {len(test) - hits} that are "
+        f"misclassified and {len(shown) - wrong} that are recognised, each spread evenly over "
+        "the classes"
     )
     table = {
         "accuracy": f"{100 * hits / len(test):.1f} % of {len(test)} test clips",
@@ -107,11 +108,11 @@ def build_report(
         "stream": recipe.stream,
         "clips": "generated" if source is None else f"{test.origin}, {Path(source).name}",
         "skeleton": layout.name,
-        "shown": told_of_clips,
+        "shown": summary,
     }
     title = f"Where {recipe.model} looks: {Path(folder).resolve().name}"
     write_report(path, shown, layout, classes, title=title, facts=table)
-    return told_of_clips
+    return summary
 
 
 def cut(batch: Batch, n: int) -> Batch:
@@ -144,9 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
     path = Path(given.out if given.out is not None else Path(given.run) / "report.html")
     if path.suffix.lower() != ".html" or not path.parent.is_dir():  # before anything is computed
         raise ValueError(f"expected --out to end in .html, in a folder that exists, got {path}")
-    print(
-        f"written: {path}, {build_report(given.run, path, clips=given.clips, score=given.score, **chosen_clips(given))}"
-    )
+    options = {"clips": given.clips, "score": given.score, **chosen_clips(given)}
+    print(f"written: {path}, {build_report(given.run, path, **options)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from recipe import Recipe, build_objective, kept_recipe, prepare, watched
+from recipe import Recipe, build_objective, prepare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -104,7 +104,7 @@ def write_best(
     validation: SkeletonDataset,
     split: str | None,
 ) -> dict[str, Any]:
-    """The same of the epoch that was best on the held-out clips, into the run's folder ``best``."""
+    """Write the results of the best epoch on the hold-out clips into the run's folder ``best``."""
     saved = load_file(out / "best.ckpt")
     best = copy.deepcopy(objective)
     states = saved["state_dict"].items()
@@ -125,24 +125,28 @@ def write_reports(
     validation: SkeletonDataset,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
-    """All that a finished run leaves, and the figures in words."""
+    """Write the results and reports of a finished run, and print the accuracy."""
     report = {**write_results(out, objective, recipe, data.test, facts["split"]), **facts}
-    if watched(recipe) == "validation":
+    if recipe.hold_out:
         report["best"] = write_best(out, objective, recipe, data, validation, facts["split"])
         write_json(out / "best" / "report.json", {**report["best"], **facts})
     write_json(out / "report.json", report)
-    told = f"on {len(data.test)} test clips, {facts['seconds']} s of training"
+    line = f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} on {len(data.test)} test clips"
+    line += f", {facts['seconds']} s of training"
     if facts["frozen"]:
-        told += f", {facts['parameters'] - facts['frozen']:,} parameters trained and {facts['frozen']:,} frozen"
-    print(f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} {told}")
+        trained = facts["parameters"] - facts["frozen"]
+        line += f", {trained:,} parameters trained and {facts['frozen']:,} frozen"
+    print(line)
     if best := report.get("best"):
-        seen = f"best on {len(validation)} held-out clips ({best['validation_top1']:.2%} there)"
-        print(f"top-1 {best['top1']:.2%} after epoch {best['epoch']} of {recipe.epochs}, {seen}")
+        print(
+            f"top-1 {best['top1']:.2%} after epoch {best['epoch']} of {recipe.epochs}, best on "
+            f"{len(validation)} held-out clips ({best['validation_top1']:.2%} there)"
+        )
     return report
 
 
 def finished(folder: str | Path, name: str) -> Path:
-    """A file of a finished run; where it is not there, what to do."""
+    """The path of a file of a finished run; the error says how to get a missing one."""
     path = Path(folder) / name
     if path.is_file():
         return path
@@ -155,9 +159,7 @@ def finished(folder: str | Path, name: str) -> Path:
 
 
 def facts_of(folder: str | Path) -> dict[str, Any]:
-    """What a run's report.json says, or, where its model.pt came alone, what that says of its
-    data.
-    """
+    """Read a run's report.json or, if there is only a model.pt, the split from that."""
     path = Path(folder) / "report.json"
     if not path.is_file():
         return {"data": None, "split": load_file(finished(folder, "model.pt")).get("split")}
@@ -192,12 +194,10 @@ def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, 
     path = finished(folder, "model.pt")
     saved = load_file(path)
     try:
-        recipe = kept_recipe(saved["recipe"])
+        recipe = Recipe(**saved["recipe"])
         layout = LAYOUTS[saved["layout"]]
-        channels = saved.get("channels", 3)  # runs of earlier versions had no others
-        objective = build_objective(
-            recipe, len(saved["classes"]), saved["persons"], layout, channels=channels
-        )
+        sizes = (len(saved["classes"]), saved["persons"], layout)
+        objective = build_objective(recipe, *sizes, channels=saved["channels"])
         objective.load_state_dict(saved["weights"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(

@@ -38,8 +38,9 @@ class STFBlock(nn.Module):
 
 
 class STFGCN(nn.Module):
-    """A network of our own from the paper's modules: ``layers=["block5", "block6"], head="fc"`` for
-    STFObjective.
+    """A network of our own from the paper's modules.
+
+    For STFObjective: ``layers=["blocks.4", "blocks.5"], head="fc"``.
 
     The paper's network is MS-G3D with STF modules: ms_g3d.py. ``first_scale=1`` takes the joints 1,
     2 and 3 bones apart as A_1, A_2 and A_3 in place of 0, 1 and 2.
@@ -65,11 +66,10 @@ class STFGCN(nn.Module):
             )
         adjacency = multi_scale_adjacency(layout, 3, first=first_scale)
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
-        for i, (before, width, stride) in enumerate(
-            zip([in_channels, *widths[:-1]], widths, strides, strict=True), start=1
-        ):
-            setattr(self, f"block{i}", STFBlock(before, width, adjacency, stride=stride))
-        self.depth = len(widths)
+        sizes = zip([in_channels, *widths[:-1]], widths, strides, strict=True)
+        self.blocks = nn.ModuleList(
+            STFBlock(before, width, adjacency, stride=stride) for before, width, stride in sizes
+        )
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(widths[-1], num_classes)
 
@@ -81,8 +81,8 @@ class STFGCN(nn.Module):
         n, c, t, v, m = x.shape
         x = x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)  # (N*M, C*V, T)
         x = self.norm(x).view(n * m, c, v, t).transpose(2, 3)  # (N*M, C, T, V)
-        for i in range(1, self.depth + 1):
-            x = getattr(self, f"block{i}")(x)
+        for block in self.blocks:
+            x = block(x)
         return self.fc(
             self.dropout(x.view(n, m, x.shape[1], -1).mean((1, 3)))
         )  # pooled over persons, frames, joints

@@ -130,7 +130,8 @@ def main(arguments: list[str] | None = None) -> float:
         last = ", ".join(f"{name} {term.item():.3f}" for name, term in out.terms.items())
         seconds = time.perf_counter() - start
         print(
-            f"epoch {epoch + 1}/{given.epochs}: top-1 {accuracy:.1%}; last step: {last}; {seconds:.0f} s",
+            f"epoch {epoch + 1}/{given.epochs}: top-1 {accuracy:.1%}; last step: {last}; "
+            f"{seconds:.0f} s",
             flush=True,
         )
     return accuracy

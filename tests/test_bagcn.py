@@ -15,13 +15,13 @@ from bagcn import BAGCN
 from hypothesis import given
 from hypothesis import strategies as st
 from layer_tools import filled, learn
-from recipe import LAYERS, PRESETS, Recipe, build_network, explained
+from recipe import PRESETS, Recipe, build_network, explained
 from torch import Tensor
 
 from skeleton_focus import KINECT20, NTU25, FeatureTap, STFLoss, STFObjective
 
 SMALL: dict[str, Any] = {"widths": (8, 8, 8), "strides": (1, 2, 1), "in_channels": 3}
-STF: dict[str, Any] = {"layers": ["block2", "block3"], "head": "fc"}
+STF: dict[str, Any] = {"layers": ["blocks.1", "blocks.2"], "head": "fc"}
 ROWS = [
     ("attention", "bidirectional"),
     ("mean", "bidirectional"),
@@ -40,7 +40,8 @@ def small(**options: Any) -> BAGCN:
 def test_the_paper_s_sizes() -> None:
     network = BAGCN(60, NTU25, dropout=0.3)
     assert network.dropout.p == 0.3
-    blocks = [getattr(network, f"block{i}") for i in range(1, 10)]
+    blocks = list(network.blocks)
+    assert len(blocks) == 9
     assert [block.spatial.inward.weight.shape[1] for block in blocks] == [64] * 3 + [128] * 3 + [
         256
     ] * 3
@@ -72,13 +73,16 @@ def test_every_row_of_the_tables_trains_and_is_a_flag(focus: str, context: str) 
         n for n, p in network.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-12
     }
     assert not still
-    recipe = Recipe(**{**PRESETS["synthetic_bagcn"], "focusing": focus, "context": context})
-    sizes = {"widths": recipe.widths, "strides": recipe.strides, "in_channels": 7}
+    sizes = PRESETS["synthetic_bagcn"]["network"]
+    ways = {"focus": focus, "context": context}
+    recipe = Recipe(**{**PRESETS["synthetic_bagcn"], "network": {**sizes, **ways}})
     built = build_network(recipe, 5, 1, KINECT20)
-    assert repr(built) == repr(BAGCN(5, KINECT20, focus=focus, context=context, **sizes))
-    assert LAYERS["bagcn"] == explained(recipe) == (["block8", "block9"], "fc")
-    assert explained(replace(recipe, widths=(8, 8, 8)))[0] == ["block2", "block3"]
-    assert build_network(replace(recipe, dropout=0.2), 5, 1, KINECT20).dropout.p == 0.2
+    assert repr(built) == repr(BAGCN(5, KINECT20, in_channels=7, **ways, **sizes))
+    assert explained(recipe, built) == (["blocks.7", "blocks.8"], "fc")
+    shallow = replace(recipe, network={"widths": (8, 8, 8), "strides": (1, 1, 1), "dropout": 0.2})
+    built = build_network(shallow, 5, 1, KINECT20)
+    assert explained(shallow, built)[0] == ["blocks.1", "blocks.2"]
+    assert built.dropout.p == 0.2
 
 
 def test_the_whole_network_by_loops() -> None:
@@ -112,10 +116,10 @@ def test_the_whole_network_by_loops() -> None:
         y = normalised(flat, of("norm")).reshape(1, 3, 20, 5).transpose(0, 1, 3, 2)
         for i, stride in enumerate((1, 2, 1), start=1):
             block = reference_focus_diffusion.block(
-                y, of(f"block{i}.spatial"), "attention", "bidirectional"
+                y, of(f"blocks.{i - 1}.spatial"), "attention", "bidirectional"
             )
-            shortcut = over_time(y, f"block{i}.shortcut", stride) if i < 3 else y
-            y = np.maximum(over_time(block, f"block{i}.temporal", stride) + shortcut, 0)
+            shortcut = over_time(y, f"blocks.{i - 1}.shortcut", stride) if i < 3 else y
+            y = np.maximum(over_time(block, f"blocks.{i - 1}.temporal", stride) + shortcut, 0)
         pooled.append(y[0].mean((1, 2)))
     logits = weights["fc.weight"] @ ((pooled[0] + pooled[1]) / 2) + weights["fc.bias"]
     assert np.abs(pooled[0] - pooled[1]).max() > 0.01
@@ -130,10 +134,10 @@ def test_appending_padding_changes_nothing(lengths: tuple[int, int], padding: in
     ).double()
     for n, length in enumerate(lengths):
         x[n, :, length:] = float("nan")
-    with FeatureTap(network, ["block2"]) as tap:
+    with FeatureTap(network, ["blocks.1"]) as tap:
         together = network(x, torch.tensor(lengths))
     for n, length in enumerate(lengths):  # what STF would explain holds no padding
-        assert (tap["block2"][2 * n : 2 * n + 2, :, -(-length // 2) :] == 0).all()
+        assert (tap["blocks.1"][2 * n : 2 * n + 2, :, -(-length // 2) :] == 0).all()
     for n, length in enumerate(lengths):
         torch.testing.assert_close(
             network(x[n : n + 1, :, :length]), together[n : n + 1], rtol=0, atol=1e-10
@@ -187,7 +191,7 @@ def test_coherence_goes_through_the_lstm() -> None:
     x = torch.randn(4, 3, 8, 20, 1).double()
     target = torch.tensor([0, 1, 2, 3])
     STFObjective(network, **STF, loss=loss)(x, target).terms["coherence"].backward()
-    for name, weight in network.block3.spatial.context.lstm.named_parameters():
+    for name, weight in network.blocks[2].spatial.context.lstm.named_parameters():
         assert weight.grad.abs().max() > 0, name
 
 
@@ -198,9 +202,9 @@ def test_the_picture_shows_the_person_asked_for(monkeypatch: pytest.MonkeyPatch)
     drawn: list[Any] = []
     monkeypatch.setattr(explain, "plot_latent_edges", lambda *given, **options: drawn.extend(given))
     explain.draw_latent_edges(network, x, x[0], 1, layout=KINECT20)
-    with FeatureTap(network, ["block3.spatial.focus"]) as tap:
+    with FeatureTap(network, ["blocks.2.spatial.focus"]) as tap:
         network(x)
-    weights: Tensor = tap.output("block3.spatial.focus").weights
+    weights: Tensor = tap.output("blocks.2.spatial.focus").weights
     torch.testing.assert_close(
         drawn[1], weights[1, torch.arange(t) // 4]
     )  # two blocks stride before the last one's focus

@@ -160,7 +160,7 @@ def test_measures_see_what_the_focus_does() -> None:
 
 
 own_warnings = pytest.mark.filterwarnings("ignore")  # Lightning's, which the programs silence too
-TINY = ["--clips", "40", "--batch", "8", "--frames", "16", "--widths", *"666666"]
+TINY = ["--clips", "40", "--batch", "8", "--frames", "16", "--network", "widths=6,6,6,6,6,6"]
 
 
 Printed = Callable[[ModuleType, list[str]], list[str]]
@@ -251,15 +251,15 @@ def test_rows_by_their_names(
         "--epochs",
         "1",
         "--layers",
-        "block1",
-        "block2",
+        "blocks.0",
+        "blocks.1",
         "--rows",
     ]
     table = [line.split(" | ")[0] for line in printed(focus_quality, [*options, "L_c 0.1"])]
     assert table[2:5] == ["| plain", "| L_c 0.1", "| plain, log-odds"]
     recipes = recipes_in(tmp_path)
     assert set(recipes) == {"base-4", "plain-4", "L_c-0.1-4"}
-    assert all(recipe["layers"] == ["block1", "block2"] for recipe in recipes.values())
+    assert all(recipe["layers"] == ["blocks.0", "blocks.1"] for recipe in recipes.values())
     with pytest.raises(ValueError, match=r"^expected --rows among 'plain', .*, got 'L_x'$"):
         printed(focus_quality, [*options, "L_x"])
 
@@ -352,7 +352,7 @@ def test_robustness(tmp_path: Path, printed: Printed, monkeypatch: pytest.Monkey
     assert table[0] == list(robustness_measures.COLUMNS)
     assert [row[0] for row in table[-1:]] == ["joint dropout 0.3"]
     recipes = recipes_in(tmp_path)
-    dropouts = {name: recipe["joint_dropout"] for name, recipe in recipes.items()}
+    dropouts = {name: recipe["augment"].get("joint_dropout", 0) for name, recipe in recipes.items()}
     assert dropouts == {"base-4": 0, "plain-4": 0, "joint-dropout-0.3-4": 0.3}
     assert [name for name, recipe in recipes.items() if not recipe["start_from"]] == ["base-4"]
 
@@ -422,8 +422,8 @@ def test_scarce_data(tmp_path: Path, printed: Printed) -> None:
 
 @own_warnings
 def test_accuracy(tmp_path: Path, printed: Printed) -> None:
-    start = ["--seeds", "2", "--streams", "joint", "bone", "--hold-out", "1", "2", *TINY[:-7]]
-    start += ["--epochs", "1", "--widths", "8", "8", "8", "--strides", "2", "1", "1", "--only"]
+    start = ["--seeds", "2", "--streams", "joint", "bone", "--hold-out", "1", "2", *TINY[:-2]]
+    start += ["--epochs", "1", "--network", "widths=8,8,8", "strides=2,1,1", "--only"]
     lines = printed(accuracy, [*start, "STF-GCN, plain", "STF from MS-G3D, focus"])
     assert [line for line in lines if line.startswith("| |")] == ["| | joint | bone | fused |"] * 2
     cells = {

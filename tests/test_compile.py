@@ -64,7 +64,7 @@ def test_no_graph_break_and_the_same_numbers(loss: str, training: bool) -> None:
     alone may differ.
     """
     x, target = clips()
-    eager = STFObjective(network(depth=3), ["block3"], head="fc", loss=LOSSES[loss]()).train(
+    eager = STFObjective(network(depth=3), ["blocks.2"], head="fc", loss=LOSSES[loss]()).train(
         training
     )
     eager(x, target)  # tells whether there is a closed form
@@ -213,13 +213,14 @@ def test_compiled_blocks_that_generate_adjacencies() -> None:
     x, target = clips()
     loss = STFLoss(exploration=0, adjacency=0)
     eager, partly = (
-        STFObjective(network(depth=3), ["block2", "block3"], head="fc", loss=loss) for _ in range(2)
+        STFObjective(network(depth=3), ["blocks.1", "blocks.2"], head="fc", loss=loss)
+        for _ in range(2)
     )
-    partly.model.block1.compile(backend="aot_eager")
+    partly.model.blocks[0].compile(backend="aot_eager")
     assert_same_steps(eager, partly, x, target)
     partly.loss = STFLoss(exploration=0)
     with pytest.raises(
-        ValueError, match=r"got the compiled 'block1'; .* blocks without them \(L_G reads STFAdj"
+        ValueError, match=r"got the compiled 'blocks.0'; .* blocks without them \(L_G reads STFAdj"
     ):
         partly(x, target)
 

@@ -32,13 +32,13 @@ SMALL = [
     "16",
     "--frames",
     "16",
-    "--widths",
-    *"666666",
+    "--network",
+    "widths=6,6,6,6,6,6",
     "--ema",
     "0.5",
     "--quiet",
 ]
-SMALL += ["--dropout", "0.1"]
+SMALL += ["--network", "dropout=0.1"]
 SMALL += ["--threads", "1", "--stf-after", "0.4"]  # from epoch 1 of 3
 
 
@@ -165,7 +165,7 @@ def test_a_killed_run_remembers_its_best_epoch(tmp_path: Path) -> None:
         (0, "stopped in the first epoch; nothing was saved in interrupted0, start again"),
         (
             1,
-            "stopped; go on with: python examples/train.py --out interrupted1 --resume --threads 1",
+            "stopped; resume: python examples/train.py --out interrupted1 --resume --threads 1",
         ),
     ],
 )
@@ -205,10 +205,8 @@ def test_stf_starts_from_a_trained_ms_g3d(finished: Path) -> None:
         "16",
         "--batch",
         "8",
-        "--widths",
-        "6",
-        "6",
-        "12",
+        "--network",
+        "widths=6,6,12",
         "--epochs",
         "1",
         "--quiet",
@@ -257,7 +255,7 @@ def test_stf_starts_from_a_trained_ms_g3d(finished: Path) -> None:
     )
     assert (
         done.returncode == 1
-        and "expected --start-from with a run of the same network and sizes, got stf: block1"
+        and "expected --start-from with a run of the same network and sizes, got stf: blocks.0"
         in done.stderr
     )
 
@@ -272,8 +270,8 @@ def test_fg_stformer_is_trained_resumed_and_explained(finished: Path) -> None:
         "16",
         "--batch",
         "8",
-        "--widths",
-        *"6666",
+        "--network",
+        "widths=6,6,6,6",
     ]
     small += [
         "--epochs",
@@ -281,9 +279,10 @@ def test_fg_stformer_is_trained_resumed_and_explained(finished: Path) -> None:
         "--threads",
         "1",
         "--quiet",
-        "--no-global-attention",
-        "--focal-joints",
-        "9",
+        "--network",
+        "attention=false",
+        "--network",
+        "focal_joints=9",
     ]
     small += ["--decay", "1", "--warmup", "1", "--out", "fg"]
     program = KILLED.format(examples=str(EXAMPLES), arguments=small)
@@ -315,8 +314,8 @@ def test_bagcn_is_trained_resumed_and_explained(finished: Path) -> None:
         "16",
         "--batch",
         "8",
-        "--widths",
-        *"666666666",
+        "--network",
+        "widths=6,6,6,6,6,6,6,6,6",
     ]
     small += [
         "--epochs",
@@ -324,8 +323,8 @@ def test_bagcn_is_trained_resumed_and_explained(finished: Path) -> None:
         "--threads",
         "1",
         "--quiet",
-        "--context",
-        "forward",
+        "--network",
+        "context=forward",
         "--branch",
         "focus",
         "--out",
@@ -431,7 +430,7 @@ def test_the_adjacency_drawn_is_that_of_the_last_convolution_and_the_person(
 ) -> None:
     x = torch.randn(1, 4, 8, 25, 2)
     network = STFGCN(3, NTU25, widths=[6, 6], strides=[1, 1]).eval()
-    torch.nn.init.normal_(network.block2.graph.generator.emit.weight)
+    torch.nn.init.normal_(network.blocks[1].graph.generator.emit.weight)
     actions = SyntheticActions(frames=16)
     given = {}
     batch = actions.generate(1, seed=0, labels=[actions.classes.index("push")])  # by two persons
@@ -442,7 +441,7 @@ def test_the_adjacency_drawn_is_that_of_the_last_convolution_and_the_person(
     explain.draw_adjacency(network, x, drawn, 1, layout=NTU25, frame=5, title="wave")
     body, rows, layout = given["parts"]
     expected = {}
-    network.block2.graph.generator.register_forward_hook(
+    network.blocks[1].graph.generator.register_forward_hook(
         lambda module, x, out: expected.update(generated=out[0])
     )
     network(x)
@@ -596,9 +595,7 @@ def test_an_interrupted_demo_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_demo_names_its_own_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stops(options: list[str]) -> dict[str, float]:
-        raise SystemExit(
-            f"stopped; go on with: python examples/train.py --out {options[1]} --resume"
-        )
+        raise SystemExit(f"stopped; resume: python examples/train.py --out {options[1]} --resume")
 
     monkeypatch.setattr(demo, "train", stops)
     for said in ("stopped in the first epoch; start again", "stopped; go on"):
@@ -638,8 +635,8 @@ def test_a_demo_of_another_version_names_the_way_out(
 SHORT = [
     "--preset",
     "synthetic",
-    "--widths",
-    *"666666",
+    "--network",
+    "widths=6,6,6,6,6,6",
     "--frames",
     "8",
     "--threads",
@@ -760,7 +757,13 @@ MISTAKES = [
     ),
     (
         "train.py",
-        [*SMALL, "--out", "x3", "--widths", "4"],
+        [
+            *SMALL,
+            "--out",
+            "x3",
+            "--network",
+            "widths=4",
+        ],
         "error: STFGCN: expected as many widths as strides, got 1 and 6",
     ),
     (
@@ -847,7 +850,7 @@ MISTAKES = [
     ),
     (
         "train.py",
-        [*SMALL, "--start-from", "straight", "--widths", *"666667", "--out", "y2"],
+        [*SMALL, "--start-from", "straight", "--network", "widths=6,6,6,6,6,7", "--out", "y2"],
         "(widths 6 6 6 6 6 6 against 6 6 6 6 6 7)",
     ),
     (
@@ -862,7 +865,7 @@ MISTAKES = [
     ),
     (
         "train.py",
-        [*SMALL, "--out", "x11", "--no-parts"],
+        [*SMALL, "--out", "x11", "--network", "parts=false"],
         "error: expected options that change something, got --parts with --model stf_gcn",
     ),
     ("train.py", [*SMALL, "--out", "x12", "--warmup", "2"], "got --warmup without --decay"),
@@ -888,7 +891,7 @@ MISTAKES = [
     ),
     (
         "train.py",
-        ["--model", "bagcn", "--focusing", "none", "--context", "forward"],
+        ["--model", "bagcn", "--network", "focus=none", "--network", "context=forward"],
         "got --context with --focusing none",
     ),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import explain
@@ -11,7 +12,7 @@ import reference_attention as reference
 import torch
 from fg_stformer import FGSTFormer
 from layer_tools import filled, learn, weights
-from recipe import LAYERS, PRESETS, Recipe, build_network
+from recipe import PRESETS, Recipe, build_network, explained
 from torch import Tensor
 
 from skeleton_focus import KINECT20, NTU25, FeatureTap, STFLoss, STFObjective
@@ -83,30 +84,23 @@ def test_ablations_train(name: str) -> None:
 def test_ablations_are_flags() -> None:
     """Every option of the network is an option of the recipe, and does there what it does here."""
     layout = KINECT20
-    preset = PRESETS["synthetic_fg_stformer"]
-    for change, option in (
-        ({"focal_joints": 0}, {"focal_joints": 0}),
-        ({"parts": False}, {"parts": False}),
-        ({"joint_part_attention": False}, {"cross": False}),
-        ({"global_attention": False}, {"attention": False}),
-        ({"dilated_convolution": False}, {"convolution": False}),
-        ({"stages": (2, 2)}, {"stages": (2, 2)}),
-        ({"shared_map": "per_head"}, {"shared_map": "per_head"}),
+    preset = Recipe(**PRESETS["synthetic_fg_stformer"])
+    plain = build_network(preset, 5, 1, layout)
+    for change in (
+        {"focal_joints": 0},
+        {"parts": False},
+        {"cross": False},
+        {"attention": False},
+        {"convolution": False},
+        {"stages": (2, 2)},
+        {"shared_map": "per_head"},
     ):
-        built = build_network(Recipe(**{**preset, **change}), 5, 1, layout)
-        options = {
-            "widths": (24, 24, 48, 48),
-            "strides": (1, 2, 1, 1),
-            "stages": (3, 1),
-            "in_channels": 4,
-            **option,
-        }
-        assert (
-            repr(built)
-            == repr(FGSTFormer(5, layout, **options))
-            != repr(build_network(Recipe(**preset), 5, 1, layout))
-        )
-    assert LAYERS["fg_stformer"] == (STF["layers"], STF["head"])
+        changed = replace(preset, network={**preset.network, **change})
+        built = build_network(changed, 5, 1, layout)
+        sizes = {"widths": (24, 24, 48, 48), "strides": (1, 2, 1, 1), "stages": (3, 1)}
+        expected = FGSTFormer(5, layout, in_channels=4, **{**sizes, **change})
+        assert repr(built) == repr(expected) != repr(plain)
+    assert explained(preset, plain) == (STF["layers"], STF["head"])
 
 
 @pytest.mark.parametrize(("frames", "persons"), [(1, 1), (2, 1), (7, 3)])

@@ -306,7 +306,7 @@ def test_a_network_of_the_package_changes_throughout() -> None:
         for other, _ in net.named_parameters():
             done = other.rpartition(".")[0] in list(similarity)[:step]
             assert torch.equal(explain.states[step][other], before[other]) != done, (name, other)
-    objective = STFObjective(net, layers=["block5", "block6"], head="fc")
+    objective = STFObjective(net, layers=["blocks.4", "blocks.5"], head="fc")
     classes = net(x).argmax(1)
     blocks = ["fc", *(f"block{i}" for i in range(6, 0, -1))]
     similarity = cascading_randomization(

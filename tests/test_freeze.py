@@ -14,18 +14,28 @@ import pytest
 import results
 import torch
 import train
-from recipe import LAYERS, Recipe
+from recipe import NETWORKS, Recipe
 
 from skeleton_focus import KINECT20, NTU25, SkeletonDataset, SyntheticActions
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's
 
 SIZES = {
-    "stf_gcn": ["--preset", "synthetic", "--widths", *"666666"],
-    "ms_g3d": ["--preset", "synthetic_ms_g3d", "--widths", "6", "6", "12"],
-    "stf_ms_g3d": ["--preset", "synthetic_ms_g3d", "--widths", "6", "6", "12"],
-    "fg_stformer": ["--preset", "synthetic_fg_stformer", "--widths", *"6666"],
-    "bagcn": ["--preset", "synthetic_bagcn", "--widths", *"666666666"],
+    "stf_gcn": ["--preset", "synthetic", "--network", "widths=6,6,6,6,6,6"],
+    "ms_g3d": [
+        "--preset",
+        "synthetic_ms_g3d",
+        "--network",
+        "widths=6,6,12",
+    ],
+    "stf_ms_g3d": [
+        "--preset",
+        "synthetic_ms_g3d",
+        "--network",
+        "widths=6,6,12",
+    ],
+    "fg_stformer": ["--preset", "synthetic_fg_stformer", "--network", "widths=6,6,6,6"],
+    "bagcn": ["--preset", "synthetic_bagcn", "--network", "widths=6,6,6,6,6,6,6,6,6"],
 }
 SMALL = [
     "--frames",
@@ -88,7 +98,7 @@ def trained(model: str, data: str, out: Path, *more: str, epochs: int = 1) -> di
 def started(clips: dict[int, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of every network on three classes."""
     folder = tmp_path_factory.mktemp("started")
-    for model in LAYERS:
+    for model in NETWORKS:
         trained(model, clips[3], folder / model)
     return folder
 
@@ -102,7 +112,7 @@ def of_fc(names: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("ema", ["0", "0.5"])
-@pytest.mark.parametrize("model", LAYERS)
+@pytest.mark.parametrize("model", NETWORKS)
 def test_all_but_the_last_layer_stay_as_they_are(
     model: str,
     ema: str,
@@ -148,12 +158,10 @@ def test_the_last_layer_is_trained_by_cross_entropy_alone(
         "9",
         "--weight-decay",
         "0",
-        "--turn",
-        "0",
-        "0",
-        "0",
-        "--crop",
-        "1",
+        "--augment",
+        "rotation=0,0,0",
+        "--augment",
+        "crop=1",
     ]
     more += [
         "--clip-gradient",
@@ -236,7 +244,9 @@ def test_it_may_be_trained_further_as_a_whole(
     assert report["frozen"] == 0
     before = weights(tmp_path / "run")
     after = weights(tmp_path / "whole")
-    assert not torch.equal(before["model.block1.graph.weight"], after["model.block1.graph.weight"])
+    assert not torch.equal(
+        before["model.blocks.0.graph.weight"], after["model.blocks.0.graph.weight"]
+    )
 
 
 def test_other_clips_may_be_fewer_and_the_same_classes_may_not(
@@ -276,23 +286,23 @@ def test_other_clips_may_be_fewer_and_the_same_classes_may_not(
         ),
         (
             "stf_gcn",
-            ["--freeze", "--widths", *"666667"],
+            ["--freeze", "--network", "widths=6,6,6,6,6,7"],
             r"of the same network and sizes.*\(widths .* 6 6 6 6 6 7\)",
         ),
         (
             "fg_stformer",
-            ["--freeze", "--focal-joints", "9"],
+            ["--freeze", "--network", "focal_joints=9"],
             "of the same focal-joints, 9, got .* with 15",
         ),
         (
             "bagcn",
-            ["--freeze", "--focusing", "max"],
+            ["--freeze", "--network", "focus=max"],
             "of the same focusing, max, got .* with attention",
         ),
         (
             "stf_ms_g3d",
             ["--freeze", "--start-from", "ms_g3d"],
-            "same network and sizes, got .*ms_g3d: block1.graph.co",
+            "same network and sizes, got .*ms_g3d: blocks.0.graph.co",
         ),
         (
             "ms_g3d",
@@ -324,7 +334,7 @@ def test_what_cannot_be_taken_over(
             "expected --freeze with --branch plain, got coh",
         ),
         (
-            ["--freeze", "--start-from", "x", "--branch", "plain", "--dropout", "0.1"],
+            ["--freeze", "--start-from", "x", "--branch", "plain", "--network", "dropout=0.1"],
             "got --dropout with --freeze",
         ),
     ],
@@ -336,7 +346,9 @@ def test_options_that_do_not_go_with_it(given: list[str], error: str, tmp_path: 
 
 def test_only_a_frozen_network_stays_in_evaluation_mode() -> None:
     for freeze in (False, True):
-        recipe = Recipe(widths=(6, 6), strides=(1, 1), branch="plain", freeze=freeze)
+        recipe = Recipe(
+            network={"widths": (6, 6), "strides": (1, 1)}, branch="plain", freeze=freeze
+        )
         module = train.Recogniser(recipe, KINECT20, 3, 1)
         for _ in range(2):
             assert (

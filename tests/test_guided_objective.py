@@ -33,7 +33,7 @@ def guided(**options: Any) -> STFLoss:
 
 
 def trained_with(net: nn.Module, loss: STFLoss, **options: Any) -> STFObjective:
-    return STFObjective(net, layers=["block5", "block6"], loss=loss, **options)
+    return STFObjective(net, layers=["blocks.4", "blocks.5"], loss=loss, **options)
 
 
 def plain_score(logits: Tensor, classes: Tensor, score: str) -> Tensor:
@@ -250,7 +250,7 @@ def test_clips_in_another_layout() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.net(x.permute(0, 4, 2, 3, 1))
 
-    layers = ["net.block5", "net.block6"]
+    layers = ["net.blocks.4", "net.blocks.5"]
     other = STFObjective(
         PersonsFirst(), layers, head="net.fc", loss=guided(), axes="N M T V C"
     ).eval()

@@ -50,7 +50,7 @@ def clips(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
 
 
 def objective(net: nn.Module, loss: STFLoss | None = None) -> STFObjective:
-    return STFObjective(net, layers=["block5", "block6"], head="fc", loss=loss)
+    return STFObjective(net, layers=["blocks.4", "blocks.5"], head="fc", loss=loss)
 
 
 class Stepwise(nn.Module):
@@ -344,7 +344,7 @@ def test_explain() -> None:
     with torch.no_grad():
         focus, logits = trained.explain(x)
         other, _ = trained.explain(x, torch.tensor([1, 1, 1]))
-        low, _ = trained.explain(x, layer="block5")
+        low, _ = trained.explain(x, layer="blocks.4")
     assert focus.shape == (N, M, T, V)
     torch.testing.assert_close(logits, trained.model(x))
     torch.testing.assert_close(focus, trained(x, logits.argmax(1)).focus)
@@ -352,7 +352,7 @@ def test_explain() -> None:
     assert not torch.equal(focus, low)
     assert all(p.grad is None for p in trained.parameters())
     with pytest.raises(
-        ValueError, match="expected layer to be one of 'block5', 'block6', got 'fc'"
+        ValueError, match=r"expected layer to be one of 'blocks\.4', 'blocks\.5', got 'fc'"
     ):
         trained.explain(x, layer="fc")
 
@@ -364,7 +364,7 @@ def test_nothing_is_left_behind() -> None:
         trained(x, target)
     assert all("forward" not in vars(m) and not m._forward_hooks for m in trained.modules())
     with pytest.raises(ValueError, match="expected x"):
-        trained.model.block6.forward(torch.zeros(1, 1, 1, 1))
+        trained.model.blocks[5].forward(torch.zeros(1, 1, 1, 1))
     with pytest.raises(RuntimeError, match="running_mean should contain 100 elements"):
         trained(torch.randn(N, C + 1, T, V, M, dtype=torch.float64), target)
     assert all("forward" not in vars(m) for m in trained.modules())
@@ -395,7 +395,7 @@ def test_copies() -> None:
     fresh = objective(network(trained=False), STFLoss()).eval()
     fresh.load_state_dict(trained.state_dict())
     torch.testing.assert_close(fresh(x, target).loss, expected)
-    assert "layers=['block5', 'block6'], head='fc'" in repr(trained)
+    assert "layers=['blocks.4', 'blocks.5'], head='fc'" in repr(trained)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
@@ -413,25 +413,25 @@ def test_errors() -> None:
     (x, target) = clips()
     net = network()
     with pytest.raises(
-        ValueError, match="expected the name of a layer, got 'block7'; STFGCN has 'block6'"
+        ValueError, match=r"expected the name of a layer, got 'blocks\.6'; STFGCN has 'blocks\.5'"
     ):
-        STFObjective(net, layers=["block5", "block7"])
-    with pytest.raises(ValueError, match="expected a list of layers, got 'block6'"):
-        STFObjective(net, layers="block6")
+        STFObjective(net, layers=["blocks.4", "blocks.6"])
+    with pytest.raises(ValueError, match=r"expected a list of layers, got 'blocks\.5'"):
+        STFObjective(net, layers="blocks.5")
     with pytest.raises(
         ValueError,
-        match=r"two layers for the coherence term, got \['block6'\]; name the layer before",
+        match=r"two layers for the coherence term, got \['blocks.5'\]; name the layer before",
     ):
-        STFObjective(net, layers=["block6"])
+        STFObjective(net, layers=["blocks.5"])
     with pytest.raises(
         ValueError, match=r"expected score to be one of 'logit', 'log_odds', .*, got 'margin'"
     ):
-        STFObjective(net, layers=["block5", "block6"], score="margin")
+        STFObjective(net, layers=["blocks.4", "blocks.5"], score="margin")
     with pytest.raises(
         ValueError,
         match=r"^STFObjective: expected loss to be an STFLoss, got str; STFLoss.focus_branch",
     ):
-        STFObjective(net, layers=["block5", "block6"], loss="focus")
+        STFObjective(net, layers=["blocks.4", "blocks.5"], loss="focus")
     with pytest.raises(ValueError, match=r"expected x \(N, C, T, V, M\), got \(3, 4, 16, 20\)"):
         objective(net)(x[..., 0], target)
     with pytest.raises(ValueError, match=r"expected target \(N=3, ...\), got \(2,\)"):
@@ -444,20 +444,20 @@ def test_errors() -> None:
         ValueError,
         match=r"expected layer 'fc' to give \(N\*M=6, C, T, V=20\), got \(3, 7\); name a layer before",
     ):
-        STFObjective(net, layers=["block6", "fc"])(x, target)
+        STFObjective(net, layers=["blocks.5", "fc"])(x, target)
     with pytest.raises(
         ValueError,
-        match=r"expected layers from low to high, \['block5', 'block6'\], got \['block6',",
+        match=r"expected layers from low to high, \['blocks.4', 'blocks.5'\], got \['blocks.5',",
     ):
-        STFObjective(net, layers=["block6", "block5"], head="fc")(x, target)
+        STFObjective(net, layers=["blocks.5", "blocks.4"], head="fc")(x, target)
     with pytest.raises(
-        ValueError, match=r"STFObjective: expected each layer once, got \['block6', 'block6'\]"
+        ValueError, match=r"STFObjective: expected each layer once, got \['blocks.5', 'blocks.5'\]"
     ):
-        STFObjective(net, layers=["block6", "block6"])
+        STFObjective(net, layers=["blocks.5", "blocks.5"])
     with pytest.raises(
         ValueError, match=r"expected head 'norm' to be nn.Linear, got BatchNorm1d; name the"
     ):
-        STFObjective(net, layers=["block5", "block6"], head="norm")
+        STFObjective(net, layers=["blocks.4", "blocks.5"], head="norm")
 
 
 def test_a_lower_layer_in_training_holds_other_clips_scores() -> None:
@@ -471,7 +471,7 @@ def test_a_lower_layer_in_training_holds_other_clips_scores() -> None:
 
     def apart(layer: str) -> float:
         log_odds, probability = (
-            STFObjective(net, ["block5", "block6"], score=score) for score in SCORES[1:]
+            STFObjective(net, ["blocks.4", "blocks.5"], score=score) for score in SCORES[1:]
         )
         return (
             (log_odds.explain(x, layer=layer)[0] - probability.explain(x, layer=layer)[0])
@@ -480,8 +480,8 @@ def test_a_lower_layer_in_training_holds_other_clips_scores() -> None:
             .item()
         )
 
-    assert apart("block5") > 1e-4 and apart("block6") < 1e-9
+    assert apart("blocks.4") > 1e-4 and apart("blocks.5") < 1e-9
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()
-    assert apart("block5") < 1e-9
+    assert apart("blocks.4") < 1e-9

@@ -105,7 +105,9 @@ def test_training_sees_a_turned_part_of_the_clip() -> None:
     about each axis.
     """
     batch = some_clips(lost=0.0)
-    recipe = Recipe(preparation="ctrgcn", frames=7, crop=0.5, turn=(17.1887,) * 3)
+    recipe = Recipe(
+        preparation="ctrgcn", frames=7, augment={"crop": 0.5, "rotation": (17.1887,) * 3}
+    )
     drawn = torch.Generator().manual_seed(5)
     angles = (
         ((2 * torch.rand(3, 3, generator=drawn) - 1) * torch.tensor(17.1887).deg2rad())

@@ -731,12 +731,14 @@ def test_present_says_who_is_there() -> None:
         objective.explain(x, present=present.float())
 
 
-@pytest.mark.parametrize("layer", ["block3", "block4"])
+@pytest.mark.parametrize("layer", ["blocks.2", "blocks.3"])
 def test_no_focus_beyond_the_lengths(layer: str) -> None:
     """Interpolation from frames of a stride of 4 used to reach beyond the last true frame."""
     torch.manual_seed(0)
     net = BAGCN(5, NTU25, widths=(8, 8, 16, 16), strides=(1, 2, 2, 1))
-    objective = STFObjective(net, ["block3", "block4"], head="fc", loss=STFLoss(adjacency=0)).eval()
+    objective = STFObjective(
+        net, ["blocks.2", "blocks.3"], head="fc", loss=STFLoss(adjacency=0)
+    ).eval()
     lengths = torch.tensor([16, 9, 5])
     x = torch.randn(3, 6, 16, 25, 2)
     explained = objective.explain(x, layer=layer, inputs=(lengths,))[0]

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import copy
 import csv
-import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import results
 import torch
 import train
 from recipe import (
-    LAYERS,
+    NETWORKS,
     PRESETS,
     WITH_STF_ADJACENCY,
     Recipe,
@@ -66,10 +65,13 @@ def as_published(
     start = torch.zeros(n)
     stop = torch.ones(n)
     if random is not None:
-        angles = (2 * torch.rand(n, 3, generator=random) - 1) * torch.tensor(recipe.turn).deg2rad()
-        size = 1 + recipe.stretch * (2 * torch.rand(n, 1, 1, 1, 1, generator=random) - 1)
+        most = torch.tensor(recipe.augment.get("rotation", (0.0, 0.0, 0.0))).deg2rad()
+        angles = (2 * torch.rand(n, 3, generator=random) - 1) * most
+        factor = recipe.augment.get("scale", 0.0)
+        size = 1 + factor * (2 * torch.rand(n, 1, 1, 1, 1, generator=random) - 1)
         x = rotate(x * size, angles)
-        share = recipe.crop + (1 - recipe.crop) * torch.rand(n, generator=random)
+        crop = recipe.augment.get("crop", 1.0)
+        share = crop + (1 - crop) * torch.rand(n, generator=random)
         start = (1 - share) * torch.rand(n, generator=random)
         stop = start + share
     both = torch.cat([x, batch.visibility[:, None]], dim=1)
@@ -130,7 +132,8 @@ def test_a_confidence_is_a_channel_and_loses_no_joint(preparation: str, stream: 
     """Of the same clips, seen surely or not, all channels but the last are the same."""
     data = some_data(OPENPOSE18, channels=2, persons=2, least=0.05)
     batch = whole(data)
-    recipe = Recipe(preparation=preparation, stream=stream, frames=9, turn=(0, 0, 30), crop=0.6)
+    recipe = Recipe(preparation=preparation, stream=stream, frames=9)
+    recipe.augment = {"rotation": (0, 0, 30), "crop": 0.6}
     sure = batch._replace(visibility=(batch.visibility > 0).float())
     for seed in (None, 1):
         one, two = (
@@ -156,30 +159,31 @@ def test_a_confidence_is_a_channel_and_loses_no_joint(preparation: str, stream: 
 )
 def test_new_settings_change_training_alone(change: dict[str, float]) -> None:
     batch = whole(some_data(KINECT20))
-    recipe = Recipe(frames=9, turn=(0.0, 30.0, 0.0))
+    turned = {"rotation": (0.0, 30.0, 0.0)}
+    recipe = Recipe(frames=9, augment=turned)
+    changed = Recipe(frames=9, augment={**turned, **change})
     seen = [
-        prepare(batch, r, KINECT20, torch.Generator().manual_seed(1))
-        for r in (recipe, replace(recipe, **change))
+        prepare(batch, r, KINECT20, torch.Generator().manual_seed(1)) for r in (recipe, changed)
     ]
     assert not torch.equal(*seen)
-    assert torch.equal(
-        prepare(batch, recipe, KINECT20), prepare(batch, replace(recipe, **change), KINECT20)
-    )
+    assert torch.equal(prepare(batch, recipe, KINECT20), prepare(batch, changed, KINECT20))
 
 
 def test_turns_out_of_the_plane_are_refused_before_training() -> None:
+    recipe = Recipe(augment={"rotation": (0.0, 30.0, 0.0)})
     with pytest.raises(
         ValueError,
         match=r"^Augment: expected rotation about z alone with x \(N, C=2, T, V, M\), got",
     ):
-        prepare(whole(some_data(COCO17, channels=2)), Recipe(turn=(0.0, 30.0, 0.0)), COCO17)
+        prepare(whole(some_data(COCO17, channels=2)), recipe, COCO17)
 
 
 @pytest.mark.parametrize("model", ["stf_gcn", "ms_g3d", "stf_ms_g3d", "bagcn"])
 @pytest.mark.parametrize("stream", ["joint", "joint+bone"])
 def test_networks_take_positions_in_the_plane(model: str, stream: str) -> None:
     preset = PRESETS["synthetic" if model == "stf_gcn" else f"synthetic_{model}"]
-    recipe = Recipe(**{**preset, "stream": stream, "turn": (0.0, 0.0, 30.0), "frames": 16})
+    turned = {"rotation": (0.0, 0.0, 30.0)}
+    recipe = Recipe(**{**preset, "stream": stream, "augment": turned, "frames": 16})
     batch = whole(some_data(COCO17, channels=2, persons=2))
     network = build_network(recipe, 5, 2, COCO17, channels=2)
     assert network(prepare(batch, recipe, COCO17, torch.Generator().manual_seed(0))).shape == (8, 5)
@@ -192,8 +196,8 @@ def test_networks_take_positions_in_the_plane(model: str, stream: str) -> None:
 # the training program
 
 SMALL = [
-    "--widths",
-    *"666666",
+    "--network",
+    "widths=6,6,6,6,6,6",
     "--frames",
     "16",
     "--batch",
@@ -215,27 +219,22 @@ def test_a_run_in_the_plane_is_kept_and_loaded(
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # Lightning leaves them behind
         monkeypatch.setenv(name, "0")
     changes = [
-        "--flip",
-        "0.5",
-        "--shear",
-        "0.2",
-        "--joint-dropout",
-        "0.1",
-        "--speed",
-        "0.3",
-        "--turn",
-        "0",
-        "0",
-        "15",
+        "--augment",
+        "flip=0.5",
+        "--augment",
+        "shear=0.2",
+        "--augment",
+        "joint_dropout=0.1",
+        "--augment",
+        "speed=0.3",
+        "--augment",
+        "rotation=0,0,15",
     ]
     train.main([*SMALL, *changes, "--out", str(tmp_path / "run"), "--devices", "1"])
     objective, recipe, layout, _ = results.load_run(tmp_path / "run")
-    assert layout is COCO17 and (recipe.flip, recipe.shear, recipe.joint_dropout, recipe.speed) == (
-        0.5,
-        0.2,
-        0.1,
-        0.3,
-    )
+    assert layout is COCO17
+    changed = {name: recipe.augment[name] for name in ("flip", "shear", "joint_dropout", "speed")}
+    assert changed == {"flip": 0.5, "shear": 0.2, "joint_dropout": 0.1, "speed": 0.3}
     batch = whole(data)
     with torch.no_grad():
         logits = objective.model(prepare(batch, recipe, layout))
@@ -243,59 +242,51 @@ def test_a_run_in_the_plane_is_kept_and_loaded(
     np.testing.assert_allclose(logits.softmax(1)[:4], probabilities[:4], atol=1e-4)
 
 
-def test_a_run_from_before_has_three_channels(tmp_path: Path) -> None:
-    recipe = Recipe(widths=(6,) * 6, strides=(1,) * 6, frames=16)
-    module = train.Recogniser(recipe, NTU25, 3, 1)
-    old = {
-        name: value
-        for name, value in vars(recipe).items()
-        if name not in ("flip", "shear", "joint_dropout", "speed")
-    }
+def test_a_file_of_other_sizes_is_refused(tmp_path: Path) -> None:
+    recipe = Recipe(network={"widths": (6,) * 6, "strides": (1,) * 6}, frames=16)
+    objective = build_objective(recipe, 3, 1, NTU25)
     saved = {
-        "weights": module.objective.state_dict(),
-        "recipe": old,
+        "weights": objective.state_dict(),
+        "recipe": asdict(recipe),
         "layout": "NTU25",
         "classes": list("abc"),
+        "persons": 1,
     }
-    torch.save({**saved, "persons": 1}, tmp_path / "model.pt")
-    objective, loaded, _, _ = results.load_run(tmp_path)
-    assert loaded == recipe and objective.model(torch.zeros(1, 4, 16, 25, 1)).shape == (1, 3)
-    torch.save({**saved, "persons": 1, "channels": 2}, tmp_path / "model.pt")
+    torch.save({**saved, "channels": 3}, tmp_path / "model.pt")
+    loaded, kept, _, _ = results.load_run(tmp_path)
+    assert kept == recipe and loaded.model(torch.zeros(1, 4, 16, 25, 1)).shape == (1, 3)
+    torch.save({**saved, "channels": 2}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="size mismatch"):
         results.load_run(tmp_path)
 
 
-def test_a_run_from_before_had_g_at_all_scales(tmp_path: Path) -> None:
-    sizes = {"model": "stf_ms_g3d", "widths": (6,) * 3, "strides": (1,) * 3, "frames": 16}
-    recipe = Recipe(**sizes, stf_arrangement="scales")
-    old = {name: value for name, value in vars(recipe).items() if name != "stf_arrangement"}
-    saved = {"recipe": old, "layout": "NTU25", "classes": list("abc"), "persons": 1}
+def test_the_arrangement_of_stf_is_kept(tmp_path: Path) -> None:
+    network = {"widths": (6,) * 3, "strides": (1,) * 3}
+    recipe = Recipe(model="stf_ms_g3d", network={**network, "stf": "scales"}, frames=16)
+    saved = {"recipe": asdict(recipe), "layout": "NTU25", "classes": list("abc")}
     trained = train.Recogniser(recipe, NTU25, 3, 1).objective
-    torch.save({**saved, "weights": trained.state_dict()}, tmp_path / "model.pt")
+    saved |= {"persons": 1, "channels": 3, "weights": trained.state_dict()}
+    torch.save(saved, tmp_path / "model.pt")
     objective, loaded, _, _ = results.load_run(tmp_path)
-    assert loaded == recipe and [repr(m) for m in objective.model.children()] == [
-        repr(m) for m in trained.model.children()
-    ]
-    (tmp_path / "recipe.json").write_text(
-        json.dumps({"data": None, "preset": "synthetic_stf_ms_g3d", "recipe": old})
-    )
-    (tmp_path / "last.ckpt").touch()
-    assert command_line.parse(["--resume", "--out", str(tmp_path)])[1] == recipe
-    six = train.Recogniser(Recipe(**sizes, start_from=str(tmp_path)), NTU25, 3, 1)
+    assert loaded == recipe and repr(objective.model) == repr(trained.model)
+    other = Recipe(model="stf_ms_g3d", network=network, frames=16)
+    six = train.Recogniser(other, NTU25, 3, 1)
     with pytest.raises(
-        ValueError, match=r"a run of the same stf-arrangement, modules, got .* with scales$"
+        ValueError, match=r"a run of the same stf of --network, modules, got .* with scales$"
     ):
         train.start_from(six, list("abc"), str(tmp_path))
 
 
 def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Path) -> None:
-    sizes = {"widths": (6,) * 3, "strides": (1,) * 3, "frames": 16}
-    plain = train.Recogniser(Recipe(model="ms_g3d", branch="plain", **sizes), NTU25, 3, 1)
-    saved = {"recipe": vars(plain.recipe), "layout": "NTU25", "classes": list("abc"), "persons": 1}
+    sizes = {"widths": (6,) * 3, "strides": (1,) * 3}
+    recipe = Recipe(model="ms_g3d", branch="plain", network=sizes, frames=16)
+    plain = train.Recogniser(recipe, NTU25, 3, 1)
+    saved = {"recipe": asdict(recipe), "layout": "NTU25", "classes": list("abc"), "persons": 1}
+    saved["channels"] = 3
     torch.save({**saved, "weights": plain.objective.state_dict()}, tmp_path / "model.pt")
     x = torch.randn(2, 4, 16, 25, 1)
     for arrangement in ("modules", "scales"):
-        recipe = Recipe(model="stf_ms_g3d", stf_arrangement=arrangement, **sizes)
+        recipe = Recipe(model="stf_ms_g3d", network={**sizes, "stf": arrangement}, frames=16)
         focused = train.Recogniser(recipe, NTU25, 3, 1)
         train.start_from(focused, list("abc"), str(tmp_path))
         with torch.no_grad():
@@ -303,7 +294,8 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
         focused.objective.model.extra = nn.Linear(2, 2)
         with pytest.raises(
-            ValueError, match=r"of the same network and sizes, got .*: extra\.bias, extra\.weight$"
+            ValueError,
+            match=r"of the same network and sizes, got .*: extra\.bias, extra\.weight \(",
         ):
             train.start_from(focused, list("abc"), str(tmp_path))
 
@@ -311,15 +303,30 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--stf-arrangement", "scales"], "got --stf-arrangement with --model stf_gcn"),
-        (["--flip", "1.5"], "expected flip in 0..1, got 1.5"),
-        (["--shear", "-0.1"], "expected shear in 0..1, got -0.1"),
-        (["--joint-dropout", "1"], r"expected joint_dropout in 0..0.99, got 1.0"),
-        (["--speed", "nan"], r"expected speed in 0..0.99, got nan"),
-        (["--stretch", "1"], r"expected stretch in 0..0.99, got 1.0"),
-        (["--preparation", "paper", "--crop", "0.5"], "got --crop with --preparation paper"),
-        (["--preset", "paper_bagcn", "--crop", "0.5"], "got --crop with --preparation dgnn"),
-        (["--preset", "paper", "--speed", "0.5"], "got --speed with --preparation paper"),
+        (
+            ["--network", "stf=scales"],
+            "expected --network with some of widths, strides, first_scale, dropout, got stf",
+        ),
+        (["--augment", "flip=1.5"], "Augment: expected flip in 0..1, got 1.5"),
+        (["--augment", "shear=-0.1"], "Augment: expected shear in 0..1, got -0.1"),
+        (
+            ["--augment", "joint_dropout=1"],
+            "Augment: expected joint_dropout of at least 0 and below 1, got 1",
+        ),
+        (["--augment", "speed=nan"], "Augment: expected speed of at least 0 and below 1, got nan"),
+        (["--augment", "scale=1"], "Augment: expected scale of at least 0 and below 1, got 1"),
+        (
+            ["--preparation", "paper", "--augment", "crop=0.5"],
+            "got --augment crop with --preparation paper",
+        ),
+        (
+            ["--preset", "paper_bagcn", "--augment", "crop=0.5"],
+            "got --augment crop with --preparation dgnn",
+        ),
+        (
+            ["--preset", "paper", "--augment", "speed=0.5"],
+            "got --augment speed with --preparation paper",
+        ),
         (["--branch", "exploration", "--norm", "l2"], "got --norm with --branch exploration"),
         (["--data", "somewhere", "--clips", "50"], "got --clips with --data"),
         (["--split", "xsub"], "got --split without --data"),
@@ -338,9 +345,14 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
             ["--branch", "adjacency", "--model", "fg_stformer"],
             "or take --model stf_gcn or stf_ms_g3d",
         ),
-        (["--model", "bagcn", "--scales", "8"], "got --scales with --model bagcn"),
-        (["--window-scales", "8"], "got --window-scales with --model stf_gcn"),
-        (["--model", "ms_g3d", "--scales", "0"], "expected scales of at least 1, got 0"),
+        (
+            ["--model", "bagcn", "--network", "scales=8"],
+            "expected --network with some of widths, strides, focus, context, dropout, got scales",
+        ),
+        (["--network", "window_scales=8"], "--network with some of widths, .*, got window_scales"),
+        (["--augment", "turn=3"], "expected --augment with some of rotation, scale, .*, got turn"),
+        (["--epochs", "0"], "expected epochs of at least 1, got 0"),
+        (["--lr", "nan"], "expected lr in 1e-09..99, got nan"),
         (
             ["--preset", "paper_stf_kinetics"],
             "expected --start-from with the preset paper_stf_kinetics, got none",
@@ -349,7 +361,6 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
             ["--preset", "paper_stf_ntu120"],
             "expected --start-from with the preset paper_stf_ntu120, got none",
         ),
-        (["--clip-gradient", "-1"], "expected clip_gradient in 1e-09..1000000000.0, got -1.0"),
     ],
 )
 def test_settings_out_of_their_range(arguments: list[Any], error: str, tmp_path: Path) -> None:
@@ -373,7 +384,7 @@ def test_a_branch_is_its_terms() -> None:
     assert build_loss(Recipe(norm="l2")).norm == "l2"
 
 
-@pytest.mark.parametrize("model", LAYERS)
+@pytest.mark.parametrize("model", NETWORKS)
 def test_the_networks_with_an_adjacency_for_the_focus(model: str, tmp_path: Path) -> None:
     network = build_network(Recipe(model=model), 3, 1, KINECT20)
     assert any(isinstance(m, STFAdjacency) for m in network.modules()) == (
@@ -395,10 +406,8 @@ def test_table_5_goes_on_from_ms_g3d_without_an_adjacency(
     small = [
         "--model",
         "ms_g3d",
-        "--widths",
-        "6",
-        "6",
-        "12",
+        "--network",
+        "widths=6,6,12",
         "--frames",
         "16",
         "--batch",
@@ -455,8 +464,8 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
         "8",
         "--frames",
         "16",
-        "--widths",
-        *"666666",
+        "--network",
+        "widths=6,6,6,6,6,6",
         "--branch",
         "plain",
         "--quiet",
@@ -505,8 +514,8 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
         "8",
         "--frames",
         "16",
-        "--widths",
-        *"666666",
+        "--network",
+        "widths=6,6,6,6,6,6",
         "--branch",
         "plain",
         "--quiet",
@@ -548,9 +557,7 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
     statistics, deep, wanted = renewed(recipe)  # of the weights that are kept
     torch.testing.assert_close(deep, wanted)
     torch.testing.assert_close(statistics, {name: kept[f"model.{name}"] for name in statistics})
-    _, whole, _ = renewed(
-        replace(recipe, turn=(0.0, 0.0, 0.0), crop=1.0)
-    )  # and of clips as they are augmented
+    _, whole, _ = renewed(replace(recipe, augment={}))  # and of clips as they are augmented
     assert ((whole - deep).abs() > 0.01 * deep.abs()).any()
 
     # Pooled over the training clips as they are augmented, the input of the first BatchNorm has
@@ -572,7 +579,8 @@ def test_probabilities_of_a_clip_and_its_mirror_image() -> None:
     """The mean; the image is what the network would take, mirrored by hand, so that it keeps the
     clip's height.
     """
-    recipe = Recipe(stream="joint+bone", frames=8, widths=(6, 6), strides=(2, 1), batch=5)
+    recipe = Recipe(stream="joint+bone", frames=8, batch=5)
+    recipe.network = {"widths": (6, 6), "strides": (2, 1)}
     torch.manual_seed(0)
     places = torch.randn(5, 3, 12, 20, 1)
     seen = (torch.rand(5, 12, 20, 1) > 0.1).float()
@@ -596,7 +604,7 @@ def test_a_run_of_two_bodies_takes_clips_of_one(
     """The network takes a mean over both places, so the same clip has the same probabilities
     without its empty one.
     """
-    recipe = Recipe(widths=(6, 6, 6, 6, 6, 6), frames=16, clips=40)
+    recipe = Recipe(network={"widths": (6,) * 6}, frames=16, clips=40)
     both = loading.load_data(None, recipe)
     alone = [clip.x[..., :1] for clip in both.test]  # the second body taken out
     seen = [clip.visibility[..., :1] for clip in both.test]
@@ -662,8 +670,8 @@ PRINTED: dict[str, dict[str, Any]] = {
         "lr": 0.05,
         "decay": (25, 40, 55),
         "epochs": 65,
-        "scales": 8,
-        "window_scales": 8,
+        "network": {"scales": 8, "window_scales": 8},
+        "model": "ms_g3d",
     },
     "paper_stf_kinetics": {
         "preparation": "paper",
@@ -671,8 +679,7 @@ PRINTED: dict[str, dict[str, Any]] = {
         "lr": 1e-4,
         "decay": (25, 40, 55),
         "epochs": 65,
-        "scales": 8,
-        "window_scales": 8,
+        "network": {"scales": 8, "window_scales": 8},
         "model": "stf_ms_g3d",
     },
     "paper_bagcn_kinetics": {
@@ -688,8 +695,7 @@ PRINTED: dict[str, dict[str, Any]] = {
     },
     "paper_fg_stformer": {
         "preparation": "ctrgcn",
-        "crop": 0.5,
-        "turn": (17.1887, 17.1887, 17.1887),
+        "augment": {"crop": 0.5, "rotation": (17.1887, 17.1887, 17.1887)},
         "frames": 128,
         "lr": 0.01,
         "decay": (50, 70),
@@ -715,28 +721,14 @@ PRINTED: dict[str, dict[str, Any]] = {
 SHARED = {
     "batch": 32,
     "weight_decay": 5e-4,
-    "scales": 13,
-    "window_scales": 6,
-    "stages": (6, 2),
-    "focal_joints": 15,
-    "widths": (0,),
-    "strides": (0,),
-    "turn": (0.0, 0.0, 0.0),
-    "stretch": 0.0,
-    "crop": 1.0,
-    "speed": 0.0,
-    "shear": 0.0,
-    "flip": 0.0,
-    "joint_dropout": 0.0,
-    "dropout": 0.0,
+    "network": {},  # the classes' own sizes are the papers' (tests of each network)
+    "augment": {},
     "label_smoothing": 0.0,
     "ema": 0.0,
     "stf_after": 0.0,
     "erasing": 0.0,
     "warmup": 0,
     "stream": "joint",
-    "focusing": "attention",
-    "context": "bidirectional",
 }
 
 
@@ -752,12 +744,14 @@ def test_presets_hold_the_printed_numbers(preset: str) -> None:
 
 
 def test_the_rotation_of_ctr_gcn_is_that_of_its_code() -> None:
-    assert PRESETS["paper_fg_stformer"]["turn"] == pytest.approx([math.degrees(0.3)] * 3, abs=1e-4)
+    assert PRESETS["paper_fg_stformer"]["augment"]["rotation"] == pytest.approx(
+        [math.degrees(0.3)] * 3, abs=1e-4
+    )
 
 
 def rates(recipe: Recipe) -> list[float]:
     """The learning rate of each epoch as the program sets it."""
-    small = replace(recipe, model="stf_gcn", widths=(6, 6), strides=(1, 1))
+    small = replace(recipe, model="stf_gcn", network={"widths": (6, 6), "strides": (1, 1)})
     (optimizer,), (schedule,) = train.Recogniser(small, KINECT20, 3, 1).configure_optimizers()
     found = []
     for _ in range(recipe.epochs):
@@ -795,13 +789,14 @@ def test_the_rate_of_every_epoch(preset: str, expected: list[float]) -> None:
 @pytest.mark.parametrize("preset", ["paper_kinetics", "paper_stf_kinetics"])
 def test_the_scales_of_kinetics(preset: str) -> None:
     """Of 18 joints, as many neighbourhoods in the windows as in the frames."""
-    recipe = Recipe(**{**PRESETS[preset], "widths": (6, 6, 12)})
-    recipe.model = {"paper_kinetics": "ms_g3d"}.get(preset, recipe.model)
-    block = build_network(recipe, 400, 2, OPENPOSE18, channels=2).block1
+    recipe = Recipe(**PRESETS[preset])
+    assert recipe.model == ("ms_g3d" if preset == "paper_kinetics" else "stf_ms_g3d")
+    recipe.network = {**recipe.network, "widths": (6, 6, 12)}
+    block = build_network(recipe, 400, 2, OPENPOSE18, channels=2).blocks[0]
     assert block.graph.conv.adjacency.shape == (8, 18, 18)
     assert [pathway.conv.adjacency.shape[0] for pathway in block.windows] == [8, 8]
     default = build_network(
-        replace(recipe, scales=13, window_scales=6), 400, 2, OPENPOSE18, channels=2
-    ).block1
+        replace(recipe, network={"widths": (6, 6, 12)}), 400, 2, OPENPOSE18, channels=2
+    ).blocks[0]
     assert default.graph.conv.adjacency.shape[0] == 13
     assert [pathway.conv.adjacency.shape[0] for pathway in default.windows] == [6, 6]

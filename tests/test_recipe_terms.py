@@ -20,7 +20,6 @@ from recipe import (
     Recipe,
     build_loss,
     build_objective,
-    kept_recipe,
     prepare,
     term_weights,
 )
@@ -29,7 +28,7 @@ from test_recipe import some_data, whole
 from skeleton_focus import NTU25, Batch, Split, STFLoss, SyntheticActions, body_height
 
 PAPER = {"exploration": 0.01, "divergence": 0.1, "coherence": 0.1, "adjacency": 0.01}
-TINY = {"widths": (6,) * 6, "strides": (1,) * 6, "frames": 16}
+TINY = {"network": {"widths": (6,) * 6, "strides": (1,) * 6}, "frames": 16}
 
 
 @pytest.mark.parametrize(
@@ -57,9 +56,9 @@ def test_the_weights_of_a_branch(branch: str, expected: dict[str, float]) -> Non
     [
         (
             "cosine",
-            "expected --branch to be plain, .* joined by .*, got 'cosine'; the names of branches stand alone",
+            "expected --branch to be plain, .* joined by .*, got 'cosine'; a branch's name stands alone",
         ),
-        ("focus+exploration", "got 'focus'; the names of branches stand alone"),
+        ("focus+exploration", "got 'focus'; a branch's name stands alone"),
         ("exploration+all", "got 'all'; "),
         ("plain=1", "got 'plain'; "),
         ("", "got ''; "),
@@ -150,44 +149,12 @@ def test_erasing_alone_starts_late_too(tmp_path: Path) -> None:
     assert command_line.parse(given)[1].stf_after == 0.5
 
 
-def test_runs_of_an_earlier_version_load(tmp_path: Path) -> None:
-    """Of the one that had more ways to train, and of one whose focus was that of the log-odds
-    without a choice.
-    """
-    recipe = Recipe(**{**TINY, "score": "log_odds"})
-    assert recipe.branch != "plain"
-    gone = {"emphasis": "focus", "focus_gradient": True}
-    new = ("score", "erasing", "separation", "guide", "shortcut")
-    before = {name: value for name, value in vars(recipe).items() if name not in new}
-    objective = train.Recogniser(recipe, NTU25, 3, 1).objective
-    for values in ({**vars(recipe), **gone}, before):
-        assert kept_recipe(values) == recipe
-        saved = {
-            "weights": objective.state_dict(),
-            "recipe": values,
-            "layout": "NTU25",
-            "classes": list("abc"),
-        }
-        torch.save({**saved, "persons": 1}, tmp_path / "model.pt")
-        loaded, found, _, _ = results.load_run(tmp_path)
-        assert found == recipe
-        assert all(
-            torch.equal(weight, loaded.state_dict()[name])
-            for name, weight in objective.state_dict().items()
-        )
-        kept = {"data": None, "preset": "synthetic", "recipe": values}
-        (tmp_path / "recipe.json").write_text(json.dumps(kept))
-        (tmp_path / "last.ckpt").touch()
-        assert command_line.parse(["--resume", "--out", str(tmp_path)])[1] == recipe
-    assert kept_recipe({"branch": "plain"}).score == "logit"  # it was trained with none
-
-
 #
 # ------------------------------------------------------------------------------------------------------ guidance
 
 SMALL = [
-    "--widths",
-    *"666666",
+    "--network",
+    "widths=6,6,6,6,6,6",
     "--frames",
     "16",
     "--clips",
@@ -300,7 +267,7 @@ def test_a_guided_run_resumes_in_another_folder_to_the_same_weights(
         return step(self, batch, index)
 
     monkeypatch.setattr(train.Recogniser, "training_step", interrupted)
-    with pytest.raises(SystemExit, match="stopped; go on with"):
+    with pytest.raises(SystemExit, match="stopped; resume"):
         train.main([*given, "--out", "stopped"])
     monkeypatch.setattr(train.Recogniser, "training_step", watched)
     (tmp_path / "elsewhere").mkdir()
@@ -385,7 +352,7 @@ def test_occlusion_comes_after_clips_are_centred_and_scaled(
     batch = whole(some_data(NTU25, persons=2))
     before = copy.deepcopy(batch)
     given = []
-    recipe = Recipe(preparation=preparation, frames=9, turn=(0.0, 30.0, 0.0))
+    recipe = Recipe(preparation=preparation, frames=9, augment={"rotation": (0.0, 30.0, 0.0)})
     whole_clips, occluded = (
         prepare(
             batch,

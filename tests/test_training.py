@@ -54,7 +54,9 @@ def network(
 
 
 def objective(net: nn.Module, branch: str = "focus", **options: object) -> STFObjective:
-    return STFObjective(net, ["block5", "block6"], head="fc", loss=BRANCHES[branch](), **options)
+    return STFObjective(
+        net, ["blocks.4", "blocks.5"], head="fc", loss=BRANCHES[branch](), **options
+    )
 
 
 def clips(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -127,7 +129,7 @@ class CheckpointedBelow(Checkpointed):
 def test_reentrant_checkpoints_below(loss: STFLoss) -> None:
     x, target = clips()
     trained = [
-        STFObjective(network(kind), ["block5", "block6"], loss=loss)
+        STFObjective(network(kind), ["blocks.4", "blocks.5"], loss=loss)
         for kind in (STFGCN, CheckpointedBelow)
     ]
     for one in trained:
@@ -188,7 +190,7 @@ def test_channels_last(branch: str) -> None:
     plain, turned = (objective(network(), branch) for _ in range(2))
     turned.to(memory_format=torch.channels_last)
     last = x.contiguous(memory_format=torch.channels_last_3d)
-    assert not last.is_contiguous() and turned.model.block5.temporal is not None
+    assert not last.is_contiguous() and turned.model.blocks[4].temporal is not None
     for _ in range(2):
         for trained, clip in ((plain, x), (turned, last)):
             trained.zero_grad()
@@ -250,12 +252,12 @@ def assert_trains_finitely(device: str, dtype: torch.dtype, steps: int = 200) ->
     trained.eval()
     exact, logits = trained.explain(x)
     classes = logits.argmax(1)
-    (low, _) = trained.explain(x, logits.argmax(1), layer="block5")
-    with torch.autocast(device, dtype), FeatureTap(trained.model, ["block6"]) as tap:
+    (low, _) = trained.explain(x, logits.argmax(1), layer="blocks.4")
+    with torch.autocast(device, dtype), FeatureTap(trained.model, ["blocks.5"]) as tap:
         focus, low_precision = trained.explain(x, classes)
     with torch.autocast(device, dtype):
-        low_layer, _ = trained.explain(x, classes, layer="block5")
-    assert focus.dtype == torch.float32 and tap["block6"].dtype == dtype
+        low_layer, _ = trained.explain(x, classes, layer="blocks.4")
+    assert focus.dtype == torch.float32 and tap["blocks.5"].dtype == dtype
     for one, other in ((focus, exact), (low_layer, low)):
         assert (one - other).abs().mean() < 2e-2 and (one - other).abs().max() < 0.1
     # By the gradient through the head instead; of a probability, whose own gradient all but
@@ -264,11 +266,11 @@ def assert_trains_finitely(device: str, dtype: torch.dtype, steps: int = 200) ->
     with torch.autocast(device, dtype):
         focus, _ = trained.explain(x, classes)
     by_gradient = STFObjective(
-        trained.model, ["block6"], loss=STFLoss(coherence=0), score="probability"
+        trained.model, ["blocks.5"], loss=STFLoss(coherence=0), score="probability"
     ).eval()
     with torch.autocast(device, dtype):
         torch.testing.assert_close(by_gradient.explain(x, classes)[0], focus, rtol=0, atol=1e-2)
-    features = tap["block6"].double()
+    features = tap["blocks.5"].double()
     weight = trained.model.fc.weight.double()
     same = linear_head_focus(
         features, weight, low_precision.double(), classes, num_persons=M, score="log_odds"
