@@ -59,6 +59,8 @@ from skeleton_focus import (
     seeded_generator,
 )
 
+LARGEST_GRADIENT = 5.0  # norm; larger gradients are scaled down
+
 
 class Recogniser(L.LightningModule):
     """A network under the STF objective; with ``freeze``, only its last layer is trained."""
@@ -357,7 +359,7 @@ def build_trainer(given: argparse.Namespace, recipe: Recipe, timer: Timer) -> L.
         callbacks=callbacks,
         logger=CSVLogger(out, name="log"),
         default_root_dir=out,
-        gradient_clip_val=5.0,
+        gradient_clip_val=LARGEST_GRADIENT,
         check_val_every_n_epoch=given.validate_every,
         num_sanity_val_steps=0,
         enable_model_summary=False,
