@@ -12,21 +12,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# A track continues one that ended before if the distance between their bodies is within the reach
-# in that time.
-JOIN_WITHIN = 0.3
-JOIN_PER_FRAME = 0.05
-JOIN_AT_MOST = 1.0  # metres; metres per frame (1.5 m/s at 30 fps); metres
-# A track is spurious if it is short, or if its "body" is an object: broader than high in most of
-# its frames.
+# A track continues one that ended before if their bodies are within reach in that time.
+JOIN_WITHIN = 0.3  # metres
+JOIN_PER_FRAME = 0.05  # metres per frame, 1.5 m/s at 30 fps
+JOIN_AT_MOST = 1.0  # metres
+# A track is spurious if it is short, or if its "body" is an object, broader than high mostly.
 SHORT = 11
 BROAD = 0.8
 BROAD_FRAMES = 0.7
 
 
 class Track(NamedTuple):
-    """The observations of a body: frames (t,), poses (t, V, 3) in metres with y upward, seen (t,
-    V).
+    """Hold the observations of a body.
+
+    These are ``frames`` (t,), ``poses`` (t, V, 3) in metres with y upward, and ``seen`` (t, V).
     """
 
     frames: NDArray[np.int64]
@@ -35,8 +34,9 @@ class Track(NamedTuple):
 
 
 def join_tracks(tracks: Iterable[tuple[object, Track]]) -> list[Track]:
-    """Join the tracks of one body: by tracking id or, if that changed, to the nearest track that
-    ended before.
+    """Join the tracks of one body, by tracking id or by distance.
+
+    If the id changed, a track is joined to the nearest track that ended before.
 
     Args:
         tracks: tracking ids and their tracks; a gap ends a track, and its id may return.
@@ -48,9 +48,8 @@ def join_tracks(tracks: Iterable[tuple[object, Track]]) -> list[Track]:
     runs.sort(key=lambda run: int(run[1].frames[0]))
     owner: dict[object, int] = {}  # the latest body of each id
     bodies: list[list[Track]] = []
-    ends = np.full(
-        len(runs), np.iinfo(np.int64).max
-    )  # the last frame of each body, and its centre there
+    # The last frame of each body, and its centre there.
+    ends = np.full(len(runs), np.iinfo(np.int64).max)
     centres = np.zeros((len(runs), 3))
     for name, run in runs:
         first = int(run.frames[0])
@@ -79,9 +78,7 @@ def _runs(track: Track) -> list[Track]:
 
 
 def _centre(track: Track, t: int) -> NDArray[np.float64]:
-    """The mean of the joints that were seen, or of all if none was; in float64 to avoid
-    overflow.
-    """
+    """Return the mean of the seen joints, or of all if none was, in float64 to avoid overflow."""
     seen = track.seen[t] if track.seen[t].any() else slice(None)
     centre: NDArray[np.float64] = track.poses[t, seen].mean(0, np.float64)
     return centre
@@ -99,9 +96,8 @@ def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Trac
     def spurious(body: Track) -> bool:
         seen = body.seen[..., None]
         poses = body.poses.astype(np.float64)
-        extent = np.where(seen, poses, -np.inf).max(1) - np.where(seen, poses, np.inf).min(
-            1
-        )  # (t, 3)
+        highest = np.where(seen, poses, -np.inf).max(1)  # (t, 3)
+        extent = highest - np.where(seen, poses, np.inf).min(1)
         broad = extent[:, 0] > BROAD * extent[:, 1]
         return len(body.frames) <= min(SHORT, num_frames // 2) or bool(broad.mean() > BROAD_FRAMES)
 
@@ -117,11 +113,10 @@ def main_bodies(bodies: list[Track], num_frames: int, persons: int) -> list[Trac
 
 
 def fill_gaps(body: Track) -> Track:
-    """Interpolate a body linearly over time between its first and last frame where it or a joint
-    was not seen.
+    """Interpolate a body linearly over time where it or a joint was not seen.
 
-    Before its first and after its last observation, a joint keeps that position; a joint never seen
-    stays missing.
+    The result spans the body's first to last frame. Before its first and after its last
+    observation, a joint keeps that position; a joint never seen stays missing.
     """
     frames = np.arange(body.frames[0], body.frames[-1] + 1)
     poses = np.zeros((len(frames), *body.poses.shape[1:]), np.float32)

@@ -121,9 +121,8 @@ def _load(stem: str) -> tuple[Loaded, list[FormatError]]:
         raise ValueError(f"{stem} is damaged")
     array = map_file(stem + ".npy", np.dtype("<f4"), offset, (size,))
     x = MappedClips(array, shapes, _coordinates)
-    return Loaded(index, x, MappedClips(array, shapes, _visibility)), [
-        *map(FormatError, stored["problems"])
-    ]
+    loaded = Loaded(index, x, MappedClips(array, shapes, _visibility))
+    return loaded, [*map(FormatError, stored["problems"])]
 
 
 def _coordinates(clip: Tensor, index: int) -> Tensor:
@@ -148,9 +147,8 @@ def _write(
             file.write(packed.data)
             size += packed.size
         file.seek(0)
-        _write_header(
-            file, size
-        )  # of the same length, because numpy reserves space for the first axis to grow
+        # Of the same length, because numpy reserves space for the first axis to grow.
+        _write_header(file, size)
         file.flush()
         os.fsync(file.fileno())
     with open(stem + ".json", "w") as text:
@@ -168,9 +166,7 @@ def _write_header(file: IO[bytes], size: int) -> int:
 
 
 def _remove_old(where: Path, prefix: str) -> None:
-    """Remove drafts of killed writers and outdated caches of the source that no process has
-    open.
-    """
+    """Remove drafts of killed writers and the source's outdated caches that no process has open."""
     for data in where.iterdir():
         if data.name.startswith(f"{prefix}-") and data.suffix == ".npy":
             with data.open("rb") as file:
@@ -193,9 +189,8 @@ def _state(source: ClipSource, path: Path) -> str:
 
 
 def _digest(*texts: str) -> str:
-    return hashlib.sha256(
-        "\n".join((str(_VERSION), *texts)).encode("utf8", "surrogateescape")
-    ).hexdigest()[:16]
+    text = "\n".join((str(_VERSION), *texts))
+    return hashlib.sha256(text.encode("utf8", "surrogateescape")).hexdigest()[:16]
 
 
 def in_memory(clips: Iterator[ClipFile], splits: Sequence[str]) -> Loaded:

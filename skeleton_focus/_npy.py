@@ -19,8 +19,8 @@ from ._checks import message
 from .formats import FormatError, short
 
 HEAD = 12 + 10_000  # bytes of magic, version and header; numpy reads no longer headers
-_MOST = 1 << 40
-_MOST_DEFLATED = 1032  # largest axis; deflate expands by at most 1032
+_MOST = 1 << 40  # the largest axis
+_MOST_DEFLATED = 1032  # deflate expands by at most this factor
 
 
 class Npy(NamedTuple):
@@ -55,19 +55,15 @@ def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
         version = np.lib.format.read_magic(text)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"version {version}")
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
+        read = np.lib.format.read_array_header_2_0
+        if version == (1, 0):
+            read = np.lib.format.read_array_header_1_0
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # numpy warns about headers written by Python 2, such as ST-GCN's
+            # numpy warns about headers written by Python 2, such as ST-GCN's.
+            warnings.simplefilter("ignore")
             shape, fortran, dtype = read(text)
-    except (
-        Exception
-    ) as error:  # numpy parses the header as Python source, which may raise many exceptions
+    # numpy parses the header as Python source, which may raise many exceptions.
+    except Exception as error:
         raise FormatError(message(where, "an .npy header", _reason(error))) from None
     if dtype.kind not in kinds or dtype.hasobject:
         allowed = "float32, float64 or float16" if kinds == "f" else "numbers"
@@ -102,26 +98,20 @@ def zip_errors(where: str) -> Iterator[None]:
         EOFError,
         LookupError,
         OSError,
-        RuntimeError,
+        RuntimeError,  # encrypted, or NotImplementedError
         TypeError,
         ValueError,
-    ) as error:  # RuntimeError: encrypted; NotImplementedError is one of them
+    ) as error:
         raise FormatError(message(where, "an intact .npz", _reason(error))) from None
 
 
 def member_header(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Npy:
-    """Read the header of a member x (N, T, M*V*C) or y (N, classes) and check it against the
-    member's size.
-    """
-    least = (
-        info.file_size
-        if info.compress_type == zipfile.ZIP_STORED
-        else info.file_size // _MOST_DEFLATED
-    )
-    if (
-        info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        or info.compress_size < least
-    ):
+    """Read the header of x (N, T, M*V*C) or y (N, classes); check it against the member's size."""
+    least = info.file_size
+    if info.compress_type != zipfile.ZIP_STORED:
+        least //= _MOST_DEFLATED
+    known = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    if not known or info.compress_size < least:
         got = f"method {info.compress_type}, {info.file_size} bytes out of {info.compress_size}"
         raise FormatError(message(where, "a member that is stored or deflated", got))
     with zip_errors(where), archive.open(info) as member:

@@ -63,9 +63,8 @@ class MappedClips(Sequence[Tensor]):
 
     def __reduce__(self) -> Any:
         array = self.array
-        if not isinstance(
-            array.base, mmap.mmap
-        ):  # a slice: numpy does not expose its offset in the file
+        # A slice, whose offset in the file numpy does not expose.
+        if not isinstance(array.base, mmap.mmap):
             return MappedClips, (array, self.shapes, self.refine)
         order = "C" if array.flags.c_contiguous else "F"
         arguments = (str(array.filename), array.dtype, array.offset, array.shape, order)
@@ -97,9 +96,8 @@ def lock(file: IO[bytes], *, shared: bool = False, at_once: bool = False) -> boo
     import fcntl
 
     try:
-        fcntl.flock(
-            file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if at_once else 0)
-        )
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file, kind | (fcntl.LOCK_NB if at_once else 0))
     except OSError:  # in use; or a network file system without locks
         return False
     return True
@@ -118,9 +116,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Loaded:
-    """All clips of a source: their index, and for each clip x (C, T, V, M) and visibility (T, V,
-    M).
-    """
+    """Hold a source's index, and for each clip x (C, T, V, M) and visibility (T, V, M)."""
 
     index: Index
     x: Any

@@ -1,7 +1,6 @@
-"""Read pickles as data: lists, tuples, dicts, numbers, strings and numpy arrays. No code in a file
-is run.
+"""Read pickles as data: lists, tuples, dicts, numbers, strings and numpy arrays.
 
-The unpickler is the standard library's, with three changes:
+No code in a file is run. The unpickler is the standard library's, with three changes:
 
 - A global in a file is looked up in a table of stand-ins and never imported. numpy's
   ``__setstate__`` is not among them, because it is not safe on hostile input. The stand-in for an
@@ -34,7 +33,10 @@ from .formats import MOST_CLASSES, FormatError, UnreadableFileError, open_plain_
 _HARMLESS = "lists, dicts, tuples, numbers, strings and numpy arrays alone"
 _DTYPE = re.compile(r"f[248]|[iu][1248]|b1|U[1-9][0-9]{0,2}")
 _LARGEST_KEY = (1 << 61) - 2  # larger integers hash to smaller ones: a file could make a dict slow
-_REFUSED = "PERSID BINPERSID EXT1 EXT2 EXT4 INST OBJ NEWOBJ NEWOBJ_EX EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER READONLY_BUFFER"
+_REFUSED = (
+    "PERSID BINPERSID EXT1 EXT2 EXT4 INST OBJ NEWOBJ NEWOBJ_EX "
+    "EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER READONLY_BUFFER"
+)
 
 
 class RefusedError(Exception):
@@ -51,11 +53,8 @@ class Dtype:
 
     def build(self, state: Any) -> None:
         """Set the byte order from the state that ``dtype.__reduce__`` writes."""
-        plain = type(state) is tuple and state[2:5] == (
-            None,
-            None,
-            None,
-        )  # neither a subarray nor a record
+        # Neither a subarray nor a record.
+        plain = type(state) is tuple and state[2:5] == (None, None, None)
         if not plain or state[1] not in ("<", ">", "=", "|"):
             raise RefusedError("arrays of numbers", "an array of records")
         self.dtype = self.dtype.newbyteorder(state[1])
@@ -80,9 +79,7 @@ class PickledArray:
             self.array = self.array.transpose(axes)
 
     def build(self, state: Any) -> None:
-        """Set the state that ``ndarray.__reduce__`` writes: version, shape, dtype, Fortran order,
-        bytes.
-        """
+        """Set the state of ``ndarray.__reduce__``: version, shape, dtype, Fortran order, bytes."""
         if type(state) is not tuple or len(state) != 5:
             raise RefusedError("the state of an array", describe(state))
         _, shape, dtype, fortran, raw = state
@@ -107,9 +104,8 @@ def _scalar(dtype: Any = None, raw: Any = b"") -> Any:
     if len(raw) != kind.itemsize:
         raise RefusedError(f"a number of {kind.itemsize} bytes", describe(raw))
     if kind.kind == "U":  # numpy would accept any four bytes as a character
-        return str(
-            raw, "utf-32-be" if kind.str.startswith(">") else "utf-32-le", "surrogatepass"
-        ).rstrip("\0")
+        encoding = "utf-32-be" if kind.str.startswith(">") else "utf-32-le"
+        return str(raw, encoding, "surrogatepass").rstrip("\0")
     return np.frombuffer(raw, kind)[0].item()
 
 
@@ -177,9 +173,7 @@ class _Unpickler(pickle._Unpickler):
         return text.encode("latin-1")
 
     def load_view(self, size: str) -> None:
-        """Push a view of the next bytes on the stack; their count precedes them in the format
-        ``size``.
-        """
+        """Push a view of the next bytes; their count precedes them in the format ``size``."""
         (count,) = struct.unpack(size, self.read(struct.calcsize(size)))
         start = self.data.tell()
         if count > len(self.view) - start:
@@ -216,17 +210,15 @@ class _Unpickler(pickle._Unpickler):
         state = self.stack.pop()
         if type(self.stack[-1]) not in (PickledArray, Dtype):
             raise RefusedError(_HARMLESS, f"a state for {describe(self.stack[-1])}")
-        if (
-            type(state) is tuple and len(state) == 5 and type(state[4]) is str
-        ):  # bytes that Python 2 wrote
+        # Python 2 wrote bytes as text.
+        if type(state) is tuple and len(state) == 5 and type(state[4]) is str:
             state = (*state[:4], self.encode(state[4]))
         self.stack[-1].build(state)
 
     def load_put(self) -> None:
         index = int(self.readline())
-        if (
-            not 0 <= index < len(self.view)
-        ):  # many indices with equal hashes would make the memo slow
+        # Many indices with equal hashes would make the memo slow.
+        if not 0 <= index < len(self.view):
             raise RefusedError("a memo index below the file's size", describe(index))
         self.memo[index] = self.stack[-1]
 
@@ -260,8 +252,9 @@ _Unpickler.dispatch = _STEPS
 
 
 def load_pickle(path: Path) -> Any:
-    """Load a pickle of any protocol; arrays become :class:`PickledArray`, bytes become views of the
-    file.
+    """Load a pickle of any protocol.
+
+    Arrays become :class:`PickledArray`, and bytes become views of the file.
 
     Raises:
         FormatError: not a pickle, a damaged one, or one that holds other objects; its code is not
@@ -314,9 +307,8 @@ def describe(value: object) -> str:
         return short(value)
     if isinstance(value, PickledArray):
         return f"an array {value.array.shape}"
-    return f"a {type(value).__name__}" + (
-        f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else ""
-    )
+    size = f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else ""
+    return f"a {type(value).__name__}{size}"
 
 
 def label_of(where: str, value: object) -> int:
@@ -325,7 +317,8 @@ def label_of(where: str, value: object) -> int:
     >>> label_of("x.pkl, annotation 3", -1)
     Traceback (most recent call last):
         ...
-    skeleton_focus.formats.FormatError: x.pkl, annotation 3: expected an integer label in 0..99999, got -1
+    skeleton_focus.formats.FormatError: x.pkl, annotation 3: expected an integer label in \
+0..99999, got -1
     """
     if type(value) is not int or not 0 <= value < MOST_CLASSES:
         raise FormatError(

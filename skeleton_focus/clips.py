@@ -1,6 +1,4 @@
-"""A data set of clips, in memory or mapped from a file, and the batch that a training step
-receives.
-"""
+"""Hold clips, in memory or mapped from a file, and batch them for a training step."""
 
 from __future__ import annotations
 
@@ -109,11 +107,9 @@ class SkeletonDataset(Dataset[Clip]):
         for what, given in (("classes", classes), ("names", names)):
             if given is not None and (isinstance(given, str) or len({*given}) != len(given)):
                 raise ValueError(message(who, f"{what} without duplicates", short(given)))
-        self.classes = (
-            tuple(classes)
-            if classes is not None
-            else tuple(str(i) for i in range(max(numbers) + 1))
-        )
+        if classes is None:
+            classes = [str(i) for i in range(max(numbers) + 1)]
+        self.classes = tuple(classes)
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(clips)))
         for what, values in (
             ("names", self.names),
@@ -144,9 +140,7 @@ class SkeletonDataset(Dataset[Clip]):
                 self._check(i, x)
 
     def _check(self, index: int, x: Tensor) -> None:
-        """Raise for a clip that does not fit the layout or the first clip, or that is not
-        finite.
-        """
+        """Raise for a clip that is not finite, or misfits the layout or the first clip."""
         who = "SkeletonDataset"
         name = self.names[index]
         first = x if self._check_when_read else self.clips[0]
@@ -191,23 +185,21 @@ class SkeletonDataset(Dataset[Clip]):
         part = copy.copy(self)
         part.labels = [self.labels[i] for i in index]
         part.names = tuple(self.names[i] for i in index)
-        part.clips, part.visibility, part.critical = (
-            [values[i] for i in index]
-            if isinstance(values, list)
-            else values and Subset(values, index)
-            for values in (self.clips, self.visibility, self.critical)
-        )
+        part.clips = _select(self.clips, index)
+        part.visibility = _select(self.visibility, index)
+        part.critical = _select(self.critical, index)
         return part
 
     def with_persons(self, persons: int) -> SkeletonDataset:
-        """The same clips padded to M = ``persons``: the added persons are absent, zeros with
-        visibility 0.
+        """Return the same clips padded to M = ``persons``.
 
-        A network that was trained on clips of two persons takes the mean over both, so it needs M =
-        2 even if only one person is present.
+        The added persons are absent: zeros with visibility 0. A network that was trained on clips
+        of two persons takes the mean over both, so it needs M = 2 even if only one person is
+        present.
 
         >>> from skeleton_focus import KINECT20
-        >>> clip = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20).with_persons(2)[0]
+        >>> alone = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20)
+        >>> clip = alone.with_persons(2)[0]
         >>> clip.x.shape, clip.visibility[0, 0].tolist()
         (torch.Size([3, 5, 20, 2]), [1.0, 0.0])
         """
@@ -227,8 +219,7 @@ class SkeletonDataset(Dataset[Clip]):
     def from_batch(
         cls, batch: Batch, layout: SkeletonLayout, *, classes: Sequence[str] | None = None
     ) -> SkeletonDataset:
-        """Make a data set from the clips of a batch, for example from
-        :meth:`SyntheticActions.generate`.
+        """Make a data set from a batch, such as one of :meth:`SyntheticActions.generate`.
 
         >>> from skeleton_focus import NTU25, SyntheticActions
         >>> len(SkeletonDataset.from_batch(SyntheticActions(frames=16).generate(3, seed=0), NTU25))
@@ -245,7 +236,8 @@ class SkeletonDataset(Dataset[Clip]):
         )
 
     def __repr__(self) -> str:
-        return f"SkeletonDataset({self.origin}, {len(self)} clips, {len(self.classes)} classes, {self.layout.name})"
+        sizes = f"{len(self)} clips, {len(self.classes)} classes"
+        return f"SkeletonDataset({self.origin}, {sizes}, {self.layout.name})"
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -255,11 +247,10 @@ class SkeletonDataset(Dataset[Clip]):
         if self._check_when_read:
             self._check(index, x)
         visibility = torch.ones_like(x[0]) if self.visibility is None else self.visibility[index]
-        critical = (
-            x.new_zeros(x.shape[3], *x.shape[1:3])
-            if self.critical is None
-            else self.critical[index]
-        )
+        if self.critical is None:
+            critical = x.new_zeros(x.shape[3], *x.shape[1:3])  # (M, T, V)
+        else:
+            critical = self.critical[index]
         if self._added_persons:
             x = F.pad(x, (0, self._added_persons))
             visibility = F.pad(visibility, (0, self._added_persons))
@@ -270,12 +261,16 @@ class SkeletonDataset(Dataset[Clip]):
         """Describe what is common to all clips: origin, skeleton, channels, persons.
 
         >>> from skeleton_focus import KINECT20
-        >>> SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20, origin="my own").heading()
+        >>> x = torch.ones(3, 3, 5, 20, 1)
+        >>> SkeletonDataset(x, [0, 1, 0], KINECT20, origin="my own").heading()
         'my own: KINECT20, 20 joints, C=3 channels, M=1 body'
         """
         channels, _, joints, persons = self[0].x.shape
         bodies = "body" if persons == 1 else "bodies"
-        return f"{self.origin}: {self.layout.name}, {joints} joints, C={channels} channels, M={persons} {bodies}"
+        return (
+            f"{self.origin}: {self.layout.name}, {joints} joints, "
+            f"C={channels} channels, M={persons} {bodies}"
+        )
 
     def describe(self) -> str:
         """Describe the clips: their number, classes, lengths, bodies and missing joints.
@@ -283,7 +278,8 @@ class SkeletonDataset(Dataset[Clip]):
         This reads the visibility of every clip.
 
         >>> from skeleton_focus import KINECT20
-        >>> data = SkeletonDataset([torch.ones(3, t, 20, 1) for t in (5, 8, 5)], [0, 1, 0], KINECT20)
+        >>> clips = [torch.ones(3, t, 20, 1) for t in (5, 8, 5)]
+        >>> data = SkeletonDataset(clips, [0, 1, 0], KINECT20)
         >>> print(data.describe())
         3 clips of 2 classes, 1 to 2 a class
         frames: 5 to 8, median 5
@@ -296,9 +292,9 @@ class SkeletonDataset(Dataset[Clip]):
         missing = 0
         places = 0
         for i, x in enumerate(self.clips):
-            seen = (
-                np.ones(x.shape[1:]) if self.visibility is None else np.asarray(self.visibility[i])
-            )  # (T, V, M)
+            seen = np.ones(x.shape[1:])  # (T, V, M)
+            if self.visibility is not None:
+                seen = np.asarray(self.visibility[i])
             joints = np.count_nonzero(seen > 0, axis=1)  # (T, M)
             frames.append(len(joints))
             bodies.append(np.count_nonzero(joints.any(0)))
@@ -341,8 +337,7 @@ class Split(NamedTuple):
     test: SkeletonDataset
 
     def describe(self) -> str:
-        """Describe both parts: :meth:`SkeletonDataset.heading`, then
-        :meth:`SkeletonDataset.describe` of each.
+        """Describe both parts: one heading, then :meth:`SkeletonDataset.describe` of each.
 
         >>> from skeleton_focus import KINECT20
         >>> data = SkeletonDataset([torch.ones(3, 5, 20, 1)], [0], KINECT20, origin="two clips")
@@ -358,15 +353,11 @@ class Split(NamedTuple):
 
 def _label(label: Any) -> int:
     """Convert a class index to a Python integer."""
-    value = (
-        label.item()
-        if isinstance(label, np.generic | np.ndarray | Tensor) and label.ndim == 0
-        else label
-    )
-    whole = (
-        type(value) is int and value < MOST_CLASSES
-    )  # labels outside the classes are reported together
-    if not whole:
+    value = label
+    if isinstance(label, np.generic | np.ndarray | Tensor) and label.ndim == 0:
+        value = label.item()
+    # Negative labels pass here: all labels outside the classes are reported together.
+    if type(value) is not int or value >= MOST_CLASSES:
         raise ValueError(
             message("SkeletonDataset", f"integer labels in 0..{MOST_CLASSES - 1}", short(value))
         )
@@ -379,9 +370,16 @@ def _tensors(values: Any) -> Any:
         return values
     if isinstance(values, np.memmap) and not values.flags.writeable:
         return MappedClips(values)
-    return [
-        torch.from_numpy(value if value.flags.writeable else value.copy())
-        if isinstance(value, np.ndarray)
-        else value
-        for value in values
-    ]
+    tensors = []
+    for value in values:
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(value if value.flags.writeable else value.copy())
+        tensors.append(value)
+    return tensors
+
+
+def _select(values: Any, index: Sequence[int]) -> Any:
+    """Select clips from what :func:`_tensors` returned; mapped clips are not read."""
+    if isinstance(values, list):
+        return [values[i] for i in index]
+    return values and Subset(values, index)

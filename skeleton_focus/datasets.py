@@ -1,7 +1,6 @@
 """Open a folder or file of clips in any supported format: recognise, read, cache, split.
 
-python -m skeleton_focus.datasets PATH    # describes the clips and lists every problem with file
-and line
+python -m skeleton_focus.datasets PATH    # describes the clips, lists problems with file and line
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from .formats import (
     short,
 )
 
-__path__: list[
-    str
-] = []  # so that python -m does not warn that the package has imported this file before
+# Keeps python -m from warning that the package has imported this file before.
+__path__: list[str] = []
 
 _KNOWN = (
-    "a folder of NTU .skeleton files, NW-UCLA .json files, Kinetics-Skeleton .json files in kinetics_train and "
-    "kinetics_val, or ST-GCN .npy and .pkl files; or a pyskl .pkl, or a CTR-GCN .npz"
+    "a folder of NTU .skeleton files, NW-UCLA .json files, Kinetics-Skeleton .json files in "
+    "kinetics_train and kinetics_val, or ST-GCN .npy and .pkl files; "
+    "or a pyskl .pkl, or a CTR-GCN .npz"
 )
 
 
@@ -88,7 +87,8 @@ def open_dataset(
         >>> open_dataset("no/such/folder")
         Traceback (most recent call last):
             ...
-        ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does not exist
+        ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which \
+does not exist
     """
     who = "open_dataset"
     path = Path(path)
@@ -120,8 +120,9 @@ def open_dataset(
         source, path, options, clips, report, problems, cache, check_mapped=on_error != "raise"
     )
     if problems and on_error == "skip":
-        text = f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read and are left out; the first"
-        warnings.warn(f"{text}: {problems[0]}", stacklevel=2)
+        text = f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read "
+        text += f"and are left out; the first: {problems[0]}"
+        warnings.warn(text, stacklevel=2)
     parts = []
     for side, called in (("train", "training"), ("test", "test")):
         chosen = [i for i, clip_side in enumerate(sides[split]) if clip_side == side]
@@ -139,7 +140,8 @@ def recognize(path: Path, persons: int | None = None, missing: str | None = None
     >>> recognize(Path("no/such/folder"))
     Traceback (most recent call last):
         ...
-    ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does not exist
+    ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which does \
+not exist
     """
     who = "open_dataset"
     options = {
@@ -186,16 +188,10 @@ def _hint(path: Path) -> str:
         with contextlib.suppress(ValueError):
             if any(opens(folder) is not None for opens, _ in _FOLDERS):
                 return f"open {folder}"
-    files = [
-        file
-        for suffix in (".npz", ".pkl")
-        for file in (files_in(path, suffix) if path.is_dir() else ())
-    ]
-    return (
-        f"open one of its files, such as {files[0].name}"
-        if files
-        else "pass your own arrays to SkeletonDataset"
-    )
+    files = [*files_in(path, ".npz"), *files_in(path, ".pkl")] if path.is_dir() else []
+    if files:
+        return f"open one of its files, such as {files[0].name}"
+    return "pass your own arrays to SkeletonDataset"
 
 
 def _open_file(path: Path, *, persons: int = 2) -> ClipSource | None:
@@ -260,9 +256,10 @@ def _load(
     )
     if chosen is None or len(chosen) == len(data):
         return data, index.sides
-    return data.subset(chosen), {
-        split: [sides[i] for i in chosen] for split, sides in index.sides.items()
-    }
+    chosen_sides = {}
+    for split, sides in index.sides.items():
+        chosen_sides[split] = [sides[i] for i in chosen]
+    return data.subset(chosen), chosen_sides
 
 
 def _readable(loaded: Loaded, report: Callable[[FormatError], None]) -> Iterator[int]:
@@ -332,7 +329,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Describe the clips at a path and list every problem; return 1 if there are any."""
     parser = argparse.ArgumentParser(
         prog="python -m skeleton_focus.datasets",
-        description="Describe the clips in a folder or file, and list every problem with file and line.",
+        description="Describe the clips in a folder or file, "
+        "and list every problem with file and line.",
     )
     parser.add_argument(
         "path", type=Path, help="a folder, or a file for formats that consist of one file"

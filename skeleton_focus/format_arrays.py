@@ -40,14 +40,13 @@ _MOST_FRAMES = 10_000
 
 
 def open_ctr_gcn(path: str | Path) -> ClipSource:
-    """Open CTR-GCN's ``.npz``: x_train, x_test (N, T, M*V*C) and y_train, y_test (N, classes),
-    one-hot.
+    """Open CTR-GCN's ``.npz``: x_train, x_test (N, T, M*V*C), y_train, y_test (N, classes).
 
-    The file is never loaded as a whole: clips are streamed from its members, stored or deflated. C
-    is 3; M*V*C of 150 or 75 means two bodies or one of NTU25, 120 or 60 of KINECT20. Frames of
-    zeros at the end of a clip are padding and are removed; a body whose joints are all 0 in a frame
-    is absent there, with visibility 0. Clips are named ``train_000012`` and ``test_000003``; the
-    only split is ``"given"``.
+    The labels y are one-hot. The file is never loaded as a whole: clips are streamed from its
+    members, stored or deflated. C is 3; M*V*C of 150 or 75 means two bodies or one of NTU25, 120 or
+    60 of KINECT20. Frames of zeros at the end of a clip are padding and are removed; a body whose
+    joints are all 0 in a frame is absent there, with visibility 0. Clips are named ``train_000012``
+    and ``test_000003``; the only split is ``"given"``.
 
     Raises:
         FormatError: not a zip, other members, or headers that do not match; it names the member.
@@ -59,7 +58,8 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
         >>> path = Path(tempfile.mkdtemp()) / "NTU60_CS.npz"
         >>> x, y = np.ones((2, 300, 150), np.float32), np.eye(60)[:2]
         >>> np.savez(path, x_train=x, y_train=y, x_test=x[:1], y_test=y[:1])
-        >>> [(clip.name, clip.x.shape, clip.label, clip.sides["given"]) for clip in open_ctr_gcn(path).read()][1:]
+        >>> clips = [*open_ctr_gcn(path).read()]
+        >>> [(clip.name, clip.x.shape, clip.label, clip.sides["given"]) for clip in clips[1:]]
         [('train_000001', (3, 300, 25, 2), 1, 'train'), ('test_000000', (3, 300, 25, 2), 0, 'test')]
     """
     path = Path(path)
@@ -74,7 +74,8 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
         }
     _, frames, width = heads["x_train.npy"].shape
     if width not in _WIDTHS or frames > _MOST_FRAMES:
-        expected = f"(N, T, M*V*C) with M*V*C of {', '.join(map(str, sorted(_WIDTHS)))}, T up to {_MOST_FRAMES}"
+        widths = ", ".join(map(str, sorted(_WIDTHS)))
+        expected = f"(N, T, M*V*C) with M*V*C of {widths}, T up to {_MOST_FRAMES}"
         raise FormatError(message(f"{path}, x_train.npy", expected, heads["x_train.npy"].shape))
     for x, y in (_MEMBERS[:2], _MEMBERS[2:]):
         for name, axes, first in (
@@ -100,8 +101,9 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
 def _read_ctr_gcn(
     path: Path, heads: Mapping[str, Npy], shape: tuple[int, int, int, int]
 ) -> Iterator[ClipFile | FormatError]:
-    """Yield every clip, reading x and y in parallel; zipfile verifies the checksum. ``shape`` is
-    (T, M, V, C).
+    """Yield every clip, reading x and y in parallel; ``shape`` is (T, M, V, C).
+
+    zipfile verifies the checksum.
     """
     with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
         for side in _SIDES:
@@ -140,9 +142,7 @@ def _read_ctr_gcn(
 def _poses(
     where: str, numbers: NDArray[Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Convert a clip's numbers (T, M, V, C) to x (C, T, V, M) and visibility, without the
-    padding.
-    """
+    """Convert a clip's numbers (T, M, V, C) to x (C, T, V, M) and visibility, without padding."""
     with np.errstate(over="ignore", invalid="ignore"):
         x = numbers.astype(np.float32).transpose(3, 0, 2, 1)
     x = x[:, : _length(where, x)]
@@ -261,21 +261,19 @@ def _read_positions(path: Path, names: Sequence[str], x: Tensor, index: int) -> 
 
 
 def _read_visibility(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
-    """Visibility (T, V, M): the confidence if there is one, else 0 for a body whose joints are all
-    0 in a frame.
+    """Return the visibility (T, V, M): the confidence, if there is one.
+
+    Else it is 0 for a body whose joints are all 0 in a frame, and 1 for others.
     """
     x = trim(f"{path}, clip {names[index]}", x.float())
-    return (
-        x[2].clamp(0, 1)
-        if _has_confidence(x)
-        else (x != 0).any(2, keepdim=True).any(0).to(x.dtype).expand(x.shape[1:])
-    )
+    if _has_confidence(x):
+        return x[2].clamp(0, 1)
+    present = (x != 0).any(2, keepdim=True).any(0)  # (T, 1, M)
+    return present.to(x.dtype).expand(x.shape[1:])
 
 
 def _has_confidence(x: Tensor) -> bool:
-    """Whether the third channel is a confidence, as for the 2D OpenPose poses of ST-GCN's
-    Kinetics.
-    """
+    """Check for a confidence as third channel: the 2D OpenPose poses of ST-GCN's Kinetics."""
     return x.shape[0] == 3 and x.shape[2] == OPENPOSE18.num_joints
 
 
@@ -315,6 +313,5 @@ def _read_labels(path: Path, n: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
         if type(name) is not str or name in seen:
             raise FormatError(message(f"{path}, clip {i}", "a unique name", describe(name)))
         seen.add(name)
-    return tuple(names), tuple(
-        label_of(f"{path}, clip {i}", label) for i, label in enumerate(labels)
-    )
+    checked = [label_of(f"{path}, clip {i}", label) for i, label in enumerate(labels)]
+    return tuple(names), tuple(checked)

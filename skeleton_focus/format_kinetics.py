@@ -36,8 +36,8 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
     In each frame, the people with the highest mean confidence are kept, the most confident first.
 
     Args:
-        path: a JSON file ``{"data": [{"frame_index", "skeleton": [{"pose", "score"}]}], "label",
-            "label_index"}``.
+        path: a JSON file ``{"data": [...], "label", "label_index"}``, with a frame of the data as
+            ``{"frame_index", "skeleton": [{"pose", "score"}]}``.
         persons: M, people kept; absent people are zeros.
 
     Returns:
@@ -53,7 +53,8 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
         >>> import json, tempfile
         >>> path = Path(tempfile.mkdtemp()) / "clip.json"
         >>> frame = {"frame_index": 1, "skeleton": [{"pose": [0.5] * 36, "score": [0.9] * 18}]}
-        >>> _ = path.write_text(json.dumps({"data": [frame], "label": "abseiling", "label_index": 0}))
+        >>> content = {"data": [frame], "label": "abseiling", "label_index": 0}
+        >>> _ = path.write_text(json.dumps(content))
         >>> clip = read_kinetics(path)
         >>> clip.x.shape, clip.label, clip.action
         ((2, 1, 18, 2), 0, 'abseiling')
@@ -85,9 +86,8 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
             _person(f"{path}, frame {t + 1}, person {i + 1}", person)
             for i, person in enumerate(of_frame)
         ]
-        for m, (pose, score) in enumerate(
-            sorted(poses, key=lambda person: -person[1].mean())[:persons]
-        ):
+        poses.sort(key=lambda person: -person[1].mean())
+        for m, (pose, score) in enumerate(poses[:persons]):
             x[:, t, :, m] = np.where(score > 0, pose.T, 0)  # (C, V)
             visibility[t, :, m] = score
     if not visibility.any():
@@ -108,11 +108,9 @@ def _people(path: Path, frames: list[Any]) -> Iterator[list[Any]]:
         index = frame["frame_index"]
         first = index if first is None else first
         if type(index) is not int or index != first + t or first not in (0, 1):
-            expected = (
-                f"frame_index {first + t}"
-                if first in (0, 1) and type(first) is int
-                else "frame_index 0 or 1"
-            )
+            expected = "frame_index 0 or 1"
+            if first in (0, 1) and type(first) is int:
+                expected = f"frame_index {first + t}"
             raise FormatError(message(where, expected, short(index), "each frame once, in order"))
         if not isinstance(frame["skeleton"], list):
             raise FormatError(
@@ -137,9 +135,8 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
                 array = np.array(values, np.float64).astype(np.float32)
         except OverflowError:
             array = np.full(count, np.inf, np.float32)
-        low, high = (
-            (0, 1) if key == "score" else (-1, 2)
-        )  # OpenPose's estimates may lie outside the image
+        # OpenPose's estimates of positions may lie outside the image.
+        low, high = (0, 1) if key == "score" else (-1, 2)
         if not ((array >= low) & (array <= high)).all():
             raise FormatError(message(where, f"{key} of finite numbers in [0, 1]", short(values)))
         arrays.append(array)
@@ -147,8 +144,9 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
 
 
 def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:
-    """Open a folder with Kinetics-Skeleton's ``kinetics_train`` and ``kinetics_val``; None if it
-    holds no such clips.
+    """Open a folder with Kinetics-Skeleton's ``kinetics_train`` and ``kinetics_val``.
+
+    The result is None if it holds no such clips.
 
     >>> open_kinetics(Path(__file__).parent) is None
     True
@@ -161,11 +159,9 @@ def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:
     if not files or not any(b'"frame_index"' in beginning(file) for file in files[:20]):
         return None
 
-    readers = [
-        partial(_read_side, group, side, persons)
-        for side, of_side in sides.items()
-        for group in grouped(of_side)
-    ]
+    readers = []
+    for side, of_side in sides.items():
+        readers += [partial(_read_side, group, side, persons) for group in grouped(of_side)]
     return ClipSource("Kinetics-Skeleton", OPENPOSE18, files, len(files), readers, ("given",))
 
 

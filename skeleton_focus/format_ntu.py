@@ -28,64 +28,15 @@ from .layouts import NTU25
 _NAME = re.compile(
     r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R(?P<take>\d{3})A(?P<action>\d{3})$"
 )
-_TRAINING_SUBJECTS = {
-    1,
-    2,
-    4,
-    5,
-    8,
-    9,
-    13,
-    14,
-    15,
-    16,
-    17,
-    18,
-    19,
-    25,
-    27,
-    28,
-    31,
-    34,
-    35,
-    38,  # of NTU 60's 40
-    45,
-    46,
-    47,
-    49,
-    50,
-    52,
-    53,
-    54,
-    55,
-    56,
-    57,
-    58,
-    59,
-    70,
-    74,
-    78,
-    80,
-    81,
-    82,
-    83,
-    84,
-    85,
-    86,
-    89,
-    91,
-    92,
-    93,
-    94,
-    95,
-    97,
-    98,
-    100,
-    103,
-}
+# The first row holds those of NTU 60's 40 subjects.
+_TRAINING_SUBJECTS = (
+    {1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38}
+    | {45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85}
+    | {86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103}
+)
 _HEADER = 10  # number of fields in a body's line
 _JOINT = 12  # number of fields in a joint's line
-# the longest clip has some 300; frames without bodies are short lines that would fill memory
+# The longest clip has some 300; frames without bodies are short lines that would fill the memory.
 _MOST_FRAMES = 10_000
 _STATES = {b"0": 0, b"1": 1, b"2": 2}  # a joint's tracking state: not tracked, inferred, tracked
 Lines = list[list[bytes]]  # the fields of each line
@@ -119,7 +70,8 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
         >>> import tempfile
         >>> joint = "0.1 0.2 3.0 270 190 1030 510 0 0 0 1 2\\n"
         >>> path = Path(tempfile.mkdtemp()) / "S001C002P003R001A010.skeleton"
-        >>> _ = path.write_text("1\\n1\\n72057594037931648 0 1 1 1 1 0 0.1 0.2 2\\n25\\n" + 25 * joint)
+        >>> head = "1\\n1\\n72057594037931648 0 1 1 1 1 0 0.1 0.2 2\\n25\\n"
+        >>> _ = path.write_text(head + 25 * joint)
         >>> clip = read_ntu(path)
         >>> clip.x.shape, clip.label, clip.sides
         ((3, 1, 25, 2), 9, {'xsub': 'test', 'xview': 'train', 'xset': 'test'})
@@ -134,7 +86,8 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
         raise ValueError(message("read_ntu", "persons of at least 1", persons))
     name = _parse(path)
     if not name:
-        expected = f"a name SsssCcccPpppRrrrAaaa.skeleton, numbers from 1, with an action in 1..{len(NTU_ACTIONS)}"
+        expected = "a name SsssCcccPpppRrrrAaaa.skeleton, numbers from 1, "
+        expected += f"with an action in 1..{len(NTU_ACTIONS)}"
         raise FormatError(message(str(path), expected, short(path.name)))
     setup, view, subject, action = (name[part] for part in ("setup", "view", "subject", "action"))
     frames, tracks = _tracks(path, read_bytes(path))
@@ -142,9 +95,8 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
     x = np.zeros((3, frames, NTU25.num_joints, persons), np.float32)
     visibility = np.zeros(x.shape[1:], np.float32)
     for m, body in enumerate(map(fill_gaps, bodies) if missing == "fill" else bodies):
-        x[..., m][:, body.frames] = np.where(body.seen[..., None], body.poses, 0).transpose(
-            2, 0, 1
-        )  # (C, t, V)
+        poses = np.where(body.seen[..., None], body.poses, 0)
+        x[..., m][:, body.frames] = poses.transpose(2, 0, 1)  # (C, t, V)
         visibility[..., m][body.frames] = body.seen
     if not x.any():
         raise FormatError(
@@ -170,25 +122,23 @@ def _parse(path: Path) -> dict[str, int]:
     """Parse the numbers in a file's name; empty for other names."""
     name = _NAME.match(path.stem) if path.suffix == ".skeleton" else None
     numbers = {part: int(number) for part, number in name.groupdict().items()} if name else {}
-    return (
-        numbers
-        if numbers and min(numbers.values()) >= 1 and numbers["action"] <= len(NTU_ACTIONS)
-        else {}
-    )
+    if numbers and min(numbers.values()) >= 1 and numbers["action"] <= len(NTU_ACTIONS):
+        return numbers
+    return {}
 
 
 def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSource | None:
-    """Open a folder with ``.skeleton`` files in it or in its subfolders, as NTU 120 is unpacked;
-    None without any.
+    """Open a folder with ``.skeleton`` files in it or in its subfolders; None without any.
+
+    NTU 120 is unpacked into subfolders.
 
     >>> open_ntu(Path(__file__).parent) is None
     True
     """
     inside = [files_in(inner, ".skeleton") for inner in folders_in(folder)]
     files = [*files_in(folder, ".skeleton"), *chain.from_iterable(inside)]
-    if not files or (
-        files[0].parent != folder and not all(inside)
-    ):  # some subfolders hold other files: not an NTU data set
+    # If some subfolders hold other files, it is not an NTU data set.
+    if not files or (files[0].parent != folder and not all(inside)):
         return None
     names = list(map(_parse, files))
     larger = any(name and (name["action"] > 60 or name["setup"] > 17) for name in names)
@@ -213,9 +163,9 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
         lines.pop()
     try:
         frames, frame_of, heads = _find_bodies(path, lines)
-        joints = [
-            joint for head in heads for joint in lines[head + 2 : head + 2 + NTU25.num_joints]
-        ]
+        joints: Lines = []
+        for head in heads:
+            joints += lines[head + 2 : head + 2 + NTU25.num_joints]
         fields = [*chain.from_iterable(joints), *chain.from_iterable(lines[head] for head in heads)]
         if b"_" in text:  # float() would accept 1_0
             raise ValueError
@@ -224,9 +174,8 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
     except ValueError as error:
         raise _find_bad_number(path, lines) or error from None
     with np.errstate(over="ignore"):
-        poses = numbers.reshape(-1, NTU25.num_joints, _JOINT)[..., :3].astype(
-            np.float32
-        )  # (bodies, V, 3)
+        points = numbers.reshape(-1, NTU25.num_joints, _JOINT)[..., :3]
+        poses = points.astype(np.float32)  # (bodies, V, 3)
     seen = np.array(states).reshape(poses.shape[:2])
     for right, expected in (
         (np.isfinite(poses).all(-1), "finite x, y and z"),
@@ -250,8 +199,9 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
 
 
 def _find_bodies(path: Path, lines: Lines) -> tuple[int, list[int], list[int]]:
-    """The number of frames; for each body in each frame, the frame's index and the index of the
-    body's first line.
+    """Find the number of frames, and the bodies in each frame.
+
+    For each body in each frame, return the frame's index and the index of the body's first line.
     """
     frames = _whole(lines, 0)
     if not 0 <= frames <= _MOST_FRAMES:

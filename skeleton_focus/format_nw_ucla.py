@@ -43,8 +43,9 @@ _NW_UCLA_NAME = re.compile(r"(?P<action>a\d\d)_s(?P<subject>\d\d)_e(?P<take>\d\d
 
 
 def read_nw_ucla(path: str | Path) -> ClipFile:
-    """Read one clip of Northwestern-UCLA from CTR-GCN's JSON: T x 20 joints x 3 coordinates in
-    metres.
+    """Read one clip of Northwestern-UCLA from CTR-GCN's JSON.
+
+    The file holds T x 20 joints x 3 coordinates in metres.
 
     Args:
         path: a file named ``aAA_sSS_eEE_vVV.json``.
@@ -57,7 +58,8 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
     Example:
         >>> import pathlib, tempfile
         >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> text = '{"file_name": "a02_s01_e00_v03", "skeletons": %s, "label": 2}' % [[[0.0, 1.0, 2.0]] * 20]
+        >>> frames = [[[0.0, 1.0, 2.0]] * 20]
+        >>> text = '{"file_name": "a02_s01_e00_v03", "skeletons": %s, "label": 2}' % frames
         >>> _ = (folder / "a02_s01_e00_v03.json").write_text(text)
         >>> clip = read_nw_ucla(folder / "a02_s01_e00_v03.json")
         >>> clip.x.shape, clip.label, clip.sides

@@ -1,6 +1,4 @@
-"""Pickles of pyskl and mmaction2: one file with all clips of a data set, 2D or 3D, and its
-splits.
-"""
+"""Read pickles of pyskl and mmaction2: one file has all clips, 2D or 3D, and the splits."""
 
 from __future__ import annotations
 
@@ -48,12 +46,16 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
 
     Example:
         >>> import pickle, tempfile
-        >>> clip = {"frame_dir": "a", "label": 3, "total_frames": 7, "keypoint": np.ones((1, 7, 17, 2), np.float16)}
+        >>> clip = {"frame_dir": "a", "label": 3, "total_frames": 7}
+        >>> clip["keypoint"] = np.ones((1, 7, 17, 2), np.float16)
         >>> path = Path(tempfile.mkdtemp()) / "data.pkl"
-        >>> _ = path.write_bytes(pickle.dumps({"split": {"train": ["a"], "val": []}, "annotations": [clip]}))
+        >>> content = {"split": {"train": ["a"], "val": []}, "annotations": [clip]}
+        >>> _ = path.write_bytes(pickle.dumps(content))
         >>> source = open_pyskl(path)
-        >>> source.layout.name, source.splits, [(clip.x.shape, clip.sides) for clip in source.read()]
-        ('COCO17', ('given',), [((2, 7, 17, 2), {'given': 'train'})])
+        >>> source.layout.name, source.splits
+        ('COCO17', ('given',))
+        >>> [(clip.x.shape, clip.sides) for clip in source.read()]
+        [((2, 7, 17, 2), {'given': 'train'})]
     """
     path = Path(path)
     if persons < 1:
@@ -87,10 +89,9 @@ def _describe_keys(value: object) -> str:
     """Describe the keys of a dict for an error message."""
     if type(value) is not dict:
         return describe(value)
-    names = (str(key)[:60] for key in list(value)[:12])
-    return f"the keys {', '.join(name if name.isprintable() else repr(name) for name in names)}"[
-        :200
-    ]
+    names = [str(key)[:60] for key in list(value)[:12]]
+    listed = ", ".join(name if name.isprintable() else repr(name) for name in names)
+    return f"the keys {listed}"[:200]
 
 
 def _name(annotation: Any) -> str:
@@ -106,11 +107,10 @@ def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
     shapes = Counter(array.shape[2:] for array in arrays if len(array.shape) == 4)
     if not shapes:
         first = annotations[0]
-        got = (
-            _describe_keys(first)
-            if type(first) is not dict or "keypoint" not in first
-            else describe(first["keypoint"])
-        )
+        if type(first) is dict and "keypoint" in first:
+            got = describe(first["keypoint"])
+        else:
+            got = _describe_keys(first)
         hint = "if it refers to raw_file or kp files, insert their skeletons with pyskl's tools"
         raise FormatError(
             message(str(path), "annotations that hold keypoint (M, T, V, C)", got, hint)
@@ -133,9 +133,7 @@ def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
 def _read_splits(
     path: Path, split: dict[Any, Any], sides: dict[str, dict[str, str]]
 ) -> tuple[str, ...]:
-    """Write each clip's side in each split into ``sides``; return the splits' names in the file's
-    order.
-    """
+    """Write each clip's side in each split into ``sides``; return the splits in file order."""
     splits: dict[str, dict[str, Any]] = {}
     if not split:
         raise FormatError(
@@ -192,11 +190,10 @@ class _Annotations:
             where = f"{self.path}, annotation {index}" + (f" ({describe(name)})" if name else "")
             try:
                 if not name:
-                    got = (
-                        describe(annotation.get("frame_dir"))
-                        if type(annotation) is dict
-                        else describe(annotation)
-                    )
+                    given = annotation
+                    if type(annotation) is dict:
+                        given = annotation.get("frame_dir")
+                    got = describe(given)
                     raise FormatError(message(where, "a dict with a frame_dir", got))
                 if name in seen:
                     raise FormatError(
@@ -219,12 +216,10 @@ class _Annotations:
             f"{where}, keypoint", annotation["keypoint"], axes, (0, 0, self.joints, self.channels)
         )
         bodies, frames = points.shape[:2]
-        if (
-            annotation.get("total_frames", frames) != frames
-            or type(annotation.get("total_frames", 0)) is not int
-        ):
+        total = annotation.get("total_frames", frames)
+        if total != frames or type(total) is not int:
             expected = f"total_frames {frames}, the length of keypoint"
-            raise FormatError(message(where, expected, describe(annotation["total_frames"])))
+            raise FormatError(message(where, expected, describe(total)))
         present = np.any(points != 0, axis=(2, 3))
         seen = np.repeat(present[..., None], self.joints, 2).astype(np.float32)  # (M, T, V)
         if annotation.get("keypoint_score") is not None:
@@ -250,9 +245,7 @@ class _Annotations:
 
 
 def _numbers(where: str, value: Any, axes: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Convert an array of this shape (0: any non-zero size) to float32 and check that it is
-    finite.
-    """
+    """Convert an array of this shape (0: any size but 0) to float32; check that it is finite."""
     if type(value) is not PickledArray:
         raise FormatError(message(where, f"numbers ({axes})", describe(value)))
     array = value.array

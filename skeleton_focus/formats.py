@@ -25,19 +25,17 @@ from ._packed import Loaded
 from .layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
 
 MOST_CLASSES = 100_000
-"""Labels are class indices below this: larger ones are mistakes that would fill the memory with
-class names.
-"""
+"""The end of the labels: larger ones are mistakes that would fill the memory with class names."""
 
 _Read = TypeVar("_Read")
-_OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(
-    os, "O_BINARY", 0
-)  # without O_NONBLOCK, opening a pipe would block
+# Without O_NONBLOCK, opening a pipe would block.
+_OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class FormatError(ValueError):
-    """A file does not follow its format. The message names the file, the line and what was
-    expected.
+    """Report a file that does not follow its format.
+
+    The message names the file, the line and what was expected.
 
     >>> raise FormatError("a01_s01_e00_v01.json: expected a number, got 'x'")
     Traceback (most recent call last):
@@ -109,9 +107,7 @@ class ClipSource:
     mapped: Loaded | None = None
 
     def read(self, workers: int = 0) -> Iterator[ClipFile | FormatError]:
-        """Yield all clips in order, or an error instead of a clip; ``workers`` is the number of
-        processes.
-        """
+        """Yield all clips in order, or an error instead of a clip, by ``workers`` processes."""
         if workers < 1 or len(self.readers) < 2:
             return chain.from_iterable(reader() for reader in self.readers)
         own = torch.Generator()  # keeps torch's global generator unchanged
@@ -143,8 +139,7 @@ def _unchanged(clips: list[ClipFile | FormatError]) -> list[ClipFile | FormatErr
 
 
 def files_in(folder: Path, suffix: str) -> list[Path]:
-    """List the files in a folder with this suffix, without hidden ones; none if the folder does not
-    exist.
+    """List a folder's files with this suffix, without hidden ones; none if it does not exist.
 
     >>> [file.name for file in files_in(Path(__file__).parent, "layouts.py")]
     ['layouts.py']
@@ -256,10 +251,8 @@ def parse_json(path: Path, text: bytes) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}, column {error.colno}"
         raise FormatError(message(where, "JSON", error.msg)) from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not text, nested too deep, or a number of thousands of digits
+    # Not text, nested too deep, or a number of thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise FormatError(message(str(path), "JSON text", type(error).__name__)) from None
 
 
@@ -280,8 +273,9 @@ def layout_of(where: str, num_joints: int) -> SkeletonLayout:
 
 
 def short(value: object) -> str:
-    """Format a value for an error message: its repr, cut to 60 characters without traversing large
-    containers.
+    """Format a value for an error message: its repr, cut to 60 characters.
+
+    Large containers are not traversed.
 
     >>> short([1, "x"]), short("y" * 1000)[:5], len(short("y" * 1000))
     ("[1, 'x']", "'yyyy", 60)
