@@ -1,9 +1,8 @@
-"""Augmentation: rotation, scale, shear, mirroring and joint dropout, drawn at random for each clip
-by ``Augment``.
+"""Augment clips at random: rotation, scale, shear, mirroring and joint dropout.
 
-The functions take batches x (N, C, T, V, M) and parameters for each clip, run on x's device and
-return a new tensor. Positions must be centred, for example by
-:func:`~skeleton_focus.preparation.center`; joints that were not seen stay at 0.
+``Augment`` draws the parameters for each clip. The functions take batches x (N, C, T, V, M) and
+parameters for each clip, run on x's device and return a new tensor. Positions must be centred, for
+example by :func:`~skeleton_focus.preparation.center`; joints that were not seen stay at 0.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from .preparation import resample_frames
 
 
 def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> torch.Generator:
-    """Make a random generator that is seeded by the state of training: epoch, step, process and
-    worker.
+    """Make a random generator seeded by the state of training: epoch, step, process and worker.
 
     The same arguments give the same numbers, so that a resumed run draws the same numbers as an
     uninterrupted one. In a DataLoader worker, the worker's id is also used. A persistent worker
@@ -61,7 +59,8 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
     Example:
         >>> quarter = torch.tensor([[0.0, 0.0, torch.pi / 2]])
-        >>> rotate(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1), quarter).flatten().round().abs()
+        >>> x = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1)
+        >>> rotate(x, quarter).flatten().round().abs()
         tensor([0., 1., 0.])
     """
     flat = isinstance(angles, Tensor) and angles.dim() == 2 and angles.shape[1] == 1
@@ -143,7 +142,8 @@ def flip(x: Tensor, layout: SkeletonLayout, which: Tensor) -> Tensor:
     Example:
         >>> from skeleton_focus import SkeletonLayout
         >>> arms = SkeletonLayout.from_bones([(0, 1), (0, 2)], pairs=[(1, 2)])
-        >>> flip(torch.tensor([0.0, 1.0, -3.0]).view(1, 1, 1, 3, 1), arms, torch.tensor([True])).flatten()
+        >>> x = torch.tensor([0.0, 1.0, -3.0]).view(1, 1, 1, 3, 1)
+        >>> flip(x, arms, torch.tensor([True])).flatten()
         tensor([-0.,  3., -1.])
     """
     check_shape("flip", "x", x, f"N, C, T, V={layout.num_joints}, M")
@@ -168,7 +168,8 @@ def drop_joints(x: Tensor, which: Tensor) -> Tensor:
         x (N, C, T, V, M), which (N, V, M), True for the joints to drop -> the same as x.
 
     Example:
-        >>> drop_joints(torch.ones(1, 1, 2, 3, 1), torch.tensor([[[False], [True], [False]]])).flatten()
+        >>> middle = torch.tensor([[[False], [True], [False]]])
+        >>> drop_joints(torch.ones(1, 1, 2, 3, 1), middle).flatten()
         tensor([1., 0., 1., 1., 0., 1.])
     """
     check_shape("drop_joints", "x", x, "N, C, T, V, M")
@@ -207,8 +208,8 @@ class Augment(nn.Module):
         flip: probability of mirroring, 0 to 1.
         joint_dropout: probability that a joint of a person is dropped, 0 <= p < 1.
         speed: largest warp, 0 <= speed < 1: a clip begins at 1 + warp times its speed.
-        test_crop: fraction of a clip, its middle, that is kept without a generator, 0 < test_crop
-            <= 1; CTR-GCN's 0.95.
+        test_crop: fraction of a clip, its middle, that is kept without a generator,
+            0 < test_crop <= 1; CTR-GCN's 0.95.
         frames: T of the result; None keeps the frames.
 
     Raises:
@@ -330,10 +331,8 @@ class Augment(nn.Module):
         def uniform(*sizes: int) -> Tensor:
             return torch.rand(n, *sizes, generator=random, device="cpu", dtype=torch.float32)
 
-        drawn = {
-            "angles": (2 * uniform(3) - 1)
-            * torch.tensor(self.rotation, dtype=torch.float32).deg2rad()
-        }
+        largest = torch.tensor(self.rotation, dtype=torch.float32).deg2rad()
+        drawn = {"angles": (2 * uniform(3) - 1) * largest}
         drawn["sizes"] = 1 + self.scale * (2 * uniform() - 1)
         length = self.crop + (1 - self.crop) * uniform()
         drawn["start"] = (1 - length) * uniform()
@@ -351,13 +350,13 @@ class Augment(nn.Module):
     def _transform(
         self, x: Tensor, extra: Tensor, drawn: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Transform x (N, C, T, V, M), and if joints change also ``extra`` (N, 2, T, V, M),
-        visibility and truth.
+        """Transform x (N, C, T, V, M) and, if joints change, ``extra`` (N, 2, T, V, M).
+
+        ``extra`` holds visibility and truth.
         """
         if self.flip:
-            both = flip(
-                torch.cat([x, extra], dim=1), self.layout, drawn["mirrored"]
-            )  # channel 0 is left-right
+            # Channel 0, the one that changes its sign, is left-right.
+            both = flip(torch.cat([x, extra], dim=1), self.layout, drawn["mirrored"])
             x = both[:, :-2]
             extra = both[:, -2:]
         if self.scale:
@@ -419,6 +418,5 @@ def _resample(
     visibility = both[:, -2:-1]
     truth = both[:, -1:]
     seen = (weight > 0.99).to(x.dtype)  # do not interpolate between missing and seen positions
-    return x * seen, torch.cat(
-        [visibility / weight.clamp(min=0.99), (truth > 0.5).to(x.dtype)], dim=1
-    ) * seen
+    extra = torch.cat([visibility / weight.clamp(min=0.99), (truth > 0.5).to(x.dtype)], dim=1)
+    return x * seen, extra * seen

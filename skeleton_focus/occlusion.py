@@ -1,5 +1,4 @@
-"""Corruptions that test the robustness of a trained network: hidden joints and frames, jitter,
-short clips.
+"""Test a network's robustness by corrupted clips: hidden joints and frames, jitter, short clips.
 
 All functions take a :class:`~skeleton_focus.clips.Batch` of positions, before the streams are
 computed, run on its device and do not modify it. Centring and scaling use the visible joints: do
@@ -219,7 +218,8 @@ def jitter_joints(
         >>> from skeleton_focus import NTU25, SyntheticActions
         >>> batch = SyntheticActions(frames=64, missing=0.0).generate(8, seed=0)
         >>> random = torch.Generator().manual_seed(0)
-        >>> moved = (jitter_joints(batch, NTU25, p=0.1, sigma=0.05, generator=random).x != batch.x).any(1)
+        >>> shaken = jitter_joints(batch, NTU25, p=0.1, sigma=0.05, generator=random)
+        >>> moved = (shaken.x != batch.x).any(1)
         >>> round((moved.sum() / (batch.visibility > 0).sum()).item(), 2)
         0.1
 
@@ -234,9 +234,8 @@ def jitter_joints(
         raise ValueError(message(who, "sigma of at least 0", sigma))
     n, c, t, v, m = batch.x.shape
     chosen = (_draw(batch, n, t, v, m, generator=generator) < p) & (batch.visibility > 0)
-    noise = torch.randn(n, c, t, v, m, generator=generator, device="cpu", dtype=torch.float32).to(
-        batch.x
-    )
+    noise = torch.randn(n, c, t, v, m, generator=generator, device="cpu", dtype=torch.float32)
+    noise = noise.to(batch.x)
     height = body_height(batch.x, layout, visibility=batch.visibility)[:, None, None, None, None]
     return batch._replace(x=torch.where(chosen[:, None], batch.x + sigma * height * noise, batch.x))
 
@@ -308,24 +307,20 @@ def _frame_counts(lengths: Tensor, share: float) -> Tensor:
 
 def _hide(batch: Batch, hidden: Tensor) -> Batch:
     """Set positions, visibility and ground truth to zero where ``hidden`` (N, T, V, M) is True."""
+    person_first = hidden.permute(0, 3, 1, 2)  # (N, T, V, M) -> (N, M, T, V)
     return batch._replace(
         x=batch.x.masked_fill(hidden[:, None], 0),
         visibility=batch.visibility.masked_fill(hidden, 0),
-        critical=batch.critical.masked_fill(
-            hidden.permute(0, 3, 1, 2), 0
-        ),  # (N, T, V, M) -> (N, M, T, V)
+        critical=batch.critical.masked_fill(person_first, 0),
     )
 
 
 def _keep_frames(batch: Batch, kept: Tensor) -> Batch:
-    """Keep the frames where ``kept`` (N, T) is True, in order, and pad with zeros to the longest
-    clip.
-    """
+    """Keep the frames where ``kept`` (N, T) is True, in order; pad with zeros to the longest."""
     lengths = kept.sum(1)
     longest = max(lengths.tolist(), default=0)
-    order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[
-        :, :longest
-    ]  # (N, T')
+    order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    order = order[:, :longest]  # (N, T')
     rows = torch.arange(len(kept), device=kept.device)[:, None]
     shorter = Batch(
         x=batch.x.transpose(1, 2)[rows, order].transpose(1, 2),  # (N, C, T', V, M)
@@ -340,9 +335,8 @@ def _keep_frames(batch: Batch, kept: Tensor) -> Batch:
 
 def _draw(batch: Batch, *sizes: int, generator: torch.Generator) -> Tensor:
     """Numbers in [0, 1), on the batch's device."""
-    return torch.rand(*sizes, generator=generator, device="cpu", dtype=torch.float32).to(
-        batch.x.device
-    )
+    drawn = torch.rand(*sizes, generator=generator, device="cpu", dtype=torch.float32)
+    return drawn.to(batch.x.device)
 
 
 def _check(who: str, batch: Batch) -> None:

@@ -58,11 +58,9 @@ def center(
     if not 0 <= joint < x.shape[3]:
         raise ValueError(message("center", f"a joint in 0..{x.shape[3] - 1}", joint))
     centers = x[:, :, :, joint]  # (N, C, T, M)
-    seen = (
-        torch.ones_like(x[:, 0, :, joint])
-        if visibility is None
-        else (visibility[:, :, joint] > 0).to(x.dtype)
-    )
+    seen = torch.ones_like(x[:, 0, :, joint])  # (N, T, M)
+    if visibility is not None:
+        seen = (visibility[:, :, joint] > 0).to(x.dtype)
     if person is not None:
         centers = centers[..., person : person + 1]
         seen = seen[..., person : person + 1]
@@ -71,16 +69,14 @@ def center(
         mean = (centers * seen[:, None]).sum(2, keepdim=True) / count
         origin = torch.where(seen[:, None] > 0, centers, mean).unsqueeze(3)  # (N, C, T, 1, M)
     else:
-        first = (
-            seen.flatten(1).argmax(1)[:, None, None].expand(-1, x.shape[1], 1)
-        )  # (N, C, 1), of T * M
+        first = seen.flatten(1).argmax(1)[:, None, None]  # (N, 1, 1), of T * M
+        first = first.expand(-1, x.shape[1], 1)  # (N, C, 1)
         origin = centers.flatten(2).gather(2, first)[..., None, None]  # (N, C, 1, 1, 1)
     return _mask_unseen(x - origin, visibility)
 
 
 def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
-    """Measure the height of the tallest body of each clip: the sum of bone lengths from head to
-    foot.
+    """Measure each clip's tallest body: the sum of its bone lengths from head to foot.
 
     It is averaged over the frames in which the whole path was seen; it is 1 if there is no such
     frame or the path has length 0, so that dividing by it is always safe.
@@ -101,9 +97,9 @@ def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None 
     path = list(layout.path(*layout.height))
     limbs = x[:, :, :, path]  # (N, C, T, path, M)
     length = (limbs[:, :, :, 1:] - limbs[:, :, :, :-1]).norm(dim=1).sum(2)  # (N, T, M)
-    seen = (
-        (length > 0) if visibility is None else (visibility[:, :, path] > 0).all(2) & (length > 0)
-    )
+    seen = length > 0
+    if visibility is not None:
+        seen = seen & (visibility[:, :, path] > 0).all(2)
     frames = seen.sum(1)  # (N, M)
     height = ((length * seen).sum(1) / frames.clamp(min=1)).amax(1)
     return torch.where(height > 0, height, 1.0)
@@ -116,8 +112,8 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
     r"""Rotate each clip so that its first person's spine lies along z and its shoulders along x.
 
     .. math:: e_z \propto p_{spine} - p_{base}, \qquad
-        e_x \propto s - (s \cdot e_z) e_z, \quad s = p_{right} - p_{left}, \qquad e_y = e_z \times
-        e_x
+        e_x \propto s - (s \cdot e_z) e_z, \quad s = p_{right} - p_{left}, \qquad
+        e_y = e_z \times e_x
 
     The whole clip is rotated about the origin, by the first frame in which the first person's four
     joints were seen: the spine becomes parallel to z, the shoulders as parallel to x as the spine
@@ -139,8 +135,8 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
     Example:
         >>> from skeleton_focus import SkeletonLayout
         >>> torso = SkeletonLayout.from_bones([(0, 1), (1, 2), (1, 3)], joints=BODY_AXES)
-        >>> lying = torch.tensor([[0.0, 0, 0], [0, 2, 0], [0, 2, 1], [0, 2, -1]]).T.view(1, 3, 1, 4, 1)
-        >>> align_body(lying, torso)[0, :, 0, :, 0].T
+        >>> lying = torch.tensor([[0.0, 0, 0], [0, 2, 0], [0, 2, 1], [0, 2, -1]])
+        >>> align_body(lying.T.view(1, 3, 1, 4, 1), torso)[0, :, 0, :, 0].T
         tensor([[ 0.,  0.,  0.],
                 [ 0.,  0.,  2.],
                 [-1.,  0.,  2.],
@@ -171,16 +167,14 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
     usable = (length > 0) & (width > 1e-3 * shoulders.norm(dim=2))  # (N, T)
     if visibility is not None:
         usable = usable & (visibility[:, :, joints, 0] > 0).all(2)
-    axes = torch.stack(
-        [e_x, torch.linalg.cross(e_z, e_x), e_z], dim=2
-    )  # (N, T, 3, C): rows are the new axes
+    e_y = torch.linalg.cross(e_z, e_x)
+    axes = torch.stack([e_x, e_y, e_z], dim=2)  # (N, T, 3, C): rows are the new axes
     first = usable.to(torch.uint8).argmax(1)
     turn = axes[torch.arange(len(x), device=x.device), first]  # (N, 3, C)
     same = torch.eye(3, dtype=x.dtype, device=x.device)
     turn = torch.where(usable.any(1)[:, None, None], turn, same)
-    with torch.autocast(
-        x.device.type, enabled=False
-    ):  # autocast would round positions to half precision
+    # Autocast would round positions to half precision.
+    with torch.autocast(x.device.type, enabled=False):
         return torch.einsum("nic,nctvm->nitvm", turn, x)
 
 
@@ -196,7 +190,8 @@ def repeat_frames(x: Tensor, lengths: Tensor, frames: int) -> Tensor:
         frames: T of the result; the paper's 300. Longer clips are cut.
 
     Example:
-        >>> repeat_frames(torch.tensor([1.0, 2.0, 0.0]).view(1, 1, 3, 1, 1), torch.tensor([2]), 5).flatten()
+        >>> x = torch.tensor([1.0, 2.0, 0.0]).view(1, 1, 3, 1, 1)
+        >>> repeat_frames(x, torch.tensor([2]), 5).flatten()
         tensor([1., 2., 1., 2., 1.])
 
     Reference:
@@ -219,8 +214,8 @@ def resample_frames(
     r"""Resample every clip, or a span of it, to the same number of frames by linear interpolation.
 
     The first and the last frame of the result are those of the span; with ``frames=1`` the result
-    is its middle. With a warp a, relative time u of the result shows relative time :math:`u + a u
-    (1 - u)` of the span.
+    is its middle. With a warp a, relative time u of the result shows relative time
+    :math:`u + a u (1 - u)` of the span.
 
     Shape:
         x (N, C, T, V, M), lengths (N,) -> (N, C, frames, V, M).
@@ -238,7 +233,8 @@ def resample_frames(
         ValueError: mismatched shapes; lengths, spans or warps out of range.
 
     Example:
-        >>> resample_frames(torch.tensor([0.0, 2.0, 9.0]).view(1, 1, 3, 1, 1), torch.tensor([2]), 5).flatten()
+        >>> x = torch.tensor([0.0, 2.0, 9.0]).view(1, 1, 3, 1, 1)
+        >>> resample_frames(x, torch.tensor([2]), 5).flatten()
         tensor([0.0000, 0.5000, 1.0000, 1.5000, 2.0000])
     """
     _check_lengths("resample_frames", x, lengths, frames)
@@ -247,20 +243,17 @@ def resample_frames(
     end = x.new_ones(len(x), dtype=exact) if stop is None else stop.to(x.device, exact)
     for name, edge in (("start", begin), ("stop", end)):
         check_shape("resample_frames", name, edge, f"N={len(x)}")
-    inside = (
-        (begin > -1e-6) & (begin <= end) & (end < 1 + 1e-6)
-    )  # a sum of fractions may round past 1
+    # A sum of fractions may round past 1.
+    inside = (begin > -1e-6) & (begin <= end) & (end < 1 + 1e-6)
     if can_read(inside) and not inside.all():
         raise ValueError(
             message(
                 "resample_frames", "spans 0 <= start <= stop <= 1", (begin.tolist(), end.tolist())
             )
         )
-    steps = (
-        torch.linspace(0, 1, frames, device=x.device, dtype=exact)
-        if frames > 1
-        else begin.new_full((1,), 0.5)
-    )
+    steps = torch.linspace(0, 1, frames, device=x.device, dtype=exact)
+    if frames == 1:
+        steps = begin.new_full((1,), 0.5)
     if warp is not None:
         check_shape("resample_frames", "warp", warp, f"N={len(x)}")
         if can_read(warp) and not (warp.abs() < 1).all():
@@ -316,8 +309,9 @@ def make_stream(
 
 
 def add_visibility(x: Tensor, visibility: Tensor | None = None) -> Tensor:
-    """Append the visibility as another channel, ones if it is None; for Kinetics, it is the
-    confidence.
+    """Append the visibility as another channel, ones if it is None.
+
+    For Kinetics, it is the confidence.
 
     Shape:
         x (N, C, T, V, M), visibility (N, T, V, M) -> (N, C + 1, T, V, M).
@@ -330,10 +324,8 @@ def add_visibility(x: Tensor, visibility: Tensor | None = None) -> Tensor:
         STF (Ke et al., AAAI 2022), "Data preparation".
     """
     _check("add_visibility", x, visibility=visibility)
-    return torch.cat(
-        [x, (torch.ones_like(x[:, 0]) if visibility is None else visibility.to(x.dtype))[:, None]],
-        dim=1,
-    )
+    seen = torch.ones_like(x[:, 0]) if visibility is None else visibility.to(x.dtype)
+    return torch.cat([x, seen[:, None]], dim=1)
 
 
 def prepare_stf(
@@ -344,8 +336,7 @@ def prepare_stf(
     visibility: Tensor | None = None,
     frames: int = 300,
 ) -> Tensor:
-    """Apply the paper's preparation: centre, divide by body height, append visibility, repeat to
-    ``frames``.
+    """Centre, divide by body height, append visibility, repeat to ``frames``, as the paper does.
 
     Shape:
         x (N, C, T, V, M), lengths (N,), visibility (N, T, V, M) -> (N, C + 1, frames, V, M).
@@ -395,9 +386,8 @@ def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None
         if not can_read(p):
             continue
         sums = p.double().sum(1)
-        valid = ((sums - 1).abs() < 1e-2) & (p >= 0).all(
-            1
-        )  # bfloat16 rows deviate by a few thousandths; NaN fails
+        # bfloat16 rows deviate by a few thousandths; NaN fails.
+        valid = ((sums - 1).abs() < 1e-2) & (p >= 0).all(1)
         if not valid.all():
             hint = "apply the softmax to logits first"
             got = sums[~valid][:1].tolist()
@@ -407,17 +397,16 @@ def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None
         raise ValueError(
             message("fuse", f"{len(probabilities)} weights of at least 0, not all 0", factors)
         )
-    return torch.stack(
-        [p * (factor / sum(factors)) for p, factor in zip(probabilities, factors, strict=True)]
-    ).sum(0)
+    total = sum(factors)
+    weighted = [p * (factor / total) for p, factor in zip(probabilities, factors, strict=True)]
+    return torch.stack(weighted).sum(0)
 
 
 def _take_frames(x: Tensor, index: Tensor) -> Tensor:
     """Select frames ``index`` (N, frames) of x (N, C, T, V, M)."""
     rows = torch.arange(len(x), device=x.device)[:, None]
-    return x.transpose(1, 2)[rows, index].transpose(
-        1, 2
-    )  # (N, frames, C, V, M) -> (N, C, frames, V, M)
+    taken = x.transpose(1, 2)[rows, index]  # (N, frames, C, V, M)
+    return taken.transpose(1, 2)
 
 
 def _mask_unseen(x: Tensor, visibility: Tensor | None) -> Tensor:
