@@ -1,5 +1,6 @@
-"""Body and classes of the generated actions: the rig, the moves of each class, and a cue for each
-class.
+"""Define the body and the classes of the generated actions.
+
+They are the rig, the moves of each class, and a cue for each class.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ Vector: TypeAlias = tuple[float, float, float]
 
 SIDES = ("right", "left")
 
-RIG: dict[
-    str, tuple[str, Vector, int]
-] = {  # point: parent, rest offset in metres, scaled as 0 trunk, 1 arm, 2 leg
+# For each point: its parent, its rest offset in metres, and what scales it: 0 trunk, 1 arm, 2 leg.
+RIG: dict[str, tuple[str, Vector, int]] = {
     "root": ("", (0, 0, 0), 0),
     "spine_base": ("root", (0, 0, 0), 0),
     "spine": ("spine_base", (0, 0.25, 0), 0),
@@ -39,8 +39,7 @@ for _side, _out in zip(SIDES, (-1, 1), strict=True):
     }
 POINT = {name: index for index, name in enumerate(RIG)}
 FEET = [POINT[f"{side}_{name}"] for side in SIDES for name in ("ankle", "foot")]
-# The joints that rotate: the sign of x for natural bending, and the amplitude of idle motion
-# (degrees).
+# The joints that rotate: the sign of x for natural bending, the amplitude of idle motion (degrees).
 TURNS = {"root": (0, 0.0), "spine_base": (1, 1.5), "spine": (1, 1.5), "neck": (1, 4.0)}
 for _side in SIDES:
     TURNS |= {f"{_side}_shoulder": (-1, 7.0), f"{_side}_elbow": (-1, 12.0)}
@@ -58,13 +57,12 @@ PARTS = {  # names for a role's critical joints; paired points mean the role's s
 
 @dataclass(frozen=True)
 class Turn:
-    """A rotation of a joint by ``amount`` degrees times a curve; ``both_`` means both joints of a
-    pair.
+    """Rotate a joint by ``amount`` degrees times a curve; ``both_`` means both joints of a pair.
 
-    ``joint`` bends naturally (knees backwards, others forwards); ``"spine twist"`` and ``"spine
-    spread"`` turn inwards and outwards, ``"root"`` rises by metres. ``curve``: ``hold`` (there and
-    back), ``ramp`` (there), or periodic at the class's cadence, ``phase`` cycles ahead: ``sway``
-    (-1 to 1) or ``beat`` (0 to 1). ``when``: span of the act.
+    ``joint`` bends naturally (knees backwards, others forwards); ``"spine twist"`` and
+    ``"spine spread"`` turn inwards and outwards, ``"root"`` rises by metres. ``curve``: ``hold``
+    (there and back), ``ramp`` (there), or periodic at the class's cadence, ``phase`` cycles ahead:
+    ``sway`` (-1 to 1) or ``beat`` (0 to 1). ``when``: span of the act.
     """
 
     joint: str
@@ -76,11 +74,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Reach:
-    """A motion of the hand to ``offset`` (metres) from a point of the resting body or from
-    ``partner``, and back.
+    """Move the hand to ``offset`` (metres) from a point of the resting body, and back.
 
-    ``partner`` is the midpoint to a partner. ``elbow``: where the elbow points. ``both``: mirrored
-    by the left hand.
+    ``partner`` as the point is the midpoint to a partner. ``elbow``: where the elbow points.
+    ``both``: mirrored by the left hand.
     """
 
     target: str
@@ -96,9 +93,7 @@ class Reach:
 
 
 class Role(NamedTuple):
-    """What one person does: the critical parts, such as ``"right_arm"``, and the moves, reaches
-    first.
-    """
+    """Hold one person's critical parts, such as ``"right_arm"``, and moves, reaches first."""
 
     critical: str
     moves: tuple[Turn | Reach, ...]
@@ -106,8 +101,10 @@ class Role(NamedTuple):
 
 @dataclass(frozen=True)
 class Action:
-    """A class: a role for each person, periods per clip, feet that do not move, side of the hand,
-    reversed in time.
+    """Describe a class: its roles, cadence, planted feet, hand and direction in time.
+
+    Each person has one role; ``cadence`` is in periods per clip; ``planted`` feet do not move;
+    ``side`` is the side of the hand; ``backwards`` reverses the clip in time.
     """
 
     name: str
@@ -119,8 +116,9 @@ class Action:
 
 
 class Cue(NamedTuple):
-    """A motion that may accompany a class without being part of it: its turns, and its periods per
-    clip.
+    """Describe a motion that may accompany a class without being part of it.
+
+    ``periods`` is the number of its periods per clip.
     """
 
     periods: float
@@ -145,8 +143,9 @@ def _crouch(*when: float) -> list[Turn]:
 
 
 def _stride(side: str, ahead: float) -> list[Turn]:
-    """A leg's step and its arm, which swings against it; the knee bends most while the hip swings
-    forward fastest.
+    """Return the moves of a leg's step and of its arm, which swings against it.
+
+    The knee bends most while the hip swings forward fastest.
     """
     turns = (("hip", 26, "sway", 0.0), ("knee", 48, "beat", 0.5), ("shoulder", 26, "sway", 0.5))
     return [
@@ -217,8 +216,9 @@ ACTIONS: tuple[Action, ...] = (
 )
 """Every class in the order of its label; those for two persons come last."""
 
+# Periods of a cue in a clip; idle motion has at most 2.
 _SLOW = 3.0
-_FAST = 6.0  # idle motion has at most 2 periods a clip
+_FAST = 6.0
 _NOD = (Turn("neck", 30, "sway"),)
 _TILT = (Turn("neck spread", 30, "sway"),)
 _CIRCLE = (*_NOD, Turn("neck spread", 30, "sway", phase=0.25))
@@ -253,8 +253,7 @@ CUES: dict[str, Cue] = {
     "hand over": Cue(_FAST, _SWING_LEG),
     "push": Cue(_SLOW, _LEG_ASIDE),
 }
-"""Every class's cue, by limbs that are never critical for it, with either hand, and are free in its
-first role.
+"""Every class's cue, by limbs that are never critical for it and are free in its first role.
 
-They differ also where left and right are exchanged.
+This holds with either hand. Cues differ also where left and right are exchanged.
 """

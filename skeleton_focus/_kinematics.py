@@ -1,5 +1,4 @@
-"""Kinematics of the generated actions: rest positions, forward kinematics, inverse kinematics of an
-arm.
+"""Move the generated bodies: rest positions, forward kinematics, inverse kinematics of an arm.
 
 k is the number of clips, P of the rig's points, J of the joints that rotate. Positions are in
 metres, turns are rotation vectors in radians.
@@ -18,8 +17,9 @@ Array: TypeAlias = NDArray[Any]
 
 
 def arm_turns(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
-    """Turns (k, 3) of the right shoulder and elbow that bring the hand to ``goal`` (k, 3), by the
-    law of cosines.
+    """Return turns (k, 3) of the right shoulder and elbow that put the hand at ``goal`` (k, 3).
+
+    The law of cosines places the elbow, on the side of ``hint``.
     """
     shoulder, elbow, hand = (
         rest[:, POINT[f"right_{name}"]] for name in ("shoulder", "elbow", "hand")
@@ -33,14 +33,12 @@ def arm_turns(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
     along = (upper**2 + distance**2 - lower**2) / (2 * distance)
     normal = hint - (direction @ np.array(hint))[:, None] * direction
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    arm = (
-        along * direction + np.sqrt(upper**2 - along**2) * normal
-    ) / upper  # the upper arm's direction
-    fore = (distance * direction - upper * arm) / lower  # the forearm's direction
+    # The directions of the upper arm and of the forearm.
+    arm = (along * direction + np.sqrt(upper**2 - along**2) * normal) / upper
+    fore = (distance * direction - upper * arm) / lower
     cos = (arm * fore).sum(-1, keepdims=True)
-    bend = (fore - cos * arm) / np.sqrt(
-        1 - cos**2
-    )  # bending direction of the elbow: the upper arm's z, its y is -arm
+    # The elbow's bending direction is the upper arm's z; its y is -arm.
+    bend = (fore - cos * arm) / np.sqrt(1 - cos**2)
     frame = np.stack([np.cross(-arm, bend), -arm, bend], -1)
     # The rotation vector of this frame, by the inverse of Rodrigues' formula.
     angle = np.arccos(np.clip((np.trace(frame, axis1=1, axis2=2) - 1) / 2, -1, 1))[:, None]
@@ -73,10 +71,10 @@ def rest_points(offset: Array) -> Array:
 
 
 def forward(pose: Array, offset: Array, stance: Array) -> Array:
-    """Forward kinematics: turns (k, T, J, 3) and bones (k, P, 3) to the points (k, P, T, 3) of a
-    body on the floor.
+    """Compute the points (k, P, T, 3) of a body on the floor by forward kinematics.
 
-    ``stance`` (k, 2): 1 for a foot, right or left, that does not move.
+    ``pose`` (k, T, J, 3) are turns, ``offset`` (k, P, 3) the bones. ``stance`` (k, 2): 1 for a
+    foot, right or left, that does not move.
     """
     turns = rotation(pose)
     frames = {"root": np.eye(3, dtype=np.float32)}

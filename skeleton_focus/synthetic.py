@@ -1,7 +1,7 @@
-"""Generated actions with known critical joints and frames, for training and evaluation without a
-download.
+"""Generate actions with known critical joints and frames, to train and evaluate on.
 
-The class table ``ACTIONS`` animates a rig of named points by forward kinematics. The positions are
+They need no download. The class table ``ACTIONS`` animates a rig of named points by forward
+kinematics. The positions are
 
     p_child = p_parent + R_parent o_child,    R_joint = R_parent exp(w_joint(t)),
 
@@ -46,9 +46,8 @@ from ._kinematics import Array, arm_turns, forward, rest_points, rotation
 from .clips import Batch
 from .layouts import NTU25, SkeletonLayout
 
-_MIRROR = np.array(
-    [-1, 1, 1], np.float32
-)  # mirrors a position; for a rotation vector, the other two signs change
+# Mirrors a position; for a rotation vector, the other two signs change.
+_MIRROR = np.array([-1, 1, 1], np.float32)
 _BLOCK = 256  # clips animated together: few enough for the CPU cache, and memory is bounded
 
 
@@ -67,10 +66,10 @@ class SyntheticActions:
     persons, only the performer of the first role shows it, who hands over or pushes. A network that
     learned the cues loses accuracy on test clips with ``shuffle_shortcut``.
 
-    Shape: ``generate`` returns a :class:`~skeleton_focus.clips.Batch` with x (N, C=3, T, V, M) in
-    metres (y up), all
-        ``lengths`` T, visibility (N, T, V, M), critical (N, M, T, V). Where visibility is 0, x and
-        critical are 0.
+    Shape:
+        ``generate`` returns a :class:`~skeleton_focus.clips.Batch` with x (N, C=3, T, V, M) in
+        metres (y up), all ``lengths`` T, visibility (N, T, V, M), critical (N, M, T, V). Where
+        visibility is 0, x and critical are 0.
 
     Args:
         layout: a layout whose joint names exist in the rig, such as the five named layouts.
@@ -134,23 +133,18 @@ class SyntheticActions:
         self.shortcut = shortcut
         self._actions = tuple(action for action in ACTIONS if len(action.roles) <= num_persons)
         # For each class, the other classes whose cue it can show.
-        self._others = [
-            [
-                k
-                for k, other in enumerate(self._actions)
-                if other is not action and _is_free(CUES[other.name], action)
-            ]
-            for action in self._actions
-        ]
+        self._others = [self._other_cues(action) for action in self._actions]
         # The layout's joints on a right-handed performer, and on the mirror image.
         swap = {f"{a}_": f"{b}_" for a, b in zip(SIDES, SIDES[::-1], strict=True)}
-        mirrored = [
-            next((j.replace(a, b, 1) for a, b in swap.items() if j.startswith(a)), j)
-            for j in layout.joints
-        ]
-        self._pick = np.array(
-            [[POINT[joint] for joint in joints] for joints in (layout.joints, mirrored)]
-        )
+        picked = []
+        mirrored = []
+        for joint in layout.joints:
+            other = next(
+                (joint.replace(a, b, 1) for a, b in swap.items() if joint.startswith(a)), joint
+            )
+            picked.append(POINT[joint])
+            mirrored.append(POINT[other])
+        self._pick = np.array([picked, mirrored])
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -175,12 +169,11 @@ class SyntheticActions:
         """
         table = {}
         for action in self._actions:
-            picks = (
-                self._pick if action.side == "either" else self._pick[[SIDES.index(action.side)]]
-            )
-            roles = np.stack(
-                [_critical_points(role.critical) for role in action.roles]
-            )  # (roles, P)
+            picks = self._pick
+            if action.side != "either":
+                picks = picks[[SIDES.index(action.side)]]
+            points = [_critical_points(role.critical) for role in action.roles]
+            roles = np.stack(points)  # (roles, P)
             joints = np.flatnonzero(roles[:, picks].any((0, 1)))  # (roles, hands, V) -> (V,)
             table[action.name] = tuple(self.layout.joints[joint] for joint in joints)
         return table
@@ -193,11 +186,11 @@ class SyntheticActions:
         labels: Sequence[int] | Tensor | None = None,
         shuffle_shortcut: bool = False,
     ) -> Batch:
-        """Generate clips; the same arguments give the same bits, and no global random state is read
-        or written.
+        """Generate clips; the same arguments give the same bits.
 
-        With the same seed, the i-th clip has the same performers, view and timing for any label and
-        ``shortcut``. Whether it shows a cue does not depend on its label either.
+        No global random state is read or written. With the same seed, the i-th clip has the same
+        performers, view and timing for any label and ``shortcut``. Whether it shows a cue does not
+        depend on its label either.
 
         Args:
             num_clips: N, at least 1.
@@ -239,6 +232,14 @@ class SyntheticActions:
         lengths = torch.full((num_clips,), self.frames)
         return Batch(x, lengths, torch.from_numpy(label.astype(np.int64)), visibility, critical)
 
+    def _other_cues(self, action: Action) -> list[int]:
+        """List the other classes whose cue a clip of this class can show."""
+        others = []
+        for k, other in enumerate(self._actions):
+            if other is not action and _is_free(CUES[other.name], action):
+                others.append(k)
+        return others
+
     def _cues(self, rng: np.random.Generator, label: Array, shuffled: bool) -> Array:
         """The class (n) whose cue each clip shows, or -1 for none."""
         shows, choice = rng.random((2, len(label)))
@@ -253,13 +254,13 @@ class SyntheticActions:
     def _block(
         self, rng: np.random.Generator, cue_rng: np.random.Generator, label: Array, shuffled: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (n, C, T, V, M), visibility (n, T, V, M) and critical (n, M, T, V) of one block of
-        clips.
+        """Animate one block of clips.
+
+        The result is x (n, C, T, V, M), visibility (n, T, V, M) and critical (n, M, T, V).
         """
         sizes = (len(label), self.num_persons, self.layout.num_joints, self.frames)
-        hand, first, flip = rng.integers(
-            0, 2, (3, len(label))
-        )  # always drawn: later draws must not depend on labels
+        # Always drawn: later draws must not depend on labels.
+        hand, first, flip = rng.integers(0, 2, (3, len(label)))
         cast = _draw(rng, len(label), self.frames)
         if self.shortcut > 0:
             shown = self._cues(cue_rng, label, shuffled)
@@ -270,22 +271,18 @@ class SyntheticActions:
         for index in np.unique(label):
             action = self._actions[index]
             rows = np.flatnonzero(label == index)
-            lefty = (
-                hand[rows]
-                if action.side == "either"
-                else np.full(len(rows), SIDES.index(action.side))
-            )
+            lefty = hand[rows]
+            if action.side != "either":
+                lefty = np.full(len(rows), SIDES.index(action.side))
             for number, role in enumerate(action.roles):
                 points = _perform(action, number, cast, rows, self.distraction)
-                points = points[
-                    np.arange(len(rows))[:, None], self._pick[lefty]
-                ]  # (k, P, T, 3) -> (k, V, T, 3)
+                # (k, P, T, 3) -> (k, V, T, 3)
+                points = points[np.arange(len(rows))[:, None], self._pick[lefty]]
                 points[lefty == 1] *= _MIRROR
                 view = cast.view[rows]
                 slot = np.zeros_like(rows)
-                if (
-                    len(action.roles) == 2
-                ):  # face to face, seen from the side; place and slot do not reveal the role
+                # Face to face, seen from the side; place and slot do not reveal the role.
+                if len(action.roles) == 2:
                     points[..., 2] -= cast.meet[rows, number, 2][:, None, None]
                     points *= np.array([[1, 1, 1], [-1, 1, -1]], np.float32)[number]
                     turn = np.array([[0, np.pi / 2, 0]], np.float32) * (2 * flip[rows, None] - 1)
@@ -295,17 +292,13 @@ class SyntheticActions:
                 x[rows, slot] = points + cast.place[rows, None, None]
                 visible[rows, slot] = True
                 active = (cast.act[rows] > 0) & (cast.act[rows] < 1)
-                critical[rows, slot] = (
-                    _critical_points(role.critical)[self._pick[lefty]][:, :, None] & active[:, None]
-                )
+                decisive = _critical_points(role.critical)[self._pick[lefty]]  # (k, V)
+                critical[rows, slot] = decisive[:, :, None] & active[:, None]
         begin = rng.uniform(0, 0.8, sizes[:3])
         span = rng.uniform(0.05, 0.5, sizes[:3])
         since = np.arange(self.frames) / self.frames - begin[..., None]
-        visible &= ~(
-            (since >= 0)
-            & (since < span[..., None])
-            & (rng.random(sizes[:3]) < self.missing)[..., None]
-        )
+        lost = rng.random(sizes[:3]) < self.missing
+        visible &= ~((since >= 0) & (since < span[..., None]) & lost[..., None])
         x += np.float32(self.noise) * rng.standard_normal(x.shape, np.float32)
         x *= visible[..., None]
         person_last = torch.from_numpy(visible).permute(0, 3, 2, 1).float()
@@ -340,20 +333,16 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
 
     time = np.linspace(0, 1, frames, dtype=np.float32)
     joints = len(JOINT)
-    scale = uniform(0.85, 1.12, 2, 1) * uniform(
-        0.93, 1.07, 2, 3
-    )  # of the whole body, then of trunk, arms and legs
-    offset = (
-        np.array([o for _, o, _ in RIG.values()], np.float32)
-        * scale[..., [s for *_, s in RIG.values()], None]
-    )
+    # Of the whole body, then of trunk, arms and legs.
+    scale = uniform(0.85, 1.12, 2, 1) * uniform(0.93, 1.07, 2, 3)
+    bones = np.array([bone for _, bone, _ in RIG.values()], np.float32)
+    offset = bones * scale[..., [group for *_, group in RIG.values()], None]
     rest = rest_points(offset)
     shoulder = rest[:, :, POINT["right_shoulder"]]
     hand = rest[:, :, POINT["right_hand"]]
     floor = rest[:, :, FEET].min(2)
-    meet = np.zeros_like(
-        floor
-    )  # both persons share its height and half the gap, so that their hands meet
+    # Both persons share its height and half the gap, so that their hands meet.
+    meet = np.zeros_like(floor)
     meet[..., 1] = (shoulder - floor)[..., 1].mean(1, keepdims=True) - 0.27 + floor[..., 1]
     meet[..., 2] = 0.7 * (shoulder - hand)[..., 1].mean(1, keepdims=True)
     span = uniform(0.5, 0.72, 1)
@@ -370,9 +359,8 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
     burst = uniform(0, 1, 2, 1, joints)
     swell = 1 + 1.5 * np.exp(-(((time[:, None] - burst) / 0.2) ** 2))
     swing = np.sin(2 * np.pi * (rate * time[:, None] + phase)) * swell
-    reach = np.radians([idle for _, idle in TURNS.values()])[:, None] * rng.standard_normal(
-        (n, 2, 1, joints, 3)
-    )
+    reach = rng.standard_normal((n, 2, 1, joints, 3))
+    reach *= np.radians([idle for _, idle in TURNS.values()])[:, None]
     hinges = [joint for name, joint in JOINT.items() if name.endswith(("elbow", "knee"))]
     reach[..., hinges, 1:] = 0  # they bend about x alone
     return _Cast(
@@ -406,9 +394,8 @@ def _add_cues(cast: _Cast, rng: np.random.Generator, shown: Array, cues: Sequenc
             share = _wave(turn.curve, cycle)[..., None]
             for joint, degree in _turn_axes(turn.joint):
                 base[rows, 0, :, joint] += turn.amount * degree * cast.amplitude[rows] * share
-        stance[rows, 0] = [
-            f"{side}_ankle" not in _moved_points(_moved_joints(cue.turns)) for side in SIDES
-        ]
+        moved = _moved_points(_moved_joints(cue.turns))
+        stance[rows, 0] = [f"{side}_ankle" not in moved for side in SIDES]
     return cast._replace(base=base, stance=stance)
 
 
@@ -437,8 +424,9 @@ def _moved_points(joints: set[str]) -> set[str]:
 
 
 def _is_free(cue: Cue, action: Action) -> bool:
-    """Whether the cue's limb is free in the first role: not acting, touched, critical or the only
-    support.
+    """Check that the cue's limb is free in the first role.
+
+    It neither acts, nor is it touched, critical or the only support.
     """
     role = action.roles[0]
     limb = _moved_points(_whole_limbs(_moved_joints(cue.turns)))
@@ -459,15 +447,15 @@ def _critical_points(critical: str) -> Array:
     names: set[str] = set()
     for part in critical.split():
         side, _, kind = part.rpartition("_")
-        names.update(
-            name for word in PARTS[kind] for name in (word, *_pair(f"{side or 'both'}_{word}"))
-        )
+        for word in PARTS[kind]:
+            names.update((word, *_pair(f"{side or 'both'}_{word}")))
     return np.array([name in names for name in RIG])
 
 
 def _turn_axes(spec: str) -> list[tuple[int, Array]]:
-    """The joints that ``"both_shoulder spread"`` turns, and the rotation vector (3) of one degree
-    for each.
+    """Return the joints that a text such as ``"both_shoulder spread"`` turns, and their axes.
+
+    An axis is the rotation vector (3) of one degree.
     """
     joint, _, axis = spec.partition(" ")
     if joint == "root":  # the root moves up, in metres
@@ -496,17 +484,17 @@ def _curve(act: Array, move: Turn | Reach, cycle: Array) -> Array:
     part = (act - move.when[0]) / (move.when[1] - move.when[0])
     progress = _smooth(np.minimum(part, 1 - part) / 0.3)
     if isinstance(move, Turn) and move.curve != "hold":
-        progress = (
-            _smooth(part)
-            if move.curve == "ramp"
-            else progress * _wave(move.curve, cycle + move.phase)
-        )
+        if move.curve == "ramp":
+            progress = _smooth(part)
+        else:
+            progress = progress * _wave(move.curve, cycle + move.phase)
     return progress[..., None]
 
 
 def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction: float) -> Array:
-    """The points (k, P, T, 3) of one role: resting pose, idle motion of the limbs that do not act,
-    and moves.
+    """Compute the points (k, P, T, 3) of one role: resting pose, idle motion and moves.
+
+    Only the limbs that do not act move idly.
     """
     moves = action.roles[number].moves
     offset = cast.offset[rows, number]
@@ -526,8 +514,7 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
         for name, turn in arm_turns(rest, start + np.array(move.offset), move.elbow).items():
             for side in SIDES if move.both else SIDES[:1]:
                 goal = turn if side == "right" else -turn * _MIRROR
-                pose[:, :, JOINT[f"{side}_{name}"]] += share * (
-                    goal[:, None] - pose[:, :, JOINT[f"{side}_{name}"]]
-                )
+                joint = JOINT[f"{side}_{name}"]
+                pose[:, :, joint] += share * (goal[:, None] - pose[:, :, joint])
     planted = np.array([side in action.planted for side in SIDES])
     return forward(pose, offset, planted * cast.stance[rows, number])
