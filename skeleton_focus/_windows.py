@@ -1,5 +1,4 @@
-"""Graph convolution over windows of frames, without a copy of the windows and without keeping the
-mixed channels.
+"""Convolve over windows of frames without copying them or keeping the mixed channels.
 
 The sum over k, source joint v and frame offset i is one matrix product for each offset: rows are
 the target (frame, joint) pairs, the inner axis the (k, v) pairs, columns the (frame, channel) pairs
@@ -21,18 +20,14 @@ GROUP = {"cpu": 1}  # samples at a time; elsewhere all at once
 
 
 def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tensor:
-    """x (N, C, T, V), weight (K, O, C), adjacency (K, wV, wV), w odd -> (N, O, ceil(T / stride),
-    wV).
+    """Convolve x (N, C, T, V) over windows of w frames, to (N, O, ceil(T / stride), wV).
 
-    Channels are mixed before or after the aggregation, whichever multiplies less; autograd
-    differentiates either twice.
+    ``weight`` is (K, O, C), ``adjacency`` (K, wV, wV) with w odd. Channels are mixed before or
+    after the aggregation, whichever multiplies less; autograd differentiates either twice.
     """
     device = x.device.type
-    if (
-        torch.amp.is_autocast_available(device)
-        and torch.is_autocast_enabled(device)
-        and x.dtype != torch.float64
-    ):
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if casts and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)  # autocast does not reach into a function of ours
         x = x.to(dtype)
         weight = weight.to(dtype)
@@ -62,9 +57,7 @@ def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tenso
 
 
 def _frames_of(mixed: Tensor, offset: int, frames: int) -> Tensor:
-    """The frames at an offset in every window: (N, S, P, T / S, F) -> (N, P, frames * F), a
-    view.
-    """
+    """View the frames at an offset in all windows: (N, S, P, T / S, F) -> (N, P, frames * F)."""
     stride = mixed.shape[1]
     start = offset // stride
     return mixed[:, offset % stride, :, start : start + frames].flatten(2)
@@ -86,9 +79,7 @@ def _mix(phases: Tensor, weight: Tensor) -> Tensor:
 
 
 def _mix_aggregate(phases: Tensor, weight: Tensor, tables: Tensor, frames: int) -> Tensor:
-    """The same as :class:`_MixAggregate`, for all samples at once, in operations that autograd
-    knows.
-    """
+    """Compute :class:`_MixAggregate` for all samples at once, in operations known to autograd."""
     return _aggregate(_mix(phases, weight), tables, frames)
 
 
@@ -144,9 +135,8 @@ class _MixAggregate(torch.autograd.Function):
                 mixed = work.mix(phases[samples], weight)
             for offset, table in enumerate(tables):
                 if to_tables:
-                    at_tables[offset] += torch.bmm(
-                        part, _frames_of(mixed, offset, frames).transpose(1, 2)
-                    ).sum(0)
+                    carried = _frames_of(mixed, offset, frames).transpose(1, 2)
+                    at_tables[offset] += torch.bmm(part, carried).sum(0)
                 if to_phases or to_weight:
                     _add_bmm(_frames_of(at, offset, frames), _each(table.T, part), part, onto=True)
             x = phases[samples].flatten(2, 3).flatten(0, 1)  # (n S, V T / S, C)

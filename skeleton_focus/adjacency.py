@@ -77,11 +77,12 @@ def normalize_adjacency(adjacency: Tensor, how: str = "symmetric") -> Tensor:
 def multi_scale_adjacency(
     layout: SkeletonLayout, num_scales: int, *, first: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    r"""Disentangled multi-scale adjacency: scale k joins the joints exactly k bones apart, and each
-    to itself.
+    r"""Compute the disentangled multi-scale adjacency.
 
-    .. math:: A_k[v, w] = 1 \text{ where } d(v, w) = k \text{ or } v = w, \quad \text{then }
-        D^{-1/2} A_k D^{-1/2}
+    Scale k joins the joints exactly k bones apart, and each to itself.
+
+    .. math:: A_k[v, w] = 1 \text{ where } d(v, w) = k \text{ or } v = w,
+        \quad \text{then } D^{-1/2} A_k D^{-1/2}
 
     A scale beyond the longest path is the identity (NTU25 from scale 13 on, NTU25_PYSKL from 12).
 
@@ -104,7 +105,8 @@ def multi_scale_adjacency(
         tensor([[0.5000, 0.0000, 0.5000],
                 [0.0000, 1.0000, 0.0000],
                 [0.5000, 0.0000, 0.5000]])
-        >>> torch.equal(multi_scale_adjacency(chain, 2, first=1), multi_scale_adjacency(chain, 3)[1:])
+        >>> later = multi_scale_adjacency(chain, 2, first=1)
+        >>> torch.equal(later, multi_scale_adjacency(chain, 3)[1:])
         True
 
     Reference:
@@ -118,11 +120,10 @@ def multi_scale_adjacency(
 def window_adjacency(
     layout: SkeletonLayout, window: int, num_scales: int, *, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Multi-scale adjacency of a window of frames, every frame joined to every frame as a joint is
-    to itself.
+    """Compute the multi-scale adjacency of a window of frames.
 
-    Joint v of one frame and joint w of another are ``max(d(v, w), 1)`` apart, and a joint is 0 from
-    itself.
+    Every frame is joined to every frame as a joint is to itself. Joint v of one frame and joint w
+    of another are ``max(d(v, w), 1)`` apart, and a joint is 0 from itself.
 
     Shape:
         returns (K=num_scales, window * V, window * V), frame-major: index t * V + v.
@@ -143,12 +144,12 @@ def window_adjacency(
 
 
 def spatial_partition(layout: SkeletonLayout, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The three subsets {root, inward, outward}: from the joint itself, from its parent, from its
-    children.
+    """Compute the three subsets {root, inward, outward} of a layout.
 
-    "Inward" and "outward" name the bones as the published code does. As tables, a joint takes from
-    its parent (the bone's end nearer to the centre) in ``A[1]`` and the mean of its children in
-    ``A[2]``; columns are normalised.
+    A joint takes from itself, from its parent, and from its children. "Inward" and "outward" name
+    the bones as the published code does. As tables, a joint takes from its parent (the bone's end
+    nearer to the centre) in ``A[1]`` and the mean of its children in ``A[2]``; columns are
+    normalised.
 
     Shape:
         returns (K=3, V, V).

@@ -1,9 +1,9 @@
-"""Attention between joints, between joints and body parts, and between frames (FG-STFormer,
-equations 1, 4 and 5).
+"""Attend between joints, between joints and body parts, and between frames.
 
-Every softmax runs in ``torch.nn.functional.scaled_dot_product_attention``, fused where PyTorch can.
-PyTorch does not differentiate the fused kernels twice; :class:`~skeleton_focus.STFObjective` takes
-the plain one where it has to.
+These are equations 1, 4 and 5 of FG-STFormer. Every softmax runs in
+``torch.nn.functional.scaled_dot_product_attention``, fused where PyTorch can. PyTorch does not
+differentiate the fused kernels twice; :class:`~skeleton_focus.STFObjective` takes the plain one
+where it has to.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def position_codes(positions: Tensor, channels: int) -> Tensor:
 
 
 class SpatialAttention(nn.Module):
-    r"""The Basic-SFormer block: multi-head self-attention between the joints of each frame, then a
-    linear layer.
+    r"""Apply multi-head self-attention between the joints of a frame, then a linear layer.
+
+    This is the Basic-SFormer block.
 
     .. math:: H_h = \mathrm{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt d}\Big) V_h + A_g V_h, \qquad
         Z = \mathrm{BN}(X + [H_1, \dots, H_H] W_O), \qquad Y = \mathrm{BN}(Z + \sigma(Z W))
@@ -143,14 +144,13 @@ class SpatialAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.channels}, joints={self.num_joints}, heads={self.heads}, position_codes={self.position_codes}, "
-            f"shared_map={self.shared_map}"
+            f"{self.channels}, joints={self.num_joints}, heads={self.heads}, "
+            f"position_codes={self.position_codes}, shared_map={self.shared_map}"
         )
 
 
 class JointPartAttention(nn.Module):
-    r"""Cross-attention between the focal joints and the body parts of each frame, in both
-    directions.
+    r"""Cross-attend between the focal joints and the body parts of each frame, in both directions.
 
     .. math:: H_J = \mathrm{softmax}\Big(\frac{Q_J K_P^\top}{\sqrt d}\Big) V_P, \qquad
         H_P = \mathrm{softmax}\Big(\frac{Q_P K_J^\top}{\sqrt d}\Big) V_J
@@ -168,7 +168,8 @@ class JointPartAttention(nn.Module):
         ValueError: no heads or more than channels, or inputs of other shapes.
 
     Example:
-        >>> joints, parts = JointPartAttention(16)(torch.randn(2, 16, 8, 15), torch.randn(2, 16, 8, 10))
+        >>> joints, parts = torch.randn(2, 16, 8, 15), torch.randn(2, 16, 8, 10)
+        >>> joints, parts = JointPartAttention(16)(joints, parts)
         >>> joints.shape, parts.shape
         (torch.Size([2, 16, 8, 15]), torch.Size([2, 16, 8, 10]))
 
@@ -194,10 +195,10 @@ class JointPartAttention(nn.Module):
         return self.update_joints(joints, from_parts), self.update_parts(parts, from_joints)
 
     def maps(self, joints: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """The attention itself, for pictures: of joints to parts (N, H, T, K, P), of parts to
-        joints (N, H, T, P, K).
+        """Return the attention itself, for pictures.
 
-        Each row sums to 1.
+        It is that of joints to parts (N, H, T, K, P) and of parts to joints (N, H, T, P, K). Each
+        row sums to 1.
         """
         (q_j, k_j, _), (q_p, k_p, _) = self._project(joints, parts)
         both = (q_j @ k_p.transpose(-2, -1), q_p @ k_j.transpose(-2, -1))
@@ -211,17 +212,17 @@ class JointPartAttention(nn.Module):
         check_shape("JointPartAttention", "joints", joints, f"N, C={self.channels}, T>0, K")
         n, _, t, _ = joints.shape
         check_shape("JointPartAttention", "parts", parts, f"N, C={self.channels}, T, P", N=n, T=t)
-        return self.project_joints(joints.permute(0, 2, 3, 1)), self.project_parts(
-            parts.permute(0, 2, 3, 1)
-        )
+        of_joints = self.project_joints(joints.permute(0, 2, 3, 1))
+        return of_joints, self.project_parts(parts.permute(0, 2, 3, 1))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, heads={self.heads}"
 
 
 class DilatedTemporalAttention(nn.Module):
-    r"""The FG-TFormer block: attention over all frames of a joint, whose values are dilated
-    temporal convolutions.
+    r"""Attend over all frames of a joint, with dilated temporal convolutions as values.
+
+    This is the FG-TFormer block.
 
     .. math:: Y = \sigma(\mathrm{BN}([H_1, \dots, H_H] W_O)) + X, \qquad
         H_h = \mathrm{softmax}\Big(\frac{Q_h K_h^\top}{\sqrt d}\Big) V_h W_h + V_h, \qquad
@@ -314,9 +315,8 @@ class DilatedTemporalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("DilatedTemporalAttention", "x", x, f"N, C={self.in_channels}, T>0, V")
-        coded = (
-            x + _codes_like(x, torch.arange(x.shape[2], device=x.device)).t()[:, :, None]
-        )  # (N, C, T, V)
+        codes = _codes_like(x, torch.arange(x.shape[2], device=x.device))
+        coded = x + codes.t()[:, :, None]  # (N, C, T, V)
         kept = coded
         if self.stride != 1:
             # Copies: a view with a step exports for odd or for even T alone, and the gradient of a
@@ -326,39 +326,36 @@ class DilatedTemporalAttention(nn.Module):
             x = x.index_select(2, frames)
             kept = coded.index_select(2, frames)
         sources = coded if self.convolution else kept
-        y = torch.cat([conv(sources) for conv in self.values], dim=1).permute(
-            0, 2, 3, 1
-        )  # (N, T', V, H d)
+        y = torch.cat([conv(sources) for conv in self.values], dim=1)
+        y = y.permute(0, 2, 3, 1)  # (N, T', V, H d)
         if self.attention:
-            fused = self._attend(kept.permute(0, 2, 3, 1), y)  # (N, T', V, C)
-            y = (
-                torch.einsum("ntvhd,hde->ntvhe", fused, self.mix).flatten(3) + y
-                if self.convolution
-                else fused.flatten(3)
-            )
+            fused = self._attend(kept.permute(0, 2, 3, 1), y)  # (N, T', V, H, d)
+            if self.convolution:
+                y = torch.einsum("ntvhd,hde->ntvhe", fused, self.mix).flatten(3) + y
+            else:
+                y = fused.flatten(3)
         y = F.leaky_relu(self.norm(self.project(y.permute(0, 3, 1, 2))))
         z: Tensor = y + self.shortcut(x)
         return z
 
     def _attend(self, tokens: Tensor, values: Tensor) -> Tensor:
-        """tokens (N, T', V, C), values (N, T', V, H d) -> (N, T', V, H, d), each joint and head
-        over all frames.
+        """Attend over all frames, each joint and head by itself.
+
+        tokens (N, T', V, C), values (N, T', V, H d) -> (N, T', V, H, d).
         """
         n, t, v, _ = values.shape
         heads = len(self.values)
         d = self.head_width
         sources = (self.queries(tokens), self.keys(tokens), values)
-        q, k, by_head = (
-            source.reshape(n, t, v * heads, d).transpose(1, 2) for source in sources
-        )  # (N, V H, T', d)
-        return (
-            F.scaled_dot_product_attention(q, k, by_head).transpose(1, 2).reshape(n, t, v, heads, d)
-        )
+        # Each (N, V H, T', d).
+        q, k, by_head = (x.reshape(n, t, v * heads, d).transpose(1, 2) for x in sources)
+        fused = F.scaled_dot_product_attention(q, k, by_head)
+        return fused.transpose(1, 2).reshape(n, t, v, heads, d)
 
     def extra_repr(self) -> str:
         return (
-            f"{self.in_channels}, {self.out_channels}, heads={len(self.values)}, stride={self.stride}, "
-            f"attention={self.attention}, convolution={self.convolution}"
+            f"{self.in_channels}, {self.out_channels}, heads={len(self.values)}, "
+            f"stride={self.stride}, attention={self.attention}, convolution={self.convolution}"
         )
 
 
@@ -379,8 +376,9 @@ class _Projections(nn.Module):
 
 
 class _Update(nn.Module):
-    """What follows the heads: W_O, the input added, BatchNorm; a linear layer, leaky ReLU, added,
-    BatchNorm.
+    """Update the input by the heads.
+
+    W_O, the input added, BatchNorm; then a linear layer, leaky ReLU, added, BatchNorm.
     """
 
     def __init__(self, width: int, channels: int) -> None:
@@ -399,9 +397,8 @@ class _Update(nn.Module):
 
 def _codes_like(x: Tensor, positions: Tensor) -> Tensor:
     """Codes (..., C) of x (N, C, T, V), in its dtype, made in float32 at least."""
-    return position_codes(positions.to(torch.promote_types(x.dtype, torch.float32)), x.shape[1]).to(
-        x.dtype
-    )
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return position_codes(positions.to(dtype), x.shape[1]).to(x.dtype)
 
 
 def _check_heads(who: str, channels: int, heads: int) -> None:

@@ -1,5 +1,6 @@
-"""Choose the joints that matter in each frame, and sum the joints up into body parts (FG-STFormer,
-section 3.3).
+"""Choose the joints that matter in each frame, and sum the joints up into body parts.
+
+This is section 3.3 of FG-STFormer.
 """
 
 from __future__ import annotations
@@ -88,12 +89,10 @@ class FocalJointSelection(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)  # rounded scores would tie
         direction = F.normalize(self.weight.to(dtype), dim=0)
         projected = (x * direction[:, None, None]).sum(1)  # (N, T, V)
-        values, order = projected.sort(
-            dim=2, descending=True
-        )  # of equal ones in any order; no stable sort exports
-        rank = F.pad(
-            (values[..., 1:] != values[..., :-1]).cumsum(2), (1, 0)
-        )  # the same for equal ones
+        # No stable sort exports. This one puts equal scores in any order, so they share a rank, and
+        # a second sort orders them by joint.
+        values, order = projected.sort(dim=2, descending=True)
+        rank = F.pad((values[..., 1:] != values[..., :-1]).cumsum(2), (1, 0))
         joints = (rank * x.shape[3] + order).sort(dim=2).values[..., : self.num_focal] % x.shape[3]
         scores = projected.sigmoid().to(x.dtype)
         if self.order == "joint":
@@ -104,12 +103,14 @@ class FocalJointSelection(nn.Module):
         return FocalJoints(features, joints, scores)
 
     def extra_repr(self) -> str:
-        return f"{len(self.weight)}, num_focal={self.num_focal}, gate={self.gate!r}, order={self.order!r}"
+        options = f"gate={self.gate!r}, order={self.order!r}"
+        return f"{len(self.weight)}, num_focal={self.num_focal}, {options}"
 
 
 def scatter_to_joints(slots: Tensor, joints: Tensor, num_joints: int) -> Tensor:
-    r"""Put slots back to their joints, zeros elsewhere: :math:`Y_{nctv} = \sum_k X_{nctk}
-    [\mathrm{idx}_{ntk} = v]`.
+    r"""Put slots back to their joints, with zeros elsewhere.
+
+    .. math:: Y_{nctv} = \sum_k X_{nctk} [\mathrm{idx}_{ntk} = v]
 
     Shape:
         slots (N, C, T, K), joints (N, T, K) int64 -> (N, C, T, V).
@@ -123,7 +124,8 @@ def scatter_to_joints(slots: Tensor, joints: Tensor, num_joints: int) -> Tensor:
         ValueError: shapes that do not fit each other, or more slots than joints.
 
     Example:
-        >>> scatter_to_joints(torch.tensor([3.0, 2.0]).view(1, 1, 1, 2), torch.tensor([[[0, 2]]]), 3).flatten()
+        >>> slots = torch.tensor([3.0, 2.0]).view(1, 1, 1, 2)
+        >>> scatter_to_joints(slots, torch.tensor([[[0, 2]]]), 3).flatten()
         tensor([3., 0., 2.])
 
     Reference:
@@ -142,8 +144,9 @@ def scatter_to_joints(slots: Tensor, joints: Tensor, num_joints: int) -> Tensor:
 
 
 class ScatterToJoints(nn.Module):
-    """:func:`scatter_to_joints` as a layer, so that :class:`~skeleton_focus.STFObjective` can
-    explain its output.
+    """Put slots back to their joints by :func:`scatter_to_joints`, as a layer.
+
+    :class:`~skeleton_focus.STFObjective` can then explain its output.
 
     Shape:
         slots (N, C, T, K), joints (N, T, K) -> (N, C, T, V).
@@ -171,8 +174,7 @@ class ScatterToJoints(nn.Module):
 
 
 class PartEncoding(nn.Module):
-    r"""Embed body parts: the features of a part's joints side by side, through one linear layer for
-    all parts.
+    r"""Embed body parts: one linear layer for all, on the features of a part's joints side by side.
 
     .. math:: X^P_p = [X_{v_1}, \dots, X_{v_S}] W + b, \qquad v_1, \dots, v_S \in \text{part } p
 

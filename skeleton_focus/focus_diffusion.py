@@ -1,6 +1,4 @@
-"""Gather a frame's joints in a latent node and hand it back to them, with the context of all frames
-(BAGCN).
-"""
+"""Gather a frame's joints in a latent node; hand it back with all frames' context (BAGCN)."""
 
 from __future__ import annotations
 
@@ -96,8 +94,7 @@ class AttentiveFocus(nn.Module):
 
 
 class AttentiveDiffusion(nn.Module):
-    r"""Distribute a node's context to the joints in proportion to their weights, and mix it with
-    their features.
+    r"""Distribute a node's context to the joints by their weights, and mix it with their features.
 
     .. math:: Y_{tv} = [X_{tv}, w_{tv} G_t] W_3 + b
 
@@ -115,7 +112,8 @@ class AttentiveDiffusion(nn.Module):
         ValueError: inputs of other shapes.
 
     Example:
-        >>> x, context, weights = torch.randn(2, 16, 8, 25), torch.randn(2, 128, 8, 1), torch.rand(2, 8, 25)
+        >>> x, context = torch.randn(2, 16, 8, 25), torch.randn(2, 128, 8, 1)
+        >>> weights = torch.rand(2, 8, 25)
         >>> AttentiveDiffusion(16, 128)(x, context, weights).shape
         torch.Size([2, 16, 8, 25])
 
@@ -133,23 +131,23 @@ class AttentiveDiffusion(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, weights: Tensor) -> Tensor:
         who = "AttentiveDiffusion"
-        (channels, context_channels) = self.sizes
+        channels, context_channels = self.sizes
         check_shape(who, "x", x, f"N, C={channels}, T>0, V")
         n, _, t, v = x.shape
         check_shape(who, "context", context, f"N, D={context_channels}, T, V=1", N=n, T=t)
         check_shape(who, "weights", weights, f"N, T, V={v}", N=n, T=t)
         of_joints, of_context = torch.split(self.mix.weight, list(self.sizes), dim=1)
-        return (
-            F.conv2d(x, of_joints, self.mix.bias) + F.conv2d(context, of_context) * weights[:, None]
-        )
+        added = F.conv2d(context, of_context) * weights[:, None]  # (N, C, T, V)
+        return F.conv2d(x, of_joints, self.mix.bias) + added
 
     def extra_repr(self) -> str:
         return "channels={}, context_channels={}".format(*self.sizes)
 
 
 class FocusDiffusionBlock(nn.Module):
-    r"""The spatial half of a BAGCN block: outward over the bones, focus, context, diffusion, and
-    back inward.
+    r"""Convolve outward over the bones, focus, add context, diffuse, and convolve back inward.
+
+    This is the spatial half of a BAGCN block.
 
     .. math::
         X_{mid} &= \mathrm{ReLU}(\mathrm{BN}(\sum_s W_s X (M_s \otimes \hat A^f_s))) \\
@@ -252,10 +250,10 @@ class FocusDiffusionBlock(nn.Module):
     def stream(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Process the next frames of a clip, see :meth:`TemporalContext.stream`; in ``eval()`` as
-        for the whole clip.
+        """Process the next frames of a clip, see :meth:`TemporalContext.stream`.
 
-        Later layers of a network may need later frames: a convolution over 9 frames looks 4 ahead.
+        In ``eval()``, the outputs are those for the whole clip. Later layers of a network may need
+        later frames: a convolution over 9 frames looks 4 ahead.
 
         Shape:
             x (N, C, T, V), state as returned -> (N, O, T, V), state, None without context.
@@ -270,7 +268,7 @@ class FocusDiffusionBlock(nn.Module):
 
         Example:
             >>> from skeleton_focus import NTU25, directed_adjacency
-            >>> graphs = [directed_adjacency(NTU25, direction) for direction in ("outward", "inward")]
+            >>> graphs = [directed_adjacency(NTU25, way) for way in ("outward", "inward")]
             >>> block, state = FocusDiffusionBlock(3, 8, *graphs, context="forward").eval(), None
             >>> for frame in torch.randn(2, 3, 4, 25).split(1, dim=2):
             ...     y, state = block.stream(frame, state)

@@ -1,6 +1,4 @@
-"""Graph convolutions over the joints: one subset, several scales, windows of frames; fixed or
-learned adjacency.
-"""
+"""Convolve graphs of joints: one subset, several scales, windows; fixed or learned adjacency."""
 
 from __future__ import annotations
 
@@ -51,15 +49,13 @@ def convolve_graph(
     check_shape("convolve_graph", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}", N=n)
     if bias is not None:
         check_shape("convolve_graph", "bias", bias, f"O={out_channels}")
-    if (
-        out_channels <= in_channels and adjacency.dim() == 3 and subsets > 4
-    ):  # fewer do not repay the turned layout
+    # Fewer subsets do not repay the turned layout.
+    if out_channels <= in_channels and adjacency.dim() == 3 and subsets > 4:
         y = convolve(x, weight, adjacency, 1).contiguous()
         return y if bias is None else y + bias.view(-1, 1, 1)
     if out_channels <= in_channels:
-        mixed = F.conv2d(
-            x, weight.reshape(subsets * out_channels, in_channels, 1, 1)
-        )  # (N, K*O, T, V)
+        kernel = weight.reshape(subsets * out_channels, in_channels, 1, 1)
+        mixed = F.conv2d(x, kernel)  # (N, K*O, T, V)
         carried = mixed.reshape(n, subsets, out_channels * t, v) @ adjacency  # (N, K, O*T, V)
         y = carried.sum(1).view(n, out_channels, t, v)
         return y if bias is None else y + bias.view(-1, 1, 1)
@@ -69,8 +65,7 @@ def convolve_graph(
 
 
 def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: int = 1) -> Tensor:
-    r"""Graph convolution over windows of w frames, every joint of a window joined to every other as
-    the adjacency says.
+    r"""Convolve over windows of w frames, whose joints are all joined as the adjacency says.
 
     .. math:: Y_{o t' j} = \sum_{k, c, i, v} W_{k o c} \, X_{c, s t' + i - \lfloor w / 2 \rfloor, v}
         \, A_{k, (i, v), j}
@@ -113,20 +108,17 @@ def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: in
         expected = f"an adjacency of w * V joints, V={x.shape[3]} and w odd"
         hint = "window_adjacency(layout, w, K) gives one"
         raise ValueError(message(who, expected, tuple(adjacency.shape), hint))
-    check_shape(
-        who,
-        "adjacency",
-        adjacency,
-        f"K={len(weight)}, w*V={window * x.shape[3]}, w*V={window * x.shape[3]}",
-    )
+    size = window * x.shape[3]
+    check_shape(who, "adjacency", adjacency, f"K={len(weight)}, w*V={size}, w*V={size}")
     if stride < 1:
         raise ValueError(message(who, "a stride of at least 1", stride))
     return convolve(x, weight, adjacency, stride)
 
 
 class GraphConv(nn.Module):
-    r"""Graph convolution with K fixed adjacency subsets and, optionally, a learned weighting or
-    correction of them.
+    r"""Apply a graph convolution with K fixed adjacency subsets.
+
+    They are optionally weighted, or corrected, by learning.
 
     .. math:: Y = \sum_{k=1}^{K} W_k X (M_k \otimes A_k + R_k) + b
 
@@ -183,9 +175,7 @@ class GraphConv(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as the published MS-G3D does its convolutions (fan-in of all K
-        subsets).
-        """
+        """Draw the weights as the published MS-G3D does, by the fan-in of all K subsets."""
         bound = 1 / math.sqrt(self.weight.shape[0] * self.weight.shape[2])
         nn.init.uniform_(self.weight, -math.sqrt(3) * bound, math.sqrt(3) * bound)
         if self.bias is not None:
@@ -196,17 +186,14 @@ class GraphConv(nn.Module):
             nn.init.ones_(self.importance)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape(
-            type(self).__name__,
-            "x",
-            x,
-            f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}",
-        )
+        axes = f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}"
+        check_shape(type(self).__name__, "x", x, axes)
         return convolve_graph(x, self.weight, self.current_adjacency(x), self.bias)
 
     def current_adjacency(self, x: Tensor) -> Tensor:
-        """The adjacency used for x (N, C, T, V): (K, V, V), or (N, K, V, V) if a subclass computes
-        it from x.
+        """Return the adjacency used for x (N, C, T, V): (K, V, V).
+
+        A subclass that computes it from x returns (N, K, V, V).
         """
         weighted = self.adjacency if self.importance is None else self.importance * self.adjacency
         return weighted if self.correction is None else weighted + self.correction
@@ -215,13 +202,13 @@ class GraphConv(nn.Module):
         subsets, out_channels, in_channels = self.weight.shape
         return (
             f"{in_channels}, {out_channels}, subsets={subsets}, joints={self.adjacency.shape[-1]}, "
-            f"learn_adjacency={self.correction is not None}, edge_importance={self.importance is not None}"
+            f"learn_adjacency={self.correction is not None}, "
+            f"edge_importance={self.importance is not None}"
         )
 
 
 class MultiScaleGraphConv(nn.Module):
-    """The multi-scale graph convolution of MS-G3D: :class:`GraphConv` over hop distances,
-    BatchNorm, ReLU.
+    """Apply MS-G3D's multi-scale graph convolution: :class:`GraphConv` over hops, BatchNorm, ReLU.
 
     Shape:
         x (N, C, T, V) -> (N, O, T, V).
@@ -274,8 +261,7 @@ class _WindowConv(GraphConv):
 
 
 class MultiScaleG3D(nn.Module):
-    """One G3D pathway of MS-G3D: a graph convolution over windows of frames, then the window's
-    frames become one.
+    """Convolve over windows of frames, then turn each window into a frame: a pathway of MS-G3D.
 
     BatchNorm and ReLU follow the graph convolution, only BatchNorm the convolution over the
     window's w frames; the published block adds the pathways of several windows to a spatial one
@@ -348,21 +334,20 @@ class MultiScaleG3D(nn.Module):
         self.collapse_norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        joints = self.conv.adjacency.shape[-1] // self.window
-        read = f"x, for {joints * self.window} joints of the adjacency read as {self.window} frames of {joints},"
-        fits = x.dim() == 4 and x.shape[3] == joints
-        check_shape(
-            "MultiScaleG3D",
-            "x" if fits else read,
-            x,
-            f"N, C={self.conv.weight.shape[2]}, T>0, V={joints}",
-        )
+        total = self.conv.adjacency.shape[-1]
+        joints = total // self.window
+        name = "x"
+        if x.dim() != 4 or x.shape[3] != joints:
+            name += (
+                f", for {total} joints of the adjacency read as {self.window} frames of {joints},"
+            )
+        axes = f"N, C={self.conv.weight.shape[2]}, T>0, V={joints}"
+        check_shape("MultiScaleG3D", name, x, axes)
         y = self.conv(x)  # (N, hidden, T', w V)
         y = F.relu(self.norm(y.transpose(2, 3)))  # (N, hidden, w V, T'), in memory channels last
         y = self.collapse(rearrange(y, "n c (w v) t -> n c w (v t)", w=self.window))
-        z: Tensor = self.collapse_norm(
-            rearrange(y, "n c 1 (v t) -> n c t v", v=joints).contiguous()
-        )
+        y = rearrange(y, "n c 1 (v t) -> n c t v", v=joints).contiguous()
+        z: Tensor = self.collapse_norm(y)
         return z
 
     def extra_repr(self) -> str:

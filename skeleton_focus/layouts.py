@@ -18,10 +18,9 @@ class SkeletonLayout:
 
     Attributes:
         name: the name in errors and pictures.
-        joints: V joint names; a layout built without names calls them ``"joint_0"``, ``"joint_1"``,
-            ...
-        bones: ``(joint, parent)`` pairs in ascending order; the parent is the joint nearer to the centre or, if both
-            are equally near, the one with the smaller index.
+        joints: V joint names; a layout built without names calls them ``"joint_0"`` and so on.
+        bones: ``(joint, parent)`` pairs in ascending order; the parent is the joint nearer to the
+            centre or, if both are equally near, the one with the smaller index.
         center: the centre joint, the origin of centred positions.
         pairs: ``(left, right)`` joints that mirroring swaps.
         parts: body parts, a mapping from name to joints.
@@ -54,8 +53,7 @@ class SkeletonLayout:
         parts: Mapping[str, Sequence[int]] | None = None,
         height: tuple[int, int] | None = None,
     ) -> SkeletonLayout:
-        """Build a layout from a list of bones; the direction and the order of the bones do not
-        matter.
+        """Build a layout from a list of bones, whose directions and order do not matter.
 
         Args:
             bones: 0-based joint pairs that connect every joint.
@@ -78,8 +76,8 @@ class SkeletonLayout:
             >>> SkeletonLayout.from_bones([(0, 1), (2, 3)])
             Traceback (most recent call last):
                 ...
-            ValueError: SkeletonLayout 'custom': expected bones that connect every joint to the centre 0, \
-got none that reach joints [2, 3]
+            ValueError: SkeletonLayout 'custom': expected bones that connect every joint to the \
+centre 0, got none that reach joints [2, 3]
         """
         who = f"SkeletonLayout {name!r}"
         edges = [tuple(int(j) for j in bone) for bone in bones]
@@ -145,11 +143,11 @@ got none that reach joints [2, 3]
     def parents(self) -> tuple[int, ...]:
         """The parent of each joint, one step nearer to the centre; the centre is its own parent."""
         hops = self.hops(self.center)
-        nearer = [
-            [j for j in self.neighbors(joint) if hops[j] < hops[joint]]
-            for joint in range(self.num_joints)
-        ]
-        return tuple(min(near, default=joint) for joint, near in enumerate(nearer))
+        parents = []
+        for joint in range(self.num_joints):
+            nearer = [j for j in self.neighbors(joint) if hops[j] < hops[joint]]
+            parents.append(min(nearer, default=joint))
+        return tuple(parents)
 
     def hops(self, joint: int) -> tuple[int, ...]:
         """The number of bones between ``joint`` (0..V-1) and each joint.
@@ -168,9 +166,8 @@ got none that reach joints [2, 3]
         left = self.hops(end)
         joints = [start]
         while joints[-1] != end:
-            joints.append(
-                next(j for j in self.neighbors(joints[-1]) if left[j] == left[joints[-1]] - 1)
-            )
+            rest = left[joints[-1]] - 1
+            joints.append(next(j for j in self.neighbors(joints[-1]) if left[j] == rest))
         return tuple(joints)
 
     def neighbors(self, joint: int) -> tuple[int, ...]:
@@ -238,11 +235,15 @@ def _hops_from(start: int, size: int, edges: Iterable[Sequence[int]]) -> list[in
 
 def _longest_path(size: int, edges: Sequence[Sequence[int]]) -> tuple[int, int]:
     """The two joints with the longest shortest path; the first such pair in joint order."""
-    spans = [(_hops_from(a, size, edges), a) for a in range(size)]
-    return max(
-        ((a, b) for hops, a in spans for b in range(a, size)),
-        key=lambda ends: spans[ends[0]][0][ends[1]],
-    )
+    longest = -1
+    ends = (0, 0)
+    for a in range(size):
+        hops = _hops_from(a, size, edges)
+        for b in range(a, size):
+            if hops[b] > longest:
+                longest = hops[b]
+                ends = (a, b)
+    return ends
 
 
 def _one_based(*bones: tuple[int, int]) -> list[tuple[int, int]]:
@@ -252,9 +253,7 @@ def _one_based(*bones: tuple[int, int]) -> list[tuple[int, int]]:
 def _sides(
     *pairs: tuple[int, int], spine: dict[str, tuple[int, ...]], **limbs: Sequence[int]
 ) -> dict[str, tuple[int, ...]]:
-    """Body parts: the spine's as given, a limb's for the left joints as given and mirrored for the
-    right.
-    """
+    """Make body parts: the spine's as given, each limb's as given (left) and mirrored (right)."""
     mirror = dict(pairs)
     parts = dict(spine)
     for limb, left in limbs.items():
@@ -263,9 +262,11 @@ def _sides(
     return parts
 
 
-_KINECT_LIMBS = _one_based((6, 5), (7, 6), (8, 7), (10, 9), (11, 10), (12, 11)) + _one_based(
+_KINECT_ARMS = _one_based((6, 5), (7, 6), (8, 7), (10, 9), (11, 10), (12, 11))
+_KINECT_LEGS = _one_based(
     (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19)
 )
+_KINECT_LIMBS = _KINECT_ARMS + _KINECT_LEGS
 _KINECT_PAIRS = [(j, j + 4) for j in (4, 5, 6, 7, 12, 13, 14, 15)]
 _KINECT_JOINTS = ["spine_base", "spine", "neck", "head"] + [
     f"{side}_{joint}"
@@ -301,9 +302,7 @@ NTU25 = SkeletonLayout.from_bones(
     parts=_NTU_PARTS,
     height=(3, 15),
 )
-"""Kinect v2, as NTU RGB+D names its joints; the hand tips hang on the thumbs, as in ST-GCN and
-MS-G3D.
-"""
+"""Kinect v2 with NTU RGB+D's joints; the hand tips hang on the thumbs, as in ST-GCN and MS-G3D."""
 
 NTU25_PYSKL = SkeletonLayout.from_bones(
     _NTU_SPINE + _KINECT_LIMBS + _one_based((22, 8), (23, 8), (24, 12), (25, 12)),
@@ -336,21 +335,8 @@ KINECT20 = SkeletonLayout.from_bones(
 
 _OPENPOSE_PAIRS = [(5, 2), (6, 3), (7, 4), (11, 8), (12, 9), (13, 10), (15, 14), (17, 16)]
 OPENPOSE18 = SkeletonLayout.from_bones(
-    [
-        (4, 3),
-        (3, 2),
-        (7, 6),
-        (6, 5),
-        (13, 12),
-        (12, 11),
-        (10, 9),
-        (9, 8),
-        (11, 5),
-        (8, 2),
-        (5, 1),
-        (2, 1),
-    ]
-    + [(0, 1), (15, 0), (14, 0), (17, 15), (16, 14)],
+    [(4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2)]
+    + [(5, 1), (2, 1), (0, 1), (15, 0), (14, 0), (17, 15), (16, 14)],
     name="OPENPOSE18",
     joints=["nose", "neck"]
     + [f"{side}_{joint}" for side in ("right", "left") for joint in ("shoulder", "elbow", "wrist")]
@@ -372,21 +358,8 @@ OPENPOSE18 = SkeletonLayout.from_bones(
 
 _COCO_PAIRS = [(j, j + 1) for j in range(1, 17, 2)]
 COCO17 = SkeletonLayout.from_bones(
-    [
-        (15, 13),
-        (13, 11),
-        (16, 14),
-        (14, 12),
-        (11, 5),
-        (12, 6),
-        (9, 7),
-        (7, 5),
-        (10, 8),
-        (8, 6),
-        (5, 0),
-        (6, 0),
-    ]
-    + [(1, 0), (3, 1), (2, 0), (4, 2)],
+    [(15, 13), (13, 11), (16, 14), (14, 12), (11, 5), (12, 6), (9, 7), (7, 5), (10, 8), (8, 6)]
+    + [(5, 0), (6, 0), (1, 0), (3, 1), (2, 0), (4, 2)],
     name="COCO17",
     joints=["nose"]
     + [

@@ -13,8 +13,8 @@ from .graph_conv import GraphConv, convolve_graph
 class STFAdjacency(nn.Module):
     r"""Generate an adjacency for each sample from its features.
 
-    .. math:: e = \beta(X) \in [0, 1]^{T \times V}, \qquad G = \alpha(e) \in \mathbb{R}^{K \times V
-        \times V}
+    .. math:: e = \beta(X) \in [0, 1]^{T \times V}, \qquad
+        G = \alpha(e) \in \mathbb{R}^{K \times V \times V}
 
     beta: 1x1 convolution C -> C/4, 3x1 over time, 1x1 -> 1, BatchNorm and ReLU between, a sigmoid
     last, because L_G compares e with a focus in [0, 1]. alpha: time pooled to ``bins``, a
@@ -77,9 +77,7 @@ class STFAdjacency(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Re-initialise all weights; the last convolution of alpha starts at zero, so that G =
-        0.
-        """
+        """Re-initialise all weights; alpha's last convolution starts at zero, so that G = 0."""
         for module in (*self.beta, self.cover):
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
                 module.reset_parameters()
@@ -90,21 +88,19 @@ class STFAdjacency(nn.Module):
         check_shape("STFAdjacency", "x", x, f"N, C={self.in_channels}, T>0, V={self.num_joints}")
         n, _, _, v = x.shape
         embedding = torch.sigmoid(self.beta(x))  # (N, 1, T, V)
-        adjacency = self.emit(F.relu(self.cover(self._pooled(embedding)))).view(
-            n, self.num_subsets, v, v
-        )
-        return adjacency, embedding.squeeze(1)
+        adjacency = self.emit(F.relu(self.cover(self._pooled(embedding))))
+        return adjacency.view(n, self.num_subsets, v, v), embedding.squeeze(1)
 
     def _pooled(self, embedding: Tensor) -> Tensor:
-        """(N, 1, T, V) -> (N, 1, bins, V), F.adaptive_avg_pool2d as a matrix product, which exports
-        for any T.
+        """Pool over time, (N, 1, T, V) -> (N, 1, bins, V), by a matrix product.
+
+        It equals F.adaptive_avg_pool2d and exports for any T.
         """
         t = embedding.shape[2]
         bins = self.bins
         place, frame = (torch.arange(size, device=embedding.device) for size in (bins, t))
-        after = (
-            frame * bins - place[:, None] * t
-        )  # (bins, T), the start of a frame after that of a bin
+        # (bins, T), the start of a frame after that of a bin.
+        after = frame * bins - place[:, None] * t
         inside = (after > -bins) & (after < t)
         return inside.to(embedding.dtype) @ embedding / inside.sum(1, keepdim=True)
 
@@ -181,20 +177,13 @@ class STFGraphConv(GraphConv):
         generated = self.generator.num_subsets
         if generated == subsets:
             return super().forward(x)
-        check_shape(
-            "STFGraphConv",
-            "x",
-            x,
-            f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}",
-        )
-        # Subsets without G_k are the same for every sample; computed separately, they take much
-        # less memory.
-        own = convolve_graph(
-            x, self.weight[:generated], self.current_adjacency(x)[:, :generated], self.bias
-        )
-        return own + convolve_graph(
-            x, self.weight[generated:], super().current_adjacency(x)[generated:]
-        )
+        axes = f"N, C={self.weight.shape[2]}, T>0, V={self.adjacency.shape[-1]}"
+        check_shape("STFGraphConv", "x", x, axes)
+        # Subsets without G_k are equal for all samples; apart, they take much less memory.
+        own = self.current_adjacency(x)[:, :generated]
+        shared = super().current_adjacency(x)[generated:]
+        y = convolve_graph(x, self.weight[:generated], own, self.bias)
+        return y + convolve_graph(x, self.weight[generated:], shared)
 
     def current_adjacency(self, x: Tensor) -> Tensor:
         """A + R + G (N, K, V, V) for each sample; G is zero for subsets without a generated one."""

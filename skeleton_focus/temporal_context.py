@@ -13,8 +13,8 @@ class TemporalContext(nn.Module):
     r"""Give each frame of a node the context of the others: a projection, then stacked LSTM layers.
 
     .. math:: i_t, f_t, o_t, g_t = W [X_t W_2, H_{t-1}] + b, \qquad
-        c_t = \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t), \qquad H_t = \sigma(o_t)
-        \odot \tanh(c_t)
+        c_t = \sigma(f_t) \odot c_{t-1} + \sigma(i_t) \odot \tanh(g_t), \qquad
+        H_t = \sigma(o_t) \odot \tanh(c_t)
 
     In both directions, the output is :math:`[\overrightarrow H, \overleftarrow H]`. Each joint is a
     separate sequence. Frames beyond a clip's length are not read, and their output is zero.
@@ -89,8 +89,7 @@ class TemporalContext(nn.Module):
     def stream(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the context of the next frames of a clip, and the state to pass with the frames
-        after them.
+        """Return the context of the next frames of a clip, and the state for the frames after them.
 
         The outputs of consecutive chunks are those of the whole clip. Detach the state to train on
         one chunk.

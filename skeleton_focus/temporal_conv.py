@@ -56,8 +56,7 @@ class TemporalConv(nn.Module):
 
 
 class MultiScaleTemporalConv(nn.Module):
-    """Dilated convolutions, a max pool and a 1x1 side by side, joined on the channels; a residual;
-    ReLU.
+    """Join dilated convolutions, a max pool and a 1x1 on the channels; add a residual; ReLU.
 
     Each branch but the last first narrows to O // branches channels (1x1, BatchNorm, ReLU); the
     last, a strided 1x1, takes what remains of O. The narrowing of all branches is one convolution
@@ -124,11 +123,11 @@ class MultiScaleTemporalConv(nn.Module):
         self.shortcut: nn.Module | None = None
         if residual:
             same = in_channels == out_channels and stride == 1
-            self.shortcut = (
-                nn.Identity()
-                if same
-                else TemporalConv(in_channels, out_channels, kernel_size=1, stride=stride)
-            )
+            self.shortcut = nn.Identity()
+            if not same:
+                self.shortcut = TemporalConv(
+                    in_channels, out_channels, kernel_size=1, stride=stride
+                )
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("MultiScaleTemporalConv", "x", x, f"N, C={self.narrow.in_channels}, T>0, V")
@@ -153,8 +152,9 @@ def _check_options(who: str, kernel_size: int, stride: int, dilations: Sequence[
 def _conv_over_time(
     in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int
 ) -> nn.Conv2d:
-    """A convolution over time that keeps ceil(T / stride) frames. No bias: the BatchNorm that
-    follows removes it.
+    """Convolve over time, keeping ceil(T / stride) frames.
+
+    There is no bias, because the BatchNorm that follows removes it.
     """
     padding = dilation * (kernel_size - 1) // 2
     return nn.Conv2d(
