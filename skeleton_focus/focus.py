@@ -54,8 +54,9 @@ def class_score(logits: Tensor, classes: Tensor, score: str = "logit") -> Tensor
 
 
 def top_two(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The predicted class, equal to ``argmax`` even for tied classes, and the most probable other
-    class.
+    """Return the predicted class and the most probable other class.
+
+    The predicted class equals ``argmax`` even for tied classes.
 
     Shape:
         logits (N, classes) -> (N,) and (N,).
@@ -86,8 +87,8 @@ def grad_cam(
     ``.grad`` is not modified.
 
     Shape:
-        score (N,), features (N * M, C, T, V) with the persons of a sample next to each other -> (N,
-        M, T, V).
+        score (N,), features (N * M, C, T, V) with the persons of a sample next to each other
+        -> (N, M, T, V).
 
     Args:
         score: the score to explain, one number for each sample, computed from ``features``.
@@ -112,9 +113,8 @@ def grad_cam(
     """
     check_shape("grad_cam", "score", score, "N")
     _check_features("grad_cam", features, len(score), num_persons)
-    gradient = at_least_float32(score_gradient(score, features, create_graph)).sum(
-        (2, 3)
-    )  # (N * M, C)
+    gradient = at_least_float32(score_gradient(score, features, create_graph))
+    gradient = gradient.sum((2, 3))  # (N * M, C)
     weighted = features if create_graph else features.detach()
     return weigh_channels(
         gradient, weighted, num_persons=num_persons, present=present, normalize=normalize
@@ -163,8 +163,7 @@ def linear_head_focus(
     score: str = "logit",
     normalize: bool = True,
 ) -> Tensor:
-    r"""Compute the focus at the last feature map of a network with global average pooling and a
-    linear layer.
+    r"""Compute the focus at the last map before global average pooling and a linear layer.
 
     For this head, :func:`grad_cam` has a closed form that needs no gradient: with :math:`W` the
     head's weight,
@@ -179,8 +178,8 @@ def linear_head_focus(
     entries.
 
     Shape:
-        features (N * M, C, T, V), weight (classes, C), logits (N, classes), classes (N,) -> (N, M,
-        T, V).
+        features (N * M, C, T, V), weight (classes, C), logits (N, classes), classes (N,)
+        -> (N, M, T, V).
 
     Args:
         features: the map that the head pools over persons, frames and joints.
@@ -281,8 +280,8 @@ def resize_focus(focus: Tensor, frames: int) -> Tensor:
     """Interpolate a focus linearly along time, each joint separately.
 
     Shape:
-        (N, M, T', V), of any number type; integers and booleans become float32 -> (N, M, T=frames,
-        V).
+        (N, M, T', V), of any number type; integers and booleans become float32
+        -> (N, M, T=frames, V).
 
     Example:
         >>> resize_focus(torch.tensor([0.0, 1.0]).view(1, 1, 2, 1), 4).flatten()
@@ -324,8 +323,7 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
 
 
 def draw_erased(focus: Tensor, probability: float) -> Tensor:
-    r"""Draw the joints to erase from each clip: 1 for erased joints, 0 for others, for
-    :func:`mask_by_focus`.
+    r"""Draw the joints to erase from each clip, as ones among zeros, for :func:`mask_by_focus`.
 
     A clip is chosen with ``probability``. A chosen clip loses joint v of person m in all frames
     with probability :math:`u \bar Q_{mv} / \max \bar Q`, where Q-bar is the joint's mean focus and
@@ -351,9 +349,7 @@ def draw_erased(focus: Tensor, probability: float) -> Tensor:
 def _focus(
     channel: Tensor, features: Tensor, num_persons: int, present: Tensor | None, normalize: bool
 ) -> Tensor:
-    """ReLU of the sum of channels weighted by (N, C), in at least float32, normalised on
-    request.
-    """
+    """Sum the channels weighted by (N, C), in at least float32; ReLU; normalise on request."""
     rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)
     focus = F.relu(torch.einsum("nc,nctv->ntv", rows, at_least_float32(features)))
     focus = rearrange(focus, "(n m) t v -> n m t v", m=num_persons)
@@ -368,9 +364,7 @@ def _without(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Convert half precision, integers and booleans to float32; leave float32 and float64
-    unchanged.
-    """
+    """Convert half precision, integers and booleans to float32; keep float32 and float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -1,5 +1,4 @@
-"""Measures of a focus: against the ground truth, the focus of another class or layer, or the
-network's prediction.
+"""Measure a focus against the ground truth, another class or layer, or the prediction.
 
 Every measure returns one number for each clip, computed in at least float32 and without a gradient.
 The number is NaN if it is undefined for a clip: average with ``nanmean``.
@@ -55,20 +54,18 @@ def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
     hits = hit.cumsum(1)
     precision = hits / torch.arange(1, hit.shape[1] + 1, device=focus.device)
     # A step ends where the next focus is lower; all hits of a step get the precision at its end.
-    ends = torch.cat(
-        [score[:, 1:] < score[:, :-1], torch.ones_like(hit[:, :1], dtype=torch.bool)], dim=1
-    )
+    last = torch.ones_like(hit[:, :1], dtype=torch.bool)
+    ends = torch.cat([score[:, 1:] < score[:, :-1], last], dim=1)
     before = torch.where(ends, hits, 0.0).cummax(1).values.roll(1, 1)
     before[:, 0] = 0
     return (torch.where(ends, hits - before, 0.0) * precision).sum(1) / hits[:, -1]
 
 
 def focus_iou(focus: Tensor, critical: Tensor, *, threshold: float = 0.5) -> Tensor:
-    r"""Compute the intersection over union of the entries of high focus and the critical ones, for
-    each clip.
+    r"""Compute the intersection over union of high focus and critical entries, for each clip.
 
-    .. math:: IoU = \frac{|F \cap C|}{|F \cup C|}, \qquad F = \{Q \ge \theta\}, \quad C = \{critical
-        > 0\}
+    .. math:: IoU = \frac{|F \cap C|}{|F \cup C|},
+        \qquad F = \{Q \ge \theta\}, \quad C = \{critical > 0\}
 
     over the entries (m, t, v). It is 0 if the focus is high nowhere, and the fraction of critical
     entries if it is high everywhere.
@@ -176,8 +173,9 @@ def relevance_mass(focus: Tensor, critical: Tensor) -> Tensor:
 
 
 def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
-    r"""Compute the overlap of the focus of two classes, for each clip; low if the classes use
-    different entries.
+    r"""Compute the overlap of the focus of two classes, for each clip.
+
+    It is low if the classes use different entries.
 
     .. math:: O = \frac{\sum_{m,t,v} \min(Q_1, Q_2)}{\sum_{m,t,v} \max(Q_1, Q_2)}
 
@@ -219,8 +217,8 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
 def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
     r"""Compute Pearson's correlation of the focus at two layers, for each clip.
 
-    .. math:: CC = \frac{\sum (P - \bar P)(Q - \bar Q)}{\sqrt{\sum (P - \bar P)^2 \sum (Q - \bar
-        Q)^2}}
+    .. math:: CC = \frac{\sum (P - \bar P)(Q - \bar Q)}
+        {\sqrt{\sum (P - \bar P)^2 \sum (Q - \bar Q)^2}}
 
     over the entries (m, t, v); the map with fewer frames is first resized by :func:`resize_focus`.
     The correlation is invariant to scaling and shifting. It is 0, never NaN, if a map is constant
@@ -242,8 +240,10 @@ def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
     Example:
         >>> low = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]).view(1, 1, 4, 2)
         >>> high = torch.tensor([[0.2, 0.6], [0.2, 0.6]]).view(1, 1, 2, 2)
-        >>> layer_coherence(low, high), layer_coherence(low, 1 - high), layer_coherence(low, torch.ones(1, 1, 2, 2))
-        (tensor([1.]), tensor([-1.]), tensor([0.]))
+        >>> layer_coherence(low, high), layer_coherence(low, 1 - high)
+        (tensor([1.]), tensor([-1.]))
+        >>> layer_coherence(low, torch.ones(1, 1, 2, 2))
+        tensor([0.])
 
     Reference:
         CC in Bylinskii et al., What do different evaluation metrics tell us about saliency models?,
@@ -257,9 +257,8 @@ def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
     one = _centered(low_focus, frames)
     other = _centered(focus, frames)
     lengths = torch.linalg.vector_norm(one, dim=1) * torch.linalg.vector_norm(other, dim=1)
-    return torch.where(
-        lengths > 0, (one * other).sum(1) / lengths.where(lengths > 0, 1.0), 0.0
-    ).clamp(-1, 1)
+    cosine = (one * other).sum(1) / lengths.where(lengths > 0, 1.0)
+    return torch.where(lengths > 0, cosine, 0.0).clamp(-1, 1)
 
 
 def focus_coverage(
@@ -286,7 +285,8 @@ def focus_coverage(
 
     Example:
         >>> focus = torch.tensor([0.9, 0.1, 0.8, 0.7]).view(1, 1, 2, 2)
-        >>> focus_coverage(focus), focus_coverage(focus, torch.tensor([1, 1, 0, 0]).view(1, 1, 2, 2))
+        >>> first = torch.tensor([1, 1, 0, 0]).view(1, 1, 2, 2)
+        >>> focus_coverage(focus), focus_coverage(focus, first)
         (tensor([0.7500]), tensor([0.5000]))
     """
     _check_pair("focus_coverage", focus, "within", focus if within is None else within)
@@ -305,8 +305,9 @@ def deletion_curve(
     steps: int = 10,
     by: str = "entries",
 ) -> Tensor:
-    r"""Compute the probability of a class while the units of highest focus are removed; a steep
-    fall is good.
+    r"""Compute the probability of a class while the units of highest focus are removed.
+
+    A steep fall is good.
 
     .. math:: d_i = \mathrm{softmax}\big(f(x \odot [\mathrm{rank} \ge k_i])\big)_y, \qquad
         k_i = \Big\lfloor \frac{i}{S} K + \frac{1}{2} \Big\rfloor, \quad i = 0 \dots S
@@ -362,8 +363,9 @@ def insertion_curve(
     steps: int = 10,
     by: str = "entries",
 ) -> Tensor:
-    r"""Compute the probability of a class while the units of highest focus are inserted; a steep
-    rise is good.
+    r"""Compute the probability of a class while the units of highest focus are inserted.
+
+    A steep rise is good.
 
     .. math:: e_i = \mathrm{softmax}\big(f(x \odot [\mathrm{rank} < k_i])\big)_y
 
@@ -445,9 +447,8 @@ def _curve(
         curve: list[Tensor] = []
         # The whole clip comes first, because its prediction is the default class.
         for step in range(steps, -1, -1) if insert else range(steps + 1):
-            border = (2 * step * present + steps) // (
-                2 * steps
-            )  # step / steps of what is present, rounded in integers
+            # The share step / steps of what is present, rounded in integers.
+            border = (2 * step * present + steps) // (2 * steps)
             before = rank < border.view(-1, 1, 1, 1, 1)
             logits = model(x.masked_fill(~before if insert else before, 0))
             check_shape(who, "logits", logits, f"N={len(x)}, classes")
@@ -459,22 +460,21 @@ def _curve(
 
 
 def _ranks(x: Tensor, focus: Tensor, by: str) -> tuple[Tensor, Tensor]:
-    """Each unit's rank from 0, broadcastable against x, absent units last; and the number of
-    present units, (N,).
+    """Return each unit's rank from 0, absent ones last, and the number of present units, (N,).
+
+    The ranks are broadcastable against x.
     """
     present_entries = rearrange((x != 0).any(1), "n t v m -> n m t v")
     axes = {"entries": (), "joints": (2,), "frames": (1, 3)}[by]
     score = resize_focus(at_least_float32(focus), x.shape[2])
     if axes:
         count = present_entries.sum(axes, keepdim=True)
-        score = torch.where(present_entries, score, 0.0).sum(axes, keepdim=True) / count.clamp(
-            min=1
-        )
+        total = torch.where(present_entries, score, 0.0).sum(axes, keepdim=True)
+        score = total / count.clamp(min=1)
         present_entries = count > 0
     present = present_entries.flatten(1)
-    order = torch.where(present, score.flatten(1), -torch.inf).argsort(
-        dim=1, descending=True, stable=True
-    )
+    known = torch.where(present, score.flatten(1), -torch.inf)
+    order = known.argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(1).view(score.shape)  # the inverse permutation
     return rearrange(rank, "n m t v -> n 1 t v m"), present.sum(1)
 
@@ -517,9 +517,7 @@ def _count(entries: Tensor, like: Tensor) -> Tensor:
 
 
 def _centered(focus: Tensor, frames: int) -> Tensor:
-    """The map resized to ``frames`` minus its mean, (N, M * T * V); zeros if the original map is
-    constant.
-    """
+    """Resize a map and subtract its mean: (N, M * T * V), zeros if the original is constant."""
     resized = resize_focus(min_max_normalize(_full(focus)), frames).flatten(1)
     return resized - resized.mean(1, keepdim=True)
 

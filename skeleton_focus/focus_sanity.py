@@ -1,5 +1,4 @@
-"""Sanity checks: does the focus depend on the trained weights, and is it stable when the joints
-jitter?
+"""Check that a focus depends on the trained weights and is stable when the joints jitter.
 
 Both checks take a function ``explain(x)`` that computes the focus and return one number for each
 clip. The number is NaN if a clip has nothing to compare: average with ``nanmean``. Fix the
@@ -30,11 +29,10 @@ def cascading_randomization(
     layers: Sequence[str] | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    r"""Compare the focus with the original while layers are re-initialised, one by one, from the
-    output down.
+    r"""Compare the focus before and after re-initialising layers one by one, from the output down.
 
-    .. math:: \rho_l = \mathrm{corr}\big(\mathrm{rank}(E_{\theta}(x)),
-        \mathrm{rank}(E_{\theta_l}(x))\big)
+    .. math:: \rho_l
+        = \mathrm{corr}\big(\mathrm{rank}(E_{\theta}(x)), \mathrm{rank}(E_{\theta_l}(x))\big)
 
     This is Spearman's rank correlation over the present entries, those with any channel of x
     non-zero; ties have their average rank. :math:`\theta_l` are the weights after layer l and all
@@ -46,8 +44,8 @@ def cascading_randomization(
     this method always sets to the same values, such as BatchNorm's ones and zeros, would not
     change. It is drawn from a zero-mean normal distribution instead, and so is every parameter
     without such a method. The standard deviation is the root mean square of the trained values,
-    which keeps the scale and removes sign and structure; for a parameter of zeros it is :math:`1 /
-    \sqrt{\text{fan-in}}`.
+    which keeps the scale and removes sign and structure; for a parameter of zeros it is
+    :math:`1 / \sqrt{\text{fan-in}}`.
 
     The model's parameters, buffers and attributes are restored afterwards, even if ``explain``
     raises. Its mode is not changed. PyTorch's global random states, of the CPU and of the model's
@@ -80,15 +78,19 @@ def cascading_randomization(
         >>> class Net(nn.Module):
         ...     def __init__(self):
         ...         super().__init__()
-        ...         self.low, self.high, self.fc = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+        ...         self.low, self.high = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+        ...         self.fc = nn.Linear(8, 5)
         ...     def forward(self, x):
         ...         n, c, t, v, m = x.shape
         ...         x = x.permute(0, 4, 1, 2, 3).reshape(n * m, c, t, v)
         ...         x = self.high(self.low(x).relu())
         ...         return self.fc(x.view(n, m, 8, t * v).mean((1, 3)))
         >>> net, x = Net().eval(), torch.randn(4, 3, 6, 25, 2)
-        >>> objective, classes = STFObjective(net, layers=["low", "high"], head="fc"), net(x).argmax(1)
-        >>> similarity = cascading_randomization(net, lambda clips: objective.explain(clips, classes)[0], x)
+        >>> objective = STFObjective(net, layers=["low", "high"], head="fc")
+        >>> classes = net(x).argmax(1)
+        >>> def explain(clips):
+        ...     return objective.explain(clips, classes)[0]
+        >>> similarity = cascading_randomization(net, explain, x)
         >>> {layer: of_clips.shape for layer, of_clips in similarity.items()}
         {'fc': torch.Size([4]), 'high': torch.Size([4]), 'low': torch.Size([4])}
 
@@ -105,8 +107,7 @@ def cascading_randomization(
         original = _explained(who, explain, x, f"T={x.shape[2]}")
         present = rearrange((x != 0).any(1), "n t v m -> n (m t v)")
         for name, modules in steps:
-            # One seed for each step, so that random numbers drawn by ``explain`` do not affect the
-            # new weights.
+            # One seed a step: random numbers drawn by ``explain`` must not affect the new weights.
             step = int(torch.randint(2**62, (), generator=numbers))
             torch.default_generator.manual_seed(step)
             for device in cuda:
@@ -127,11 +128,12 @@ def max_sensitivity(
     samples: int = 10,
     seed: int = 0,
 ) -> Tensor:
-    r"""Compute the largest relative change of the focus under small random displacements of the
-    joints; low is good.
+    r"""Compute the largest relative change of the focus under small displacements of the joints.
 
-    .. math:: \max_{i = 1 \dots S} \frac{\lVert E(x + \delta_i) - E(x) \rVert_2}{\lVert E(x)
-        \rVert_2}, \qquad \delta_i \sim U[-r, r]
+    The displacements are random; a low value is good.
+
+    .. math:: \max_{i = 1 \dots S} \frac{\lVert E(x + \delta_i) - E(x) \rVert_2}
+        {\lVert E(x) \rVert_2}, \qquad \delta_i \sim U[-r, r]
 
     with the norm over all entries (m, t, v). Each coordinate of a present joint (any channel
     non-zero) is displaced independently; absent joints stay zero. The displacements are drawn once
@@ -143,8 +145,8 @@ def max_sensitivity(
         empty focus.
 
     Args:
-        explain: returns the focus of fixed classes, those of the undisturbed clips. It is called S
-            + 1 times, each time with all N clips in the same order.
+        explain: returns the focus of fixed classes, those of the undisturbed clips. It is called
+            S + 1 times, each time with all N clips in the same order.
         x: the clips; absent joints are zero in every channel.
         position_channels: number of leading channels that are positions, or a slice of the
             channels. Other channels, such as visibility, are not changed.
@@ -280,8 +282,9 @@ def _steps(
 
 
 def _rank_correlation(one: Tensor, other: Tensor, counted: Tensor) -> Tensor:
-    """Spearman's correlation (N,) of (N, entries) over the counted entries; NaN if a map is
-    constant or not finite.
+    """Compute Spearman's correlation (N,) of (N, entries) over the counted entries.
+
+    It is NaN if a map is constant or not finite.
     """
     a = _ranks(one, counted)
     b = _ranks(other, counted)
@@ -292,16 +295,13 @@ def _rank_correlation(one: Tensor, other: Tensor, counted: Tensor) -> Tensor:
 
 
 def _ranks(score: Tensor, counted: Tensor) -> Tensor:
-    """Average ranks (N, entries) minus their mean, from -1 to 1, and 0 for entries that are not
-    counted.
-    """
+    """Return average ranks (N, entries) less their mean, -1 to 1, and 0 where not counted."""
     known = score.masked_fill(~counted, torch.inf)  # sorts after all others
     in_order = known.sort(dim=1).values
     below = torch.searchsorted(in_order, known)
     up_to = torch.searchsorted(in_order, known, right=True)
     count = counted.sum(1, keepdim=True)
-    # The mean of below + up_to equals the count even with ties; integers make a constant map
-    # exactly 0.
+    # The mean of below + up_to is the count even with ties; integers make a constant map exactly 0.
     return torch.where(counted, below + up_to - count, 0).to(score.dtype) / count.clamp(min=1)
 
 

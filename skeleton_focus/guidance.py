@@ -1,6 +1,4 @@
-"""User guidance of the focus: a table of the joints allowed for each class, and a loss on the focus
-outside them.
-"""
+"""Guide the focus: a table of each class's allowed joints, and a loss on focus outside them."""
 
 from __future__ import annotations
 
@@ -124,12 +122,8 @@ def allowed_joints(
         if name not in table:
             continue
         given = table[name]
-        listed = (
-            isinstance(given, list | tuple)
-            and len(given) > 0
-            and all(isinstance(one, str) for one in given)
-        )
-        if not listed:
+        listed = isinstance(given, list | tuple) and len(given) > 0
+        if not listed or not all(isinstance(one, str) for one in given):
             raise ValueError(message(who, f"a list of joints or parts for {name!r}", repr(given)))
         chosen = [_key(one) for one in given]
         unknown = [one for one, key in zip(given, chosen, strict=True) if key not in known]
@@ -152,7 +146,8 @@ def check_allowed(who: str, allowed: Tensor) -> None:
     >>> check_allowed("STFLoss", {"drink": ["head"]})
     Traceback (most recent call last):
         ...
-    ValueError: STFLoss: expected allowed (classes, V) to be a tensor, got dict; allowed_joints makes one from a table
+    ValueError: STFLoss: expected allowed (classes, V) to be a tensor, got dict; allowed_joints \
+makes one from a table
     """
     if not isinstance(allowed, Tensor):
         hint = "allowed_joints makes one from a table"

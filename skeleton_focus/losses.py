@@ -1,6 +1,4 @@
-"""Losses on the focus: STF's terms (equations 3 to 6) as functions of logits and maps, and their
-weighted sum.
-"""
+"""Compute STF's losses (equations 3 to 6) from logits and maps, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -21,14 +19,13 @@ FORMS = ("distance", "overlap")
 
 
 def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str = "mean") -> Tensor:
-    r"""Compute the probability of the originally predicted class after its focus is masked in the
-    input.
+    r"""Compute the probability of the predicted class after its focus is masked in the input.
 
     .. math:: L_e = g^y(X - Q \odot X)
 
     Shape:
-        masked_logits (N, classes), classes (N,) -> () or, with ``reduction="none"``, (N,), in [0,
-        1].
+        masked_logits (N, classes), classes (N,) -> () or, with ``reduction="none"``, (N,), in
+        [0, 1].
 
     Args:
         masked_logits: the network's output for the input masked by
@@ -48,11 +45,8 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
     """
     check_shape("exploration_loss", "masked_logits", masked_logits, "N, classes")
     check_shape("exploration_loss", "classes", classes, f"N={len(masked_logits)}")
-    return reduce_samples(
-        "exploration_loss",
-        masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1),
-        reduction,
-    )
+    kept = masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1)
+    return reduce_samples("exploration_loss", kept, reduction)
 
 
 def divergence_loss(
@@ -63,8 +57,9 @@ def divergence_loss(
     norm: str = "l2",
     reduction: str = "mean",
 ) -> Tensor:
-    r"""Separate the focus of the two most probable classes, so that each class relies on different
-    joints and frames.
+    r"""Separate the focus of the two most probable classes.
+
+    Each class then relies on different joints and frames.
 
     ``form="distance"``, as printed, is minus the distance of the two maps; ``form="overlap"`` is
     their overlap:
@@ -106,16 +101,16 @@ def divergence_loss(
     focus, rival_focus = _pair("divergence_loss", focus, rival_focus)
     both = (focus + rival_focus).sum((1, 2, 3))
     shared = 2 * torch.minimum(focus, rival_focus).sum((1, 2, 3))
-    return reduce_samples(
-        "divergence_loss", torch.where(both > 0, shared / both.where(both > 0, 1.0), 0.0), reduction
-    )
+    overlap = torch.where(both > 0, shared / both.where(both > 0, 1.0), 0.0)
+    return reduce_samples("divergence_loss", overlap, reduction)
 
 
 def coherence_loss(
     low_focus: Tensor, focus: Tensor, *, norm: str = "l2", reduction: str = "mean"
 ) -> Tensor:
-    r"""Compute the distance between the focus at two layers; the shorter map is resized to the
-    longer one's frames.
+    r"""Compute the distance between the focus at two layers.
+
+    The shorter map is resized to the longer one's frames.
 
     .. math:: L_c = \lVert Q_i - Q_j \rVert_2
 
@@ -148,8 +143,9 @@ def coherence_loss(
 def adjacency_focus_loss(
     focus: Tensor, embedding: Tensor, *, norm: str = "l2", reduction: str = "mean"
 ) -> Tensor:
-    r"""Compute the distance between an STF module's embedding and the focus, a target that receives
-    no gradient.
+    r"""Compute the distance between an STF module's embedding and the focus.
+
+    The focus is a target that receives no gradient.
 
     .. math:: L_G = \lVert Q - \beta(X^l) \rVert_2
 
@@ -181,9 +177,7 @@ def adjacency_focus_loss(
 
 
 class STFTerms(NamedTuple):
-    """The output of :class:`STFLoss`: the weighted sum to minimise and, for logging, each term
-    before its weight.
-    """
+    """Hold :class:`STFLoss`'s weighted sum and, for logging, each term before its weight."""
 
     loss: Tensor
     terms: dict[str, Tensor]
@@ -192,8 +186,8 @@ class STFTerms(NamedTuple):
 class STFLoss(nn.Module):
     r"""Weighted sum of the classification loss and the loss terms on the focus.
 
-    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G + \lambda_g
-        L_g
+    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G
+        + \lambda_g L_g
 
     The first four terms are STF's. The paper trains L_e separately from the others and averages the
     two networks' probabilities: :meth:`exploration_branch`, :meth:`focus_branch`. L_g guides the
@@ -204,10 +198,10 @@ class STFLoss(nn.Module):
 
     Shape:
         logits (N, classes), target (N,), maps (N, M, T', V), embeddings (N * M, T, V), classes
-        (N,), the predicted classes that the maps explain, by default ``logits.argmax(1)`` ->
-        ``STFTerms``: ``loss`` () and ``terms``, one () for each term in use. All are means over the
-        N samples; L_G is also the mean over modules. Guidance takes ``label_focus``, the map of the
-        labelled class, and ``allowed`` (N, M, T, V) or (N, V) instead of the table.
+        (N,), the predicted classes that the maps explain, by default ``logits.argmax(1)``
+        -> ``STFTerms``: ``loss`` () and ``terms``, one () for each term in use. All are means over
+        the N samples; L_G is also the mean over modules. Guidance takes ``label_focus``, the map of
+        the labelled class, and ``allowed`` (N, M, T, V) or (N, V) instead of the table.
 
     Args:
         exploration: lambda_e, >= 0; the paper's 0.01.
@@ -286,9 +280,7 @@ class STFLoss(nn.Module):
 
     @classmethod
     def focus_branch(cls, *, norm: str = "rms", classification: nn.Module | None = None) -> STFLoss:
-        """L_ce, L_d, L_c and L_G, with the paper's weights; ``norm`` sets the scale of the maps'
-        distances.
-        """
+        """Use L_ce, L_d, L_c and L_G with the paper's weights; ``norm`` scales their distances."""
         return cls(exploration=0, norm=norm, classification=classification)
 
     @classmethod
@@ -308,14 +300,16 @@ class STFLoss(nn.Module):
     def uses(self, *terms: str) -> bool:
         """Whether any of these terms has a non-zero weight.
 
-        >>> STFLoss.focus_branch().uses("exploration"), STFLoss.focus_branch().uses("divergence", "coherence")
+        >>> loss = STFLoss.focus_branch()
+        >>> loss.uses("exploration"), loss.uses("divergence", "coherence")
         (False, True)
         """
         return any(self.weights[term] > 0 for term in terms)
 
     def check_target(self, target: Tensor, clips: int) -> None:
-        """Check the target of ``clips`` clips; other losses than cross-entropy may use any shape
-        after N.
+        """Check the target of ``clips`` clips.
+
+        Other losses than cross-entropy may use any shape after N.
 
         >>> STFLoss.plain().check_target(torch.zeros(4, 1, dtype=torch.int64), 4)
         Traceback (most recent call last):
@@ -403,19 +397,13 @@ class STFLoss(nn.Module):
             terms["coherence"] = coherence_loss(low, _required("focus", focus), norm=self.norm)
         if self.uses("adjacency") and embeddings:
             target_map = _required("focus", focus)
-            losses = [
-                adjacency_focus_loss(target_map, embedding, norm=self.norm)
-                for embedding in embeddings
-            ]
+            losses = [adjacency_focus_loss(target_map, e, norm=self.norm) for e in embeddings]
             terms["adjacency"] = torch.stack(losses).mean()
         if self.uses("guidance"):
             labels, known = self.labels(target)
             if allowed is None:
-                table = _required(
-                    "allowed",
-                    self.allowed,
-                    ": a table from allowed_joints, or a mask for each clip",
-                )
+                hint = ": a table from allowed_joints, or a mask for each clip"
+                table = _required("allowed", self.allowed, hint)
                 v = _required("label_focus", label_focus).shape[-1]
                 check_shape("STFLoss", "allowed", table, f"classes={logits.shape[1]}, V={v}")
                 allowed = table[labels]
@@ -445,9 +433,9 @@ def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tens
     check_choice(who, "norm", norm, NORMS)
     a, b = _pair(who, a, b)
     distance = torch.linalg.vector_norm(a - b, dim=(1, 2, 3))
-    return reduce_samples(
-        who, distance if norm == "l2" else distance / math.sqrt(a[0].numel()), reduction
-    )
+    if norm == "rms":
+        distance = distance / math.sqrt(a[0].numel())
+    return reduce_samples(who, distance, reduction)
 
 
 def _pair(who: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

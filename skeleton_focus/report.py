@@ -1,5 +1,4 @@
-"""An HTML report of a run: one offline file that shows the focus on each clip, frame by frame and
-class by class.
+"""Write one offline HTML file that shows a run's focus on each clip, by frame and by class.
 
 The page is ``_report.html`` with style, scripts and clips embedded; it needs only a browser. As in
 :mod:`skeleton_focus.plot`, absent persons and missing joints, which are exactly 0 in every
@@ -58,8 +57,7 @@ def write_report(
     facts: Mapping[str, object] | None = None,
     invert_y: bool = False,
 ) -> Path:
-    """Write a page that shows clips with their focus, ground truth and prediction, and return its
-    path.
+    """Write a page that shows clips with focus, ground truth and prediction; return its path.
 
     Positions are stored with a resolution of 1/65534 of the clip's largest extent, a focus within
     1/510. An existing file is replaced when the new one is complete.
@@ -83,7 +81,8 @@ def write_report(
         >>> focus = {0: np.random.rand(1, 16, 20), 1: np.random.rand(1, 16, 20)}
         >>> clip = ReportClip("a01", np.random.rand(3, 16, 20, 1), 1, np.array([0.2, 0.8]), focus)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     page = write_report(f"{folder}/report.html", [clip], KINECT20, ["sit", "walk"], title="Two classes")
+        ...     path = f"{folder}/report.html"
+        ...     page = write_report(path, [clip], KINECT20, ["sit", "walk"], title="Two classes")
         ...     page.name, "Two classes</h1>" in page.read_text()
         ('report.html', True)
     """
@@ -159,8 +158,9 @@ def write_report(
 def _encode(
     clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bool
 ) -> dict[str, Any]:
-    """Check and encode a clip: little-endian int16 positions (M, T, V, C), uint8 focus, bits of
-    ground truth.
+    """Check and encode a clip.
+
+    Positions (M, T, V, C) become little-endian int16, the focus uint8, the ground truth bits.
     """
     who = f"write_report, clip {clip.name!r}"
     v = layout.num_joints
