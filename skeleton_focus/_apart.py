@@ -1,5 +1,6 @@
-"""Run a model on copies of its buffers and attributes, so that a dry run or a masked pass does not
-change them.
+"""Run a model on copies of its buffers and attributes.
+
+A dry run or a masked pass therefore does not change them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def apart(model: nn.Module) -> Iterator[None]:
-    """While active, the model uses copies of its buffers; the attributes of its modules are
-    restored afterwards.
+    """Use copies of the model's buffers while active; restore its modules' attributes afterwards.
 
     A buffer that several modules share is copied once, and a module with several names is visited
     once. Tensor attributes are also copied; a list that the model appends to, or a value outside
@@ -37,13 +37,8 @@ def apart(model: nn.Module) -> Iterator[None]:
     before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
     try:
         for module, attributes, buffers in before:
-            vars(module).update(
-                {
-                    name: copy(value)
-                    for name, value in attributes.items()
-                    if isinstance(value, Tensor)
-                }
-            )
+            tensors = {name: x for name, x in attributes.items() if isinstance(x, Tensor)}
+            vars(module).update({name: copy(x) for name, x in tensors.items()})
             module._buffers.update(
                 {name: copy(buffer) for name, buffer in buffers.items() if buffer is not None}
             )
@@ -57,8 +52,9 @@ def apart(model: nn.Module) -> Iterator[None]:
 
 
 def call_apart(model: nn.Module, *inputs: object) -> object:
-    """Call the model on copies of its buffers; torch.compile can trace this call, but not restored
-    attributes.
+    """Call the model on copies of its buffers; torch.compile can trace this call.
+
+    A traced call does not restore attributes.
 
     Example:
         >>> norm = nn.BatchNorm1d(3)
@@ -78,9 +74,7 @@ def call_apart(model: nn.Module, *inputs: object) -> object:
 
 
 def each_tensor(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Apply a function to each tensor in nested tuples, lists and dictionaries; return the same
-    structure.
-    """
+    """Apply a function to each tensor in nested tuples, lists and dictionaries, which are kept."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):

@@ -1,6 +1,4 @@
-"""The order of the axes of clips and feature maps: einops patterns, and conversion to our order and
-back.
-"""
+"""Convert the axes of clips and feature maps to our order and back, by einops patterns."""
 
 from __future__ import annotations
 
@@ -15,8 +13,7 @@ _PATTERN = re.compile(r"N( ([CTVM]|\([CTVM]( [CTVM])+\)))+")
 
 
 class ClipAxes:
-    """A layout of clips, such as ``"N C T V M"``, ``"N M T V C"``, ``"N C T V"`` or ``"N T (V
-    C)"``.
+    """Describe the axes of clips, such as ``"N C T V M"``, ``"N M T V C"`` or ``"N T (V C)"``.
 
     Args:
         who: the name in error messages.
@@ -116,8 +113,9 @@ _MAP_PATTERN = re.compile(r"([NCTVM]|\([NCTVM]( [NCTVM])+\))( ([NCTVM]|\([NCTVM]
 
 
 class MapAxes:
-    """A layout of feature maps, such as ``"(N M) C T V"``, ``"(N M) T V C"`` or, for tokens, ``"(N
-    M) (T V) C"``.
+    """Describe the axes of feature maps, such as ``"(N M) C T V"`` or ``"(N M) T V C"``.
+
+    For tokens, they are ``"(N M) (T V) C"``.
 
     Args:
         who: the name in error messages.
@@ -126,7 +124,8 @@ class MapAxes:
 
     Example:
         >>> import torch
-        >>> tokens = MapAxes("STFObjective", "(N M) (T V) C").bind("encoder", clips=4, persons=2, joints=25)
+        >>> axes = MapAxes("STFObjective", "(N M) (T V) C")
+        >>> tokens = axes.bind("encoder", clips=4, persons=2, joints=25)
         >>> features = tokens.to_map(torch.zeros(8, 150, 64))
         >>> features.shape, tokens.from_map(features).shape
         (torch.Size([8, 64, 6, 25]), torch.Size([8, 150, 64]))
@@ -196,11 +195,9 @@ class MapsOfOneBatch:
 
     def to_rows(self, rows: Tensor) -> Tensor:
         """Reorder rows for each person of each clip from the layer's order to (N * M, ...)."""
-        return (
-            rearrange(rows, "(m n) ... -> (n m) ...", n=self._clips)
-            if self._axes.persons_first
-            else rows
-        )
+        if self._axes.persons_first:
+            return rearrange(rows, "(m n) ... -> (n m) ...", n=self._clips)
+        return rows
 
     def from_map(self, features: Tensor) -> Tensor:
         """Convert back to the layer's layout."""

@@ -51,10 +51,8 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
             f"{axis}={sizes[axis]}" if axis in sizes else axis for axis in shown.split(", ")
         )
         raise ValueError(message(who, f"{name} ({listed})", shape, hint))
-    if any(
-        axis is not None and axis["positive"] and size == 0
-        for axis, size in zip(named, shape, strict=True)
-    ):
+    positive = [axis is not None and axis["positive"] for axis in named]
+    if any(axis and size == 0 for axis, size in zip(positive, shape, strict=True)):
         raise ValueError(message(who, f"{name} ({axes})", shape))
 
 

@@ -1,6 +1,4 @@
-"""Decide whether a network's head is global average pooling and a linear layer, and which rows of a
-map it pools.
-"""
+"""Decide whether a head is global average pooling and a linear layer, and which rows it pools."""
 
 from __future__ import annotations
 
@@ -30,30 +28,28 @@ _RESHAPING = {
     "Unsqueeze",
     "View",
 }
-_PRODUCTS = {
-    "Addmm": 1,
-    "Linear": 0,
-    "Mm": 0,
-}  # which operand the features are; the weight is the next one
+# Which operand the features are; the weight is the next one.
+_PRODUCTS = {"Addmm": 1, "Linear": 0, "Mm": 0}
 
 
 def is_pooled_linear(
     head: nn.Linear, features: Tensor, shift: Tensor, logits: Tensor, *, num_persons: int
 ) -> bool | None:
-    """Whether logits = head(mean of the features) for every batch; None if this batch cannot decide
-    it.
+    """Decide whether logits = head(mean of the features) for every batch.
 
-    The values must agree, and :func:`keeps_pooled_linear` must hold: with a layer that starts at
-    zero, a mask of ones or an inactive clamp, the values could agree now but not later.
+    The result is None if this batch cannot decide it. The values must agree, and
+    :func:`keeps_pooled_linear` must hold: with a layer that starts at zero, a mask of ones or an
+    inactive clamp, the values could agree now but not later.
 
     Shape:
-        features (N * M, C, T, V), to which a zero ``shift`` (N * M, C, 1, 1) was added, logits (N,
-        K).
+        features (N * M, C, T, V), to which a zero ``shift`` (N * M, C, 1, 1) was added, logits
+        (N, K).
 
     Example:
-        >>> head, x, shift = nn.Linear(3, 4), torch.randn(2, 3, 5, 6), torch.zeros(2, 3, 1, 1, requires_grad=True)
+        >>> head, x = nn.Linear(3, 4), torch.randn(2, 3, 5, 6)
+        >>> shift = torch.zeros(2, 3, 1, 1, requires_grad=True)
         >>> one, other = (x + shift).mean((2, 3)), (x + shift).amax((2, 3))
-        >>> [is_pooled_linear(head, x, shift, head(pooled), num_persons=1) for pooled in (one, other)]
+        >>> [is_pooled_linear(head, x, shift, head(y), num_persons=1) for y in (one, other)]
         [True, False]
     """
     if (head.out_features, head.in_features) != (logits.shape[1], features.shape[1]):
@@ -71,17 +67,18 @@ def is_pooled_linear(
 
 
 def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
-    """Whether a single chain of pooling, reshaping and one product with the head's weight leads
-    from start to logits.
+    """Decide whether a single chain of operations leads from start to logits.
 
-    Tensor factors are not accepted, because they may change, nor is a second path around the head,
-    which may grow from zero. Positive Python numbers are accepted, because the normalisation of the
-    focus removes them. No tensor values are read except Python numbers, which are on the CPU.
+    The chain consists of pooling, reshaping and one product with the head's weight. Tensor factors
+    are not accepted, because they may change, nor is a second path around the head, which may grow
+    from zero. Positive Python numbers are accepted, because the normalisation of the focus removes
+    them. No tensor values are read except Python numbers, which are on the CPU.
 
     Example:
         >>> head, x = nn.Linear(3, 4), torch.randn(2, 3, 5, 6, requires_grad=True)
         >>> pooled = x.mean((2, 3))
-        >>> [keeps_pooled_linear(head, x, head(p)) for p in (pooled, pooled * torch.ones(3), pooled / 1.0)]
+        >>> others = (pooled * torch.ones(3), pooled / 1.0)
+        >>> [keeps_pooled_linear(head, x, head(p)) for p in (pooled, *others)]
         [True, False, True]
     """
     users = _users(logits, start)
@@ -102,23 +99,23 @@ def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
 
 
 def refuse_another_order(gradients: list[Tensor], batch: int) -> None:
-    """Raise if a clip's persons are not in adjacent rows, for example if they are folded as m * N +
-    n.
+    """Raise if a clip's persons are not in adjacent rows, for example folded as m * N + n.
 
     In that case the gradient of a clip's score lies mostly in every N-th row, even if the model
     mixes the batch's clips a little, or in as few rows as a clip has persons, but not in its own
     rows.
 
     Shape:
-        the gradient (N * M, C) of one clip's score alone, for each of the first clips of N =
-        ``batch``.
+        the gradient (N * M, C) of one clip's score alone, for each of the first clips of
+        N = ``batch``.
 
     >>> refuse_another_order([torch.tensor([[1.0], [1.0], [0.0], [0.0]])], batch=2)
     >>> refuse_another_order([torch.tensor([[1.0], [0.0], [1.0], [0.0]])], batch=2)
     Traceback (most recent call last):
         ...
-    ValueError: STFObjective: expected each clip's persons in adjacent rows, got the first persons of all clips, \
-then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...), or pass maps='(M N) C T V'
+    ValueError: STFObjective: expected each clip's persons in adjacent rows, got the first persons \
+of all clips, then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...), \
+or pass maps='(M N) C T V'
     """
     persons = len(gradients[0]) // batch
     own = 0.0
@@ -143,9 +140,7 @@ then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...)
 
 
 def _users(logits: Tensor, start: Tensor) -> dict[Node, list[tuple[Node, int]]]:
-    """For each operation between start and logits, the operations that use its result and their
-    operand's index.
-    """
+    """Return the users of each operation between start and logits, and their operand's index."""
     users: dict[Node, list[tuple[Node, int]]] = {}
     waiting = [logits.grad_fn]
     seen = {start.grad_fn, None}
@@ -166,8 +161,9 @@ def _node(x: Tensor) -> Node | None:
 
 
 def _name(node: Node) -> str:
-    """The name of a built-in PyTorch operation; only their nodes are numbered, unlike those of
-    autograd.Function.
+    """Return the name of a built-in PyTorch operation, empty for other operations.
+
+    Only nodes of built-in operations are numbered, unlike those of autograd.Function.
     """
     own = re.fullmatch(r"(\w+?)Backward\d+", node.name())
     return own[1] if own else ""
@@ -186,9 +182,7 @@ def _keeps_the_mean(node: Node, name: str, operand: int) -> bool:
 
 
 def _is_positive_number(other: Tensor | None) -> bool:
-    """Whether an operand was a positive Python number, which does not affect the dtype of a
-    result.
-    """
+    """Check for a positive Python number, which does not affect the dtype of a result."""
     if other is None or other.dim() > 0 or other.dtype not in (torch.int64, torch.float64):
         return False
     probe = torch.int8 if other.dtype == torch.int64 else torch.float16
@@ -196,9 +190,7 @@ def _is_positive_number(other: Tensor | None) -> bool:
 
 
 def _is_weight(product: Node, operand: int, weight: Tensor) -> bool:
-    """Whether an operand of a product is this weight, perhaps transposed or in another
-    precision.
-    """
+    """Check whether a product's operand is this weight, perhaps transposed or converted."""
     node = product.next_functions[operand][0]
     if node is None:  # frozen
         frozen = getattr(product, "_saved_mat2", None)

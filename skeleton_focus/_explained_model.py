@@ -109,9 +109,8 @@ class ExplainedModel(nn.Module):
         self.select_logits = select_logits
         self._lengths = _position_of_lengths(model)
         self._several_persons = False  # in the clips of this call
-        self._closed_form: dict[
-            tuple[Any, ...], bool
-        ] = {}  # by mode, because dropout may precede the head
+        # By mode, because dropout may precede the head.
+        self._closed_form: dict[tuple[Any, ...], bool] = {}
 
     def _check_layer_names(self, name: str, given: Mapping[str, Any]) -> None:
         """Raise for a mapping with names that are not among the layers."""
@@ -167,8 +166,9 @@ class ExplainedModel(nn.Module):
     def _find_present(
         self, x: Tensor, inputs: Sequence[Any], present: Tensor | None
     ) -> Tensor | None:
-        """Frames in which each person is present: (N, M, T), M or T may be 1 to broadcast; None:
-        all in all frames.
+        """Find the frames in which each person is present, (N, M, T); None: all in all frames.
+
+        M or T may be 1, to broadcast.
         """
         clip = self.axes.to_clip(x)
         n, _, t, _, m = clip.shape
@@ -180,28 +180,20 @@ class ExplainedModel(nn.Module):
                 )
         elif m > 1:
             present = torch.count_nonzero(clip, (1, 2, 3))[..., None] > 0  # (N, M, 1)
-        lengths = (
-            inputs[self._lengths]
-            if self._lengths is not None and self._lengths < len(inputs)
-            else None
-        )
-        if (
-            isinstance(lengths, Tensor)
-            and lengths.shape == (n,)
-            and not lengths.is_floating_point()
-        ):
-            inside = (torch.arange(t, device=x.device) < lengths.to(x.device)[:, None])[
-                :, None
-            ]  # (N, 1, T)
+        lengths: Any = None
+        if self._lengths is not None and self._lengths < len(inputs):
+            lengths = inputs[self._lengths]
+        counted = isinstance(lengths, Tensor) and not lengths.is_floating_point()
+        if counted and lengths.shape == (n,):
+            ends = lengths.to(x.device)[:, None, None]
+            inside = torch.arange(t, device=x.device) < ends  # (N, 1, T)
             present = inside if present is None else present & inside
         return present
 
     def _masked(
         self, x: Tensor, inputs: Sequence[Any], focus: Tensor, positions: Sequence[int]
     ) -> tuple[Tensor, list[Any]]:
-        """Mask the clip by the focus, and also the inputs at ``positions``, which hold the clip
-        too.
-        """
+        """Mask the clip by the focus, and also the inputs at ``positions``, which hold it too."""
         masked = list(inputs)
         for i in positions:
             self.axes.check(masked[i], f"inputs[{i}]")
@@ -220,18 +212,14 @@ class ExplainedModel(nn.Module):
         return focus if present is None else focus.masked_fill(~present[..., None], 0)
 
     def _mode(self) -> tuple[Any, ...]:
-        """The key of cached checks: every module's training flag and dropout rate, and whether M >
-        1.
-        """
+        """Return the key of cached checks: training flags, dropout rates, and whether M > 1."""
         modules = self.model.modules()
         dropout = nn.modules.dropout._DropoutNd  # the one base of all dropout layers
         flags = tuple((m.training, m.p if isinstance(m, dropout) else None) for m in modules)
         return (self._several_persons, *flags)
 
     def _by_gradient(self, layers: Sequence[str]) -> list[str]:
-        """The layers whose focus is a gradient through the layers after them, as far as is known
-        yet.
-        """
+        """List the layers whose focus is a gradient through later layers, as far as known yet."""
         closed = self.head is not None and self._closed_form.get(self._mode(), False)
         return [layer for layer in layers if layer != self.layers[-1] or not closed]
 
@@ -244,17 +232,16 @@ class ExplainedModel(nn.Module):
         *,
         fixed_statistics: bool = False,
     ) -> tuple[Tensor, FeatureTap, Any]:
-        """Run the model; return the logits, the outputs of the layers (and of ``also``), and the
-        model's output.
+        """Run the model; return the logits, the layers' outputs and the model's output.
+
+        The layers' outputs include those of ``also``.
         """
         names = [*self.layers, *also] if explained else []
         axes = self._bound_maps(x) if explained else {}
         by_gradient = self._by_gradient(explained)
-        closed = (
-            []
-            if torch.compiler.is_compiling()
-            else [name for name in explained if name not in by_gradient]
-        )
+        closed: list[str] = []
+        if not torch.compiler.is_compiling():
+            closed = [name for name in explained if name not in by_gradient]
         tap = FeatureTap(
             self.model,
             names,
@@ -267,9 +254,8 @@ class ExplainedModel(nn.Module):
             output = self.model(x, *inputs)
         logits = self._logits(output, len(x))
         ran = [layer for layer in tap.ran if layer in self.layers]
-        in_order = ran == list(self.layers) or sorted(ran) != sorted(
-            self.layers
-        )  # tap[...] raises for a missing one
+        # A missing layer passes here, because tap[...] raises for it.
+        in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)
         if not in_order and names:
             raise ValueError(
                 message("STFObjective", f"layers from low to high, {ran}", list(self.layers))
@@ -315,9 +301,9 @@ class ExplainedModel(nn.Module):
         project = self.project.get(layer) if isinstance(self.project, Mapping) else self.project
         features = self._features(x, tap, layer, any_joints=project is not None)
         persons = len(features) // n
-        present_persons = (
-            None if present is None or persons != m else present.any(2).expand(n, m)
-        )  # (N, M)
+        present_persons = None
+        if present is not None and persons == m:
+            present_persons = present.any(2).expand(n, m)  # (N, M)
         score = class_score(
             logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score
         )
@@ -357,27 +343,30 @@ class ExplainedModel(nn.Module):
         return min_max_normalize(focus, _present_at_frames(present, focus))
 
     def _features(self, x: Tensor, tap: FeatureTap, layer: str, *, any_joints: bool) -> Tensor:
-        """A layer's checked output: (N * M, C, T', V), or any joints and persons if a project
-        follows.
+        """Return a layer's checked output, (N * M, C, T', V).
+
+        If a project follows, it may have any joints and persons.
         """
         features = tap[layer]
         shape = tuple(features.shape)
         n, _, t, v, m = self.axes.to_clip(x).shape
         expected = f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})"
         if len(shape) != 4:
-            hint = "name a layer before the pooling; for tokens, pass maps, such as maps='(N M) (T V) C'"
+            hint = "name a layer before the pooling; "
+            hint += "for tokens, pass maps, such as maps='(N M) (T V) C'"
             raise ValueError(message("STFObjective", expected, shape, hint))
         if shape[0] % n or not (any_joints or (shape[0] == n * m and shape[3] == v)):
-            hint = "for other joints or persons, pass project; for selected joints, apply ScatterToJoints after the "
-            hint += "layer; for axes in another order, pass maps"
+            hint = "for other joints or persons, pass project; for selected joints, apply "
+            hint += "ScatterToJoints after the layer; for axes in another order, pass maps"
             raise ValueError(message("STFObjective", expected, shape, hint))
         if any_joints and layer not in self._maps_given:
             _refuse_channels_last(layer, shape, frames=t, joints=v)
         return features
 
     def _has_closed_form(self, logits: Tensor, tap: FeatureTap, persons: int) -> bool:
-        """Whether logits = head(mean of the features); decided on the first batch of each mode,
-        checked on all.
+        """Decide whether logits = head(mean of the features).
+
+        The first batch of each mode decides, and every batch is checked.
         """
         mode = self._mode()
         if self.head is None or self._closed_form.get(mode) is False:
@@ -401,8 +390,9 @@ class ExplainedModel(nn.Module):
 
 
 def _present_at_frames(present: Tensor | None, focus: Tensor) -> Tensor | None:
-    """Presence in the frames of a focus (N, M, T', V): a frame counts if any input frame that it
-    covers does.
+    """Return presence in the frames of a focus (N, M, T', V).
+
+    A frame counts if any input frame that it covers does.
     """
     if present is None:
         return None
@@ -425,6 +415,7 @@ def _position_of_lengths(model: nn.Module) -> int | None:
 def _refuse_channels_last(layer: str, shape: tuple[int, ...], *, frames: int, joints: int) -> None:
     """Raise for maps that look like (N * M, T, V, C), which a project could hide."""
     if shape[2] == joints and shape[3] != joints and frames % shape[1] == 0:
-        expected = f"maps to say where the axes of layer {layer!r} lie, which could be (N*M, T, V={joints}, C)"
+        expected = f"maps to say where the axes of layer {layer!r} lie, "
+        expected += f"which could be (N*M, T, V={joints}, C)"
         hint = f"pass maps='(N M) T V C', or {{{layer!r}: {MAPS!r}}} if channels do come first"
         raise ValueError(message("STFObjective", expected, shape, hint))

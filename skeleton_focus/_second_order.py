@@ -22,9 +22,7 @@ _RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 class _PlainRecurrence(TorchFunctionMode):
-    """While active, recurrent layers on a GPU run without cuDNN, which cannot be differentiated
-    twice.
-    """
+    """Run recurrent layers without cuDNN, which cannot be differentiated twice, while active."""
 
     def __torch_function__(
         self,
@@ -41,8 +39,7 @@ class _PlainRecurrence(TorchFunctionMode):
 
 @contextmanager
 def plain_kernels() -> Iterator[None]:
-    """While active, attention and recurrent layers use kernels that PyTorch can differentiate
-    twice.
+    """Use attention and recurrent kernels that PyTorch can differentiate twice, while active.
 
     Example:
         >>> with plain_kernels():
@@ -53,10 +50,10 @@ def plain_kernels() -> Iterator[None]:
 
 
 class SecondOrder(TorchFunctionMode):
-    """While active, :meth:`shift` adds zeros to a map; a score's gradient at them can be
-    differentiated again.
+    """Let a score's gradient at a feature map be differentiated again, while active.
 
-    After the first shift, attention and recurrent layers use :func:`plain_kernels`.
+    :meth:`shift` adds zeros to the map; the gradient is taken at them. After the first shift,
+    attention and recurrent layers use :func:`plain_kernels`.
 
     Args:
         fixed_statistics: in training, treat BatchNorm's batch statistics as constants: outputs do
@@ -82,10 +79,10 @@ class SecondOrder(TorchFunctionMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def shift(self, x: Tensor, axes: MapsOfOneBatch | None = None) -> tuple[Tensor, Tensor]:
-        """Return x plus a zero shift for each channel, and the shift; pass ``axes`` if x is not (N
-        * M, C, T, V).
+        """Return x plus a zero shift for each channel, and the shift.
 
-        The gradient at the shift is the gradient at x summed over frames and joints.
+        Pass ``axes`` if x is not (N * M, C, T, V). The gradient at the shift is the gradient at x
+        summed over frames and joints.
         """
         if not self._shifted:
             self._shifted = True
@@ -116,18 +113,11 @@ def _with_fixed_statistics(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
     """BatchNorm whose gradient treats the batch's mean and variance as constants."""
-    names = ["x", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"]
-    if func is torch.batch_norm:
-        names = [
-            "x",
-            "weight",
-            "bias",
-            "running_mean",
-            "running_var",
-            "training",
-            "momentum",
-            "eps",
-        ]
+    # The two functions differ in the order of their arguments.
+    statistics = ["running_mean", "running_var"]
+    affine = ["weight", "bias"]
+    both = affine + statistics if func is torch.batch_norm else statistics + affine
+    names = ["x", *both, "training", "momentum", "eps"]
     given = dict(zip(names, args, strict=False)) | {
         "x" if name == "input" else name: v for name, v in kwargs.items()
     }
@@ -151,7 +141,8 @@ def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
     """The gradient of ``score.sum()``; raise an error that explains a missing gradient."""
     if not (score.requires_grad and at.requires_grad):
         got = f"requires_grad {score.requires_grad} and {at.requires_grad}"
-        hint = "run the model under torch.enable_grad(), not torch.inference_mode(), with trainable parameters"
+        hint = "run the model under torch.enable_grad(), not torch.inference_mode(), "
+        hint += "with trainable parameters"
         raise ValueError(
             message("grad_cam", "a score and features that require gradients", got, hint)
         )
@@ -167,7 +158,8 @@ def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
 
 
 def _is_checkpointed() -> bool:
-    """Whether torch.utils.checkpoint is active: it recomputes outside this mode and must save the
-    same tensors.
+    """Return whether torch.utils.checkpoint is active.
+
+    It recomputes outside this mode and must save the same tensors.
     """
     return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None

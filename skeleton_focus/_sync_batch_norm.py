@@ -22,8 +22,7 @@ from ._forward import replace_forward
 
 @contextmanager
 def plain_sync_batch_norm(model: nn.Module, *, fixed_statistics: bool = False) -> Iterator[None]:
-    """While active, each SyncBatchNorm of the model that trains in a process group uses plain
-    operations.
+    """Run each SyncBatchNorm that trains in a process group by plain operations, while active.
 
     Args:
         model: the network.

@@ -19,12 +19,13 @@ from ._second_order import SecondOrder, score_gradient
 
 
 class FeatureTap:
-    """Capture the outputs of named layers while a model runs; the model is restored when the
-    ``with`` block ends.
+    """Capture the outputs of named layers while a model runs.
+
+    The model is restored when the ``with`` block ends.
 
     Shape:
-        ``tap[layer]`` is the layer's output; :meth:`channel_gradient` maps (N * M, C, T, V) to (N *
-        M, C).
+        ``tap[layer]`` is the layer's output; :meth:`channel_gradient` maps (N * M, C, T, V) to
+        (N * M, C).
 
     Args:
         model: the network.
@@ -119,16 +120,15 @@ class FeatureTap:
         """The layer's output, a tensor or not."""
         outputs = self._outputs[layer]
         if len(outputs) != 1:
-            hint = (
-                "name the block around it"
-                if outputs
-                else "name a layer that the model's forward calls"
-            )
+            hint = "name the block around it"
+            if not outputs:
+                hint = "name a layer that the model's forward calls"
             raise ValueError(
                 message("FeatureTap", f"layer {layer!r} to run once", f"{len(outputs)} runs", hint)
             )
         if layer in self._without_gradient:
-            hint = "freeze it with requires_grad_(False) instead, or checkpoint it with use_reentrant=False"
+            hint = "freeze it with requires_grad_(False) instead, "
+            hint += "or checkpoint it with use_reentrant=False"
             got = "a run under torch.no_grad()"
             raise ValueError(
                 message("FeatureTap", f"layer {layer!r} to run with gradients", got, hint)
@@ -164,15 +164,16 @@ class FeatureTap:
             raise
         except RuntimeError as error:
             expected = f"layers after {layer!r} that PyTorch differentiates twice"
-            hint = "avoid torch.compile, FSDP, reentrant checkpoints and extension kernels there, name layers above "
-            hint += "them, or leave out the term that needs this focus, such as coherence"
+            hint = "avoid torch.compile, FSDP, reentrant checkpoints and extension kernels there, "
+            hint += "name layers above them, or leave out the term that needs this focus, "
+            hint += "such as coherence"
             raise ValueError(
                 message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)
             ) from error
         if shift is None:
-            gradient = (
-                self._axes[layer].to_map(gradient) if layer in self._axes else gradient
-            ).sum((2, 3))
+            if layer in self._axes:
+                gradient = self._axes[layer].to_map(gradient)
+            gradient = gradient.sum((2, 3))
         return gradient.flatten(1)
 
     def written(self, layer: str) -> bool:
@@ -318,7 +319,8 @@ def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:
         inside = [layer for layer in layers if not name or f"{layer}.".startswith(f"{name}.")]
         if inside:
             got = f"the compiled {name or type(module).__name__!r}"
-            hint = "compile the STFObjective around the model instead, or blocks without them (L_G reads STFAdjacency)"
+            hint = "compile the STFObjective around the model instead, "
+            hint += "or blocks without them (L_G reads STFAdjacency)"
             raise ValueError(
                 message("FeatureTap", f"layers {inside} outside of torch.compile", got, hint)
             )

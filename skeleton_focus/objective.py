@@ -1,6 +1,4 @@
-"""STF training of any backbone: one module that runs the network, computes its focus and sums the
-losses.
-"""
+"""Train any backbone with STF: run the network, compute its focus and sum the losses."""
 
 from __future__ import annotations
 
@@ -43,8 +41,8 @@ class STFOutput(NamedTuple):
 class STFObjective(ExplainedModel):
     r"""Train any network with the STF losses.
 
-    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G + \lambda_g
-        L_g, \qquad Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big)
+    .. math:: L = L_{ce} + \lambda_e L_e + \lambda_d L_d + \lambda_c L_c + \lambda_G L_G
+        + \lambda_g L_g, \qquad Q = \mathrm{ReLU}\Big(\sum_c w_c X_c\Big)
 
     The network is not modified; its layers are tapped only while it runs. The last layer's focus Q
     has a closed form if the head is global average pooling followed by the linear layer ``head``.
@@ -64,8 +62,8 @@ class STFObjective(ExplainedModel):
     training anything. Each labelled clip is chosen with that probability, and a chosen clip loses
     joint v of person m in all its frames with the probability
 
-    .. math:: u \, \bar Q_{mv} / \max_{m'v'} \bar Q_{m'v'}, \qquad \bar Q_{mv} = \frac{1}{T} \sum_t
-        Q_{mtv}, \quad u \sim U(0, 1),
+    .. math:: u \, \bar Q_{mv} / \max_{m'v'} \bar Q_{m'v'},
+        \qquad \bar Q_{mv} = \frac{1}{T} \sum_t Q_{mtv}, \quad u \sim U(0, 1),
 
     so that the network learns to recognise the class without its favourite evidence. The loss is
     computed on the batch that contains the erased clips, so BatchNorm sees whole and erased clips
@@ -88,13 +86,13 @@ class STFObjective(ExplainedModel):
             ``"N T (V C)"``, ... Required if x has as many channels as persons, two or more, because
             its layout is then ambiguous.
         num_joints: V; needed if ``axes`` joins it with another axis.
-        maps: order of the axes of the layers' outputs: ``"(N M) C T V"`` (default), ``"(N M) T V
-            C"``, ``"(M N) C T V"``, ``"(N M) (T V) C"`` for tokens, ... If the layers differ, a
-            mapping from layer names to such patterns.
+        maps: order of the axes of the layers' outputs: ``"(N M) C T V"`` (default),
+            ``"(N M) T V C"``, ``"(M N) C T V"``, ``"(N M) (T V) C"`` for tokens, ... If the layers
+            differ, a mapping from layer names to such patterns.
         project: maps the focus (N, M', T', V') of layers whose joints or persons differ from the
-            input's to (N, M, T', V), with values of at least 0; for example ``lambda focus: focus @
-            membership`` for parts (V', V). If it applies to some layers only, a mapping from layer
-            names to such functions.
+            input's to (N, M, T', V), with values of at least 0; for example
+            ``lambda focus: focus @ membership`` for parts (V', V). If it applies to some layers
+            only, a mapping from layer names to such functions.
         select_logits: selects the logits from a model's several outputs, such as
             ``operator.itemgetter(0)``.
         mask_inputs: positions in ``inputs`` of further tensors that hold the clip, in the layout of
@@ -119,17 +117,21 @@ class STFObjective(ExplainedModel):
         >>> class Net(nn.Module):
         ...     def __init__(self):
         ...         super().__init__()
-        ...         self.low, self.high, self.fc = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+        ...         self.low, self.high = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+        ...         self.fc = nn.Linear(8, 5)
         ...     def forward(self, x):
         ...         n, c, t, v, m = x.shape
         ...         x = x.permute(0, 4, 1, 2, 3).reshape(n * m, c, t, v)
         ...         x = self.high(self.low(x).relu())
         ...         return self.fc(x.view(n, m, 8, t * v).mean((1, 3)))
-        >>> objective = STFObjective(Net(), layers=["low", "high"], head="fc", loss=STFLoss.focus_branch())
+        >>> loss = STFLoss.focus_branch()
+        >>> objective = STFObjective(Net(), layers=["low", "high"], head="fc", loss=loss)
         >>> out = objective(torch.randn(4, 3, 6, 25, 2), torch.tensor([0, 1, 2, 3]))
         >>> out.loss.backward()
-        >>> out.logits.shape, out.focus.shape, sorted(out.terms)
-        (torch.Size([4, 5]), torch.Size([4, 2, 6, 25]), ['classification', 'coherence', 'divergence'])
+        >>> out.logits.shape, out.focus.shape
+        (torch.Size([4, 5]), torch.Size([4, 2, 6, 25]))
+        >>> sorted(out.terms)
+        ['classification', 'coherence', 'divergence']
 
     Reference:
         STF (Ke et al., AAAI 2022), equations 2 to 6; erasing after Wei et al. (CVPR 2017), who
@@ -194,12 +196,10 @@ class STFObjective(ExplainedModel):
         self.generators = tuple(
             name for name, module in model.named_modules() if isinstance(module, STFAdjacency)
         )
-        self.register_buffer(
-            "steps", torch.zeros((), dtype=torch.int64)
-        )  # counted if every or warmup need it
-        self._counted: int | None = (
-            None  # the buffer's value, read only once because reading it stalls a GPU
-        )
+        # Counted if every or warmup need it. ``_counted`` is the buffer's value, read only once
+        # because reading it stalls a GPU.
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._counted: int | None = None
         self._rehearsed: set[tuple[Any, ...]] = set()
 
     def forward(
@@ -252,8 +252,9 @@ class STFObjective(ExplainedModel):
         inputs: Sequence[Any] = (),
         present: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Compute the focus of a class for each clip, without training; call ``eval()`` first to
-        disable dropout.
+        """Compute the focus of a class for each clip, without training.
+
+        Call ``eval()`` first to disable dropout.
 
         Shape:
             x as in :meth:`forward`, classes (N,) -> focus (N, M, T, V) at the input's frames,
@@ -288,7 +289,8 @@ class STFObjective(ExplainedModel):
         return self._on_input(x, focus.detach(), present), logits.detach()
 
     def extra_repr(self) -> str:
-        return f"layers={list(self.layers)}, head={self.head!r}, score={self.score!r}, axes={self.axes.pattern!r}"
+        names = f"layers={list(self.layers)}, head={self.head!r}"
+        return f"{names}, score={self.score!r}, axes={self.axes.pattern!r}"
 
     def _step(
         self,
@@ -342,26 +344,25 @@ class STFObjective(ExplainedModel):
         masked = [copies[0], *(copies[1 + i] for i in self.mask_inputs or ())]
         written = any(not clip.is_inference() and clip._version > 0 for clip in masked)
         if written and (self.erasing or self.loss.uses("exploration")):
-            hint = "clone the input in the model, because L_e or erasing masks the clip and runs it again"
+            hint = "clone the input in the model, "
+            hint += "because L_e or erasing masks the clip and runs it again"
             expected = "a model that does not modify its input"
             raise ValueError(message("STFObjective", expected, "one that writes to it", hint))
         self._rehearsed.add(self._dry_run_key(x))
 
     def _dry_run_key(self, x: Tensor) -> tuple[Any, ...]:
-        """The mode that a dry run of this batch covers; a batch of one clip cannot reveal the order
-        of persons.
+        """Return the mode that a dry run of this batch covers.
+
+        A batch of one clip cannot reveal the order of persons.
         """
         return self._mode(), torch.is_grad_enabled(), len(x) > 1
 
     def _terms_apply(self) -> bool:
-        """Whether this batch uses the STF terms; counts the training steps if that depends on
-        them.
-        """
+        """Decide whether this batch uses the STF terms; count training steps if that needs it."""
         if not self._explained_layers():
             return False
-        if (self.every == 1 and self.warmup == 0) or not (
-            self.model.training and torch.is_grad_enabled()
-        ):
+        always = self.every == 1 and self.warmup == 0
+        if always or not (self.model.training and torch.is_grad_enabled()):
             return True
         since_warmup: int = self._count_step() - self.warmup
         return since_warmup >= 0 and since_warmup % self.every == 0
@@ -395,13 +396,15 @@ class STFObjective(ExplainedModel):
         return list(self.layers[-2:])
 
     def _layers_in_terms(self) -> list[str]:
-        """The layers whose focus enters the loss; focus for erasing alone needs no second
-        derivative.
+        """List the layers whose focus enters the loss.
+
+        Focus for erasing alone needs no second derivative.
         """
         return self._explained_layers() if self.loss.uses(*self.loss.weights) else []
 
     @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
-        reason="STFObjective runs its first batch, and computes focus by autograd, outside torch.compile"
+        reason="STFObjective runs its first batch, and computes focus by autograd, "
+        "outside torch.compile"
     )
     def _uncompiled(
         self,
@@ -429,17 +432,16 @@ class STFObjective(ExplainedModel):
     def _erase(
         self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None
     ) -> tuple[Tensor, Sequence[Any]]:
-        """Erase joints of some clips, each joint with a probability proportional to its mean
-        focus.
-        """
+        """Erase joints of some clips, with probabilities proportional to their mean focus."""
         label, known = self.loss.labels(target)
         focus, _ = self.explain(x, label, inputs=inputs, present=present)
         focus = focus * known[:, None, None, None]  # clips without a label are not erased
         return self._masked(x, inputs, draw_erased(focus, self.erasing), self.mask_inputs or ())
 
     def _check_masked(self, x: Tensor, inputs: Sequence[Any]) -> None:
-        """Raise for positions beyond the inputs, and for an input of the clip's shape if
-        ``mask_inputs`` is None.
+        """Raise for positions beyond the inputs, and for an input that may hold the clip.
+
+        Such an input has the clip's shape while ``mask_inputs`` is None.
         """
         for i in self.mask_inputs or ():
             if i >= len(inputs):
@@ -451,9 +453,8 @@ class STFObjective(ExplainedModel):
         for i, value in enumerate(inputs):
             if isinstance(value, Tensor) and self.axes.are_alike(value, x):
                 hint = f"pass mask_inputs=({i},), or () if it does not hold the clip"
-                expected = (
-                    f"mask_inputs to say whether to mask inputs[{i}], which has the shape of a clip"
-                )
+                expected = f"mask_inputs to say whether to mask inputs[{i}], "
+                expected += "which has the shape of a clip"
                 raise ValueError(message("STFObjective", expected, tuple(value.shape), hint))
 
     def _maps(
