@@ -57,24 +57,28 @@ def check_shape(who: str, name: str, x: Tensor, axes: str, hint: str = "", **siz
 
 
 def can_read(x: Tensor) -> bool:
-    """Whether checks may read the values of x, which must not stall a GPU.
+    """Whether checks may read the values of x.
 
-    Reading a value from a GPU waits for all its work, so values on it are not checked.
+    Reading a value from a GPU waits for all its work, and under torch.compile it breaks the graph,
+    so values are not checked there.
 
     >>> can_read(torch.zeros(3)), can_read(torch.zeros(3, device="meta"))
     (True, False)
     """
-    return x.device.type == "cpu"
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_classes(who: str, classes: Tensor, num_classes: int) -> None:
-    """Check that class numbers on a CPU lie in 0..num_classes - 1.
+    """Check that class numbers are int64 and, on a CPU, that they lie in 0..num_classes - 1.
 
     >>> check_classes("deletion_curve", torch.tensor([0, 3]), 3)
     Traceback (most recent call last):
         ...
     ValueError: deletion_curve: expected classes in 0..2, got 0 to 3
     """
+    if classes.dtype != torch.int64:
+        hint = "classes.long() converts them"
+        raise ValueError(message(who, "classes of dtype torch.int64", classes.dtype, hint))
     if can_read(classes) and not ((classes >= 0) & (classes < num_classes)).all():
         raise ValueError(
             message(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ._checks import check_choice, check_shape, message
+from ._checks import check_choice, check_classes, check_shape, message
 from ._second_order import score_gradient
 
 SCORES = ("logit", "log_odds", "probability")
@@ -33,15 +33,17 @@ def class_score(logits: Tensor, classes: Tensor, score: str = "logit") -> Tensor
         logits (N, classes), classes (N,) int64 -> (N,).
 
     Raises:
-        ValueError: mismatched shapes, fewer than two classes, or an unknown score.
+        ValueError: mismatched shapes, fewer than two classes, classes that are not int64 or out of
+            range, or an unknown score.
 
     Example:
         >>> class_score(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
         tensor([2.])
     """
     check_choice("class_score", "score", score, SCORES)
-    check_shape("class_score", "classes", classes, f"N={len(logits)}")
     _check_logits("class_score", logits)
+    check_shape("class_score", "classes", classes, f"N={len(logits)}")
+    check_classes("class_score", classes, logits.shape[1])
     if score == "probability":
         return logits.softmax(1).gather(1, classes[:, None]).squeeze(1)
     own = logits.gather(1, classes[:, None]).squeeze(1)
@@ -149,7 +151,8 @@ def weigh_channels(
             _check_present("weigh_channels", present, len(by_person), num_persons)
             mask = present[..., None].to(by_person.dtype)  # (N, M, 1)
             channel = (by_person * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return _focus(channel / features[0, 0].numel(), features, num_persons, present, normalize)
+        channel = channel / (features.shape[2] * features.shape[3])
+        return _focus(channel, features, num_persons, present, normalize)
 
 
 def linear_head_focus(
@@ -193,7 +196,8 @@ def linear_head_focus(
         normalize: min-max normalise each sample to [0, 1].
 
     Raises:
-        ValueError: mismatched shapes, or an unknown score.
+        ValueError: mismatched shapes, classes that are not int64 or out of range, or an unknown
+            score.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
@@ -209,6 +213,7 @@ def linear_head_focus(
     check_choice("linear_head_focus", "score", score, SCORES)
     _check_logits("linear_head_focus", logits)
     check_shape("linear_head_focus", "classes", classes, f"N={len(logits)}")
+    check_classes("linear_head_focus", classes, logits.shape[1])
     _check_features("linear_head_focus", features, len(logits), num_persons)
     check_shape(
         "linear_head_focus", "weight", weight, f"classes={logits.shape[1]}, C={features.shape[1]}"
@@ -222,7 +227,7 @@ def linear_head_focus(
             alone = rivals.isneginf().all(1, keepdim=True)
             rivals = rivals.masked_fill(alone, 0).softmax(1).masked_fill(alone, 0)  # zero at y
             channel = channel - rivals @ weight
-        channel = channel / (num_persons * features[0, 0].numel())
+        channel = channel / (num_persons * features.shape[2] * features.shape[3])
         if score == "probability":
             own = class_score(logits, classes, "probability")
             channel = (own * (1 - own))[:, None] * channel
@@ -259,9 +264,8 @@ def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
             _check_present("min_max_normalize", present, *focus.shape[:2])
             present = present[..., None]
         else:
-            check_shape(
-                "min_max_normalize", "present", present, "N={}, M={}, T={}".format(*focus.shape)
-            )
+            axes = "N={}, M={}, T={}".format(*focus.shape)
+            _check_present("min_max_normalize", present, axes=axes)
         absent = ~present[..., None]
         lowest = focus.masked_fill(absent, float("inf"))
         highest = focus.masked_fill(absent, float("-inf"))
@@ -368,8 +372,10 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _check_present(who: str, present: Tensor, clips: int, persons: int) -> None:
-    check_shape(who, "present", present, f"N={clips}, M={persons}")
+def _check_present(
+    who: str, present: Tensor, clips: int = 0, persons: int = 0, *, axes: str = ""
+) -> None:
+    check_shape(who, "present", present, axes or f"N={clips}, M={persons}")
     if present.dtype != torch.bool:
         raise ValueError(message(who, "present with dtype torch.bool", present.dtype))
 

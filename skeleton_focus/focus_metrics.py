@@ -1,7 +1,8 @@
 """Measure a focus against the ground truth, another class or layer, or the prediction.
 
 Every measure returns one number for each clip, computed in at least float32 and without a gradient.
-The number is NaN if it is undefined for a clip: average with ``nanmean``.
+The number is NaN if it is undefined for a clip, also if the focus holds NaN: average with
+``nanmean``. ``min_max_normalize`` brings any map to [0, 1], as the measures with a threshold need.
 
 Deletion and insertion curves test whether a focus is faithful to the network: they show the
 prediction while the units of highest focus are removed from the clip, or inserted. A unit is an
@@ -58,7 +59,8 @@ def focus_average_precision(focus: Tensor, critical: Tensor) -> Tensor:
     ends = torch.cat([score[:, 1:] < score[:, :-1], last], dim=1)
     before = torch.where(ends, hits, 0.0).cummax(1).values.roll(1, 1)
     before[:, 0] = 0
-    return (torch.where(ends, hits - before, 0.0) * precision).sum(1) / hits[:, -1]
+    area = (torch.where(ends, hits - before, 0.0) * precision).sum(1) / hits[:, -1]
+    return area.where(~_has_nan(focus), torch.nan)
 
 
 def focus_iou(focus: Tensor, critical: Tensor, *, threshold: float = 0.5) -> Tensor:
@@ -97,7 +99,7 @@ def focus_iou(focus: Tensor, critical: Tensor, *, threshold: float = 0.5) -> Ten
     chosen = focus.flatten(1) >= threshold
     truth = critical.flatten(1) > 0  # (N, M * T * V)
     share = _count(chosen & truth, focus) / _count(chosen | truth, focus)
-    return torch.where(truth.any(1), share, torch.nan)
+    return torch.where(truth.any(1) & ~_has_nan(focus), share, torch.nan)
 
 
 def pointing_game(focus: Tensor, critical: Tensor) -> Tensor:
@@ -183,8 +185,9 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
     intersection over union. If one map is empty, the overlap is NaN, because 0 would reward a focus
     that has vanished.
 
-    If two classes share all the probability, their focus is disjoint for any weights: equation 2
-    weights the channels by W_1 - W_2 for one class and by W_2 - W_1 for the other.
+    Under the log-odds or the probability, the focus of two classes that share all the probability
+    is disjoint for any weights: equation 2 weights the channels by W_1 - W_2 for one class and by
+    W_2 - W_1 for the other. Under the logit it is not.
 
     Shape:
         focus (N, M, T, V), rival_focus (N, M, T, V) -> (N,) in [0, 1]; NaN for a clip where one is
@@ -258,7 +261,8 @@ def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
     other = _centered(focus, frames)
     lengths = torch.linalg.vector_norm(one, dim=1) * torch.linalg.vector_norm(other, dim=1)
     cosine = (one * other).sum(1) / lengths.where(lengths > 0, 1.0)
-    return torch.where(lengths > 0, cosine, 0.0).clamp(-1, 1)
+    correlation = torch.where(lengths > 0, cosine, 0.0).clamp(-1, 1)
+    return correlation.where(~(_has_nan(low_focus) | _has_nan(focus)), torch.nan)
 
 
 def focus_coverage(
@@ -293,7 +297,8 @@ def focus_coverage(
     _check_threshold("focus_coverage", threshold)
     covered = focus.flatten(1) >= threshold  # (N, M * T * V)
     counted = torch.ones_like(covered) if within is None else within.flatten(1) > 0
-    return _count(covered & counted, focus) / _count(counted, focus)
+    share = _count(covered & counted, focus) / _count(counted, focus)
+    return share.where(~_has_nan(focus), torch.nan)
 
 
 def deletion_curve(
@@ -509,6 +514,11 @@ def _check_curve(
 def _full(x: Tensor) -> Tensor:
     """Detach and convert to at least float32."""
     return at_least_float32(x.detach())
+
+
+def _has_nan(focus: Tensor) -> Tensor:
+    """Whether each clip's map holds NaN, (N,) bool."""
+    return focus.isnan().flatten(1).any(1)
 
 
 def _count(entries: Tensor, like: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ._checks import check_choice, check_shape, message
-from .focus import resize_focus
+from ._checks import can_read, check_choice, check_shape, message
+from .focus import at_least_float32, resize_focus
 from .layouts import SkeletonLayout
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -32,7 +32,7 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
     Raises:
-        ValueError: mismatched shapes, or an unknown reduction.
+        ValueError: mismatched shapes, ``allowed`` outside [0, 1], or an unknown reduction.
 
     Example:
         >>> focus = torch.tensor([1.0, 0.5, 0.5, 0.0]).view(1, 1, 1, 4)
@@ -45,14 +45,16 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
     """
     check_shape("guidance_loss", "focus", focus, "N, M, T', V")
     n, m, _, v = focus.shape
-    if allowed.dim() == 2:
+    if isinstance(allowed, Tensor) and allowed.dim() == 2:
         check_shape("guidance_loss", "allowed", allowed, f"N={n}, V={v}")
         inside = allowed[:, None, None]
     else:
         check_shape("guidance_loss", "allowed", allowed, f"N={n}, M={m}, T, V={v}")
         inside = allowed
         focus = resize_focus(focus, allowed.shape[2])
-    focus = focus if focus.is_floating_point() else focus.float()
+    if can_read(allowed):
+        check_allowed_range("guidance_loss", allowed)
+    focus = at_least_float32(focus)
     total = focus.sum((1, 2, 3))
     outside = (focus * (1 - inside.to(focus.dtype))).sum((1, 2, 3))
     fraction = torch.where(total > 0, outside / total.where(total > 0, 1.0), 0.0)
@@ -60,7 +62,7 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
 
 
 def reduce_samples(who: str, values: Tensor, reduction: str) -> Tensor:
-    """Reduce per-sample losses (N,): none, mean or sum.
+    """Reduce per-sample losses (N,): none, mean or sum; the mean of an empty batch is 0.
 
     >>> reduce_samples("guidance_loss", torch.tensor([1.0, 3.0]), "mean")
     tensor(2.)
@@ -68,7 +70,7 @@ def reduce_samples(who: str, values: Tensor, reduction: str) -> Tensor:
     check_choice(who, "reduction", reduction, REDUCTIONS)
     if reduction == "none":
         return values
-    return values.sum() if reduction == "sum" else values.mean()
+    return values.mean() if reduction == "mean" and len(values) > 0 else values.sum()
 
 
 def allowed_joints(
@@ -102,6 +104,9 @@ def allowed_joints(
     who = "allowed_joints"
     if not isinstance(layout, SkeletonLayout):
         raise ValueError(message(who, "a SkeletonLayout, such as NTU25", type(layout).__name__))
+    if not isinstance(table, Mapping):
+        expected = 'a table such as {"drink": ["right hand"]}'
+        raise ValueError(message(who, expected, type(table).__name__))
     if not isinstance(classes, list | tuple):
         raise ValueError(
             message(
@@ -155,13 +160,27 @@ makes one from a table
             message(who, "allowed (classes, V) to be a tensor", type(allowed).__name__, hint)
         )
     check_shape(who, "allowed", allowed, "classes, V")
-    if not allowed.is_meta and allowed.numel() > 0:
-        low = float(allowed.min())
-        high = float(allowed.max())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                message(who, "allowed in [0, 1], 1 where the focus may lie", f"{low} to {high}")
-            )
+    if not allowed.is_meta:
+        check_allowed_range(who, allowed)
+
+
+def check_allowed_range(who: str, allowed: Tensor) -> None:
+    """Check that every value of ``allowed`` lies in [0, 1], which reads the values.
+
+    >>> check_allowed_range("guidance_loss", torch.tensor([[0.0, 255.0]]))
+    Traceback (most recent call last):
+        ...
+    ValueError: guidance_loss: expected allowed in [0, 1], 1 where the focus may lie, got 0.0 to \
+255.0
+    """
+    if allowed.dtype == torch.bool or allowed.numel() == 0:
+        return
+    low = float(allowed.detach().min())
+    high = float(allowed.detach().max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            message(who, "allowed in [0, 1], 1 where the focus may lie", f"{low} to {high}")
+        )
 
 
 def _key(name: str) -> str:

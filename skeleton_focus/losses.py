@@ -10,8 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_shape, message
-from .focus import resize_focus
+from ._checks import check_choice, check_classes, check_shape, message
+from .focus import at_least_float32, resize_focus
 from .guidance import check_allowed, guidance_loss, reduce_samples
 
 NORMS = ("l2", "rms")
@@ -34,7 +34,8 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 
     Raises:
-        ValueError: mismatched shapes, or an unknown reduction.
+        ValueError: mismatched shapes, classes that are not int64 or out of range, or an unknown
+            reduction.
 
     Example:
         >>> exploration_loss(torch.zeros(2, 4), torch.tensor([0, 3]))
@@ -45,7 +46,9 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
     """
     check_shape("exploration_loss", "masked_logits", masked_logits, "N, classes")
     check_shape("exploration_loss", "classes", classes, f"N={len(masked_logits)}")
-    kept = masked_logits.softmax(1).gather(1, classes[:, None]).squeeze(1)
+    check_classes("exploration_loss", classes, masked_logits.shape[1])
+    probabilities = at_least_float32(masked_logits).softmax(1)
+    kept = probabilities.gather(1, classes[:, None]).squeeze(1)
     return reduce_samples("exploration_loss", kept, reduction)
 
 
@@ -96,6 +99,7 @@ def divergence_loss(
         al., Sharpen Focus, ICCV 2019, without its mask of the object region.
     """
     check_choice("divergence_loss", "form", form, FORMS)
+    check_choice("divergence_loss", "norm", norm, NORMS)
     if form == "distance":
         return -_distance("divergence_loss", focus, rival_focus, norm, reduction)
     focus, rival_focus = _pair("divergence_loss", focus, rival_focus)
@@ -172,7 +176,7 @@ def adjacency_focus_loss(
     n, m, _, v = focus.shape
     check_shape("adjacency_focus_loss", "embedding", embedding, f"N*M={n * m}, T, V={v}")
     target = resize_focus(focus.detach(), embedding.shape[1])
-    embedded = rearrange(embedding, "(n m) t v -> n m t v", n=n).to(target.dtype)
+    embedded = rearrange(embedding, "(n m) t v -> n m t v", m=m).to(target.dtype)
     return _distance("adjacency_focus_loss", target, embedded, norm, reduction)
 
 
@@ -260,7 +264,7 @@ class STFLoss(nn.Module):
             "guidance": guidance,
         }
         for name, weight in self.weights.items():
-            if not weight >= 0:
+            if not 0 <= weight < math.inf:
                 raise ValueError(message("STFLoss", f"a weight {name} of at least 0", weight))
         check_choice("STFLoss", "norm", norm, NORMS)
         check_choice("STFLoss", "separation", separation, FORMS)
@@ -284,17 +288,48 @@ class STFLoss(nn.Module):
         return cls(exploration=0, norm=norm, classification=classification)
 
     @classmethod
-    def recommended(cls, *, classification: nn.Module | None = None) -> STFLoss:
-        """L_ce, L_e and L_c, with weights large enough to have an effect, for a trained network."""
+    def recommended(
+        cls,
+        *,
+        guidance: float = 0.0,
+        allowed: Tensor | None = None,
+        classification: nn.Module | None = None,
+    ) -> STFLoss:
+        """L_ce, L_e and L_c, with weights large enough to have an effect, for a trained network.
+
+        ``guidance`` and ``allowed`` add L_g.
+        """
         return cls(
-            exploration=0.3, divergence=0, coherence=1, adjacency=0, classification=classification
+            exploration=0.3,
+            divergence=0,
+            coherence=1,
+            adjacency=0,
+            guidance=guidance,
+            allowed=allowed,
+            classification=classification,
         )
 
     @classmethod
-    def plain(cls, *, classification: nn.Module | None = None) -> STFLoss:
-        """L_ce alone, as a baseline: the same training without STF."""
+    def plain(
+        cls,
+        *,
+        guidance: float = 0.0,
+        allowed: Tensor | None = None,
+        classification: nn.Module | None = None,
+    ) -> STFLoss:
+        """L_ce without STF's terms: a baseline or, with ``guidance`` and ``allowed``, L_ce and L_g.
+
+        >>> STFLoss.plain(guidance=0.3, allowed=torch.ones(60, 25)).uses("guidance", "coherence")
+        True
+        """
         return cls(
-            exploration=0, divergence=0, coherence=0, adjacency=0, classification=classification
+            exploration=0,
+            divergence=0,
+            coherence=0,
+            adjacency=0,
+            guidance=guidance,
+            allowed=allowed,
+            classification=classification,
         )
 
     def uses(self, *terms: str) -> bool:
@@ -348,18 +383,23 @@ class STFLoss(nn.Module):
     def labels(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """The labelled class of each clip, (N,) int64, and whether it has a label, (N,) bool.
 
-        For rows of probabilities, the class is the largest entry. A clip whose target is the
-        cross-entropy's ``ignore_index`` has no label: its class is returned as 0.
+        For rows of probabilities, the class is the largest entry. A clip whose target is negative
+        or the cross-entropy's ``ignore_index`` has no label: its class is returned as 0.
 
         >>> STFLoss.plain().labels(torch.tensor([2, -100]))
         (tensor([2, 0]), tensor([ True, False]))
         """
-        known = torch.ones(len(target), dtype=torch.bool, device=target.device)
-        if target.dim() == 2:
-            return target.argmax(1), known
+        if target.dim() == 2 and target.shape[1] > 1 and target.is_floating_point():
+            return target.argmax(1), torch.ones_like(target[:, 0], dtype=torch.bool)
+        if target.dim() == 2 and target.shape[1] == 1:
+            target = target[:, 0]
+        if target.dim() != 1:
+            expected = "one labelled class for each clip, (N,), for guidance and erasing"
+            raise ValueError(message("STFLoss", expected, tuple(target.shape)))
+        known = target >= 0
         ignored = getattr(self.classification, "ignore_index", None)
         if ignored is not None:
-            known = target != ignored
+            known = known & (target != ignored)
         return target.long().where(known, 0), known
 
     def forward(
@@ -434,13 +474,13 @@ def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tens
     a, b = _pair(who, a, b)
     distance = torch.linalg.vector_norm(a - b, dim=(1, 2, 3))
     if norm == "rms":
-        distance = distance / math.sqrt(a[0].numel())
+        distance = distance / math.sqrt(math.prod(a.shape[1:]))
     return reduce_samples(who, distance, reduction)
 
 
 def _pair(who: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Check that two maps have the same shape (N, M, T, V); convert integers to float."""
+    """Check that two maps have the same shape (N, M, T, V); convert them to at least float32."""
     check_shape(who, "focus", a, "N, M, T, V")
     sizes = ", ".join(f"{axis}={size}" for axis, size in zip("NMTV", a.shape, strict=True))
     check_shape(who, "the other focus", b, sizes)
-    return a if a.is_floating_point() else a.float(), b
+    return at_least_float32(a), at_least_float32(b)

@@ -89,11 +89,12 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
 
     Args:
         batch: clips.
-        joints: their indices, 0..V-1, for example one of :func:`body_parts`.
+        joints: their indices, 0..V-1, for example one of :func:`body_parts`, or a mask (V,) of
+            bool.
 
     Raises:
-        ValueError: a batch with mismatched shapes, names instead of indices, or a joint out of
-            range.
+        ValueError: a batch with mismatched shapes, names or fractions instead of indices, a joint
+            out of range, or a mask of another length.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -113,11 +114,19 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
         raise ValueError(
             message("hide_joints", "joints as a sequence of indices", repr(joints), hint)
         )
-    chosen = [int(joint) for joint in joints]
-    if not all(0 <= joint < v for joint in chosen):
-        raise ValueError(message("hide_joints", f"joints in 0..{v - 1}", chosen))
-    which = torch.zeros(v, dtype=torch.bool, device=batch.x.device)
-    which[chosen] = True
+    listed = list(joints)
+    chosen = torch.as_tensor(listed) if listed else torch.zeros(0, dtype=torch.int64)
+    if chosen.is_floating_point():
+        raise ValueError(message("hide_joints", "integer joints, or a mask (V,)", listed))
+    which = chosen
+    if chosen.dtype == torch.bool:
+        check_shape("hide_joints", "the mask", chosen, f"V={v}")
+    else:
+        if not ((chosen >= 0) & (chosen < v)).all():
+            raise ValueError(message("hide_joints", f"joints in 0..{v - 1}", chosen.tolist()))
+        which = torch.zeros(v, dtype=torch.bool)
+        which[chosen] = True
+    which = which.to(batch.x.device)
     return _hide(batch, which[:, None].expand(n, t, v, m))
 
 

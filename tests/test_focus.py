@@ -458,3 +458,59 @@ def test_never_a_joint_without_focus(
     one = draw_erased(focus.double(), probability)
     torch.manual_seed(seed)
     assert torch.equal(draw_erased(4 * focus.double(), probability), one)
+
+
+# ------------------------------------------------------------------------------------------------
+# classes, presence and sizes at the edge
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize(
+    ("classes", "text"),
+    [
+        ([-1, -100], r"expected classes in 0\.\.119, got -100 to -1"),
+        ([0, 120], r"expected classes in 0\.\.119, got 0 to 120"),
+        (torch.tensor([1, 0], dtype=torch.uint8), "expected classes of dtype torch.int64, got"),
+        ([True, False], "expected classes of dtype torch.int64, got torch.bool"),
+    ],
+)
+def test_classes_that_are_none(classes: object, text: str, score: str) -> None:
+    """-100 is what cross-entropy ignores; as an index it would be class 20 of 120."""
+    features, weight, _ = draw(2, 3, 4, 5, 1, classes=120)
+    chosen = torch.as_tensor(classes)
+    logits = head(features, weight, 1)
+    with pytest.raises(ValueError, match=text):
+        linear_head_focus(features, weight, logits, chosen, score=score)
+    with pytest.raises(ValueError, match=text):
+        class_score(logits, chosen, score)
+
+
+def test_a_map_constant_up_to_rounding_is_zeros() -> None:
+    almost = torch.full((1, 1, 2, 3), 0.1)
+    almost[0, 0, 1, 2] = torch.nextafter(torch.tensor(0.1), torch.tensor(1.0))
+    assert min_max_normalize(almost).eq(0).all()
+    almost[0, 0, 1, 2] = 0.1001
+    assert min_max_normalize(almost).max() == 1
+
+
+def test_absent_persons_are_left_out_of_the_mean() -> None:
+    gradient = torch.tensor([[1.0], [5.0]])  # of two persons
+    features = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(2, 1, 1, 2)
+    found = weigh_channels(
+        gradient, features, num_persons=2, present=torch.tensor([[True, False]]), normalize=False
+    )
+    assert found.flatten().tolist() == [0.5, 1.0, 0.0, 0.0]
+
+
+def test_presence_in_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected present with dtype torch\.bool, got"):
+        min_max_normalize(torch.rand(1, 2, 3, 4), torch.ones(1, 2, 3))
+
+
+def test_no_clips_have_no_focus() -> None:
+    features = torch.zeros(0, 3, 4, 5, requires_grad=True)
+    weight = torch.ones(6, 3)
+    none = torch.zeros(0, dtype=torch.int64)
+    logits = head(features, weight, 1)
+    assert linear_head_focus(features, weight, logits, none, num_persons=1).shape == (0, 1, 4, 5)
+    assert grad_cam(class_score(logits, none), features).shape == (0, 1, 4, 5)

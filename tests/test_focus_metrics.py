@@ -533,3 +533,21 @@ def test_torchmetrics_agrees() -> None:
     torch.testing.assert_close(focus_coverage(focus, truth), recall, rtol=0, atol=1e-6)
     correlation = torchmetrics.pearson_corrcoef(rival.flatten(1).T, focus.flatten(1).T)
     torch.testing.assert_close(layer_coherence(rival, focus), correlation, rtol=0, atol=1e-6)
+
+
+def test_a_map_of_nan_has_no_measure() -> None:
+    focus = torch.rand(3, 1, 4, 5)
+    focus[1, 0, 2, 2] = torch.nan
+    truth = (torch.rand(3, 1, 4, 5) > 0.5).float()
+    truth[:, :, 0, 0] = 1
+    measures = [
+        focus_average_precision(focus, truth),
+        focus_iou(focus, truth),
+        pointing_game(focus, truth),
+        relevance_mass(focus, truth),
+        class_overlap(focus, truth),
+        layer_coherence(focus, truth),
+        layer_coherence(truth, focus),
+        focus_coverage(focus),
+    ]
+    assert [measure.isnan().tolist() for measure in measures] == [[False, True, False]] * 8

@@ -268,3 +268,36 @@ def test_an_empty_table_allows_everything() -> None:
 def test_a_table_that_does_not_fit(table: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match="^allowed_joints: expected " + text):
         allowed_joints(table, CLASSES, NTU25)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "text"),
+    [
+        (torch.full((2, 25), 255, dtype=torch.uint8), r"allowed in \[0, 1\], .*, got 255.0 to 255"),
+        (torch.full((2, 25), -1.0), r"allowed in \[0, 1\], .*, got -1.0 to -1.0"),
+        (torch.full((2, 1, 4, 25), float("nan")), r"allowed in \[0, 1\], .*, got nan to nan"),
+        ([[1] * 25] * 2, r"expected allowed \(N=2, M=1, T, V=25\) to be a tensor, got list"),
+    ],
+)
+def test_masks_that_are_none(allowed: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        guidance_loss(torch.rand(2, 1, 4, 25), allowed)
+
+
+def test_half_precision_is_summed_in_single() -> None:
+    """37,500 ones are more than float16 can count to."""
+    ones = torch.ones(1, 2, 750, 25, dtype=torch.float16)
+    assert guidance_loss(ones, torch.zeros(1, 25)).item() == 1
+
+
+def test_no_clips_have_no_loss() -> None:
+    none = torch.zeros(0, 1, 4, 25, requires_grad=True)
+    loss = guidance_loss(none, torch.ones(0, 25))
+    assert loss.item() == 0
+    loss.backward()
+
+
+@pytest.mark.parametrize("table", [None, ["drink"]])
+def test_a_table_that_is_none(table: Any) -> None:
+    with pytest.raises(ValueError, match="allowed_joints: expected a table such as"):
+        allowed_joints(table, ["drink"], NTU25)

@@ -421,3 +421,111 @@ def test_errors() -> None:
         adjacency_focus_loss(a, torch.zeros(3, 4, 4))
     with pytest.raises(ValueError, match=r"exploration_loss: expected classes \(N=3\), got \(2,\)"):
         exploration_loss(logits, target[:2])
+
+
+# ------------------------------------------------------------------------------------------------
+# labels, dtypes and sizes at the edge
+
+
+def test_the_overlap_s_gradients() -> None:
+    a, b = (x.requires_grad_() for x in maps(3, 3, seed=5))
+    assert gradcheck(lambda a, b: divergence_loss(a, b, form="overlap"), (a, b))
+
+
+def test_class_numbers_of_shape_n_1_are_the_labels() -> None:
+    """A loss of one's own may take (N, 1); these are numbers and not rows of probabilities."""
+
+    class OneColumn(nn.Module):
+        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(logits, target[:, 0])
+
+    loss = STFLoss.plain(classification=OneColumn())
+    labels, known = loss.labels(torch.tensor([[2], [0], [3]]))
+    assert labels.tolist() == [2, 0, 3] and known.all()
+    with pytest.raises(ValueError, match=r"expected one labelled class for each clip, \(N,\), for"):
+        loss.labels(torch.ones(3, 4, dtype=torch.int64))
+
+
+def test_a_negative_label_is_none() -> None:
+    """A loss that ignores -1 by itself has no attribute that says so."""
+
+    class IgnoresMinusOne(nn.Module):
+        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(logits, target, ignore_index=-1)
+
+    table = torch.eye(3, V)
+    loss = STFLoss.plain(guidance=1.0, allowed=table, classification=IgnoresMinusOne())
+    focus = torch.rand(2, M, 5, V)
+    terms = loss(torch.zeros(2, 3), torch.tensor([1, -1]), label_focus=focus).terms
+    alone = loss(torch.zeros(1, 3), torch.tensor([1]), label_focus=focus[:1]).terms
+    torch.testing.assert_close(terms["guidance"], alone["guidance"])
+
+
+def test_the_classes_that_l_e_takes() -> None:
+    logits = torch.zeros(2, CLASSES)
+    masked = torch.randn(2, CLASSES)
+    loss = STFLoss(divergence=0, coherence=0, adjacency=0)
+    others = torch.tensor([3, 1])  # not the argmax
+    terms = loss(logits, torch.tensor([0, 0]), masked_logits=masked, classes=others).terms
+    assert terms["exploration"].item() == exploration_loss(masked, others).item()
+    assert exploration_loss(masked, others).item() != exploration_loss(masked, others * 0).item()
+
+
+@pytest.mark.parametrize(
+    ("classes", "text"),
+    [
+        (torch.tensor([-1, 0]), r"exploration_loss: expected classes in 0\.\.4, got -1 to 0"),
+        (torch.tensor([0.0, 1.0]), "exploration_loss: expected classes of dtype torch.int64, got"),
+    ],
+)
+def test_classes_that_are_none(classes: Tensor, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        exploration_loss(torch.zeros(2, CLASSES), classes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_single(dtype: torch.dtype) -> None:
+    """37,500 ones are more than float16 can count to."""
+    ones = torch.ones(1, 2, 750, 25, dtype=dtype)
+    assert divergence_loss(ones, ones, form="overlap").item() == 1
+    assert divergence_loss(ones, 0 * ones).item() == pytest.approx(-math.sqrt(37500), rel=1e-6)
+    logits = torch.randn(4, CLASSES).to(dtype)
+    classes = torch.tensor([0, 1, 2, 3])
+    expected = exploration_loss(logits.float(), classes)
+    assert exploration_loss(logits, classes).item() == expected.item()
+
+
+@pytest.mark.parametrize("norm", ["rms", "l2"])
+def test_no_clips_have_a_zero_loss_with_a_gradient(norm: str) -> None:
+    none = torch.zeros(0, M, 3, V, requires_grad=True)
+    losses = [
+        divergence_loss(none, none, norm=norm),
+        divergence_loss(none, none, form="overlap"),
+        coherence_loss(none, none, norm=norm),
+        adjacency_focus_loss(none, torch.zeros(0, 3, V, requires_grad=True), norm=norm),
+        exploration_loss(torch.zeros(0, CLASSES, requires_grad=True), torch.zeros(0).long()),
+    ]
+    assert [loss.item() for loss in losses] == [0] * 5, losses
+    torch.stack(losses).sum().backward()
+
+
+def test_masks_are_maps_too() -> None:
+    a, _ = maps(3, 3)
+    high = a > 0.5
+    expected = divergence_loss(a, high.double()).item()
+    assert divergence_loss(a, high).item() == divergence_loss(high, a).item() == expected
+
+
+def test_presets_with_guidance() -> None:
+    table = torch.ones(CLASSES, V)
+    for make in (STFLoss.plain, STFLoss.recommended):
+        guided = make(guidance=0.3, allowed=table)
+        assert guided.weights == {**make().weights, "guidance": 0.3} and guided.allowed is table
+
+
+def test_an_infinite_weight_and_a_norm_of_the_overlap() -> None:
+    with pytest.raises(ValueError, match="a weight guidance of at least 0, got inf"):
+        STFLoss(guidance=math.inf)
+    a, b = maps(3, 3)
+    with pytest.raises(ValueError, match="divergence_loss: expected norm to be one of"):
+        divergence_loss(a, b, form="overlap", norm="l1")

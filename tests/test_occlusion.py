@@ -445,3 +445,18 @@ GOOD = some_batch()
 def test_what_is_refused(call: Callable[[], Any], error: str) -> None:
     with pytest.raises(ValueError, match="^" + error):
         call()
+
+
+def test_a_mask_of_joints_hides_those() -> None:
+    """allowed_joints gives such masks; as numbers they would be joints 0 and 1."""
+    batch = SyntheticActions(frames=16, missing=0.0).generate(2, seed=0)
+    mask = torch.zeros(25, dtype=torch.bool)
+    mask[[7, 11]] = True
+    by_mask = hide_joints(batch, mask)
+    for other in ([7, 11], (np.int64(7), np.int64(11)), torch.tensor([7, 11]), mask.tolist()):
+        assert torch.equal(by_mask.visibility, hide_joints(batch, other).visibility)
+    assert torch.equal(hide_joints(batch, ()).x, batch.x)
+    with pytest.raises(ValueError, match=r"hide_joints: expected integer joints, or a mask \(V,\)"):
+        hide_joints(batch, [2.9])
+    with pytest.raises(ValueError, match=r"hide_joints: expected the mask \(V=25\), got \(24,\)"):
+        hide_joints(batch, mask[1:])
