@@ -1,14 +1,14 @@
-"""What benchmarks/focus_quality.py and focus_scores.py measure of a run: each a mean over the test
-clips.
-"""
+"""Measures of a run for focus_quality.py and focus_scores.py, each a mean over the test clips."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from trained import averaged
@@ -30,6 +30,7 @@ from skeleton_focus import (
     insertion_curve,
     layer_coherence,
     mask_by_focus,
+    min_max_normalize,
     pointing_game,
     relevance_mass,
 )
@@ -115,19 +116,46 @@ def measure_batch(
             [layer_coherence(embedding, focus) for embedding in embeddings]
         ).mean(0)
     found |= against_chance(model, x, first, focus)
-    critical = augmentation(recipe, layout)(
-        batch, None
-    ).critical  # cut and stretched as the clip is
-    if critical.any():
-        found |= {
-            "precision": focus_average_precision(focus, critical),
-            "iou": focus_iou(focus, critical),
-        }
-        found |= {
-            "pointing": pointing_game(focus, critical),
-            "mass": relevance_mass(focus, critical),
+    critical = augmentation(recipe, layout)(batch, None).critical  # resampled as the clip is
+    return found | (against_truth(focus, critical) if critical.any() else {})
+
+
+def without_network(folder: Path) -> dict[str, dict[str, float]]:
+    """Measure two maps that need no network, on a run's test clips; empty without ground truth.
+
+    One is constant over the joints that are present, the other is their speed in the prepared clip,
+    averaged over five frames.
+    """
+    _, recipe, layout, classes = load_run(folder)
+    data, _ = clips_of(str(folder), recipe, layout, classes)
+    batch = SkeletonDataset.collate([data[i] for i in range(len(data))])
+    critical = augmentation(recipe, layout)(batch, None).critical
+    if not critical.any():
+        return {}
+    x = prepare(batch, replace(recipe, stream="joint"), layout)
+    present = rearrange(x != 0, "n c t v m -> n m t v c").any(-1).float()
+    steps = x[:, :-1].diff(dim=2).norm(dim=1)  # (N, T - 1, V, M)
+    series = rearrange(steps, "n t v m -> n (m v) t")
+    smooth = F.avg_pool1d(F.pad(series, (1, 0)), 5, 1, 2, count_include_pad=False)
+    speed = rearrange(smooth, "n (m v) t -> n m t v", v=layout.num_joints) * present
+    maps = {"constant map": present, "speed of the joints": min_max_normalize(speed)}
+    found = {}
+    for title, focus in maps.items():
+        measures = against_truth(focus, critical) | {"coverage": focus_coverage(focus, present)}
+        found[title] = {
+            name: of_clips.double().nanmean().item() for name, of_clips in measures.items()
         }
     return found
+
+
+def against_truth(focus: Tensor, critical: Tensor) -> dict[str, Tensor]:
+    """The measures of a focus that need the ground truth."""
+    return {
+        "precision": focus_average_precision(focus, critical),
+        "iou": focus_iou(focus, critical),
+        "pointing": pointing_game(focus, critical),
+        "mass": relevance_mass(focus, critical),
+    }
 
 
 def masked_probability(model: nn.Module, x: Tensor, classes: Tensor, focus: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
-from focus_measures import MEASURES, measure
+from focus_measures import MEASURES, measure, without_network
 from trained import OURS, command_line, finish_all, go_on, keep_options, mean_and_spread, place, run
 
 PLAIN = ["--branch", "plain"]
@@ -244,6 +244,8 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for (row, *_), value in zip(one_by_one, values, strict=True):
         found.setdefault(row, []).append(value)
+    references = without_network(place(given.out, "plain", given.seeds[0]))
+    found |= {title: [measures] for title, measures in references.items()}
     print(tables(found, given.seeds))
 
 

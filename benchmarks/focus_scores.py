@@ -54,8 +54,8 @@ def check(folder: Path, score: str) -> dict[str, float]:
     the run.
     """
     kept = folder / f"checks_{score}.json"
-    if kept.exists():
-        values: dict[str, float] = json.loads(kept.read_text())
+    if kept.exists() and (found := json.loads(kept.read_text()))["measures"] == list(CHECKED):
+        values: dict[str, float] = found["values"]
         return values
     torch.set_num_threads(1)
     objective, recipe, layout, classes = load_run(folder)
@@ -77,7 +77,7 @@ def check(folder: Path, score: str) -> dict[str, float]:
     moved = max_sensitivity(explain, joints, position_channels=joints.shape[1] - 1)
     (*_, redrawn) = cascading_randomization(objective.model, explain, joints).values()
     values = {"stable": moved.nanmean().item(), "random weights": redrawn.nanmean().item()}
-    kept.write_text(json.dumps(values) + "\n")
+    kept.write_text(json.dumps({"measures": list(CHECKED), "values": values}) + "\n")
     return values
 
 

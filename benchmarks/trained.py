@@ -130,7 +130,7 @@ def keep_options(out: Path, options: list[str], ours: Sequence[str]) -> None:
         )
     kept = out / "options.json"
     before = json.loads(kept.read_text()) if kept.is_file() else None
-    if any(out.glob("*/recipe.json")) and before != options:
+    if any(out.rglob("recipe.json")) and before != options:
         raise ValueError(
             f"expected the options of the runs in {out}, {before}, or a new --out, got {options}"
         )

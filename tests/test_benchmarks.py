@@ -87,6 +87,11 @@ def test_options_are_those_of_the_runs_that_are_there(tmp_path: Path) -> None:
         trained.keep_options(tmp_path, ["--epochs", "4"], ["--seed"])
     with pytest.raises(ValueError, match="got --seed=1, which this benchmark sets"):
         trained.keep_options(tmp_path, ["--seed=1"], ["--seed"])
+    (tmp_path / "base-1").rename(tmp_path / "stf_gcn")  # focus_scores.py: a folder deeper
+    (tmp_path / "stf_gcn" / "base-1").mkdir()
+    (tmp_path / "stf_gcn" / "recipe.json").rename(tmp_path / "stf_gcn" / "base-1" / "recipe.json")
+    with pytest.raises(ValueError, match=r"the options of the runs in .*'3'.*got .*'4'"):
+        trained.keep_options(tmp_path, ["--epochs", "4"], ["--seed"])
     (tmp_path / "options.json").unlink()
     with pytest.raises(ValueError, match="or a new --out"):
         trained.keep_options(tmp_path, ["--epochs", "3"], ["--seed"])
@@ -212,7 +217,10 @@ def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.Mon
     table = [line.split(" | ") for line in printed(focus_quality, start)]
     titles = ["plain", "L_e 1", "erasing 0.5", "plain, log-odds", "L_e 1, log-odds"]
     titles += ["plain, from scratch", "L_c 1, from scratch"]
-    assert [row[0] for row in table[2:9]] == [f"| {title}" for title in titles]
+    titles += ["constant map", "speed of the joints"]
+    assert [row[0] for row in table[2:11]] == [f"| {title}" for title in titles]
+    constant, speed = table[9], table[10]
+    assert float(constant[2]) < 0.2 and float(speed[2]) > 0.5  # average precision
     assert [row[0] for row in table[-2:]] == [f"| {claim[0]}" for claim in focus_quality.CLAIMS[:2]]
     recipes = recipes_in(tmp_path)
     new = {name for name, recipe in recipes.items() if not recipe["start_from"]}

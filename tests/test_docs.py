@@ -79,7 +79,7 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
-RUN_HERE = ("getting_started.md", "objective.md", "skeletons.md", "layers.md")
+RUN_HERE = ("getting_started.md", "objective.md", "explanations.md", "skeletons.md", "layers.md")
 
 
 @pytest.mark.parametrize("page", RUN_HERE)
