@@ -67,8 +67,8 @@ def measure(objective: STFObjective, recipe: Recipe, data: SkeletonDataset) -> d
         pointing.append(pointing_game(focus, batch.critical))
     return {
         "top1_part_hidden": round(torch.cat(hits).float().mean().item(), 4),
-        "average_precision": round(torch.cat(precision).mean().item(), 4),
-        "pointing": round(torch.cat(pointing).mean().item(), 4),
+        "average_precision": round(torch.cat(precision).nanmean().item(), 4),
+        "pointing": round(torch.cat(pointing).nanmean().item(), 4),
     }
 
 
@@ -165,7 +165,7 @@ def main() -> None:
         report, test = measured(out)
     truth = SkeletonDataset.collate([test[i] for i in range(len(test))]).critical
     report["chance"] = round(
-        focus_average_precision(torch.zeros_like(truth), truth).mean().item(), 4
+        focus_average_precision(torch.zeros_like(truth), truth).nanmean().item(), 4
     )
     draw(out, test)
     build_report(out / "focus", out / "report.html")
