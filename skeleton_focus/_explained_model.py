@@ -352,12 +352,16 @@ class ExplainedModel(nn.Module):
         n, _, t, v, m = self.axes.to_clip(x).shape
         expected = f"layer {layer!r} to give (N*M={n * m}, C, T, V={v})"
         if len(shape) != 4:
-            hint = "name a layer before the pooling; "
-            hint += "for tokens, pass maps, such as maps='(N M) (T V) C'"
+            hint = (
+                "name a layer before the pooling; "
+                "for tokens, pass maps, such as maps='(N M) (T V) C'"
+            )
             raise ValueError(message("STFObjective", expected, shape, hint))
         if shape[0] % n or not (any_joints or (shape[0] == n * m and shape[3] == v)):
-            hint = "for other joints or persons, pass project; for selected joints, apply "
-            hint += "ScatterToJoints after the layer; for axes in another order, pass maps"
+            hint = (
+                "for other joints or persons, pass project; for selected joints, apply "
+                "ScatterToJoints after the layer; for axes in another order, pass maps"
+            )
             raise ValueError(message("STFObjective", expected, shape, hint))
         if any_joints and layer not in self._maps_given:
             _refuse_channels_last(layer, shape, frames=t, joints=v)
@@ -415,7 +419,9 @@ def _position_of_lengths(model: nn.Module) -> int | None:
 def _refuse_channels_last(layer: str, shape: tuple[int, ...], *, frames: int, joints: int) -> None:
     """Raise for maps that look like (N * M, T, V, C), which a project could hide."""
     if shape[2] == joints and shape[3] != joints and frames % shape[1] == 0:
-        expected = f"maps to say where the axes of layer {layer!r} lie, "
-        expected += f"which could be (N*M, T, V={joints}, C)"
+        expected = (
+            f"maps to say where the axes of layer {layer!r} lie, "
+            f"which could be (N*M, T, V={joints}, C)"
+        )
         hint = f"pass maps='(N M) T V C', or {{{layer!r}: {MAPS!r}}} if channels do come first"
         raise ValueError(message("STFObjective", expected, shape, hint))

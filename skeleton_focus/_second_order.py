@@ -141,8 +141,10 @@ def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
     """The gradient of ``score.sum()``; raise an error that explains a missing gradient."""
     if not (score.requires_grad and at.requires_grad):
         got = f"requires_grad {score.requires_grad} and {at.requires_grad}"
-        hint = "run the model under torch.enable_grad(), not torch.inference_mode(), "
-        hint += "with trainable parameters"
+        hint = (
+            "run the model under torch.enable_grad(), not torch.inference_mode(), "
+            "with trainable parameters"
+        )
         raise ValueError(
             message("grad_cam", "a score and features that require gradients", got, hint)
         )

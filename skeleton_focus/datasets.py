@@ -120,8 +120,10 @@ does not exist
         source, path, options, clips, report, problems, cache, check_mapped=on_error != "raise"
     )
     if problems and on_error == "skip":
-        text = f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read "
-        text += f"and are left out; the first: {problems[0]}"
+        text = (
+            f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read "
+            f"and are left out; the first: {problems[0]}"
+        )
         warnings.warn(text, stacklevel=2)
     parts = []
     for side, called in (("train", "training"), ("test", "test")):

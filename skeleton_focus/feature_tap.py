@@ -127,8 +127,10 @@ class FeatureTap:
                 message("FeatureTap", f"layer {layer!r} to run once", f"{len(outputs)} runs", hint)
             )
         if layer in self._without_gradient:
-            hint = "freeze it with requires_grad_(False) instead, "
-            hint += "or checkpoint it with use_reentrant=False"
+            hint = (
+                "freeze it with requires_grad_(False) instead, "
+                "or checkpoint it with use_reentrant=False"
+            )
             got = "a run under torch.no_grad()"
             raise ValueError(
                 message("FeatureTap", f"layer {layer!r} to run with gradients", got, hint)
@@ -164,9 +166,11 @@ class FeatureTap:
             raise
         except RuntimeError as error:
             expected = f"layers after {layer!r} that PyTorch differentiates twice"
-            hint = "avoid torch.compile, FSDP, reentrant checkpoints and extension kernels there, "
-            hint += "name layers above them, or leave out the term that needs this focus, "
-            hint += "such as coherence"
+            hint = (
+                "avoid torch.compile, FSDP, reentrant checkpoints and extension kernels there, "
+                "name layers above them, or leave out the term that needs this focus, "
+                "such as coherence"
+            )
             raise ValueError(
                 message("FeatureTap", expected, f"{str(error).splitlines()[0]!r}", hint)
             ) from error
@@ -319,8 +323,10 @@ def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:
         inside = [layer for layer in layers if not name or f"{layer}.".startswith(f"{name}.")]
         if inside:
             got = f"the compiled {name or type(module).__name__!r}"
-            hint = "compile the STFObjective around the model instead, "
-            hint += "or blocks without them (L_G reads STFAdjacency)"
+            hint = (
+                "compile the STFObjective around the model instead, "
+                "or blocks without them (L_G reads STFAdjacency)"
+            )
             raise ValueError(
                 message("FeatureTap", f"layers {inside} outside of torch.compile", got, hint)
             )

@@ -86,8 +86,10 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
         raise ValueError(message("read_ntu", "persons of at least 1", persons))
     name = _parse(path)
     if not name:
-        expected = "a name SsssCcccPpppRrrrAaaa.skeleton, numbers from 1, "
-        expected += f"with an action in 1..{len(NTU_ACTIONS)}"
+        expected = (
+            "a name SsssCcccPpppRrrrAaaa.skeleton, numbers from 1, "
+            f"with an action in 1..{len(NTU_ACTIONS)}"
+        )
         raise FormatError(message(str(path), expected, short(path.name)))
     setup, view, subject, action = (name[part] for part in ("setup", "view", "subject", "action"))
     frames, tracks = _tracks(path, read_bytes(path))

@@ -344,8 +344,10 @@ class STFObjective(ExplainedModel):
         masked = [copies[0], *(copies[1 + i] for i in self.mask_inputs or ())]
         written = any(not clip.is_inference() and clip._version > 0 for clip in masked)
         if written and (self.erasing or self.loss.uses("exploration")):
-            hint = "clone the input in the model, "
-            hint += "because L_e or erasing masks the clip and runs it again"
+            hint = (
+                "clone the input in the model, "
+                "because L_e or erasing masks the clip and runs it again"
+            )
             expected = "a model that does not modify its input"
             raise ValueError(message("STFObjective", expected, "one that writes to it", hint))
         self._rehearsed.add(self._dry_run_key(x))
@@ -453,8 +455,9 @@ class STFObjective(ExplainedModel):
         for i, value in enumerate(inputs):
             if isinstance(value, Tensor) and self.axes.are_alike(value, x):
                 hint = f"pass mask_inputs=({i},), or () if it does not hold the clip"
-                expected = f"mask_inputs to say whether to mask inputs[{i}], "
-                expected += "which has the shape of a clip"
+                expected = (
+                    f"mask_inputs to say whether to mask inputs[{i}], which has the shape of a clip"
+                )
                 raise ValueError(message("STFObjective", expected, tuple(value.shape), hint))
 
     def _maps(
