@@ -1,19 +1,19 @@
-"""Top-1 of every network on a data set: four streams and their fusion, STF's branches and their
-average.
+"""Measure every network's top-1: four streams and their fusion, STF's branches and average.
 
-    python benchmarks/accuracy.py --out runs/accuracy --data PATH [--seeds 1 2 3] [--only \
-        "STF-GCN, focus"] [--jobs 2]
+    python benchmarks/accuracy.py --out runs/accuracy --data PATH [--seeds 1 2 3] [--jobs 2]
+        [--only "STF-GCN, focus"]
     python benchmarks/accuracy.py --out runs/held-out --data PATH --hold-out _s05_
 
 The first command trains on all training clips and tests the last epoch. The second holds out one
 subject's training clips; its tables show the test accuracy of the last epoch and of the epoch that
-is best on that subject. STF from MS-G3D always starts from MS-G3D's last epoch.
-Any options of examples/train.py may follow. Finished runs are reused, unfinished ones resumed.
+is best on that subject. STF from MS-G3D always starts from MS-G3D's last epoch. Any options of
+examples/train.py may follow. Finished runs are reused, unfinished ones resumed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from trained import (
@@ -64,19 +64,10 @@ def main() -> None:
                 options = [*passed, *NETWORKS[name], "--stream", stream, "--seed", str(seed)]
                 if "stf_ms_g3d" in options:
                     start = place(given.out, f"{BASELINE} {stream}", seed)
-                    first[start] = [
-                        *passed,
-                        *NETWORKS[BASELINE],
-                        "--stream",
-                        stream,
-                        "--seed",
-                        str(seed),
-                    ]
-                    then[place(given.out, f"{name} {stream}", seed)] = [
-                        *options,
-                        "--start-from",
-                        str(start),
-                    ]
+                    of_run = ["--stream", stream, "--seed", str(seed)]
+                    first[start] = [*passed, *NETWORKS[BASELINE], *of_run]
+                    here = place(given.out, f"{name} {stream}", seed)
+                    then[here] = [*options, "--start-from", str(start)]
                 else:
                     first[place(given.out, f"{name} {stream}", seed)] = options
     finish_all(first, given.jobs)
@@ -97,27 +88,23 @@ def table(
     seeds: Sequence[int],
     within: str,
 ) -> str:
-    """Each row's streams and, of averaged probabilities, the fusion of all; of the files in a
-    folder of each run.
+    """Make a table of each row's streams and, of averaged probabilities, the fusion of all.
+
+    ``within`` is the folder of each run whose files are read.
     """
-    columns = [[stream] for stream in streams] + ([[*streams]] if len(streams) > 1 else [])
-    names = [stream.replace("_", " ") for stream in streams] + (
-        ["fused"] if len(streams) > 1 else []
-    )
+    columns = [[stream] for stream in streams]
+    names = [stream.replace("_", " ") for stream in streams]
+    if len(streams) > 1:
+        columns.append([*streams])
+        names.append("fused")
     lines = [f"| | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
     for row, parts in rows.items():
         cells = []
         for column in columns:
-            top1 = [
-                averaged(
-                    [
-                        place(out, f"{part} {stream}", seed) / within
-                        for part in parts
-                        for stream in column
-                    ]
-                )
-                for seed in seeds
-            ]
+            top1 = []
+            for seed in seeds:
+                runs = [f"{part} {stream}" for part, stream in product(parts, column)]
+                top1.append(averaged([place(out, one, seed) / within for one in runs]))
             cells.append(mean_and_spread(top1, 2))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)

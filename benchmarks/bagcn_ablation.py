@@ -1,10 +1,10 @@
 """BAGCN's tables 3 and 4: top-1 of every focus and every context over several seeds.
 
-    python benchmarks/bagcn_ablation.py --out runs/ablation [--seeds 1 2 3] [--jobs 2] [options of \
-        examples/train.py]
+    python benchmarks/bagcn_ablation.py --out runs/ablation [--seeds 1 2 3] [--jobs 2]
 
-Each row and seed is a run of examples/train.py with one thread in its own folder. Finished runs are
-reused, unfinished ones resumed, so an interrupted benchmark continues where it stopped.
+Any options of examples/train.py may follow. Each row and seed is one of its runs, with one thread
+and in its own folder. Finished runs are reused, unfinished ones resumed, so an interrupted
+benchmark continues where it stopped.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ def main() -> None:
     print(f"{'':>16} {'mean ± st. dev.':>15}  seeds {' '.join(map(str, given.seeds))}")
     for i, row in enumerate(ROWS):
         accuracies = top1[i :: len(ROWS)]
-        print(
-            f"{row:>16} {mean_and_spread(accuracies, 2):>15}  {', '.join(f'{one:.2f}' for one in accuracies)}"
-        )
+        by_seed = ", ".join(f"{one:.2f}" for one in accuracies)
+        print(f"{row:>16} {mean_and_spread(accuracies, 2):>15}  {by_seed}")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,8 @@ def main() -> None:
     if given.keep_memory:
         keep_freed_memory()
     print(
-        f"{'T':>4} {'network':>22} {'parameters':>11} {'step, ms (quartiles)':>30} {'x':>5} {'MiB':>6} {'x':>5}"
+        f"{'T':>4} {'network':>22} {'parameters':>11} {'step, ms (quartiles)':>30} {'x':>5}"
+        f" {'MiB':>6} {'x':>5}"
     )
     for frames in given.frames:
         times = interleave({kind: step(kind, given.batch, frames) for kind in KINDS}, given.repeats)

@@ -1,5 +1,4 @@
-"""How far the focus of an earlier layer depends on other clips' scores, because BatchNorm mixes the
-batch in training.
+"""Measure how BatchNorm in training lets other clips' scores change an earlier layer's focus.
 
     python benchmarks/batch_norm_focus.py weights/nw_ucla/joint --data PATH
 
@@ -33,9 +32,8 @@ def differences(objective: STFObjective, batches: list[Tensor], layer: str) -> t
     )
     mean = greatest = 0.0
     for x in batches:
-        apart = (
-            objective.explain(x, layer=layer)[0] - probability.explain(x, layer=layer)[0]
-        ).abs()
+        ours = objective.explain(x, layer=layer)[0]
+        apart = (ours - probability.explain(x, layer=layer)[0]).abs()
         mean = max(mean, apart.mean((1, 2, 3)).max().item())
         greatest = max(greatest, apart.max().item())
     return mean, greatest
@@ -58,13 +56,12 @@ def main() -> None:
     loader = DataLoader(data, given.batch, collate_fn=SkeletonDataset.collate, drop_last=True)
     batches = [prepare(batch, recipe, layout) for batch in loader]
     print(
-        f"{len(batches)} batches of {given.batch} clips; difference of the worst clip, mean and greatest"
+        f"{len(batches)} batches of {given.batch} clips; "
+        "difference of the worst clip, mean and greatest"
     )
     norms = (nn.BatchNorm1d, nn.BatchNorm2d)
-    for title, frozen in (
-        ("training", nn.Dropout),
-        ("BatchNorm in evaluation", (nn.Dropout, *norms)),
-    ):
+    kinds = {"training": nn.Dropout, "BatchNorm in evaluation": (nn.Dropout, *norms)}
+    for title, frozen in kinds.items():
         objective.train()
         for module in objective.model.modules():
             if isinstance(module, frozen):

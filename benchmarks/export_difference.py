@@ -1,5 +1,6 @@
-"""Difference between onnxruntime and torch for each published network, exported with dynamic batch
-size and T.
+"""Compare onnxruntime with torch for each published network.
+
+The networks are exported with dynamic batch size and T.
 
     python benchmarks/export_difference.py
 
@@ -39,9 +40,7 @@ SIZES = [(1, 64), (3, 51), (2, 128)]
 
 
 def awake(network: nn.Module) -> nn.Module:
-    """The network with small random numbers in every parameter that starts at zero, in
-    evaluation.
-    """
+    """Put small random numbers in every parameter that starts at zero; switch to evaluation."""
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():

@@ -1,7 +1,6 @@
-"""Cost of FG-STFormer with PyTorch's fused attention and with plain attention, for several clip
-lengths.
+"""Measure FG-STFormer's cost with fused and with plain attention, for several clip lengths.
 
-    python benchmarks/fg_stformer_cost.py [--repeats 9] [--batch 4] [--frames 64 128 300] \
+    python benchmarks/fg_stformer_cost.py [--repeats 9] [--batch 4] [--frames 64 128 300]
         [--keep-memory]
 
 Both have the same weights. Plain attention computes the whole map, its softmax and its product with
@@ -80,14 +79,15 @@ def main() -> None:
         return
     network, _ = build(1, 1)
     print(
-        f"FG-STFormer, {sum(p.numel() for p in network.parameters()):,} parameters with either attention; batch"
-        f" {given.batch}, V 25, M 2, float32, {setting()}, {given.repeats} rounds"
+        f"FG-STFormer, {sum(p.numel() for p in network.parameters()):,} parameters with either"
+        f" attention; batch {given.batch}, V 25, M 2, float32, {setting()}, {given.repeats} rounds"
         + (", freed memory kept" if given.keep_memory else "")
     )
     if given.keep_memory:
         keep_freed_memory()
     print(
-        f"{'T':>4} {'GFLOPs a clip':>14} {'plain, ms (quartiles)':>30} {'fused, ms (quartiles)':>30} {'x faster':>9}"
+        f"{'T':>4} {'GFLOPs a clip':>14} {'plain, ms (quartiles)':>30}"
+        f" {'fused, ms (quartiles)':>30} {'x faster':>9}"
         f" {'MiB, plain':>11} {'fused':>7} {'x':>6}"
     )
     for frames in given.frames:
@@ -99,8 +99,9 @@ def main() -> None:
         plain, fused = (in_own_process("--peak", str(frames), kind) for kind in ("plain", "fused"))
         work = flops(network, x[:1])
         print(
-            f"{frames:4} {work:14.2f} {quartiles(times['plain']):>30} {quartiles(times['fused']):>30}"
-            f" {ratio(times['plain'], times['fused']):9.2f} {plain:11.0f} {fused:7.0f} {fused / plain:6.2f}",
+            f"{frames:4} {work:14.2f} {quartiles(times['plain']):>30}"
+            f" {quartiles(times['fused']):>30} {ratio(times['plain'], times['fused']):9.2f}"
+            f" {plain:11.0f} {fused:7.0f} {fused / plain:6.2f}",
             flush=True,
         )
 

@@ -64,9 +64,9 @@ def measure(folder: Path, score: str, shortcut: float | None = None) -> dict[str
     ``shortcut`` replaces the run's own share of generated test clips with a shortcut; top-1 stays
     that of the run.
     """
-    kept = folder / (
-        f"focus_{score}.json" if shortcut is None else f"focus_{score}_shortcut_{shortcut}.json"
-    )
+    kept = folder / f"focus_{score}.json"
+    if shortcut is not None:
+        kept = folder / f"focus_{score}_shortcut_{shortcut}.json"
     if kept.exists() and (found := json.loads(kept.read_text()))["measures"] == list(MEASURES):
         values: dict[str, float] = found["values"]
         return values
@@ -112,9 +112,8 @@ def measure_batch(
         rearrange(tap.output(name)[1], "(n m) t v -> n m t v", n=len(x)) for name in modules
     ]
     if embeddings:
-        found["embedding"] = torch.stack(
-            [layer_coherence(embedding, focus) for embedding in embeddings]
-        ).mean(0)
+        follows = [layer_coherence(embedding, focus) for embedding in embeddings]
+        found["embedding"] = torch.stack(follows).mean(0)
     found |= against_chance(model, x, first, focus)
     critical = augmentation(recipe, layout)(batch, None).critical  # resampled as the clip is
     return found | (against_truth(focus, critical) if critical.any() else {})
@@ -167,17 +166,14 @@ def masked_probability(model: nn.Module, x: Tensor, classes: Tensor, focus: Tens
 def against_chance(
     model: nn.Module, x: Tensor, classes: Tensor, focus: Tensor
 ) -> dict[str, Tensor]:
-    """How much deletion and insertion gain over a random order of the entries; of every eighth
-    clip.
-    """
+    """Compute what deletion and insertion gain over a random order, for every eighth clip."""
     x = x[::8]
     classes = classes[::8]
     focus = focus[::8]
     chance = torch.rand(focus.shape, generator=torch.Generator().manual_seed(1))
     found = {}
     for name, curve, sign in (("deletion", deletion_curve, -1), ("insertion", insertion_curve, 1)):
-        ours, theirs = (
-            area_under_curve(curve(model, x, order, classes, steps=5)) for order in (focus, chance)
-        )
+        ours = area_under_curve(curve(model, x, focus, classes, steps=5))
+        theirs = area_under_curve(curve(model, x, chance, classes, steps=5))
         found[name] = sign * (ours - theirs)
     return found

@@ -64,9 +64,8 @@ SWEEP: dict[str, list[str]] = {  # on the first seed
     "L_e 1, L_c 1": terms("exploration=1+coherence=1"),
     "L_e 1, L_c 1, erasing 0.5": terms("exploration=1+coherence=1", "--erasing", "0.5"),
 }
-SCRATCH: dict[
-    str, list[str]
-] = {  # on the first seed, in place of a base run: after a third of its epochs
+# On the first seed, in place of a base run: the terms start after a third of its epochs.
+SCRATCH: dict[str, list[str]] = {
     "L_e 1, from scratch": terms("exploration=1"),
     "L_c 1, from scratch": terms("coherence=1"),
     "L_d 0.1, from scratch": terms("divergence=0.1"),
@@ -184,10 +183,12 @@ def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str
         "|---" * (len(shown) + 1) + "|",
     ]
     for row, of_seeds in found.items():
-        cells = [
-            mean_and_spread([one[name] for one in of_seeds], digits) if name in of_seeds[0] else ""
-            for name, (_, digits) in shown.items()
-        ]
+        cells = []
+        for name, (_, digits) in shown.items():
+            cell = ""
+            if name in of_seeds[0]:
+                cell = mean_and_spread([one[name] for one in of_seeds], digits)
+            cells.append(cell)
         lines.append(f"| {row} | {' | '.join(cells)} |")
     listed = ", ".join(map(str, seeds))
     lines += [
@@ -224,25 +225,24 @@ def main() -> None:
     chosen = chosen_rows(given, ROWS)
     finish_base(given, passed)
     finish_all(wanted_runs(given, passed), given.jobs)
-    rows = {
-        row: (row, score_of(options), given.seeds) for row, options in chosen.items()
-    }  # title: run, score, seeds
+    # By title: run, score, seeds.
+    rows = {row: (row, score_of(options), given.seeds) for row, options in chosen.items()}
     rows["plain, log-odds"] = ("plain", "log_odds", given.seeds)
     if given.sweep:
         for row, options in {**SWEEP, "plain, from scratch": PLAIN, **SCRATCH}.items():
             run_of = "base" if row == "plain, from scratch" else row
             rows[row] = (run_of, score_of(options), given.seeds[:1])
-    one_by_one = [
-        (row, place(given.out, run_of, seed), score)
-        for row, (run_of, score, seeds) in rows.items()
-        for seed in seeds
-    ]
+    titles = []
+    folders = []
+    scores = []
+    for row, (run_of, score, seeds) in rows.items():
+        titles += [row] * len(seeds)
+        folders += [place(given.out, run_of, seed) for seed in seeds]
+        scores += [score] * len(seeds)
     with ProcessPoolExecutor(given.jobs) as pool:
-        values = pool.map(
-            measure, [folder for _, folder, _ in one_by_one], [score for *_, score in one_by_one]
-        )
+        values = pool.map(measure, folders, scores)
     found: dict[str, list[dict[str, float]]] = {}
-    for (row, *_), value in zip(one_by_one, values, strict=True):
+    for row, value in zip(titles, values, strict=True):
         found.setdefault(row, []).append(value)
     references = without_network(place(given.out, "plain", given.seeds[0]))
     found |= {title: [measures] for title, measures in references.items()}

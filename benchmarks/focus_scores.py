@@ -1,10 +1,12 @@
-"""Whose gradient finds the truth: the logit's, the log-odds' or the probability's, on networks
-trained plainly.
+"""Compare the focus by logit, log-odds and probability with the truth.
 
-    python benchmarks/focus_scores.py --out runs/scores                           # generated \
-        actions, with the truth
-    python benchmarks/focus_scores.py --out runs/scores_nw_ucla --data PATH       # options of \
-        examples/train.py
+The networks are trained plainly.
+
+    python benchmarks/focus_scores.py --out runs/scores
+    python benchmarks/focus_scores.py --out runs/scores_nw_ucla --data PATH
+
+The first command takes generated actions, whose truth is known. Any options of examples/train.py
+may follow.
 
 The same trained networks are explained under each score; nothing but the score differs between the
 rows of a network. Besides the measures of focus_quality.py: "stable", the largest relative change
@@ -50,8 +52,9 @@ CHECKED = {"stable": ("stable", 3), "random weights": ("random weights", 3)}
 
 
 def check(folder: Path, score: str) -> dict[str, float]:
-    """Max-sensitivity and the rank correlation with random weights, on 16 test clips; kept beside
-    the run.
+    """Compute max-sensitivity and the rank correlation with random weights.
+
+    Both are of 16 test clips, and are kept beside the run.
     """
     kept = folder / f"checks_{score}.json"
     if kept.exists() and (found := json.loads(kept.read_text()))["measures"] == list(CHECKED):
@@ -64,14 +67,12 @@ def check(folder: Path, score: str) -> dict[str, float]:
     chosen = range(0, len(data), max(len(data) // 16, 1))
     batch = SkeletonDataset.collate([data[i] for i in chosen][:16])
     joints = prepare(batch, replace(recipe, stream="joint"), layout)
-    label = objective.explain(network_input(joints[:, :-1], joints[:, -1], recipe, layout))[
-        1
-    ].argmax(1)
+    x = network_input(joints[:, :-1], joints[:, -1], recipe, layout)
+    label = objective.explain(x)[1].argmax(1)
 
     def explain(clips: torch.Tensor) -> torch.Tensor:
-        x = network_input(
-            clips[:, :-1], clips[:, -1], recipe, layout
-        )  # bones and motion follow the joints
+        # Bones and motion follow the joints.
+        x = network_input(clips[:, :-1], clips[:, -1], recipe, layout)
         return objective.explain(x, label)[0]
 
     moved = max_sensitivity(explain, joints, position_channels=joints.shape[1] - 1)
@@ -92,9 +93,9 @@ def table(found: Mapping[tuple[str, str], list[Mapping[str, float]]]) -> str:
     lines = ["| network | score | " + " | ".join(titles[name][0] for name in known) + " |"]
     lines.append("|---" * (len(known) + 2) + "|")
     for (network, score), of_seeds in found.items():
-        cells = [
-            mean_and_spread([one[name] for one in of_seeds], titles[name][1]) for name in known
-        ]
+        cells = []
+        for name in known:
+            cells.append(mean_and_spread([one[name] for one in of_seeds], titles[name][1]))
         lines.append(f"| {network} | {score} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,5 +1,4 @@
-"""Latency of one clip, and frames skipped in a camera's stream: the networks at their sizes for
-NW-UCLA.
+"""Measure the latency of a clip and the skipped frames of a camera, at the sizes for NW-UCLA.
 
     python benchmarks/latency.py [--frames 32] [--seconds 10] [--rate 30] [--threads 2]
 
@@ -53,9 +52,7 @@ def recognise(network: nn.Module, frames: Tensor, recipe: Recipe) -> int:
 def skipped(
     network: nn.Module, film: Tensor, recipe: Recipe, rate: float, seconds: float
 ) -> tuple[int, int]:
-    """How many of a camera's frames passed while an earlier one was at work, and how many there
-    were.
-    """
+    """Count the frames of a camera that passed during the work on earlier ones, and all frames."""
     count = round(rate * seconds)
     done = 0
     i = 0
@@ -83,7 +80,8 @@ def main() -> None:
     film = torch.cat(list(clips), 1)
     print(f"{given.frames} frames, V 25, one body, float32, {setting()}\n")
     print(
-        f"| network | latency, ms: median | 95 % | skipped at {given.rate:g} frames a second |\n|---|---|---|---|"
+        f"| network | latency, ms: median | 95 % | skipped at {given.rate:g} frames a second |\n"
+        "|---|---|---|---|"
     )
     for name, preset in NETWORKS.items():
         torch.manual_seed(0)

@@ -25,8 +25,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def interleave(steps: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step, round by round (a, b, a, b, ...), so that a slow moment of the machine
-    meets all alike.
+    """Time each step in seconds, round by round (a, b, a, b, ...).
+
+    A slow moment of the machine then meets all alike.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(-2, repeats):  # two rounds warm up
@@ -77,8 +78,7 @@ class PlainAttention(TorchFunctionMode):
 
 
 def flops(network: nn.Module, x: torch.Tensor) -> float:
-    """GFLOPs of a forward pass in evaluation: a multiplication and an addition of a matrix product
-    count two.
+    """Count the GFLOPs of a forward pass in evaluation, a multiplication and an addition as two.
 
     Counted where the counter sees all products: of a plain attention, and of an LSTM outside of
     oneDNN.
@@ -132,11 +132,11 @@ def peak_memory(step: Callable[[], None]) -> float:
 
 
 def in_own_process(*options: str, holes: bool = False) -> float:
-    """The number that this program prints when it is run again with these options added; meant for
-    its peak memory.
+    """Return the number that this program prints when it is run again with these options.
 
-    By default glibc gives every large tensor pages of its own there, so that the peak is what is in
-    use. With ``holes`` it packs them as it always does, and what lies free between them counts too.
+    It is meant for the peak memory. By default glibc gives every large tensor pages of its own
+    there, so that the peak is what is in use. With ``holes`` it packs them as it always does, and
+    what lies free between them counts too.
     """
     environment = os.environ if holes else {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18)}
     done = subprocess.run(

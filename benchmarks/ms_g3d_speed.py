@@ -1,5 +1,4 @@
-"""MS-G3D's layers and the whole network against the published order of operations, with the same
-weights.
+"""Time MS-G3D and its layers against the published order of operations, with equal weights.
 
     python benchmarks/ms_g3d_speed.py [--repeats 9] [--batch 8] [--frames 64] [--keep-memory]
         [--only layers network growth flops]
@@ -53,9 +52,8 @@ def aggregate_and_mix(x: Tensor, layer: MultiScaleG3D | MultiScaleGraphConv) -> 
     weight = layer.conv.weight
     adjacency = layer.conv.current_adjacency(x)
     k, o, _ = weight.shape
-    rows = adjacency.transpose(-1, -2).reshape(
-        -1, k * v, v
-    )  # (scale, target) by source, one or N of them
+    # (scale, target) by source, one or N of them.
+    rows = adjacency.transpose(-1, -2).reshape(-1, k * v, v)
     carried = torch.einsum("nvu,nctu->nctv", rows.expand(n, -1, -1), x).view(n, c, t, k, v)
     carried = carried.permute(0, 3, 1, 2, 4).contiguous().view(n, k * c, t, v)
     mixed = F.conv2d(carried, weight.transpose(0, 1).reshape(o, k * c, 1, 1))
@@ -71,7 +69,7 @@ class PublishedG3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self.layer
-        (n, c, _, v) = x.shape
+        n, c, _, v = x.shape
         w = layer.window
         s = layer.stride
         windows = F.unfold(x, (w, 1), stride=(s, 1), padding=(w // 2, 0)).view(n, c, w, -1, v)
@@ -107,11 +105,10 @@ class PublishedTemporal(nn.Module):
         for i in range(branches):
             part = slice(i * width, (i + 1) * width)
             y = F.relu(_norm(F.conv2d(x, layer.narrow.weight[part]), layer.narrow_norm, part))
-            y = (
-                layer.dilated[i](y)
-                if i < branches - 1
-                else F.max_pool2d(y, (3, 1), (layer.stride, 1), (1, 0))
-            )
+            if i < branches - 1:
+                y = layer.dilated[i](y)
+            else:
+                y = F.max_pool2d(y, (3, 1), (layer.stride, 1), (1, 0))
             outputs.append(_norm(y, layer.norm, part))
         outputs.append(_norm(layer.pointwise(x), layer.norm, slice(branches * width, None)))
         y = torch.cat(outputs, 1)
@@ -180,9 +177,8 @@ def layer_and_input(name: str, given: argparse.Namespace) -> tuple[nn.Module, Te
 
 def network_and_input(given: argparse.Namespace) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
-    return MSG3D(60, NTU25).to(DEVICE), torch.randn(
-        given.batch, 3, given.frames, 25, 2, device=DEVICE
-    )
+    network = MSG3D(60, NTU25).to(DEVICE)
+    return network, torch.randn(given.batch, 3, given.frames, 25, 2, device=DEVICE)
 
 
 def row(name: str, network: nn.Module, x: Tensor, given: argparse.Namespace) -> None:
@@ -206,31 +202,28 @@ def growth(given: argparse.Namespace) -> None:
     """One pathway (96 -> 192) with one quantity doubled at a time."""
     print("\nG3D 96->192, stride 2, one training step: how it grows")
     base = {"N": 8, "T": 32, "V": 25, "window": 3}
-    for quantity, values in {
-        "N": (4, 8, 16),
-        "T": (16, 32, 64),
-        "V": (10, 20, 40),
-        "window": (3, 5, 7),
-    }.items():
+    tried = {"N": (4, 8, 16), "T": (16, 32, 64), "V": (10, 20, 40), "window": (3, 5, 7)}
+    for quantity, values in tried.items():
         for value in values:
             size = {**base, quantity: value}
             torch.manual_seed(0)
             joints = size["window"] * size["V"]
-            layer = MultiScaleG3D(
-                96, 192, torch.rand(6, joints, joints) / joints, size["window"], stride=2
-            ).to(DEVICE)
+            adjacency = torch.rand(6, joints, joints) / joints
+            layer = MultiScaleG3D(96, 192, adjacency, size["window"], stride=2).to(DEVICE)
             x = torch.randn(size["N"], 96, size["T"], size["V"], device=DEVICE)
             times = interleave(pair(layer, x), given.repeats)
             print(
-                f"  {quantity:7}{value:4}  published {quartiles(times['published'])}  ours {quartiles(times['ours'])}"
+                f"  {quantity:7}{value:4}  published {quartiles(times['published'])}"
+                f"  ours {quartiles(times['ours'])}"
                 f"  {ratio(times['published'], times['ours']):6.2f} x faster",
                 flush=True,
             )
 
 
 def six_of_their_own() -> MSG3D:
-    """A rival arrangement of STF: six modules K = 3 with weights of their own behind the three
-    graph convolutions.
+    """Arrange STF in another way: six modules K = 3 with weights of their own.
+
+    They follow the three graph convolutions.
     """
     network = MSG3D(60, NTU25)
     for block in network.blocks:
@@ -240,9 +233,7 @@ def six_of_their_own() -> MSG3D:
 
 
 def at_the_output() -> MSG3D:
-    """A rival arrangement of STF: as the default, but the second module of each block at the
-    block's output.
-    """
+    """Arrange STF as by default, but the second module of each block at the block's output."""
     network = MSG3D(60, NTU25, stf=True)
     for block in network.blocks:
         block.stf = nn.Identity()
@@ -253,40 +244,40 @@ def at_the_output() -> MSG3D:
 
 
 def count(network: nn.Module, x: Tensor) -> tuple[float, float]:
-    """GFLOPs of a forward pass: of all products, and of the convolutions alone, which is what some
-    counters see.
+    """Count the GFLOPs of a forward pass: of all products, and of the convolutions alone.
+
+    Some counters see only the latter.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.eval()(x)
-    return counter.get_total_flops() / 1e9, counter.get_flop_counts()["Global"][
-        torch.ops.aten.convolution
-    ] / 1e9
+    convolutions = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+    return counter.get_total_flops() / 1e9, convolutions / 1e9
 
 
 def flops(given: argparse.Namespace) -> None:
-    """Of one forward pass for one clip of the paper's size, in our order of work and in the
-    published one.
-    """
+    """Print the GFLOPs of one clip of the paper's size, in our order and in the published one."""
     x = torch.randn(1, 3, 300, 25, 2)
     print("GFLOPs a clip of 300 frames and two bodies, and in % more than MS-G3D")
     print(
         f"{'':40}{'ours':>8}{'%':>7}{'published order':>18}{'%':>7}{'its convolutions':>18}{'%':>7}"
     )
     base: list[float] = []
-    for name, network in {
+    networks = {
         "MS-G3D": MSG3D(60, NTU25),
         "stf=True: six modules, K = 3": MSG3D(60, NTU25, stf=True),
         'stf="scales": three modules, K = 13': MSG3D(60, NTU25, stf="scales"),
         "six, the second of a block at its output": at_the_output(),
         "six with weights of their own": six_of_their_own(),
-    }.items():
+    }
+    for name, network in networks.items():
         counted = [count(network, x)[0], *count(published(network), x)]
         base = base or counted
         ours, theirs, mixing = (
             100 * (flops / plain - 1) for flops, plain in zip(counted, base, strict=True)
         )
         print(
-            f"{name:40}{counted[0]:8.2f}{ours:7.2f}{counted[1]:18.2f}{theirs:7.2f}{counted[2]:18.2f}{mixing:7.2f}"
+            f"{name:40}{counted[0]:8.2f}{ours:7.2f}{counted[1]:18.2f}{theirs:7.2f}"
+            f"{counted[2]:18.2f}{mixing:7.2f}"
         )
 
 
@@ -315,8 +306,8 @@ def main() -> None:
         print(peak_memory(train_step(network.train(), x)))
         return
     print(
-        f"batch {given.batch}, T {given.frames}, V 25, M 2, float32, {setting()}, {given.repeats} rounds"
-        + (", freed memory kept" if given.keep_memory else "")
+        f"batch {given.batch}, T {given.frames}, V 25, M 2, float32, {setting()}, "
+        f"{given.repeats} rounds" + (", freed memory kept" if given.keep_memory else "")
     )
     if given.keep_memory:
         keep_freed_memory()

@@ -35,26 +35,24 @@ from skeleton_focus import SkeletonDataset, open_dataset, read_ntu, seeded_gener
 from skeleton_focus.format_nw_ucla import open_nw_ucla
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-FIELDS = "x y z depth_x depth_y color_x color_y rotation_w rotation_x rotation_y rotation_z tracking_state"
+FIELDS = (
+    "x y z depth_x depth_y color_x color_y "
+    "rotation_w rotation_x rotation_y rotation_z tracking_state"
+)
 
 
 def read_ntu_by_name(path: Path) -> NDArray[np.float32]:
-    """As the field's loaders read it: a dict of named fields for each joint, then x (3, T, 25, M)
-    joint by joint.
-    """
+    """Read as the field's loaders do: dicts of named fields, then x (3, T, 25, M) by joints."""
     frames = []
     with path.open() as file:
         for _ in range(int(file.readline())):
             bodies = []
             for _ in range(int(file.readline())):
                 file.readline()
-                joints = [
-                    {
-                        name: float(field)
-                        for name, field in zip(FIELDS.split(), file.readline().split(), strict=True)
-                    }
-                    for _ in range(int(file.readline()))
-                ]
+                joints = []
+                for _ in range(int(file.readline())):
+                    fields = map(float, file.readline().split())
+                    joints.append(dict(zip(FIELDS.split(), fields, strict=True)))
                 bodies.append(joints)
             frames.append(bodies)
     x = np.zeros((3, len(frames), 25, max(map(len, frames))), np.float32)
@@ -101,7 +99,8 @@ def compare(
     size = sum(file.stat().st_size for file in files)
     print(f"\n{title}: {len(files)} files, {size / 1e6:.1f} MB")
     print(
-        f"{'':44} {'ms a file, warm (quartiles)':>28} {'ours x faster':>14}   {'cold, ms':>9} {'x':>6}"
+        f"{'':44} {'ms a file, warm (quartiles)':>28} {'ours x faster':>14}   "
+        f"{'cold, ms':>9} {'x':>6}"
     )
     warm = interleave(readers, repeats)
     cold: dict[str, list[float]] = {name: [] for name in readers}
@@ -119,7 +118,8 @@ def compare(
         gains = [ratio(times[name], times[ours]) for times in (warm, cold)]
         cold_ms = sorted(a_file[1])[len(a_file[1]) // 2] * 1e3
         print(
-            f"{name:44} {quartiles(a_file[0]):>28} {gains[0]:14.2f}   {cold_ms:9.2f} {gains[1]:6.2f}"
+            f"{name:44} {quartiles(a_file[0]):>28} {gains[0]:14.2f}   "
+            f"{cold_ms:9.2f} {gains[1]:6.2f}"
         )
     print(f"(cold: {read_again:.0%} of the bytes came from the disk)")
 
@@ -152,12 +152,11 @@ def nw_ucla(data: Path, repeats: int) -> None:
         for what in ("open_dataset, cache not written yet", "open_dataset, cache written"):
             start = time.perf_counter()
             split = open_dataset(folder, cache=cache)
-            total = sum(
-                clip.x.shape[1] for part in split for clip in (part[i] for i in range(len(part)))
-            )
-            print(
-                f"{what + ', and every clip read':60} {time.perf_counter() - start:8.3f} s ({total} frames)"
-            )
+            total = 0
+            for part in split:
+                total += sum(part[i].x.shape[1] for i in range(len(part)))
+            seconds = time.perf_counter() - start
+            print(f"{what + ', and every clip read':60} {seconds:8.3f} s ({total} frames)")
         print(split.describe())
 
 
@@ -173,7 +172,8 @@ def loader(data: Path, repeats: int) -> None:
             f"({sum(p.numel() for p in network.parameters())} parameters, T {recipe.frames})"
         )
         print(
-            f"{'':24} {'ms a batch, waiting':>20} {'ms a step':>12} {'waiting':>9} {'clips a second, loader alone':>30}"
+            f"{'':24} {'ms a batch, waiting':>20} {'ms a step':>12} {'waiting':>9}"
+            f" {'clips a second, loader alone':>30}"
         )
         for workers in (0, 1, 2):
             batches = DataLoader(
@@ -209,7 +209,8 @@ def loader(data: Path, repeats: int) -> None:
             wait, step = (1e3 * sorted(times)[len(times) // 2] for times in (waits, steps))
             share = sum(waits) / (sum(waits) + sum(steps))
             print(
-                f"{workers} loading processes{'':5} {wait:24.2f} {step:10.1f} {share:9.2%} {rate:23.0f}"
+                f"{workers} loading processes{'':5} {wait:24.2f} {step:10.1f} "
+                f"{share:9.2%} {rate:23.0f}"
             )
 
 

@@ -1,8 +1,7 @@
 """Accuracy of a network on incomplete test clips: RA-GCN's protocols.
 
-    python benchmarks/robustness.py --out runs/generated                         # generated actions
-    python benchmarks/robustness.py --out runs/nw_ucla --data PATH               # options of \
-        examples/train.py
+    python benchmarks/robustness.py --out runs/generated            # generated actions
+    python benchmarks/robustness.py --out runs/nw_ucla --data PATH  # options of examples/train.py
 
 The runs are those of focus_quality.py in the same folder: for every seed one network is trained
 with cross-entropy, and every row is fine-tuned from it. Finished runs are reused, unfinished ones
@@ -31,8 +30,7 @@ import focus_quality
 from robustness_measures import COLUMNS, columns, robustness
 from trained import finish_all, mean_and_spread, place, run
 
-# Of the rows of focus_quality.py, whose runs these are, those that change what the network relies
-# on.
+# Those rows of focus_quality.py, whose runs these are, that change what the network relies on.
 KEPT = (
     "plain",
     "joint dropout 0.3",
@@ -47,9 +45,7 @@ COMPARED = "parts, mean"
 
 
 def tables(found: Mapping[str, Sequence[Mapping[str, float]]], seeds: Sequence[int]) -> str:
-    """Every column of every row, and what the body parts cost against the plain row, as
-    Markdown.
-    """
+    """Show every column, and what the body parts cost against the plain row, as Markdown."""
     lines = [f"| | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for row, of_seeds in found.items():
         cells = [mean_and_spread([one[title] for one in of_seeds], 2) for title in COLUMNS]
@@ -76,15 +72,10 @@ def main() -> None:
     finish_all(focus_quality.from_base(given, passed, rows, given.seeds), given.jobs)
     runs = [(row, seed) for row in rows for seed in given.seeds]
     with ProcessPoolExecutor(given.jobs) as pool:
-        measured = dict(
-            zip(runs, pool.map(robustness, [place(given.out, *one) for one in runs]), strict=True)
-        )
-    print(
-        tables(
-            {row: [columns(measured[row, seed]) for seed in given.seeds] for row in rows},
-            given.seeds,
-        )
-    )
+        values = pool.map(robustness, [place(given.out, *one) for one in runs])
+        measured = dict(zip(runs, values, strict=True))
+    found = {row: [columns(measured[row, seed]) for seed in given.seeds] for row in rows}
+    print(tables(found, given.seeds))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,8 @@ BEGINNINGS = {f"first {share:.0%}": share for share in (0.5, 0.7, 0.9)}
 DROPPED = {f"dropped {p:.0%}": p for p in SHARES}
 SETTINGS = ("clean", *PARTS, *HIDDEN, *LOST, *JITTER, *BEGINNINGS, *DROPPED)
 
-COLUMNS: dict[
-    str, tuple[str, ...]
-] = {  # a column of the table and the settings that it is a mean over
+# The columns of the table, and the settings that each is a mean over.
+COLUMNS: dict[str, tuple[str, ...]] = {
     "clean": ("clean",),
     **{part.replace("_", " "): (part,) for part in PARTS},
     "parts, mean": PARTS,
@@ -98,8 +97,9 @@ def changes(layout: SkeletonLayout) -> dict[str, Change]:
 
 
 def robustness(folder: Path) -> dict[str, float]:
-    """Top-1 of a finished run in every setting, %; kept beside it, where other settings are
-    measured anew.
+    """Measure top-1 of a finished run in every setting, %.
+
+    The values are kept beside the run, and measured anew if the settings change.
     """
     kept = folder / "robustness.json"
     if kept.exists() and (found := json.loads(kept.read_text()))["settings"] == list(SETTINGS):
@@ -109,16 +109,14 @@ def robustness(folder: Path) -> dict[str, float]:
     objective, recipe, layout, classes = load_run(folder)
     data, _ = clips_of(str(folder), recipe, layout, classes)
     hits = dict.fromkeys(SETTINGS, 0)
-    for start in range(
-        0, len(data), 32
-    ):  # batches of their own, so that every network sees the same random numbers
+    # Batches of their own size, so that every network sees the same random numbers.
+    for start in range(0, len(data), 32):
         batch = SkeletonDataset.collate([data[i] for i in range(start, min(start + 32, len(data)))])
         for name, change in changes(layout).items():
             occlude = partial(change, random=seeded_generator(1, epoch=0, step=start))
+            x = prepare(batch, recipe, layout, occlude=occlude)
             with torch.no_grad():
-                predicted = objective.model(prepare(batch, recipe, layout, occlude=occlude)).argmax(
-                    1
-                )
+                predicted = objective.model(x).argmax(1)
             hits[name] += int((predicted == batch.label).sum())
     values = {name: 100 * count / len(data) for name, count in hits.items()}
     kept.write_text(json.dumps({"settings": list(SETTINGS), "values": values}, indent=2) + "\n")

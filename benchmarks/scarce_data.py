@@ -1,7 +1,7 @@
 """The paper's table 4: top-1 of plain training and of STF on a share of the training clips.
 
-    python benchmarks/scarce_data.py --out runs/scarce --data PATH [--seeds 1 2 3] [--shares 0.1 \
-        0.2 0.25 1] [--jobs 2]
+    python benchmarks/scarce_data.py --out runs/scarce --data PATH [--seeds 1 2 3] [--jobs 2]
+        [--shares 0.1 0.2 0.25 1]
 
 For every share and seed one network is trained with cross-entropy and then fine-tuned for a few
 epochs: twice with cross-entropy, on different orders of the clips, and on STF's two branches. The
@@ -12,6 +12,7 @@ Any options of examples/train.py may follow. Finished runs are reused, unfinishe
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 from trained import (
@@ -90,38 +91,22 @@ def main() -> None:
             part = [] if share == 1 else ["--share", str(share), "--draw", str(seed)]
             there = [*passed, *part]
             start = place(given.out, f"base {share:g}", seed)
-            first[start] = [
-                *there,
-                "--branch",
-                "plain",
-                *DOWN_TO_ZERO,
-                "--seed",
-                str(seed),
-                "--epochs",
-                str(base),
-            ]
+            of_run = ["--seed", str(seed), "--epochs", str(base)]
+            first[start] = [*there, "--branch", "plain", *DOWN_TO_ZERO, *of_run]
             for row, terms in BRANCHES.items():
                 apart = [*there, "--norm", given.norm] if row == "focus" else there
                 order = seed + 100 if row in OTHER_ORDER else seed
-                then[place(given.out, f"{row} {share:g}", seed)] = [
-                    *apart,
-                    *go_on(start, terms, order, more, given.rate),
-                ]
+                here = place(given.out, f"{row} {share:g}", seed)
+                then[here] = [*apart, *go_on(start, terms, order, more, given.rate)]
     finish_all(first, given.jobs)
     finish_all(then, given.jobs)
-    print(
-        f"| | {' | '.join(f'{share:.0%}' for share in given.shares)} |\n|---{'|---' * len(given.shares)}|"
-    )
-    found = {
-        row: [
-            [
-                averaged([place(given.out, f"{one} {share:g}", seed) for one in runs])
-                for seed in given.seeds
-            ]
-            for share in given.shares
-        ]
-        for row, runs in ROWS.items()
-    }
+    shares = " | ".join(f"{share:.0%}" for share in given.shares)
+    print(f"| | {shares} |\n|---{'|---' * len(given.shares)}|")
+    found: dict[str, list[list[float]]] = {row: [] for row in ROWS}
+    for (row, runs), share in product(ROWS.items(), given.shares):
+        names = [f"{one} {share:g}" for one in runs]
+        top1 = [averaged([place(given.out, one, seed) for one in names]) for seed in given.seeds]
+        found[row].append(top1)
     for row, by_share in found.items():
         print(f"| {row} | {' | '.join(mean_and_spread(values, 2) for values in by_share)} |")
     for against in ("plain", "two plain, averaged"):

@@ -1,7 +1,8 @@
-"""What a shortcut in the training clips costs, and what each loss wins back: above all, guidance by
-the user.
+"""Measure what a shortcut in the training clips costs, and what each loss wins back.
 
-    python benchmarks/shortcuts.py --out runs/shortcuts [--seeds 1 2 3] [--jobs 2] [--share 0.9] \
+It tests, above all, guidance by the user.
+
+    python benchmarks/shortcuts.py --out runs/shortcuts [--seeds 1 2 3] [--jobs 2] [--share 0.9]
         [--test-clips 1200]
 
 Generated actions of which a share of the training clips also shows a motion of another limb that
@@ -67,17 +68,17 @@ SET_HERE = (*OURS, "--branch", "--stf-after", "--shortcut", "--guide", "--erasin
 
 
 def tested(folder: Path, share: float, number: int) -> dict[str, float]:
-    """Top-1 with the shortcuts of other classes, with none, and the focus on the truth, of the
-    run's own score.
+    """Measure top-1 with the shortcuts of other classes and with none, and the focus.
+
+    The focus on the truth is that of the run's own score.
     """
     torch.set_num_threads(1)
     objective, recipe, _, _ = load_run(folder)
     found = dict(measure(folder, recipe.score, None if recipe.shortcut == share else share))
     for title, of_clips in (("shuffled", share), ("none", 0.0)):
         actions = SyntheticActions(frames=recipe.frames, shortcut=of_clips)
-        batch = actions.generate(
-            number, seed=2, shuffle_shortcut=True
-        )  # the seed of a run's own test clips
+        # The seed of a run's own test clips.
+        batch = actions.generate(number, seed=2, shuffle_shortcut=True)
         data = SkeletonDataset.from_batch(batch, actions.layout, classes=actions.classes)
         right = predict(objective.model, data, recipe).argmax(1) == batch.label
         found[title] = 100 * right.double().mean().item()
@@ -85,36 +86,29 @@ def tested(folder: Path, share: float, number: int) -> dict[str, float]:
 
 
 def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Markdown: accuracy, focus, and what of the shortcut's cost is recovered, seed by seed and on
-    average.
-    """
+    """Show accuracy, focus, and how much of the shortcut's cost is recovered, as Markdown."""
     titles = [MEASURES[name][0] for name in SHOWN]
-    lines = [
-        f"| | top-1, shortcuts of other classes | recovered | top-1, no shortcuts | {' | '.join(titles)} |"
-    ]
+    accuracies = "top-1, shortcuts of other classes | recovered | top-1, no shortcuts"
+    lines = [f"| | {accuracies} | {' | '.join(titles)} |"]
     lines.append("|---" * (4 + len(SHOWN)) + "|")
-    costs = [
-        one["shuffled"] - plain["shuffled"]
-        for one, plain in zip(found[WITHOUT], found[PLAIN], strict=True)
-    ]
+    gains = {}
     for row, of_seeds in found.items():
-        won = [
-            one["shuffled"] - plain["shuffled"]
-            for one, plain in zip(of_seeds, found[PLAIN], strict=True)
+        pairs = zip(of_seeds, found[PLAIN], strict=True)
+        gains[row] = [one["shuffled"] - plain["shuffled"] for one, plain in pairs]
+    for row, of_seeds in found.items():
+        cells = [
+            mean_and_spread([one["shuffled"] for one in of_seeds], 2),
+            recovered(gains[row], gains[WITHOUT]),
         ]
-        cells = [mean_and_spread([one["shuffled"] for one in of_seeds], 2), recovered(won, costs)]
         cells += [mean_and_spread([one["none"] for one in of_seeds], 2)]
-        cells += [
-            mean_and_spread([one[name] for one in of_seeds], MEASURES[name][1]) for name in SHOWN
-        ]
+        for name in SHOWN:
+            cells.append(mean_and_spread([one[name] for one in of_seeds], MEASURES[name][1]))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def recovered(won: Sequence[float], costs: Sequence[float]) -> str:
-    """The share of the mean cost that is won back and, of several seeds, each seed's share of its
-    own cost.
-    """
+    """Return the share of the mean cost that is won back and, of several seeds, that of each."""
 
     def share(part: float, whole: float) -> str:
         return f"{100 * part / whole if whole else math.nan:.0f}"

@@ -1,7 +1,6 @@
-"""Cost of training and inference of every network, and of STF-GCN and MS-G3D under both STF
-branches.
+"""Measure the cost of all networks, and of STF-GCN and MS-G3D under both STF branches.
 
-    python benchmarks/speed.py [--size paper|small] [--only stf_gcn] [--repeats 7] [--batch 8] \
+    python benchmarks/speed.py [--size paper|small] [--only stf_gcn] [--repeats 7] [--batch 8]
         [--frames 64]
     python benchmarks/speed.py --growth frames 32 64 128          # or batch, joints, persons
 
@@ -19,6 +18,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -100,25 +100,23 @@ def table(built: dict[tuple[str, str], Built], given: argparse.Namespace) -> Non
     steps: dict[str, Callable[[], object]] = {}
     for (model, branch), row in built.items():
         steps[f"{model} {branch} train"] = row.train
-        if branch == "plain" or (
-            model == "stf_ms_g3d" and branch == "focus"
-        ):  # in use a branch is its network
+        # In inference a branch is its network, so one row of each network will do.
+        if branch == "plain" or (model == "stf_ms_g3d" and branch == "focus"):
             steps[f"{model} {branch} use"] = row.use
     times = interleave(steps, given.repeats)
     print(f"matrix product: {peak:.0f} GFLOPs a second\n")
     print(
-        "| network | weights | GFLOPs per clip | inference, ms | clips per second | of the peak, % |"
-        " training, ms | clips per second | MiB |\n|---|---|---|---|---|---|---|---|---|"
+        "| network | weights | GFLOPs per clip | inference, ms | clips per second "
+        "| of the peak, % | training, ms | clips per second | MiB |\n"
+        "|---|---|---|---|---|---|---|---|---|"
     )
     for (model, branch), row in built.items():
         weights = sum(p.numel() for p in row.objective.model.parameters())
         work = flops(row.objective.model, row.x[:1])
         used = times.get(f"{model} {branch} use")
-        cells = (
-            [quartiles(used).strip(), *rates(used, work, given.batch, peak)]
-            if used
-            else ["", "", ""]
-        )
+        cells = ["", "", ""]
+        if used:
+            cells = [quartiles(used).strip(), *rates(used, work, given.batch, peak)]
         trained = times[f"{model} {branch} train"]
         memory = in_own_process("--peak", model, branch)
         cells += [
@@ -141,15 +139,13 @@ def growth(given: argparse.Namespace) -> None:
     sizes = [int(size) for size in given.growth[1:]]
     if axis not in SIZES or not sizes:
         raise SystemExit(
-            f"error: expected --growth with one of {', '.join(SIZES)} and its sizes, got {given.growth}"
+            f"error: expected --growth with one of {', '.join(SIZES)} and its sizes, "
+            f"got {given.growth}"
         )
-    steps = {
-        f"{model}, {branch} {size}": Built(
-            model, branch, argparse.Namespace(**{**vars(given), axis: size})
-        ).train
-        for model, branch in given.rows
-        for size in sizes
-    }
+    steps = {}
+    for (model, branch), size in product(given.rows, sizes):
+        sized = argparse.Namespace(**{**vars(given), axis: size})
+        steps[f"{model}, {branch} {size}"] = Built(model, branch, sized).train
     times = interleave(steps, given.repeats)
     print(
         f"\n| training, ms, by {axis} | {' | '.join(map(str, sizes))} |\n|---{'|---' * len(sizes)}|"

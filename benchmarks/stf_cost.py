@@ -73,8 +73,8 @@ def main() -> None:
         print(peak_memory(partial(built.step, given.peak)))
         return
     print(
-        f"STF-GCN {given.widths}, batch {given.batch}, T {given.frames}, V 25, M {given.persons}, float32, "
-        f"{setting()}, {given.repeats} rounds"
+        f"STF-GCN {given.widths}, batch {given.batch}, T {given.frames}, V 25, M {given.persons}, "
+        f"float32, {setting()}, {given.repeats} rounds"
         + (", freed memory kept" if given.keep_memory else "")
     )
     if given.keep_memory:

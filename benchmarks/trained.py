@@ -1,6 +1,4 @@
-"""The runs of examples/train.py that a benchmark compares: reused if finished, otherwise trained or
-resumed.
-"""
+"""Train or resume the runs of examples/train.py that a benchmark compares; reuse finished ones."""
 
 from __future__ import annotations
 
@@ -20,30 +18,15 @@ from skeleton_focus import fuse
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from ensemble import read_all
 
-OURS = (
-    "--seed",
-    "--start-from",
-    "--threads",
-    "--devices",
-    "--nodes",
-    "--resume",
-    "--quiet",
-)  # set for every run
-DOWN_TO_ZERO = [
-    "--decay",
-    "0",
-    "--cycle",
-    "1",
-    "--ema",
-    "0",
-]  # the rate; of few steps no average is taken
+# Set for every run.
+OURS = ("--seed", "--start-from", "--threads", "--devices", "--nodes", "--resume", "--quiet")
+# The rate ends at zero; few steps need no average.
+DOWN_TO_ZERO = ["--decay", "0", "--cycle", "1", "--ema", "0"]
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
 
 
 def command_line(about: str | None) -> argparse.ArgumentParser:
-    """The command line that these benchmarks share; what it does not know is for
-    examples/train.py.
-    """
+    """Make the command line of these benchmarks; unknown options are for examples/train.py."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -67,16 +50,12 @@ def run(program: Callable[[], None]) -> None:
 
 
 def finish(folder: Path, options: Sequence[str]) -> dict[str, Any]:
-    """The report of the run in ``folder``, which is trained with one thread, or resumed, where it
-    is not finished.
-    """
+    """Return the report of a run; if it is unfinished, train it with one thread or resume it."""
     report = folder / "report.json"
     if not report.exists():
-        seldom = (
-            []
-            if any(option.startswith("--hold-out") for option in options)
-            else ["--validate-every", "1000"]
-        )
+        seldom = ["--validate-every", "1000"]
+        if any(option.startswith("--hold-out") for option in options):
+            seldom = []
         how = ["--resume"] if (folder / "last.ckpt").exists() else [*seldom, *options]
         alone = ["--threads", "1", "--devices", "1", "--quiet"]
         command = [sys.executable, str(TRAIN), "--out", str(folder), *alone, *how]
@@ -99,19 +78,14 @@ def finish_all(wanted: Mapping[Path, Sequence[str]], jobs: int) -> list[dict[str
 
 
 def go_on(start: Path, terms: Sequence[str], seed: int, epochs: int, rate: float) -> list[str]:
-    """Options of a run that goes on from another, with STF terms and erasing, where it has any,
-    from its first step.
+    """Return the options to go on from another run, with STF terms from the first step.
+
+    Erasing, if the run has it, also starts there.
     """
     schedule = ["--epochs", str(epochs), "--lr", str(rate), *DOWN_TO_ZERO]
     schedule += [] if "plain" in terms and "--erasing" not in terms else ["--stf-after", "0"]
-    return [
-        *schedule,
-        "--start-from",
-        str(start),
-        "--seed",
-        str(seed),
-        *terms,
-    ]  # which may change the schedule
+    # The terms come last, because they may change the schedule.
+    return [*schedule, "--start-from", str(start), "--seed", str(seed), *terms]
 
 
 def averaged(folders: Sequence[Path]) -> float:
@@ -121,9 +95,7 @@ def averaged(folders: Sequence[Path]) -> float:
 
 
 def keep_options(out: Path, options: list[str], ours: Sequence[str]) -> None:
-    """Refuse options that the benchmark sets itself, and others than those of the runs that are
-    there.
-    """
+    """Refuse options that the benchmark sets itself, and others than those of earlier runs."""
     if taken := [option for option in options if option.split("=")[0] in ours]:
         raise ValueError(
             f"expected options that all runs share, got {taken[0]}, which this benchmark sets"
