@@ -1,6 +1,4 @@
-"""What every test file shares: threads, the hypothesis profile, and the folder of real data and
-golden values.
-"""
+"""Share threads, hypothesis' profile, and the folders of real data and golden values."""
 
 from __future__ import annotations
 
@@ -66,9 +64,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def golden_weights(golden: Path) -> Callable[[str], dict[str, Tensor]]:
-    """``golden_weights("ms_gcn")``: the published layer's state dict, filled by the rule of
-    golden/README.md.
-    """
+    """Load a published layer's state dict by name, filled by the rule of golden/README.md."""
 
     def fill(layer: str) -> dict[str, Tensor]:
         state = {}

@@ -15,20 +15,13 @@ def draw(*shape: int, seed: int = 0, grad: bool = False) -> Tensor:
 
 
 def filled(module, seed: int = 0, scale: float = 0.4):
-    """A module in float64 and evaluation, with random numbers everywhere, BatchNorm's statistics
-    included.
-    """
+    """Fill a module with random numbers, BatchNorm's statistics too, in float64 and evaluation."""
     random = torch.Generator().manual_seed(seed)
-    state = {
-        name: value
-        if not value.is_floating_point()
-        else scale * torch.randn(value.shape, generator=random).double()
-        for name, value in module.state_dict().items()
-    }
-    state = {
-        name: value.abs() + 0.5 if name.endswith("running_var") else value
-        for name, value in state.items()
-    }
+    state = {}
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            value = scale * torch.randn(value.shape, generator=random).double()
+        state[name] = value.abs() + 0.5 if name.endswith("running_var") else value
     module = module.double().eval()
     module.load_state_dict(state)
     return module
@@ -41,11 +34,9 @@ def weights(module: nn.Module) -> dict[str, np.ndarray]:
 
 def joined(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     """All numbers that a layer puts out."""
-    return (
-        output.flatten()
-        if isinstance(output, Tensor)
-        else torch.cat([part.flatten() for part in output])
-    )
+    if isinstance(output, Tensor):
+        return output.flatten()
+    return torch.cat([part.flatten() for part in output])
 
 
 def learn(
@@ -57,9 +48,7 @@ def learn(
     steps: int,
     all_move: bool = True,
 ) -> tuple[list[float], STFOutput]:
-    """Steps on one batch, every gradient there and finite: the cross-entropies and the last
-    output.
-    """
+    """Train steps on one batch, with finite gradients; return the losses and the last output."""
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()

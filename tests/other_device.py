@@ -19,19 +19,14 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 aten = torch.ops.aten
 INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
-MIXES = (
-    *INDEXED,
-    aten.copy_.default,
-    aten._pack_padded_sequence.default,
-)  # take a tensor of the CPU, too
+# Take a tensor of the CPU, too.
+MIXES = (*INDEXED, aten.copy_.default, aten._pack_padded_sequence.default)
 ELSEWHERE = (__file__, str(Path(torch.__file__).parent))
 DEVICE = torch.device("meta")  # the one device besides the CPU that needs no driver
 
 
 class Remote(Tensor):
-    """A tensor on another device; its values lie on the CPU, where nothing but this file looks at
-    them.
-    """
+    """Stand for a tensor on another device; only this file looks at its values, on the CPU."""
 
     values: Tensor
     is_meta = False
@@ -61,9 +56,7 @@ class Remote(Tensor):
 
 
 class OtherDevice(TorchDispatchMode):
-    """While active, remote tensors can be computed with; what would wait for a GPU is listed in
-    ``waits``.
-    """
+    """Compute with remote tensors while active; list in ``waits`` what would wait for a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,9 +86,8 @@ class OtherDevice(TorchDispatchMode):
         if not there:
             return output
         if func is aten._pack_padded_sequence.default:
-            return Remote(output[0]), output[
-                1
-            ]  # how many sequences each frame has is known on the CPU
+            # How many sequences each frame has is known on the CPU.
+            return Remote(output[0]), output[1]
         output = tree_map_only(Tensor, Remote, output)
         return return_and_correct_aliasing(func, args, kwargs, output) if remote else output
 
@@ -136,9 +128,7 @@ def remote(value: Any) -> Any:
 
 @contextmanager
 def no_waiting(*, uploads: bool = False) -> Iterator[None]:
-    """Refuse a block in which a GPU would be waited for, or, unless ``uploads``, a CPU's tensor is
-    copied to it.
-    """
+    """Refuse a block that waits for a GPU or, unless ``uploads``, copies a CPU's tensor to it."""
     with OtherDevice() as device:
         yield
     if device.waits:

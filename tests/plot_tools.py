@@ -29,9 +29,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def check_canvas(figure: Figure) -> None:
-    """Check that all texts lie inside the canvas, and that neither texts nor axes overlap each
-    other.
-    """
+    """Check that all texts lie inside the canvas, and that no texts or axes overlap each other."""
     page = figure.bbox
     boxes = {text: text.get_window_extent() for text in shown(figure)}
     for text, box in boxes.items():
@@ -47,9 +45,7 @@ def check_canvas(figure: Figure) -> None:
 
 
 def overlap(first: Bbox, second: Bbox, slack: float = 4.0) -> bool:
-    """Whether two boxes share more than ``slack`` pixels, the room that fonts leave around
-    letters.
-    """
+    """Check if two boxes share more than ``slack`` pixels, the room that fonts leave at letters."""
     width = min(first.x1, second.x1) - max(first.x0, second.x0)
     height = min(first.y1, second.y1) - max(first.y0, second.y0)
     return bool(width > slack and height > slack)

@@ -1,9 +1,8 @@
-"""Slow reference of STF, "Towards To-a-T Spatio-Temporal Focus": plain loops over float64, from the
-paper alone.
+"""Compute STF, "Towards To-a-T Spatio-Temporal Focus", slowly: float64 loops, by the paper alone.
 
-Axes: N batch, C channels, T frames, V joints, M persons, K subsets. Feature maps are (N*M, C, T,
-V), row n*M + m; skeleton sequences are (N, C, T, V, M); focus maps are (N, M, T, V). Nothing here
-is fast, and nothing should be.
+Axes: N batch, C channels, T frames, V joints, M persons, K subsets. Feature maps are
+(N*M, C, T, V), row n*M + m; skeleton sequences are (N, C, T, V, M); focus maps are (N, M, T, V).
+Nothing here is fast, and nothing should be.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ import numpy as np
 
 
 def hop_distance(num_joints, bones):
-    """Hops between joints along the bones (Floyd-Warshall), (V, V) int; -1 where no path joins
-    them.
-    """
+    """Count the bones between joints (Floyd-Warshall): (V, V) int, -1 where no path joins them."""
     hops = [[0 if v == w else math.inf for w in range(num_joints)] for v in range(num_joints)]
     for v, w in bones:
         hops[v][w] = hops[w][v] = 1
@@ -32,8 +29,9 @@ def hop_distance(num_joints, bones):
 
 
 def multi_scale_adjacency(num_joints, bones, num_scales):
-    """A_k of eq. 1, k = 0 .. K-1: joints exactly k hops apart, and self-loops, as D^-1/2 A D^-1/2;
-    (K, V, V).
+    """Compute A_k of eq. 1, k = 0 .. K-1, as D^-1/2 A D^-1/2: (K, V, V).
+
+    A_k joins the joints exactly k hops apart, and each joint to itself.
     """
     hops = hop_distance(num_joints, bones)
     result = np.zeros((num_scales, num_joints, num_joints))
@@ -47,8 +45,9 @@ def multi_scale_adjacency(num_joints, bones, num_scales):
 
 
 def spatial_partition(num_joints, bones_child_parent):
-    """A_k of eq. 1 as three subsets, (3, V, V): itself, A[parent, child], A[child, parent]; columns
-    sum to 1 or 0.
+    """Compute A_k of eq. 1 as three subsets, (3, V, V).
+
+    They are itself, A[parent, child] and A[child, parent]; columns sum to 1 or 0.
     """
     result = np.zeros((3, num_joints, num_joints))
     for v in range(num_joints):
@@ -66,11 +65,12 @@ def spatial_partition(num_joints, bones_child_parent):
 
 
 def graph_conv(x, weight, adjacency, bias=None):
-    """Eq. 1: out[n,o,t,w] = sum_k sum_c sum_v weight[k,o,c] x[n,c,t,v] adjacency[(n,)k,v,w] (+
-    bias[o]).
+    """Compute eq. 1, a graph convolution.
 
-    x (N, C, T, V), weight (K, O, C), adjacency A_k (K, V, V) or A_k + G_k (N, K, V, V) -> (N, O, T,
-    V).
+    out[n,o,t,w] = sum_k sum_c sum_v weight[k,o,c] x[n,c,t,v] adjacency[(n,)k,v,w] (+ bias[o]).
+
+    x (N, C, T, V), weight (K, O, C), adjacency A_k (K, V, V) or A_k + G_k (N, K, V, V)
+    -> (N, O, T, V).
     """
     rows, channels, frames, joints = x.shape
     subsets, outputs, _ = weight.shape
@@ -94,11 +94,10 @@ def graph_conv(x, weight, adjacency, bias=None):
 
 
 def window_conv(x, weight, adjacency, stride=1):
-    """Graph convolution over windows of frames: every term of the sum by itself, zeros beyond the
-    clip's ends.
+    """Convolve over windows of frames: each term of the sum alone, zeros beyond the clip's ends.
 
-    x (N, C, T, V), weight (K, O, C), adjacency (K, w * V, w * V) -> (N, O, ceil(T / stride), w *
-    V).
+    x (N, C, T, V), weight (K, O, C), adjacency (K, w * V, w * V) -> (N, O, ceil(T / stride),
+    w * V).
     """
     batch, channels, frames, joints = x.shape
     subsets, outputs, _ = weight.shape
@@ -119,11 +118,12 @@ def window_conv(x, weight, adjacency, stride=1):
 
 
 def temporal_conv(x, weight, bias=None, stride=1, dilation=1):
-    """S x 1 convolution over time: out[n,o,t,v] = sum_c sum_s weight[o,c,s] x[n,c,t*stride +
-    s*dilation - pad,v].
+    """Convolve over time by a kernel S x 1.
 
-    pad = dilation*(S-1)//2 zero frames on both sides. x (N, C, T, V), weight (O, C, S) or (O, C, S,
-    1).
+    out[n,o,t,v] = sum_c sum_s weight[o,c,s] x[n,c,t*stride + s*dilation - pad,v].
+
+    pad = dilation*(S-1)//2 zero frames on both sides. x (N, C, T, V), weight (O, C, S) or
+    (O, C, S, 1).
     """
     rows, channels, frames, joints = x.shape
     outputs, _, size = weight.shape[:3]
@@ -156,8 +156,9 @@ def _log_sum_exp(values):
 
 
 def log_odds(logits, y):
-    """Score for eq. 2: z_y - log sum_{k != y} exp(z_k), which is log(p / (1 - p)). logits (N,
-    classes) -> (N,).
+    """Compute log(p / (1 - p)), a score for eq. 2: logits (N, classes) -> (N,).
+
+    It is z_y - log sum_{k != y} exp(z_k).
     """
     scores = np.zeros(len(logits))
     for n, row in enumerate(logits):
@@ -176,9 +177,7 @@ def probability(logits, y):
 
 
 def min_max(q):
-    """Eq. 2: "normalized to [0,1] by the min-max normalization", one sample's whole array; constant
-    -> zeros.
-    """
+    """Compute eq. 2's "min-max normalization" to [0, 1] of a sample's array; constant: zeros."""
     values = [float(q[i]) for i in np.ndindex(*q.shape)]
     low = min(values)
     high = max(values)
@@ -258,7 +257,8 @@ def score_derivative(logits, y, score="log_odds"):
             factor = math.exp(float(row[y[n]]) - rest)
         else:
             raise ValueError(
-                f"score_derivative: expected score 'logit', 'log_odds' or 'probability', got {score!r}"
+                "score_derivative: expected score 'logit', 'log_odds' or 'probability', "
+                f"got {score!r}"
             )
         for k in others:
             out[n, k] = -factor * math.exp(float(row[k]) - rest)
@@ -267,11 +267,12 @@ def score_derivative(logits, y, score="log_odds"):
 
 
 def focus_linear_head(features, weight, bias, classes, num_persons, score="log_odds"):
-    """Eq. 2 when average pooling over (M, T, V) and a linear layer follow X: dz_k/dX_cmtv =
-    weight[k,c] / (M*T*V).
+    """Compute eq. 2 if average pooling over (M, T, V) and a linear layer follow X.
 
-    features (N*M, C, T, V), weight (classes, C), bias (classes,) or None, classes (N,) -> Q (N, M,
-    T, V).
+    dz_k/dX_cmtv = weight[k,c] / (M*T*V).
+
+    features (N*M, C, T, V), weight (classes, C), bias (classes,) or None, classes (N,) -> Q
+    (N, M, T, V).
     """
     rows, channels, frames, joints = features.shape
     by_logit = score_derivative(
@@ -289,8 +290,9 @@ def focus_linear_head(features, weight, bias, classes, num_persons, score="log_o
 
 
 def focus_by_differences(score_fn, features, num_persons, step=1e-5):
-    """Eq. 2 with dscore/dX by central differences; score_fn maps features (N*M, C, T, V) to scores
-    (N,) -> Q.
+    """Compute eq. 2 with dscore/dX by central differences.
+
+    score_fn maps features (N*M, C, T, V) to scores (N,) -> Q.
     """
     derivative = np.zeros(features.shape)
     for i in np.ndindex(*features.shape):
@@ -309,10 +311,10 @@ def focus_by_differences(score_fn, features, num_persons, step=1e-5):
 
 
 def resize_frames(q, frames):
-    """Q at another frame rate, (..., T', V) -> (..., frames, V): linear in time, half-pixel
-    centres.
+    """Resize Q to another frame rate, (..., T', V) -> (..., frames, V).
 
-    Output frame t reads source position (t + 0.5) T'/T - 0.5, held within [0, T'-1].
+    It is linear in time, with half-pixel centres. Output frame t reads source position (t + 0.5)
+    T'/T - 0.5, held within [0, T'-1].
     """
     *lead, old, joints = q.shape
     out = np.zeros((*lead, frames, joints))
@@ -330,8 +332,9 @@ def resize_frames(q, frames):
 
 
 def mask_by_focus(x, q):
-    """The input of eq. 3: X - Q * X, every channel alike. x (N, C, T, V, M), q (N, M, T, V) -> (N,
-    C, T, V, M).
+    """Compute the input of eq. 3, X - Q * X, every channel alike.
+
+    x (N, C, T, V, M), q (N, M, T, V) -> (N, C, T, V, M).
     """
     out = np.zeros(x.shape)
     for n, c, t, v, m in np.ndindex(*x.shape):
@@ -342,8 +345,9 @@ def mask_by_focus(x, q):
 
 
 def exploration_loss(masked_logits, y):
-    """Eq. 3: L_e = g^y(X - Q * X), the masked input's probability of the class predicted before;
-    mean over n.
+    """Compute eq. 3, L_e = g^y(X - Q * X), as the mean over n.
+
+    It is the masked input's probability of the class predicted before.
     """
     return sum(float(p) for p in probability(masked_logits, y)) / len(masked_logits)
 
@@ -354,15 +358,14 @@ def _distance(a, b):
 
 
 def divergence_loss(q_i, q_j):
-    """Eq. 4: L_d = -||Q^{y_i} - Q^{y_j}||_2 of the top two classes, (N, M, T, V) each; mean over
-    n.
-    """
+    """Compute eq. 4, L_d = -||Q^{y_i} - Q^{y_j}||_2 of the top two, (N, M, T, V); mean over n."""
     return -sum(_distance(q_i[n], q_j[n]) for n in range(len(q_i))) / len(q_i)
 
 
 def coherence_loss(q_i, q_j):
-    """Eq. 5: L_c = ||Q_i - Q_j||_2 of two layers, (N, M, T_i, V) and (N, M, T_j, V), at the longer
-    T; mean over n.
+    """Compute eq. 5, L_c = ||Q_i - Q_j||_2 of two layers, as the mean over n.
+
+    The maps are (N, M, T_i, V) and (N, M, T_j, V), compared at the longer T.
     """
     frames = max(q_i.shape[-2], q_j.shape[-2])
     q_i = resize_frames(q_i, frames)
@@ -388,8 +391,9 @@ def adjacency_focus_loss(q, embeddings):
 
 
 def cross_entropy(logits, target):
-    """L_ce of eq. 6: log sum_k exp(z_k) - z_target, mean over n. logits (N, classes), target
-    (N,).
+    """Compute L_ce of eq. 6, log sum_k exp(z_k) - z_target, as the mean over n.
+
+    logits (N, classes), target (N,).
     """
     value = 0.0
     for n, row in enumerate(logits):
@@ -398,8 +402,9 @@ def cross_entropy(logits, target):
 
 
 def total(ce, terms, weights):
-    """Eq. 6: L = L_ce + sum of lambda * L. terms and weights are dicts by name; a weight of 0 needs
-    no term.
+    """Compute eq. 6, L = L_ce + sum of lambda * L, from dicts by name.
+
+    A weight of 0 needs no term.
     """
     value = float(ce)
     for name, weight in weights.items():
@@ -413,9 +418,7 @@ def total(ce, terms, weights):
 
 
 def center(x, joint):
-    """Data preparation: "subtracting each joint position by the center joint position", frame by
-    frame.
-    """
+    """Prepare by "subtracting each joint position by the center joint position", frame by frame."""
     out = np.zeros(x.shape)
     for n, c, t, v, m in np.ndindex(*x.shape):
         out[n, c, t, v, m] = float(x[n, c, t, v, m]) - float(x[n, c, t, joint, m])
@@ -451,9 +454,7 @@ def body_height(x, visibility, path):
 
 
 def repeat_frames(x, lengths, frames):
-    """Data preparation: "padded to T frames by repeating": output frame t is input frame t %
-    lengths[n].
-    """
+    """Prepare by "padded to T frames by repeating": frame t of the output is t % lengths[n]."""
     batch, channels, _, joints, persons = x.shape
     out = np.zeros((batch, channels, frames, joints, persons))
     for n, c, t, v, m in np.ndindex(*out.shape):

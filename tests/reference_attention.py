@@ -1,5 +1,4 @@
-"""Slow reference of FG-STFormer (Gao et al., ACCV 2022): plain loops over float64, from the paper
-alone.
+"""Compute FG-STFormer (Gao et al., ACCV 2022) slowly: float64 loops, by the paper alone.
 
 Feature maps are (N, C, T, V). Weights are dictionaries of arrays, as a layer's state_dict names
 them.
@@ -71,10 +70,9 @@ def update(row, joined, weights, name):
 
 
 def spatial_attention(x, weights, heads, joints=None, codes=True):
-    """Eq. 1 between the joints of every frame, A_g added: (V, V), or (H, V, V) where each head has
-    its own.
+    """Compute eq. 1 between the joints of every frame, with A_g (V, V) added, or a head's own.
 
-    joints (N, T, V') names those that are there.
+    Maps of the heads' own are (H, V, V). joints (N, T, V') names those that are there.
     """
     out = np.zeros_like(x)
     for n in range(x.shape[0]):
@@ -142,9 +140,7 @@ def focal_joints(x, direction, kept, gate, order):
 
 
 def part_encoding(x, weight, bias, parts):
-    """Joints of a part side by side, zeros up to the largest part, one linear layer; weight (O, C,
-    1, S).
-    """
+    """Embed a part's joints side by side, zeros up to the largest part; weight (O, C, 1, S)."""
     out = np.zeros((x.shape[0], len(weight), x.shape[2], len(parts)))
     for n in range(x.shape[0]):
         for t in range(x.shape[2]):

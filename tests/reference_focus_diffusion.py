@@ -12,9 +12,7 @@ import numpy as np
 
 
 def directed_graph(num_joints, bones, center, outward):
-    """Section 3.1: {root, closer} outward, {root, far} inward; each divided by the degrees of
-    sources and targets.
-    """
+    """Make section 3.1's {root, closer} outward, {root, far} inward, divided by both degrees."""
     distance = [math.inf] * num_joints
     distance[center] = 0
     for _ in range(num_joints):
@@ -132,9 +130,7 @@ def equation_7(x, latent, shares, weights):
 
 
 def graph_convolution(x, weights, name, norm):
-    """Equations 1 and 3: over every subset with its edge importance; BatchNorm with its running
-    statistics, ReLU.
-    """
+    """Compute equations 1 and 3: each subset weighted; BatchNorm by running statistics; ReLU."""
     n_, _, t_, v_ = x.shape
     w = weights[f"{name}.weight"]
     edges = weights[f"{name}.importance"] * weights[f"{name}.adjacency"]
@@ -167,8 +163,7 @@ def block(x, weights, focus, direction, normalize="sigmoid", lengths=None):
     if focus != "none":
         latent, shares = equation_4(middle, of("focus"), focus, normalize)
         if direction != "none":
-            latent = context(
-                latent[..., None], of("context"), 2, direction == "bidirectional", lengths
-            )[..., 0]
+            both = direction == "bidirectional"
+            latent = context(latent[..., None], of("context"), 2, both, lengths)[..., 0]
         middle = equation_7(middle, latent, shares, of("diffusion"))
     return graph_convolution(middle, weights, "inward", "inward_norm")

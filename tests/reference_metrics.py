@@ -1,8 +1,7 @@
-"""Slow reference of the measures of a focus: plain loops over float64, one clip at a time, from the
-papers alone.
+"""Compute the measures of a focus slowly: float64 loops, clip by clip, by the papers alone.
 
-Axes: M persons, T frames, V joints, C channels. A focus of one clip is (M, T, V), a clip is (C, T,
-V, M).
+Axes: M persons, T frames, V joints, C channels. A focus of one clip is (M, T, V), a clip is
+(C, T, V, M).
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ import numpy as np
 
 
 def iou(focus, critical, threshold):
-    """|F and C| / |F or C|, F where the focus reaches the threshold; None without critical
-    entries.
-    """
+    """Compute |F and C| / |F or C|, F at or above the threshold; None without critical entries."""
     both = either = truths = 0
     for i in np.ndindex(focus.shape):
         high = float(focus[i]) >= threshold
@@ -29,9 +26,7 @@ def iou(focus, critical, threshold):
 
 
 def pointing(focus, critical):
-    """The share of the entries of highest focus that are critical; None without critical
-    entries.
-    """
+    """Compute the critical share of the entries of highest focus; None without critical entries."""
     highest = -math.inf
     where = []
     truths = 0
@@ -59,9 +54,7 @@ def ruzicka(one, other):
 
 
 def pearson(one, other):
-    """Covariance over the product of the deviations; 0 where a map is constant. Both maps have the
-    same frames.
-    """
+    """Divide the covariance by the deviations' product; 0 if a map is constant; equal frames."""
     pairs = [(float(one[i]), float(other[i])) for i in np.ndindex(one.shape)]
     if len({a for a, _ in pairs}) == 1 or len({b for _, b in pairs}) == 1:
         return 0.0
@@ -81,9 +74,7 @@ def coverage(focus, within, threshold):
 
 
 def mass(focus, critical):
-    """The sum of the focus over the critical entries through its whole sum; None where either has
-    nothing.
-    """
+    """Divide the focus over the critical entries by all of it; None where either is nothing."""
     inside = outside = truths = 0.0
     for i in np.ndindex(focus.shape):
         true = float(critical[i]) > 0
@@ -102,16 +93,16 @@ def average_ranks(values):
 
 
 def spearman(one, other, x):
-    """Pearson's correlation of the ranks, over the entries with a channel that is not zero; None if
-    a map is constant.
+    """Compute Pearson's correlation of the ranks over the present entries; None if constant.
+
+    An entry is present if one of its channels is not zero.
 
     The maps are (M, T, V), the clip is (C, T, V, M).
     """
-    there = [
-        (m, t, v)
-        for m, t, v in np.ndindex(one.shape)
-        if any(x[c, t, v, m] != 0 for c in range(x.shape[0]))
-    ]
+    there = []
+    for m, t, v in np.ndindex(one.shape):
+        if any(x[c, t, v, m] != 0 for c in range(x.shape[0])):
+            there.append((m, t, v))
     a = [float(one[i]) for i in there]
     b = [float(other[i]) for i in there]
     if len(set(a)) < 2 or len(set(b)) < 2:
@@ -120,9 +111,7 @@ def spearman(one, other, x):
 
 
 def sensitivity(focus, moved):
-    """The largest distance of the moved clips' focus from the focus, through the length of that;
-    None if it is zero.
-    """
+    """Divide the largest distance of the moved clips' focus by the focus; None if that is zero."""
     length = math.sqrt(math.fsum(float(q) ** 2 for q in focus.ravel()))
     if length == 0:
         return None
@@ -134,9 +123,7 @@ def sensitivity(focus, moved):
 
 
 def units_in_order(x, focus, by):
-    """The units present, the highest focus first, each as the list of its entries (m, t, v) that
-    are present.
-    """
+    """List the present units, the highest focus first, each by its present entries (m, t, v)."""
     persons, frames, joints = focus.shape
     units = {}  # in the order of their indices
     for m, t, v in itertools.product(range(persons), range(frames), range(joints)):
@@ -151,8 +138,9 @@ def units_in_order(x, focus, by):
 
 
 def curve(probability, x, focus, steps, by, insert):
-    """RISE's curve of one clip: probability(clip) with the first round(i / steps * present) units
-    out, or alone in.
+    """Compute RISE's curve of one clip, by probability(clip).
+
+    The first round(i / steps * present) units are out, or they are in alone.
     """
     units = units_in_order(x, focus, by)
     values = []

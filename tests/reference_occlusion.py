@@ -90,8 +90,9 @@ def play(clips: Clips, frames: list[list[int]]) -> Clips:
 
 
 def height(x: Array, seen: Array, path: tuple[int, ...]) -> float:
-    """Of one clip (C, T, V, M): the tallest person's mean length of the path, over the frames that
-    show all of it.
+    """Measure the tallest person of a clip (C, T, V, M).
+
+    It is the mean length of the path over the frames that show all of it.
     """
     tallest = 0.0
     for m in range(x.shape[3]):

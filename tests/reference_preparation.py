@@ -1,5 +1,4 @@
-"""Slow reference of the preparations of CTR-GCN and DGNN, from their description: plain loops, one
-clip at a time.
+"""Prepare as CTR-GCN and DGNN do, slowly and by their description: plain loops, clip by clip.
 
 A clip is x (C, T, V, M) with seen (T, V, M). Joints are numbered as NTU's, 0-based: 0 base of the
 spine, 1 spine, 4 left shoulder, 8 right shoulder.
@@ -16,9 +15,7 @@ RIGHT = 8
 
 
 def at_share(x, seen, length, share):
-    """Positions and visibility at a share of a clip, between two frames on the line; (C, V, M) and
-    (V, M).
-    """
+    """Interpolate positions (C, V, M) and visibility (V, M) at a share of a clip, linearly."""
     at = share * (length - 1)
     low = int(np.floor(at + 1e-9))
     high = min(low + 1, length - 1)
@@ -26,9 +23,8 @@ def at_share(x, seen, length, share):
     places = np.zeros((x.shape[0], *x.shape[2:]))
     visible = np.zeros(x.shape[2:])
     for v, m in np.ndindex(x.shape[2:]):
-        if (1 - weight) * seen[low, v, m] + weight * seen[
-            high, v, m
-        ] > 0.99:  # no position beside a lost joint
+        # No position beside a lost joint.
+        if (1 - weight) * seen[low, v, m] + weight * seen[high, v, m] > 0.99:
             places[:, v, m] = (1 - weight) * x[:, low, v, m] + weight * x[:, high, v, m]
             visible[v, m] = 1
     return places, visible
@@ -70,8 +66,7 @@ def about(axis, angle):
 
 
 def upright(base, spine, left, right):
-    """The rotation that takes the spine to z and then, about z, the shoulders to x as nearly as may
-    be.
+    """Return the rotation of the spine to z and then, about z, of the shoulders to near x.
 
     By angles, not by a basis: lean the spine over to z about the axis across both, then turn about
     z.
@@ -90,8 +85,9 @@ def upright(base, spine, left, right):
 
 
 def dgnn(x, seen, length, frames):
-    """From the first person's spine in each frame, upright by its first whole frame, played again
-    to the end.
+    """Prepare from the first person's spine in each frame, upright by its first whole frame.
+
+    The clip is played again to the end.
     """
     turn = np.eye(3)
     for t in range(length):

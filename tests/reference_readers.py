@@ -1,6 +1,4 @@
-"""Plain readers of NTU's text and NW-UCLA's JSON, number by number, to compare the package's
-with.
-"""
+"""Read NTU's text and NW-UCLA's JSON plainly, number by number, to compare with the package."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ def whole(line: bytes) -> int:
 
 
 def read_ntu(path: Path) -> tuple[int, dict[bytes, Body]]:
-    """The number of frames; of each body id the frames that show it and, of each, 25 rows of 12
-    numbers.
-    """
+    """Read the number of frames and, by body id, its frames, with 25 rows of 12 numbers each."""
     bodies: dict[bytes, Body] = {}
     with path.open("rb") as file:
         frames = whole(file.readline())
@@ -69,14 +65,12 @@ def read_ntu(path: Path) -> tuple[int, dict[bytes, Body]]:
 def read_nw_ucla(path: Path) -> NDArray[np.float32]:
     """Positions (T, 20, 3)."""
     content = json.loads(path.read_bytes())
-    points = [
-        [[coordinate(value) for value in point] for point in frame]
-        for frame in content["skeletons"]
-    ]
+    points = []
+    for frame in content["skeletons"]:
+        points.append([[coordinate(value) for value in point] for point in frame])
     x = np.array(points, np.float32)
-    label = ["a01", "a02", "a03", "a04", "a05", "a06", "a08", "a09", "a11", "a12"].index(
-        path.stem[:3]
-    ) + 1
+    actions = ["a01", "a02", "a03", "a04", "a05", "a06", "a08", "a09", "a11", "a12"]
+    label = actions.index(path.stem[:3]) + 1
     named = (
         content["file_name"] == path.stem
         and type(content["label"]) is int

@@ -9,8 +9,9 @@ import numpy as np
 
 
 def shear(x, factors):
-    """x'_i = x_i + sum_{j != i} s_ij x_j; factors (N, C, C - 1), a row's factors in the order of
-    the other axes.
+    """Compute x'_i = x_i + sum_{j != i} s_ij x_j, a row's factors in the other axes' order.
+
+    The factors are (N, C, C - 1).
     """
     out = np.zeros(x.shape)
     for n, i, t, v, m in np.ndindex(x.shape):
@@ -23,9 +24,7 @@ def shear(x, factors):
 
 
 def flip(x, pairs, which):
-    """The mirror image of the clips chosen: -x in channel 0, the right joint's numbers at the left
-    one's place.
-    """
+    """Mirror the chosen clips: -x in channel 0, the right joint's numbers in the left's place."""
     out = np.array(x, dtype=float)
     for n, c, t, m in np.ndindex(x.shape[0], x.shape[1], x.shape[2], x.shape[4]):
         if not which[n]:
@@ -39,9 +38,7 @@ def flip(x, pairs, which):
 
 
 def frame_times(length, frames, start, stop, warp):
-    """Where each of the result's frames lies on the clip, in frames: start + (stop - start)(u + a u
-    (1 - u)).
-    """
+    """Place the result's frames on the clip: start + (stop - start)(u + a u (1 - u)), in frames."""
     times = []
     for i in range(frames):
         u = i / (frames - 1) if frames > 1 else 0.5
@@ -50,12 +47,11 @@ def frame_times(length, frames, start, stop, warp):
 
 
 def play(x, seen, truth, times):
-    """One joint of one person at those times: positions, confidence and truth; zeros where it was
-    lost.
+    """Play one joint of one person at those times: positions, confidence and truth.
 
-    x, seen and truth have one number a frame. Between frames k and k + 1 a joint lost in the one
-    that weighs more than a hundredth is lost; else positions are interpolated, confidences averaged
-    over what was seen, truths rounded.
+    They are zeros where it was lost. x, seen and truth have one number a frame. Between frames k
+    and k + 1 a joint lost in the one that weighs more than a hundredth is lost; else positions are
+    interpolated, confidences averaged over what was seen, truths rounded.
     """
     out = []
     for at in times:

@@ -56,10 +56,8 @@ def test_published_tables(golden: Path) -> None:
         "spatial_partition_ucla20": (spatial_partition(KINECT20, dtype=torch.float64), 0),
     }
     assert sorted(tables) == sorted(ours)
-    for name, (
-        adjacency,
-        tolerance,
-    ) in ours.items():  # float32 files to 1e-6, the partitions exactly
+    # float32 files to 1e-6, the partitions exactly.
+    for name, (adjacency, tolerance) in ours.items():
         assert adjacency.shape == tables[name].shape, name
         assert np.abs(adjacency.numpy() - tables[name]).max() <= tolerance, name
 
@@ -112,14 +110,10 @@ def test_the_diffusion_graph_is_the_focus_graph_reversed(layout: SkeletonLayout)
 def test_a_window_is_a_graph_of_its_own(bones: Bones, window: int, num_scales: int) -> None:
     layout = SkeletonLayout.from_bones(bones)
     size = layout.num_joints
-    links = [
-        (t * size + v, u * size + w)
-        for t in range(window)
-        for u in range(window)
-        for v in range(size)
-        for w in range(size)
-        if (v == w and t < u) or (v, w) in bones
-    ]
+    links = []
+    for t, u, v, w in np.ndindex(window, window, size, size):
+        if (v == w and t < u) or (v, w) in bones:
+            links.append((t * size + v, u * size + w))
     expected = reference.multi_scale_adjacency(window * size, links, num_scales)
     ours = window_adjacency(layout, window, num_scales, dtype=torch.float64)
     assert ours.shape == expected.shape and np.abs(ours.numpy() - expected).max() < 1e-14
@@ -181,9 +175,8 @@ def test_normalize_by_hand() -> None:
     torch.testing.assert_close(normalize_adjacency(linked, "symmetric"), symmetric)
     column = torch.tensor([[0, 1, 1, 0], [0.5, 0, 0, 0], [0.5, 0, 0, 0], [0, 0, 0, 0]])
     assert torch.equal(normalize_adjacency(linked, "column"), column)
-    directed = torch.tensor(
-        [[0.0, 1, 1], [0, 0, 1], [0, 0, 0]]
-    )  # the joint where no edge starts takes all the same
+    # The joint where no edge starts takes all the same.
+    directed = torch.tensor([[0.0, 1, 1], [0, 0, 1], [0, 0, 0]])
     expected = torch.tensor([[0, root, 0.5], [0, 0, root], [0, 0, 0]])
     torch.testing.assert_close(normalize_adjacency(directed), expected)
     before = linked.clone()
@@ -195,9 +188,8 @@ def test_columns_of_the_partition_add_up_to_one_or_nothing() -> None:
     for layout in LAYOUTS.values():
         sums = spatial_partition(layout, dtype=torch.float64).sum(1)
         assert ((sums - 1).abs().lt(1e-12) | (sums == 0)).all()
-        assert (sums[1] == 0).sum() == 1 and sums[
-            1, layout.center
-        ] == 0  # the centre alone has no parent
+        # The centre alone has no parent.
+        assert (sums[1] == 0).sum() == 1 and sums[1, layout.center] == 0
 
 
 def test_errors() -> None:

@@ -32,12 +32,9 @@ def siblings(module: str) -> set[str]:
         ):
             found |= {*(node.module or "").split(".")[1:]} or {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {
-                part
-                for a in node.names
-                if a.name.startswith("skeleton_focus")
-                for part in a.name.split(".")[1:]
-            }
+            for a in node.names:
+                if a.name.startswith("skeleton_focus"):
+                    found.update(a.name.split(".")[1:])
     return found
 
 
@@ -103,12 +100,10 @@ def test_all_is_sorted_and_complete() -> None:
         n for n in names if n[0].islower()
     ] == names
     assert all(hasattr(skeleton_focus, name) for name in names)
-    imported = {
-        alias.asname or alias.name
-        for node in TREES["__init__"].body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    imported: set[str] = set()
+    for node in TREES["__init__"].body:
+        if isinstance(node, ast.ImportFrom):
+            imported |= {alias.asname or alias.name for alias in node.names}
     assert imported == set(names)
 
 

@@ -1,6 +1,4 @@
-"""Attention layers against loops from the paper, fused against plain, and what must not change
-their output.
-"""
+"""Test attention layers: loops from the paper, fused against plain, what changes no output."""
 
 from __future__ import annotations
 
@@ -75,9 +73,7 @@ def test_equation_1_of_some_joints_by_loops(shared_map: str) -> None:
 
 
 def test_a_map_for_each_head() -> None:
-    """Maps that agree are the one map; one that differs changes the values of its own head and of
-    no other.
-    """
+    """Equal maps are the one map; a different one changes the values of its own head alone."""
     one, per_head = (SpatialAttention(6, 4, heads=2, shared_map=name) for name in MAPS)
     assert one.state_dict().keys() == per_head.state_dict().keys()
     assert one.shared.shape == (4, 4) and per_head.shared.shape == (2, 4, 4)
@@ -326,9 +322,7 @@ class Net(nn.Module):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_focus_below_attention_can_be_trained(training: bool) -> None:
-    """A loss on the gradient below fused attention: FeatureTap takes the kernel that can be
-    differentiated twice.
-    """
+    """A loss on the gradient below fused attention: FeatureTap takes the plain kernel."""
     torch.manual_seed(0)
     net = Net().double().train(training)
     x = draw(3, 3, 4, 4)
@@ -391,9 +385,7 @@ def test_the_focus_below_attention_of_pytorch(kind: str, training: bool) -> None
 @pytest.mark.parametrize("branch", [STFLoss.exploration_branch, lambda: STFLoss(coherence=0.0)])
 @pytest.mark.parametrize("head", [None, "fc"])
 def test_attention_above_the_only_layer(branch: Callable[[], STFLoss], head: str | None) -> None:
-    """The focus of a layer below attention has no closed form; a loss on it needs the plain kernel
-    as well.
-    """
+    """Below attention the focus has no closed form; a loss on it needs the plain kernel, too."""
 
     class Whole(Net):
         def forward(self, x: Tensor) -> Tensor:
@@ -420,9 +412,7 @@ def test_attention_above_the_only_layer(branch: Callable[[], STFLoss], head: str
 
 
 def test_outside_the_tap_attention_stays_fused() -> None:
-    """The kernel that the test above avoids is the one that runs elsewhere, and it refuses a second
-    derivative.
-    """
+    """The kernel that the test above avoids runs elsewhere, and refuses a second derivative."""
     x = torch.randn(2, 6, 3, 4, requires_grad=True)
     y = SpatialAttention(6, 4)(x)
     (g,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)

@@ -1,12 +1,11 @@
-"""Augmentation: every option against its function and plain loops, what goes with the positions,
-and what is drawn.
-"""
+"""Test augmentation: each option against loops, what goes with the positions, what is drawn."""
 
 from __future__ import annotations
 
 import copy
 import math
 import pickle
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -52,9 +51,7 @@ EVERYTHING: dict[str, Any] = {
 def some_batch(
     lengths: tuple[int, ...] = (6, 4, 1), channels: int = 3, seed: int = 0, lost: float = 0.2
 ) -> Batch:
-    """Two persons of ARMS in float64; confidences between 0.3 and 1 where a joint was seen, zeros
-    where not.
-    """
+    """Make two persons of ARMS in float64, with confidences of 0.3 to 1, and zeros where unseen."""
     rng = np.random.default_rng(seed)
     n = len(lengths)
     t = max(lengths)
@@ -165,9 +162,8 @@ def test_what_is_drawn_fills_its_range() -> None:
             and high - 0.02 < drawn[name].max() <= high + 1e-6
         ), name
     most = drawn["angles"].rad2deg().abs().amax(0)
-    assert (most <= torch.tensor([20.001, 60.001, 10.001])).all() and (
-        most > torch.tensor([19.0, 59.0, 9.0])
-    ).all()
+    assert (most <= torch.tensor([20.001, 60.001, 10.001])).all()
+    assert (most > torch.tensor([19.0, 59.0, 9.0])).all()
     assert drawn["mirrored"].float().mean().item() == pytest.approx(0.5, abs=0.03)
     assert drawn["lost"].float().mean().item() == pytest.approx(0.3, abs=0.01)
     length = drawn["stop"] - drawn["start"]
@@ -225,9 +221,7 @@ def test_time_equals_the_slow_reference(seed: int, frames: int, channels: int) -
 
 
 def test_time_by_hand() -> None:
-    """Frames 0, 1 and 3 seen, 2 lost; a confidence of 0.4 beside one of 0.8; the truth from frame 1
-    on.
-    """
+    """Frames 0, 1 and 3 are seen, 2 is lost; confidences of 0.4 and 0.8; the truth from frame 1."""
     x = torch.tensor([2.0, 4, 0, 8]).view(1, 1, 4, 1, 1).repeat(1, 1, 1, 5, 1)
     seen = torch.tensor([0.4, 0.8, 0, 1]).view(1, 4, 1, 1).repeat(1, 1, 5, 1)
     truth = torch.tensor([0.0, 1, 0, 1]).view(1, 1, 4, 1).repeat(1, 1, 1, 5)
@@ -339,13 +333,12 @@ def test_an_empty_batch_and_copies() -> None:
     for other in (copy.deepcopy(augment), pickle.loads(pickle.dumps(augment)), augment.eval()):
         same(other(batch, generator()), augment(batch, generator()))
     assert repr(Augment(ARMS, rotation=(0, 30, 0), frames=9)) == (
-        "Augment(arms, rotation=(0.0, 30.0, 0.0), scale=0.0, crop=1.0, shear=0.0, flip=0.0, joint_dropout=0.0, "
-        "speed=0.0, test_crop=1.0, frames=9)"
+        "Augment(arms, rotation=(0.0, 30.0, 0.0), scale=0.0, crop=1.0, shear=0.0, flip=0.0, "
+        "joint_dropout=0.0, speed=0.0, test_crop=1.0, frames=9)"
     )
 
 
-#
-# --------------------------------------------------------------------------------------------------- in the plane
+# ------------------------------------------------------------------------------------- in the plane
 
 
 def test_in_the_plane() -> None:
@@ -362,13 +355,7 @@ def test_in_the_plane() -> None:
 
 
 def test_every_place_in_training_has_its_own_numbers() -> None:
-    places = [
-        (seed, epoch, step, rank)
-        for seed in (0, 1, 7)
-        for epoch in range(3)
-        for step in range(3)
-        for rank in (0, 1)
-    ]
+    places = [*product((0, 1, 7), range(3), range(3), (0, 1))]  # seed, epoch, step, rank
     numbers = {}
     for seed, epoch, step, rank in places:
         a, b = (
@@ -381,17 +368,14 @@ def test_every_place_in_training_has_its_own_numbers() -> None:
 
 
 class AugmentingCollate:
-    """The ``collate_fn`` of a DataLoader; its epoch is in shared memory, where a persistent worker
-    sees it change.
-    """
+    """Serve as ``collate_fn`` whose epoch, in shared memory, a persistent worker sees change."""
 
     def __init__(self, seed: int, known_bug: bool = False) -> None:
         self.seed = seed
         self.augment = Augment(ARMS, rotation=(0, 90, 0), crop=0.5, frames=4)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self.random = (
-            generator(seed) if known_bug else None
-        )  # copied into every worker, in every epoch
+        # Copied into every worker, in every epoch.
+        self.random = generator(seed) if known_bug else None
         self.drawn_for = -1
 
     def __call__(self, clips: Any) -> Tensor:
@@ -434,8 +418,7 @@ def test_the_known_bug_would_be_seen() -> None:
     assert torch.equal(shown[0::2], shown[1::2]) and torch.equal(shown[:8], shown[8:])
 
 
-#
-# ------------------------------------------------------------------------------------------------------ wrong input
+# -------------------------------------------------------------------------------------- wrong input
 
 
 @pytest.mark.parametrize(

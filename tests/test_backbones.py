@@ -1,6 +1,4 @@
-"""STFObjective on networks it has never seen: other inputs, other joints, other heads, frozen,
-odd.
-"""
+"""Test STFObjective on networks of other inputs, joints and heads, on frozen and on odd ones."""
 
 from __future__ import annotations
 
@@ -47,9 +45,8 @@ class Backbone(nn.Module):
         self.low = nn.Sequential(nn.Conv2d(channels, 8, 1), nn.BatchNorm2d(8))
         self.relu = nn.ReLU(inplace=inplace)
         self.high = nn.Conv2d(8, 9, (3, 1), (stride, 1), (1, 0))
-        self.last_relu = (
-            nn.Identity() if head == "bare" else nn.ReLU(inplace=inplace)
-        )  # bare: closed form
+        # Bare: closed form.
+        self.last_relu = nn.Identity() if head == "bare" else nn.ReLU(inplace=inplace)
         self.dropout = nn.Dropout(0.5 if head == "dropout" else 0.0)
         self.hidden = nn.Sequential(nn.Linear(9, 9), nn.Tanh()) if head == "mlp" else nn.Identity()
         self.fc = nn.Linear(9, classes)
@@ -60,9 +57,8 @@ class Backbone(nn.Module):
         return self.high(self.relu(self.low(x.permute(0, 4, 1, 2, 3).reshape(n * m, c, t, v))))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = (
-            self.last_relu(self.features(x)).flatten(2).unflatten(0, (len(x), -1))
-        )  # (N, M, C, T' V)
+        # (N, M, C, T' V)
+        y = self.last_relu(self.features(x)).flatten(2).unflatten(0, (len(x), -1))
         pooled = y.amax((1, 3)) if self.pools_by_maximum else y.mean((1, 3))
         return self.fc(self.hidden(self.dropout(pooled)))
 
@@ -293,9 +289,7 @@ def test_persons_on_the_joint_axis_by_project() -> None:
 
 
 class Mixed(Backbone):
-    """One more layer on each frame and joint: as a convolution, or on tokens, rearranged to be
-    explained.
-    """
+    """Add a layer on each frame and joint: a convolution, or on tokens that are rearranged."""
 
     def __init__(self, *, tokens: bool) -> None:
         super().__init__()
@@ -334,7 +328,8 @@ def test_a_projection_to_another_form_is_refused() -> None:
         match=r"expected layer 'high' to give \(N\*M=6, C, T, V=5\), got \(6, 9, 3, 2\);",
     ):
         STFObjective(draw(Parts), ["high"], loss=STFLoss(coherence=0))(x, target)
-    text = r"the focus that project returns for \(6, 9, 3, 2\) \(N=3, M=2, T', V=5\), got \(3, 2, 3, 2\)"
+    text = r"the focus that project returns for \(6, 9, 3, 2\) \(N=3, M=2, T', V=5\), "
+    text += r"got \(3, 2, 3, 2\)"
     with pytest.raises(ValueError, match=text):
         STFObjective(draw(Parts), ["low", "high"], project={"high": lambda focus: focus})(x, target)
     with pytest.raises(ValueError, match="project to return values of at least 0, got others"):
@@ -355,9 +350,7 @@ class Shuffled(Backbone):
 
 
 def test_project_is_called_where_the_sizes_are_the_same() -> None:
-    """And there for each layer: the map is of the joints' own order, whatever order the layer
-    has.
-    """
+    """It is called for each layer: the map has the joints' own order, whatever the layer's."""
     (x, target) = clips()
     back = torch.tensor(Shuffled.order).argsort()
 
@@ -455,9 +448,7 @@ class FoldedOtherwise(nn.Module):
 
 
 class Later(nn.Module):
-    """Between the explained layer and the head lies something that the first batch does not
-    show.
-    """
+    """Put between the explained layer and the head something that the first batch does not show."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -490,9 +481,7 @@ class Later(nn.Module):
 
 @pytest.mark.parametrize("kind", ["zero start", "clamp", "dropout"])
 def test_a_closed_form_that_ends_later(kind: str) -> None:
-    """The first batch's values agree with pooling and a linear layer; those after a change do
-    not.
-    """
+    """The first batch agrees with pooling and a linear layer; batches after a change do not."""
     (x, target) = clips()
     net = draw(Later, kind=kind)
     trained = STFObjective(net, ["low", "high"], head="fc")
@@ -601,8 +590,9 @@ def test_the_first_batch_tells_and_leaves_nothing(
 
 
 def test_the_rehearsal_leaves_no_trace() -> None:
-    """The first step is to the bit the one of an objective that has rehearsed before: dropout,
-    buffers, gradients.
+    """The first step is, to the bit, that of an objective that has rehearsed before.
+
+    This holds for dropout, buffers and gradients.
     """
     x, target = clips()
     options = {"head": "fc", "loss": STFLoss()}
@@ -668,7 +658,8 @@ def test_beside_another_loss_of_the_same_model() -> None:
 def test_persons_in_another_order_are_told(head: str | None, dropout: float) -> None:
     (x, target) = clips()
     net = draw(FoldedOtherwise, dropout=dropout)
-    text = "each clip's persons in adjacent rows, got the first persons of all clips, then the second ones; fold"
+    text = "each clip's persons in adjacent rows, got the first persons of all clips, "
+    text += "then the second ones; fold"
     with pytest.raises(ValueError, match=text):
         STFObjective(net, ["low"], head=head, loss=STFLoss(coherence=0))(x, target)
 
@@ -685,9 +676,7 @@ def test_what_is_tried_without_gradients_is_tried_again_with_them() -> None:
 
 
 def test_one_clip_first() -> None:
-    """Of one clip the order of the persons does not show: neither the form nor the order is settled
-    by it.
-    """
+    """One clip does not show the persons' order, so it settles neither the form nor the order."""
     (x, target) = clips()
     net = draw(FoldedOtherwise)
     text = "each clip's persons in adjacent rows"
@@ -809,9 +798,8 @@ def test_any_small_network(data: st.DataObject) -> None:
         }.get(axes)
         or LAYOUTS[axes][2],
     )
-    training = (
-        data.draw(st.booleans()) and n * m * t * v > 1
-    )  # BatchNorm trains on more than one value
+    # BatchNorm trains on more than one value.
+    training = data.draw(st.booleans()) and n * m * t * v > 1
     weights = {name: data.draw(st.sampled_from([0.0, 0.1, 10.0])) for name in STFLoss().weights}
     objective = STFObjective(
         net,

@@ -86,9 +86,7 @@ def test_every_row_of_the_tables_trains_and_is_a_flag(focus: str, context: str) 
 
 
 def test_the_whole_network_by_loops() -> None:
-    """Block by block through the slow references: two bodies, a stride, a shortcut with and without
-    a convolution.
-    """
+    """Block by block, by slow references: two bodies, a stride, both kinds of shortcut."""
     network = filled(small(widths=(4, 8, 8)), scale=0.5)
     x = torch.randn(1, 3, 5, 20, 2, generator=torch.Generator().manual_seed(1)).double()
     weights = {name: value.numpy() for name, value in network.state_dict().items()}

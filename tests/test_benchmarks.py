@@ -144,9 +144,7 @@ def test_claims_are_of_rows_that_every_seed_has() -> None:
 
 
 def test_measures_see_what_the_focus_does() -> None:
-    """A focus on what the model reads: masking it lowers p, and deleting by it does so faster than
-    at random.
-    """
+    """A focus on what the model reads: masking it lowers p, and deletion beats a random order."""
 
     class Model(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -175,9 +173,7 @@ Printed = Callable[[ModuleType, list[str]], list[str]]
 def printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Printed:
-    """The table lines that a program prints with these options; its runs are trained in this
-    process, each once.
-    """
+    """Return the table that a program prints; its runs are trained in this process, each once."""
     folders: list[Path] = []
 
     def finish(folder: Path, options: list[str]) -> dict[str, float]:
@@ -231,9 +227,8 @@ def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.Mon
     assert recipes["L_e-1-log-odds-4"]["score"] == "log_odds"
 
     plain = tmp_path / "plain-4"
-    by_score = {
-        score: focus_measures.measure(plain, score) for score in ("logit", "log_odds")
-    }  # as kept
+    # As kept.
+    by_score = {score: focus_measures.measure(plain, score) for score in ("logit", "log_odds")}
     with np.load(plain / "probabilities.npz") as file:
         top1 = 100 * (file["probabilities"].argmax(1) == file["label"]).mean()
     assert table[2][1] == table[5][1] == f"{top1:.2f}"
@@ -285,9 +280,8 @@ def test_focus_scores(tmp_path: Path, printed: Printed, monkeypatch: pytest.Monk
         table[2][2] == f"{values['precision']:.3f}"
         and table[2][-1] == f"{values['random weights']:.3f}"
     )
-    assert (
-        table[3][2:-2] == table[4][2:-2]
-    )  # two scores whose last focus is the same up to rounding
+    # Two scores whose last focus is the same up to rounding.
+    assert table[3][2:-2] == table[4][2:-2]
 
 
 @own_warnings
@@ -319,9 +313,8 @@ def test_what_guidance_recovers_is_a_share_of_what_the_shortcut_costs() -> None:
             {"shuffled": shuffled, "none": 90.0, "precision": 0.5, "mass": 0.5, "pointing": 0.5}
         ]
 
-    lines = shortcuts.table(
-        {"no shortcut": row(80), "plain": row(60), "guidance 0.3": row(75)}
-    ).splitlines()
+    found = {"no shortcut": row(80), "plain": row(60), "guidance 0.3": row(75)}
+    lines = shortcuts.table(found).splitlines()
     assert [line.split(" | ")[2] for line in lines[2:]] == ["100 %", "0 %", "75 %"]
     of_two = {
         "no shortcut": row(60) + row(80),
@@ -453,9 +446,8 @@ def test_accuracy(tmp_path: Path, printed: Printed) -> None:
     last = next(line for line in lines if line.startswith("| STF-GCN, plain"))
     assert last.endswith(f"| {fused:.2f} |")
     report = json.loads((tmp_path / "STF-GCN-plain-bone-2" / "report.json").read_text())
-    assert (
-        cells["| STF-GCN, plain"][1] == f"{100 * report['best']['top1']:.2f}"
-    )  # the second table is the later
+    # The second table is the later.
+    assert cells["| STF-GCN, plain"][1] == f"{100 * report['best']['top1']:.2f}"
 
 
 def test_flops_are_counted_in_attention_recurrent_layers_and_convolutions() -> None:
@@ -534,12 +526,10 @@ def test_speed(
             float(plain[7]) == pytest.approx(3 * 1000 / float(plain[6].split("(")[0]), rel=0.02)
             and plain[8] == "12"
         )
-        assert (
-            plain[2] == f"{work[0]:.2f}"
-        )  # of which a fast processor's share would show the rounding
-        assert float(plain[5]) == pytest.approx(
-            100 * rate * work[0] / 100, abs=1
-        )  # of 100 GFLOPs a second
+        # The share of a fast processor would show the rounding.
+        assert plain[2] == f"{work[0]:.2f}"
+        # Of 100 GFLOPs a second.
+        assert float(plain[5]) == pytest.approx(100 * rate * work[0] / 100, abs=1)
 
 
 def test_latency_skips_the_frames_that_come_while_one_is_at_work(

@@ -1,6 +1,4 @@
-"""The cache of a data set: what it gives back, when it is made anew, and that nothing half-written
-is ever read.
-"""
+"""Test the cache: what it gives back, when it is made anew, that it is never read half-written."""
 
 from __future__ import annotations
 
@@ -54,30 +52,23 @@ def write(folder: Path, i: int, value: float = 0.0) -> Path:
 
 def kept(cache: Path) -> list[str]:
     """The names of the caches in a folder, each of which is two files."""
-    names = (
-        sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
-        if cache.exists()
-        else []
-    )
-    assert [
-        name.rpartition(".")[0] + suffix for name in names[::2] for suffix in (".json", ".npy")
-    ] == names
+    files = [*cache.iterdir()] if cache.exists() else []
+    names = sorted(path.name for path in files if path.suffix != ".lock")
+    stems = [name.rpartition(".")[0] for name in names[::2]]
+    assert [stem + suffix for stem in stems for suffix in (".json", ".npy")] == names
     return [name.removesuffix(".json") for name in names[::2]]
 
 
 def same(one: Any, other: Any) -> bool:
-    return all(
-        mine.names == theirs.names
-        and mine.labels == theirs.labels
-        and mine.classes == theirs.classes
-        and all(
-            torch.equal(a, b)
-            for i in range(len(mine))
-            for a, b in zip(mine[i], theirs[i], strict=True)
-            if torch.is_tensor(a)
-        )
-        for mine, theirs in zip(one, other, strict=True)
-    )
+    for mine, theirs in zip(one, other, strict=True):
+        for attribute in ("names", "labels", "classes"):
+            if getattr(mine, attribute) != getattr(theirs, attribute):
+                return False
+        for i in range(len(mine)):
+            pairs = zip(mine[i], theirs[i], strict=True)
+            if not all(torch.equal(a, b) for a, b in pairs if torch.is_tensor(a)):
+                return False
+    return True
 
 
 def test_the_cache_gives_back_what_was_read(data: Path, cache: Path) -> None:
@@ -200,9 +191,7 @@ def test_an_index_that_is_not_as_it_was_written(
 
 
 def test_reading_draws_no_random_number(data: Path, tmp_path: Path) -> None:
-    """A training starts from the same weights, whether its cache was there or not, and whoever
-    read.
-    """
+    """Training starts from the same weights, whether the cache was there or not, whoever read."""
     for i in range(6, 40):
         write(data, i)
     drawn = []
@@ -333,9 +322,8 @@ open_dataset({str(data)!r}, cache={str(cache)!r}, progress=bar)
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "reading\n")
-    (draft,) = [
-        path.name for path in cache.iterdir() if path.suffix != ".lock"
-    ]  # no index: it is never read
+    # No index: it is never read.
+    (draft,) = [path.name for path in cache.iterdir() if path.suffix != ".lock"]
     assert "-draft-" in draft and draft.endswith(".npy")
     assert same(open_dataset(data, cache=cache), open_dataset(data, cache=False))
     assert len(kept(cache)) == 1 and "-draft-" not in kept(cache)[0]  # and its draft is gone
@@ -420,7 +408,8 @@ def test_a_cache_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
         OSError,
-        match=r"^open_dataset: expected a folder .*/file/cache to write a cache into, got Not a dir",
+        match=r"^open_dataset: expected a folder .*/file/cache to write a cache into, "
+        r"got Not a dir",
     ) as error:
         open_dataset(data, cache=tmp_path / "file" / "cache")
     assert str(error.value).endswith("pass another folder as cache, or cache=False (--no-cache)")
@@ -474,11 +463,9 @@ def test_every_kind_of_visibility_comes_back(
     assert problems == [] and loaded.index.labels == list(range(len(clips)))
     for i, clip in enumerate(clips):
         assert np.array_equal(loaded.x[i], clip.x)
-        whole = (
-            np.ones((clip.x.shape[1], 17, 1), np.float32)
-            if clip.visibility is None
-            else clip.visibility
-        )
+        whole = np.ones((clip.x.shape[1], 17, 1), np.float32)
+        if clip.visibility is not None:
+            whole = clip.visibility
         assert loaded.visibility[i].dtype == torch.float32 and np.array_equal(
             loaded.visibility[i], whole
         )

@@ -111,7 +111,8 @@ def test_everything_as_given() -> None:
         ),
         (
             {"clips": [torch.zeros(2, 2, 3, 1), torch.full((2, 2, 3, 1), torch.nan)]},
-            "clip '1' to be finite, got NaN or infinity; set missing joints to 0 and their visibility to 0",
+            "clip '1' to be finite, got NaN or infinity; "
+            "set missing joints to 0 and their visibility to 0",
         ),
         (
             {"clips": [torch.full((2, 2, 3, 1), torch.inf), torch.zeros(2, 2, 3, 1)]},

@@ -1,6 +1,4 @@
-"""torch.compile around STFObjective and inside its model: equal to eager, or an error that names
-the way out.
-"""
+"""Test torch.compile around STFObjective and in its model: as eager, or an error with a way out."""
 
 from __future__ import annotations
 
@@ -60,9 +58,7 @@ def assert_same_steps(
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("training", [True, False])
 def test_no_graph_break_and_the_same_numbers(loss: str, training: bool) -> None:
-    """STF-GCN with its generators, traced whole and run by PyTorch's own operations: the rounding
-    alone may differ.
-    """
+    """STF-GCN with its generators, traced whole, run by PyTorch's own operations: only rounding."""
     x, target = clips()
     eager = STFObjective(network(depth=3), ["blocks.2"], head="fc", loss=LOSSES[loss]()).train(
         training
@@ -81,9 +77,7 @@ def bare(dtype: torch.dtype = torch.float64) -> Backbone:
 
 
 def test_generated_code() -> None:
-    """With PyTorch's default compiler, from the first batch on: that one runs outside, the next
-    ones in one graph.
-    """
+    """PyTorch's default compiler: the first batch runs outside, the next ones in one graph."""
     x, target = small_clips()
     eager = STFObjective(
         bare(torch.float32),
@@ -126,7 +120,8 @@ def test_terms_that_come_and_go() -> None:
 def test_a_gradient_of_a_gradient_is_refused(options: dict[str, object], layer: str) -> None:
     x, target = small_clips()
     objective = STFObjective(bare(), **options)
-    text = f"focus in closed form under torch.compile, got layers .*{layer}.*compile the blocks below '{layer}' instead"
+    text = f"focus in closed form under torch.compile, got layers .*{layer}"
+    text += f".*compile the blocks below '{layer}' instead"
     with pytest.raises(ValueError, match=text):
         torch.compile(objective, backend="aot_eager")(x, target)
     out = objective(x, target)
@@ -238,7 +233,8 @@ def test_layers_inside_what_is_compiled_are_refused(in_place: bool) -> None:
     if in_place:
         net.compile(backend="aot_eager")
     compiled = net if in_place else torch.compile(net, backend="aot_eager")
-    text = "outside of torch.compile, got the compiled .*; compile the STFObjective around the model instead, or"
+    text = "outside of torch.compile, got the compiled .*; "
+    text += "compile the STFObjective around the model instead, or"
     for layers in (["second", "third"], [net.third]):
         with pytest.raises(ValueError, match=text):
             STFObjective(compiled, layers, loss=STFLoss(coherence=0))
@@ -256,6 +252,7 @@ def test_a_compiled_block_after_an_intermediate_layer_is_told() -> None:
     x, target = small_clips()
     objective = STFObjective(blocks(), ["first", "second"])
     objective.model.third.compile(backend="aot_eager")
-    text = "layers after 'second' that PyTorch differentiates twice, got 'torch.compile with aot_autograd does not"
+    text = "layers after 'second' that PyTorch differentiates twice, "
+    text += "got 'torch.compile with aot_autograd does not"
     with pytest.raises(ValueError, match=text):
         objective(x, target)

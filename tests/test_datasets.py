@@ -1,6 +1,4 @@
-"""What open_dataset recognises, how it splits, what it refuses, the command, and the real NW-UCLA
-split.
-"""
+"""Test what open_dataset recognises, splits and refuses, the command, and NW-UCLA's real split."""
 
 from __future__ import annotations
 
@@ -49,7 +47,8 @@ def test_open_dataset_splits_by_view(tmp_path: Path, inner: str) -> None:
 def test_what_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"^open_dataset: expected a folder or file of clips, got .*/none, which does not exist$",
+        match=r"^open_dataset: expected a folder or file of clips, got .*/none, "
+        r"which does not exist$",
     ):
         open_dataset(tmp_path / "none")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -71,7 +70,8 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         open_dataset(tmp_path / "empty" / "file")
     with pytest.raises(
         ValueError,
-        match=r"expected a folder of NTU .* got .*/empty, which is none of these; pass your own arrays",
+        match=r"expected a folder of NTU .* got .*/empty, which is none of these; "
+        r"pass your own arrays",
     ):
         open_dataset(tmp_path / "empty")
     (tmp_path / "empty" / "ntu60_3danno.pkl").write_text("")
@@ -259,7 +259,8 @@ def test_the_command_lists_every_problem(
     assert lines[-1] == "2 problems"
     assert datasets.main([str(tmp_path / "none")]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        f"problem: open_dataset: expected a folder or file of clips, got {tmp_path}/none, which does not exist",
+        f"problem: open_dataset: expected a folder or file of clips, got {tmp_path}/none, "
+        "which does not exist",
         "1 problem",
     ]
 

@@ -1,6 +1,4 @@
-"""STFObjective under DistributedDataParallel: two processes take the step that one takes on the
-joined batch.
-"""
+"""Test that two processes under DistributedDataParallel step as one on the joined batch."""
 
 from __future__ import annotations
 
@@ -87,9 +85,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str,
     """What each of two processes found in each case."""
     folder: Path = tmp_path_factory.mktemp("processes")
     mp.spawn(in_one_of_two, (str(folder),), nprocs=2)
-    for rank in range(
-        2
-    ):  # persons before clips, under a SyncBatchNorm that mixes all rows before the head
+    # Persons before clips, under a SyncBatchNorm that mixes all rows before the head.
+    for rank in range(2):
         assert (
             "expected each clip's persons in adjacent rows" in (folder / f"{rank}.txt").read_text()
         )

@@ -1,6 +1,4 @@
-"""The site builds without a warning, its code runs, and the errors that it explains are those of
-the code.
-"""
+"""Test that the site builds without warnings, its code runs, and its errors are the code's."""
 
 from __future__ import annotations
 
@@ -25,9 +23,8 @@ PROSE = sorted(DOCS.glob("*.md"))
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("site")
-    shutil.copytree(
-        DOCS, built / "docs", ignore=shutil.ignore_patterns("api")
-    )  # it writes pages of its own there
+    # It writes pages of its own there.
+    shutil.copytree(DOCS, built / "docs", ignore=shutil.ignore_patterns("api"))
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(built / "docs")]
     done = subprocess.run(
         [*command, str(built / "html")], capture_output=True, text=True, timeout=900, check=False
@@ -104,7 +101,8 @@ IN_A_GROUP = """
 import torch
 from stf_gcn import STFGCN
 from skeleton_focus import NTU25
-torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+store = torch.distributed.HashStore()
+torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
 model = STFGCN(4, NTU25, in_channels=3, widths=(6,) * 6)
 x, target = torch.randn(2, 3, 16, 25, 1), torch.tensor([0, 1])
 """
@@ -154,16 +152,13 @@ def raised() -> list[str]:
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "expected":
                 found.append(f"expected {strings(node.value)}")
             if isinstance(node, ast.Call):
-                name = (
-                    node.func.attr
-                    if isinstance(node.func, ast.Attribute)
-                    else getattr(node.func, "id", "")
-                )
+                name = getattr(node.func, "id", "")
+                if isinstance(node.func, ast.Attribute):
+                    name = node.func.attr
                 told = "\0".join(strings(argument) for argument in node.args)
                 if name in ("message", "check_shape"):
-                    found.append(
-                        f"expected {told}".replace("\0", "\0expected ")
-                    )  # any of them may be what is expected
+                    # Any of them may be what is expected.
+                    found.append(f"expected {told}".replace("\0", "\0expected "))
                 elif name == "check_choice":
                     found.append(f"expected {strings(node.args[1])} to be one of")
                 elif name in ("ValueError", "RuntimeError", "FormatError", "exit", "print"):
@@ -179,6 +174,7 @@ def runs(text: str) -> list[str]:
 
 
 RAISED = raised()
+# Not ours.
 FOREIGN = (
     "a different Python",
     "nvidia",
@@ -186,13 +182,12 @@ FOREIGN = (
     "device-side",
     "target dtype",
     "values to unpack",
-)  # not ours
-ERRORS = [
-    text
-    for line in (DOCS / "troubleshooting.md").read_text().splitlines()
-    for text in re.findall(r"`([^`]+)`", line.split(" | ")[0])
-    if not any(foreign in text for foreign in FOREIGN)
-]
+)
+ERRORS = []
+for _line in (DOCS / "troubleshooting.md").read_text().splitlines():
+    for _text in re.findall(r"`([^`]+)`", _line.split(" | ")[0]):
+        if not any(foreign in _text for foreign in FOREIGN):
+            ERRORS.append(_text)
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -1,6 +1,4 @@
-"""Erasing: which joints a training clip loses, and that all else is an ordinary step on what is
-left.
-"""
+"""Test erasing: which joints a clip loses; all else is an ordinary step on what is left."""
 
 from __future__ import annotations
 
@@ -16,11 +14,8 @@ from torch import Tensor, nn
 from skeleton_focus import STFLoss, STFObjective
 from skeleton_focus import objective as module
 
-HEADS = [
-    ("bare", "fc"),
-    ("linear", "fc"),
-    ("linear", None),
-]  # in closed form, not so, and not looked for
+# In closed form, not so, and not looked for.
+HEADS = [("bare", "fc"), ("linear", "fc"), ("linear", None)]
 
 
 class Watched(Backbone):
@@ -126,9 +121,7 @@ LOSSES = {
 def test_it_is_an_ordinary_step_on_what_is_left(
     loss: str, head: str, fc: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loss, terms, gradients and running statistics; a person stays present whose joints are
-    gone.
-    """
+    """Loss, terms, gradients and running statistics; a person without joints stays present."""
     monkeypatch.setattr(
         module, "draw_erased", lambda q, p: third_joint(q, p).index_fill(0, torch.tensor([1]), 1)
     )
@@ -254,9 +247,7 @@ def test_every_and_warmup(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_dry_run_leaves_no_trace(loss: str) -> None:
-    """The first batch is as if it had been rehearsed before, with dropout and erasing drawing
-    numbers.
-    """
+    """The first batch is as if rehearsed before, with dropout and erasing drawing numbers."""
     x, target = clips()
     fresh, rehearsed = (build(head="dropout", loss=LOSSES[loss]()) for _ in range(2))
     rehearsed(x, target)
@@ -280,9 +271,7 @@ def test_the_dry_run_leaves_no_trace(loss: str) -> None:
 
 
 def test_persons_who_are_not_there() -> None:
-    """By present, in clip 0, or by zeros, in clip 1: neither is lost, and the others' focus decides
-    alone.
-    """
+    """Absent by present, in clip 0, or by zeros, in clip 1: none is lost; the others decide."""
     (x, target) = clips()
     trained = build()
     x[1, ..., 0] = 0
@@ -336,7 +325,8 @@ def test_inputs_that_hold_the_clip_lose_the_same_joints() -> None:
 def test_an_undecided_input_is_refused_in_the_first_batch(warmup: int) -> None:
     (x, target) = clips()
     trained = build(TwoStreams, warmup=warmup)
-    text = r"^STFObjective: expected mask_inputs to say whether to mask inputs\[0\], which has the shape of a clip, got"
+    text = r"^STFObjective: expected mask_inputs to say whether to mask inputs\[0\], "
+    text += "which has the shape of a clip, got"
     with pytest.raises(ValueError, match=text):
         trained(x, target, (x,))
     assert trained.model.seen == []
@@ -390,8 +380,7 @@ def test_clips_in_another_layout(
     assert torch.equal(other, ours)
 
 
-#
-# ------------------------------------------------------------------------------------------------------- refused
+# ------------------------------------------------------------------------------------------ refused
 
 
 class Writes(Watched):

@@ -1,5 +1,6 @@
-"""Every layer and network as an ExportedProgram and in onnxruntime, at batches and lengths it was
-not exported with.
+"""Test each layer and network as an ExportedProgram and in onnxruntime, at other sizes.
+
+The batches and lengths are not those that it was exported with.
 """
 
 from __future__ import annotations
@@ -169,16 +170,12 @@ def test_a_layer(name: str) -> None:
     build, inputs = LAYERS[name]
     layer = filled(build()).float()
     given = inputs(*EXPORTED)
-    changing = tuple(
-        {
-            axis: Dim.DYNAMIC
-            for axis, (size, other) in enumerate(zip(x.shape, y.shape, strict=True))
-            if size != other
-        }
-        for x, y in zip(given, inputs(*OTHERS[0]), strict=True)
-    )
+    changing = []
+    for x, y in zip(given, inputs(*OTHERS[0]), strict=True):
+        sizes = enumerate(zip(x.shape, y.shape, strict=True))
+        changing.append({axis: Dim.DYNAMIC for axis, (size, other) in sizes if size != other})
     with register_lstm_while_loop_decomposition():
-        program = torch.export.export(layer, given, dynamic_shapes=changing)
+        program = torch.export.export(layer, given, dynamic_shapes=tuple(changing))
         model = torch.onnx.export(program, dynamo=True).model_proto
     check(layer, inputs, program, onnxruntime.InferenceSession(model.SerializeToString()))
 

@@ -150,9 +150,7 @@ def test_stf_trains_it(branch: Any) -> None:
 
 
 def test_the_stf_terms_move_what_they_should() -> None:
-    """Coherence and divergence alone, without cross-entropy: their gradient goes through the
-    attention of stage 2.
-    """
+    """The gradient of coherence and divergence alone goes through the attention of stage 2."""
     network = small().double()
     loss = STFLoss(coherence=1.0, divergence=0.0, exploration=0.0, adjacency=0.0)
     objective = STFObjective(network, **STF, loss=loss)
@@ -170,9 +168,8 @@ def test_the_stf_terms_move_what_they_should() -> None:
 def test_the_focus_lies_on_the_selected_joints() -> None:
     network = small(strides=(1, 1, 1, 1)).eval()
     x = torch.randn(3, 3, 6, 20, 2)
-    focus, _ = STFObjective(network, **STF, score="log_odds").explain(
-        x
-    )  # untrained logits may speak for no class
+    # Untrained logits may speak for no class.
+    focus, _ = STFObjective(network, **STF, score="log_odds").explain(x)
     with FeatureTap(network, ["select"]) as tap:
         network(x)
     joints: Tensor = tap.output("select").joints  # (N*M, T, K)
@@ -185,9 +182,7 @@ def test_the_focus_lies_on_the_selected_joints() -> None:
     ("stages", "shared_map"), [((2, 2), "one"), ((1, 3), "one"), ((2, 2), "per_head")]
 )
 def test_the_whole_network_by_loops(stages: tuple[int, int], shared_map: str) -> None:
-    """Stage by stage through the slow reference: two bodies, selected joints, both branches,
-    strides anywhere.
-    """
+    """Stage by stage, by the slow reference: two bodies, selected joints, branches, strides."""
     network = filled(small(stages=stages, shared_map=shared_map, focal_joints=4), scale=0.55)
     x = torch.randn(1, 3, 4, 20, 2).double()
     norm = weights(network.norm)

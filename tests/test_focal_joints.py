@@ -101,9 +101,8 @@ def test_autocast_selects_the_same_joints() -> None:
 
 def test_slots_of_the_same_joint_add_up() -> None:
     slots = torch.tensor([3.0, 2.0]).view(1, 1, 1, 2)
-    assert scatter_to_joints(
-        slots, torch.zeros(1, 1, 2, dtype=torch.long), 3
-    ).flatten().tolist() == [5, 0, 0]
+    first = torch.zeros(1, 1, 2, dtype=torch.long)
+    assert scatter_to_joints(slots, first, 3).flatten().tolist() == [5, 0, 0]
 
 
 def test_the_length_of_the_projection_does_not_matter() -> None:
@@ -231,7 +230,8 @@ def test_errors() -> None:
         ScatterToJoints(2)(torch.zeros(2, 4, 5, 3), torch.zeros(2, 5, 3, dtype=torch.long))
     with pytest.raises(
         ValueError,
-        match=r"^PartEncoding: expected at least one part, and joints in each, got \[\[0\], \[\]\]$",
+        match=r"^PartEncoding: expected at least one part, and joints in each, "
+        r"got \[\[0\], \[\]\]$",
     ):
         PartEncoding(4, 3, [[0], []])
     for wrong in ([[-1]], [[0.5, 1]], {"hand": (1, 2)}):

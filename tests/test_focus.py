@@ -83,23 +83,18 @@ BY_HAND = torch.tensor(
 
 
 def test_weighted_channels_by_hand() -> None:
-    """Z counts persons, frames and joints: w = (4 + 8) / 4 and -(2 + 6) / 4, so Q is the ReLU of 3
-    X_0 - 2 X_1.
-    """
+    """Z counts persons, frames, joints: w = (4 + 8) / 4, -(2 + 6) / 4, Q = ReLU(3 X_0 - 2 X_1)."""
     gradient = torch.tensor([[4.0, -2.0], [8.0, -6.0]], dtype=torch.float64)
     focus = weigh_channels(gradient, BY_HAND, num_persons=2, normalize=False)
     assert focus.tolist() == [[[[0.0, 6.0]], [[12.0, 0.0]]]]
-    alone = weigh_channels(
-        gradient, BY_HAND, normalize=False
-    )  # as two clips: w = (2, -1), then (4, -3)
+    # As two clips: w = (2, -1), then (4, -3)
+    alone = weigh_channels(gradient, BY_HAND, normalize=False)
     assert alone.tolist() == [[[[0.0, 4.0]]], [[[16.0, 0.0]]]]
 
 
 @pytest.mark.parametrize(("score", "factor"), [("log_odds", 1.0), ("probability", 0.25)])
 def test_a_linear_head_by_hand(score: str, factor: float) -> None:
-    """Two rivals of equal logits, p = 1/2: w = (W_y - their mean) / Z = (16, -8) / 4, times p (1 -
-    p).
-    """
+    """Two equal rivals, p = 1/2: w = (W_y - their mean) / Z = (16, -8) / 4, times p (1 - p)."""
     weight = torch.tensor([[8.0, 1.0], [-4.0, 5.0], [-12.0, 13.0]], dtype=torch.float64)
     logits = torch.tensor([[2.0, 1.0, 1.0]], dtype=torch.float64).log()
     focus = linear_head_focus(
@@ -407,9 +402,7 @@ class TestFeatureTap:
 
 @pytest.mark.parametrize("probability", [1.0, 0.3])
 def test_a_joint_is_lost_as_often_as_its_focus_says(probability: float) -> None:
-    """By its mean over time, relative to the greatest of all persons: erasing * q / max / 2, as u
-    is uniform.
-    """
+    """By its mean over time, relative to the greatest: erasing * q / max / 2, as u is uniform."""
     clip = torch.tensor(
         [[[0.8, 0.2, 0.0, 0.4], [0.4, 0.2, 0.0, 0.8]], [[0.0, 0.3, 0.6, 0.4], [0.0, 0.3, 0.0, 0.5]]]
     )
@@ -425,9 +418,7 @@ def test_a_joint_is_lost_as_often_as_its_focus_says(probability: float) -> None:
 
 
 def test_one_u_for_all_joints_of_a_clip() -> None:
-    """Two joints of full focus go together with E[u^2] = 1/3, not 1/4, and with a chosen clip's
-    probability.
-    """
+    """Two joints of full focus go together with E[u^2] = 1/3, not 1/4, in a chosen clip."""
     count = 40_000
     torch.manual_seed(1)
     for probability in (1.0, 0.5):

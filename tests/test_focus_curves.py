@@ -1,6 +1,4 @@
-"""Deletion and insertion curves against plain loops, by hand, and against captum's ablation of
-single units.
-"""
+"""Test deletion and insertion curves: by loops, by hand, and by captum's ablation of a unit."""
 
 from __future__ import annotations
 
@@ -164,9 +162,8 @@ def test_by_hand(focus: list[float], by: str, steps: int, deleted: list[int]) ->
         deletion_curve(share, FULL, q, torch.tensor([0]), steps=steps, by=by), expected
     )
     inserted = insertion_curve(share, FULL, q, torch.tensor([0]), steps=steps, by=by)
-    torch.testing.assert_close(
-        inserted, 1 - expected
-    )  # here what is there and what is left make the whole
+    # Here what is there and what is left make the whole.
+    torch.testing.assert_close(inserted, 1 - expected)
     other = deletion_curve(share, FULL, q, torch.tensor([1]), steps=steps, by=by)
     torch.testing.assert_close(other, 1 - expected)
 
@@ -189,9 +186,8 @@ def test_what_is_absent_is_neither_ranked_nor_counted() -> None:
 
 def test_a_joint_is_present_if_any_channel_is() -> None:
     x = torch.tensor([[0.0, 10.0]]).view(1, 2, 1, 1, 1)  # on the axis of x, away from it in y
-    assert deletion_curve(
-        share, x, torch.ones(1, 1, 1, 1), torch.tensor([0]), steps=1
-    ).tolist() == [[1.0, 0.0]]
+    curve = deletion_curve(share, x, torch.ones(1, 1, 1, 1), torch.tensor([0]), steps=1)
+    assert curve.tolist() == [[1.0, 0.0]]
 
 
 def test_clips_of_few_and_of_no_entries() -> None:
@@ -325,9 +321,7 @@ def test_a_faithful_focus_is_better_than_its_opposite() -> None:
 
 @every_unit
 def test_captum_agrees_on_the_first_unit(by: str) -> None:
-    """What the first step takes from the probability is captum's ablation of the unit of highest
-    focus.
-    """
+    """The first step's loss of probability is captum's ablation of the unit of highest focus."""
     n, c, t, v, m = sizes = (1, 3, 4, 3, 2)
     generator = torch.Generator().manual_seed(4)
     x = torch.randn(sizes, generator=generator).double()

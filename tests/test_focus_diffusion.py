@@ -1,6 +1,4 @@
-"""BAGCN's layers against loops from the paper, true lengths, streaming, and the block in a
-stranger's network.
-"""
+"""Test BAGCN's layers: loops from the paper, lengths, streaming, a block in another network."""
 
 from __future__ import annotations
 
@@ -145,9 +143,7 @@ def test_edges_start_at_one_and_none_appears() -> None:
 
 
 def test_one_latent_node_by_hand() -> None:
-    """Two joints of 1 and 3, weights sigmoid(0): the node is 2, and half of it comes back to
-    each.
-    """
+    """Two joints of 1 and 3, weights sigmoid(0): the node is 2; half of it returns to each."""
     focus = AttentiveFocus(1)
     diffusion = AttentiveDiffusion(1, 1)
     with torch.no_grad():
@@ -303,9 +299,7 @@ def test_mask_padding() -> None:
 
 
 def test_lengths_in_training() -> None:
-    """BatchNorm counts the padding; the LSTM does not, and the gradients of both orders are
-    true.
-    """
+    """BatchNorm counts the padding, the LSTM does not; the gradients of both orders are true."""
     layer = small().train()
     x = draw(2, 3, 4, 5).requires_grad_()
     lengths = torch.tensor([4, 2])
@@ -356,11 +350,12 @@ class STGCN(nn.Module):
     def __init__(self, *, focus: bool) -> None:
         super().__init__()
         graphs = [directed_adjacency(NTU25, way) for way in ("outward", "inward")]
-        graph_conv = (
-            (lambda c, o: FocusDiffusionBlock(c, o, *graphs))
-            if focus
-            else (lambda c, o: GraphConv(c, o, spatial_partition(NTU25)))
-        )
+
+        def graph_conv(c: int, o: int) -> nn.Module:
+            if focus:
+                return FocusDiffusionBlock(c, o, *graphs)
+            return GraphConv(c, o, spatial_partition(NTU25))
+
         widths = [3, 16, 16, 32]
         pairs = list(itertools.pairwise(widths))
         self.graphs = nn.ModuleList(graph_conv(c, o) for c, o in pairs)
@@ -504,11 +499,13 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: TemporalContext(4, direction="backward"),
-        r"TemporalContext: expected direction to be one of 'bidirectional', 'forward', got 'backward'",
+        "TemporalContext: expected direction to be one of 'bidirectional', 'forward', "
+        "got 'backward'",
     ),
     (
         lambda: TemporalContext(4, context_channels=5),
-        r"TemporalContext: expected at least 1 context channel, an even number for two directions, got 5",
+        "TemporalContext: expected at least 1 context channel, "
+        "an even number for two directions, got 5",
     ),
     (
         lambda: TemporalContext(4, layers=0),
@@ -548,7 +545,8 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: FocusDiffusionBlock(4, 8, *GRAPHS).stream(torch.zeros(2, 4, 3, 5)),
-        r"FocusDiffusionBlock.stream: expected context='forward', which needs no later frame, got 'bidirectional'",
+        "FocusDiffusionBlock.stream: expected context='forward', which needs no later frame, "
+        "got 'bidirectional'",
     ),
     (
         lambda: FocusDiffusionBlock(4, 8, *GRAPHS)(torch.zeros(2, 4, 0, 5)),
@@ -574,7 +572,8 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: FocusDiffusionBlock(4, 8, *GRAPHS, focus="none", normalize="softmax"),
-        r"FocusDiffusionBlock: expected normalize='softmax' with focus='attention', got focus='none'",
+        "FocusDiffusionBlock: expected normalize='softmax' with focus='attention', "
+        "got focus='none'",
     ),
     (
         lambda: FocusDiffusionBlock(4, 8, *GRAPHS, normalize="none"),
@@ -582,7 +581,8 @@ ERRORS: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: TemporalContext(4).stream(torch.zeros(2, 4, 3, 1)),
-        r"TemporalContext.stream: expected direction='forward', which needs no later frame, got bidirectional",
+        "TemporalContext.stream: expected direction='forward', which needs no later frame, "
+        "got bidirectional",
     ),
     (
         lambda: TemporalContext(4, direction="forward").stream(

@@ -50,9 +50,8 @@ def average_precision(focus: list[float], critical: list[float]) -> float:
 
 def overlap(focus: list[float], critical: list[float]) -> float:
     shape = (1, 1, 1, len(focus))
-    return focus_average_precision(
-        torch.tensor(focus).double().view(shape), torch.tensor(critical).view(shape)
-    ).item()
+    values = torch.tensor(focus).double().view(shape)
+    return focus_average_precision(values, torch.tensor(critical).view(shape)).item()
 
 
 @given(maps)
@@ -166,9 +165,7 @@ every_measure = pytest.mark.parametrize("name", MEASURES)
 
 @st.composite
 def two_maps(draw: st.DrawFn, truth: bool = False) -> tuple[Tensor, Tensor]:
-    """Two maps (N, M, T, V), float64, of few levels; the second of zeros and ones if it is a
-    truth.
-    """
+    """Draw two maps (N, M, T, V), float64, of few levels; a truth has zeros and ones."""
     size = draw(
         st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 4), st.integers(1, 4))
     )
@@ -182,9 +179,8 @@ def two_maps(draw: st.DrawFn, truth: bool = False) -> tuple[Tensor, Tensor]:
 
 def random_maps(*size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(size, generator=generator), (
-        torch.rand(size, generator=generator) > 0.5
-    ).float()
+    focus = torch.rand(size, generator=generator)
+    return focus, (torch.rand(size, generator=generator) > 0.5).float()
 
 
 def quad(*values: float) -> Tensor:
@@ -322,25 +318,15 @@ def test_the_overlap_is_symmetric_and_of_sets_it_is_the_iou(maps: tuple[Tensor, 
     [
         (quad(0.9, 0.1, 0.8, 0.7), quad(1, 0, 1, 0), 2 / 3, 1, 1),
         (quad(0.9, 0.9, 0.8, 0.2), quad(1, 0, 1, 0), 2 / 3, 1 / 2, 1),  # two entries tie, one hits
-        (
-            quad(0.1, 0.9, 0.5, 0.7),
-            quad(1, 0, 1, 0),
-            1 / 4,
-            0,
-            1 / 2,
-        ),  # the threshold itself is reached
+        # The threshold itself is reached.
+        (quad(0.1, 0.9, 0.5, 0.7), quad(1, 0, 1, 0), 1 / 4, 0, 1 / 2),
         (quad(1, 1, 0, 0), quad(1, 1, 0, 0), 1, 1, 1),
         (quad(0, 0, 1, 1), quad(1, 1, 0, 0), 0, 0, 0),
         (quad(0, 0, 0, 0), quad(1, 0, 0, 0), 0, 1 / 4, 0),  # an empty focus points everywhere
         (quad(1, 1, 1, 1), quad(1, 0, 0, 0), 1 / 4, 1 / 4, 1),
         (quad(0, 0, 0, 0), quad(0, 0, 0, 0), math.nan, math.nan, math.nan),
-        (
-            quad(1, 1, 0, 0),
-            quad(0, 0, 0, 0),
-            math.nan,
-            math.nan,
-            math.nan,
-        ),  # a miss of nothing is no miss
+        # A miss of nothing is no miss.
+        (quad(1, 1, 0, 0), quad(0, 0, 0, 0), math.nan, math.nan, math.nan),
     ],
 )
 def test_against_the_truth_by_hand(
@@ -355,18 +341,10 @@ def test_against_the_truth_by_hand(
 @pytest.mark.parametrize(
     ("one", "other", "overlap", "coherence"),
     [
-        (
-            quad(1, 0.5, 0, 0),
-            quad(0.5, 0.5, 1, 0),
-            1 / 2.5,
-            0,
-        ),  # deviations .625 .125 -.375 -.375 and 0 0 .5 -.5
-        (
-            quad(1, 0, 0, 0),
-            quad(1, 1, 0, 0),
-            1 / 2,
-            1 / 3**0.5,
-        ),  # .75 -.25 -.25 -.25 and .5 .5 -.5 -.5
+        # Deviations .625 .125 -.375 -.375 and 0 0 .5 -.5.
+        (quad(1, 0.5, 0, 0), quad(0.5, 0.5, 1, 0), 1 / 2.5, 0),
+        # .75 -.25 -.25 -.25 and .5 .5 -.5 -.5.
+        (quad(1, 0, 0, 0), quad(1, 1, 0, 0), 1 / 2, 1 / 3**0.5),
         (quad(1, 0.5, 0, 0), quad(1, 0.5, 0, 0), 1, 1),
         (quad(1, 0, 0, 1), quad(0, 1, 1, 0), 0, -1),
         (quad(1, 0, 1, 0), quad(1, 1, 0, 0), 1 / 3, 0),
@@ -418,9 +396,8 @@ def test_a_constant_map_stays_constant_when_it_is_resized(level: float, frames: 
 
 def test_coherence_of_a_faint_or_shifted_map() -> None:
     focus = random_maps(2, 1, 6, 5)[0]
-    torch.testing.assert_close(
-        layer_coherence(focus * 1e-25, focus), torch.ones(2)
-    )  # its squares are zero in float32
+    # Its squares are zero in float32.
+    torch.testing.assert_close(layer_coherence(focus * 1e-25, focus), torch.ones(2))
     torch.testing.assert_close(
         layer_coherence(focus + 1000, focus), torch.ones(2), rtol=0, atol=1e-4
     )
@@ -443,9 +420,7 @@ def test_each_clip_stands_alone_and_none_at_all(name: str) -> None:
 
 @every_measure
 def test_types(name: str) -> None:
-    """In half precision a measure is computed in float32: 15,000 entries are more than bfloat16 can
-    count.
-    """
+    """Half precision is computed in float32: bfloat16 cannot count these 15,000 entries."""
     measure = MEASURES[name][0]
     (focus, other) = random_maps(2, 2, 300, 25)
     for dtype in (torch.bfloat16, torch.float16):

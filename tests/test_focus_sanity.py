@@ -1,6 +1,4 @@
-"""The checks of a focus against plain loops and captum, and on explanations that do or do not use
-the weights.
-"""
+"""Test the checks of a focus: by loops, by captum, and on explanations with and without weights."""
 
 from __future__ import annotations
 
@@ -59,8 +57,9 @@ NET_STEPS = ["fc", "high.1", "high.0", "low.1", "low.0"]
 
 
 def toy_clips(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Noise in which one joint takes a pose of its class for four frames; the second person is
-    absent in one half.
+    """Make noise in which one joint takes its class's pose for four frames.
+
+    The second person is absent in one half.
     """
     generator = torch.Generator().manual_seed(seed)
     x = 0.5 * torch.randn(n, C, T, V, M, generator=generator)
@@ -96,9 +95,7 @@ def grad_cam_of(net: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def magnitude(x: Tensor) -> Tensor:
-    """An explanation that no weight has a part in: the largest coordinate of each joint, (N, M, T,
-    V).
-    """
+    """Explain without any weight: the largest coordinate of each joint, (N, M, T, V)."""
     return x.abs().amax(1).permute(0, 3, 1, 2)
 
 
@@ -180,20 +177,12 @@ def similarity_of(one: list[float], other: list[float], there: list[float]) -> f
         ([1, 2, 3, 4], [4, 3, 2, 1], [1, 1, 1, 1], -1),
         ([1, 2, 3, 4], [1, 3, 2, 4], [1, 1, 1, 1], 0.8),  # 1 - 6 * 2 / (4 * 15)
         ([1, 2, 2, 3], [1, 2, 3, 4], [1, 1, 1, 1], 4.5 / math.sqrt(4.5 * 5)),  # ranks 1 2.5 2.5 4
-        (
-            [1, 2, 0, 0],
-            [2, 1, 0, 0],
-            [1, 1, 0, 0],
-            -1,
-        ),  # the zeros of absent joints agree about nothing
+        # The zeros of absent joints agree about nothing.
+        ([1, 2, 0, 0], [2, 1, 0, 0], [1, 1, 0, 0], -1),
         ([1, 2, 9, 0], [1, 2, 0, 9], [1, 1, 0, 0], 1),
         ([1, 1, 1, 1], [1, 2, 3, 4], [1, 1, 1, 1], math.nan),
-        (
-            [1, 2, 3, 4],
-            [0, 0, 0, 0],
-            [1, 1, 1, 1],
-            math.nan,
-        ),  # a focus that vanished is no other focus
+        # A focus that vanished is no other focus.
+        ([1, 2, 3, 4], [0, 0, 0, 0], [1, 1, 1, 1], math.nan),
         ([1, 2, 3, 4], [1, 2, 3, math.nan], [1, 1, 1, 1], math.nan),
         ([1, 2, 3, 4], [1, 2, 3, math.inf], [1, 1, 1, 1], math.nan),
         ([1, 2, 3, 4], [1, 2, 3, math.nan], [1, 1, 1, 0], 1),
@@ -300,9 +289,8 @@ def test_a_network_of_the_package_changes_throughout() -> None:
     x = torch.randn(2, 3, 8, 20, 2)
     explain = Watched(net)
     similarity = cascading_randomization(net, explain, x)
-    for step, name in enumerate(
-        similarity, 1
-    ):  # a layer does not reset those inside it before their turn
+    # A layer does not reset those inside it before their turn.
+    for step, name in enumerate(similarity, 1):
         for other, _ in net.named_parameters():
             done = other.rpartition(".")[0] in list(similarity)[:step]
             assert torch.equal(explain.states[step][other], before[other]) != done, (name, other)
@@ -517,9 +505,8 @@ def test_captum_and_the_plain_loop_agree(trained: Net, samples: int) -> None:
     whole, *moved = explain.clips
     assert torch.equal(whole, x) and len(moved) == samples
 
-    def explain_repeated(
-        clips: Any,
-    ) -> Any:  # captum repeats each clip next to itself, and gives x as a tuple
+    # captum repeats each clip next to itself, and gives x as a tuple.
+    def explain_repeated(clips: Any) -> Any:
         if isinstance(clips, tuple):
             return (explain.explain(clips[0]),)
         rounds = clips.unflatten(0, (N, -1)).unbind(1)
@@ -556,9 +543,10 @@ def test_what_moves_and_how_far(channels: int | slice) -> None:
     assert shifts.abs().max() <= 0.25 + 1e-6
     there = shifts[:, expected]
     assert there.max() > 0.24 and there.min() < -0.24
+    # Uniform.
     assert there.mean().abs() < 0.01 and there.std().item() == pytest.approx(
         0.25 / math.sqrt(3), rel=0.03
-    )  # uniform
+    )
     rows = there.flatten(1)
     assert len(rows.unique(dim=0)) == 20, "each sample is another one"
     one = shifts[0, 2, moving, 0, 0, 0]
@@ -632,9 +620,8 @@ def test_more_samples_find_more_and_the_seed_alone_decides(trained: Net) -> None
     assert torch.equal(torch.get_rng_state(), numbers) and unchanged(before, trained)
     torch.manual_seed(7)
     assert torch.equal(max_sensitivity(explain, x, position_channels=3, samples=2), few)
-    assert not max_sensitivity(
-        lambda x: magnitude(x.requires_grad_()), x, position_channels=3
-    ).requires_grad
+    value = max_sensitivity(lambda x: magnitude(x.requires_grad_()), x, position_channels=3)
+    assert not value.requires_grad
 
 
 def test_sensitivity_in_double_and_half_precision() -> None:

@@ -1,6 +1,4 @@
-"""The readers of CTR-GCN's and ST-GCN's arrays: what they give, and every way a file can be
-wrong.
-"""
+"""Test the readers of CTR-GCN's and ST-GCN's arrays: what they give, and every wrong file."""
 
 from __future__ import annotations
 

@@ -204,9 +204,8 @@ def test_the_folder(tmp_path: Path) -> None:
         assert split.train.names == ("a", "b") and split.test.names == ("c",)
         assert split.train.labels == [0, 2] and split.train.classes == ("action 0", "1", "action 2")
         assert split.train.layout is OPENPOSE18 and split.train[0].x.shape == (2, 1, 18, 2)
-        assert np.allclose(
-            split.train[0].visibility[0, :, 0], person(0)["score"]
-        )  # a confidence survives the cache
+        # A confidence survives the cache.
+        assert np.allclose(split.train[0].visibility[0, :, 0], person(0)["score"])
     write(tmp_path / "kinetics_val", clip([person(9)], label="action 0", label_index=7), "d")
     with pytest.raises(
         FormatError, match=r"expected a unique name for each class, got 'action 0' for several"

@@ -1,6 +1,4 @@
-"""NTU RGB+D: the real files to the numbers in their text, the main bodies, and every way a file can
-be wrong.
-"""
+"""Test NTU RGB+D: the real files number by number, the main bodies, and every wrong file."""
 
 from __future__ import annotations
 
@@ -123,9 +121,9 @@ def test_both_actors_the_livelier_first(tmp_path: Path) -> None:
 
 
 def test_a_third_that_moves_less_is_left_out(tmp_path: Path) -> None:
-    frames: Frames = [
-        {str(m): walk(t, x=2.0 * m, step=0.01 * m) for m in range(3)} for t in range(20)
-    ]
+    frames: Frames = []
+    for t in range(20):
+        frames.append({str(m): walk(t, x=2.0 * m, step=0.01 * m) for m in range(3)})
     clip = read_ntu(write(tmp_path, skeleton(frames)))
     assert np.array_equal(clip.x[:, 5].transpose(2, 1, 0), [walk(5, 4.0, 0.02), walk(5, 2.0, 0.01)])
 
@@ -164,9 +162,8 @@ def test_missing_frames_are_filled_on_request(tmp_path: Path) -> None:
     clip = read_ntu(write(tmp_path, skeleton(frames)), missing="fill")
     assert clip.visibility is not None
     seen = clip.visibility[..., 0].all(1)
-    assert seen.tolist() == [
-        t not in (0, 29) for t in range(30)
-    ]  # nothing is invented before and after
+    # Nothing is invented before and after.
+    assert seen.tolist() == [t not in (0, 29) for t in range(30)]
     for t in (8, 9):
         np.testing.assert_allclose(clip.x[:, t, :, 0].T, walk(t, wave=0), rtol=1e-5)
     assert not clip.x[:, [0, 29]].any()
@@ -228,9 +225,8 @@ def test_who_is_too_far_away_is_another() -> None:
 
 def test_an_id_that_comes_back_is_the_same_body() -> None:
     there = [*range(20), *range(40, 60)]
-    assert joined(track(there, 0.0), track([*range(20, 40)], 0.1)) == [
-        [*range(60)]
-    ]  # another id meanwhile
+    # Another id meanwhile.
+    assert joined(track(there, 0.0), track([*range(20, 40)], 0.1)) == [[*range(60)]]
     away = Track(
         np.array(there),
         np.stack([STANDING + np.float32([0.2 * t, 0, 3]) for t in there]),
@@ -240,9 +236,7 @@ def test_an_id_that_comes_back_is_the_same_body() -> None:
 
 
 def test_joints_that_nobody_saw_say_nothing() -> None:
-    """A joint that was not seen, wherever it is, neither moves a body, nor widens it, nor parts two
-    tracks.
-    """
+    """An unseen joint, wherever it is, neither moves nor widens a body, nor parts two tracks."""
     seen = np.ones((30, 25), bool)
     seen[:, :8] = False
     still = track([*range(30)], -1.0, seen)
@@ -272,9 +266,8 @@ def test_short_tracks_are_spurious_in_long_clips_alone(frames: int, kept: int) -
     long = track([*range(60)], 0.0)
     short = track([*range(frames)], 3.0)
     assert len(main_bodies([long, short], 60, 2)) == kept
-    assert (
-        len(main_bodies([track([*range(20)], 0.0), track([*range(11)], 3.0)], 20, 2)) == 2
-    )  # more than half of it
+    # More than half of it.
+    assert len(main_bodies([track([*range(20)], 0.0), track([*range(11)], 3.0)], 20, 2)) == 2
 
 
 def test_many_ids_take_no_time() -> None:
@@ -283,8 +276,7 @@ def test_many_ids_take_no_time() -> None:
     assert len(join_tracks(enumerate(tracks))) == 3000
 
 
-#
-# ------------------------------------------------------------------------------------------------------- the names
+# ---------------------------------------------------------------------------------------- the names
 
 
 @pytest.mark.parametrize(
@@ -302,7 +294,8 @@ def test_sides_follow_the_name(tmp_path: Path, name: str, sides: dict[str, str])
 
 # As the publishers print them.
 XSUB_60 = "1 2 4 5 8 9 13 14 15 16 17 18 19 25 27 28 31 34 35 38"
-XSUB_120 = f"{XSUB_60} 45 46 47 49 50 52 53 54 55 56 57 58 59 70 74 78 80 81 82 83 84 85 86 89 91 92 93 94 95 97 98 100 103"
+XSUB_120 = f"""{XSUB_60} 45 46 47 49 50 52 53 54 55 56 57 58 59 70 74 78
+80 81 82 83 84 85 86 89 91 92 93 94 95 97 98 100 103"""
 
 
 def test_every_performer_stands_where_the_publishers_say(tmp_path: Path) -> None:
@@ -356,7 +349,7 @@ def test_ntu_120_in_two_folders(tmp_path: Path) -> None:
         write(tmp_path / folder, skeleton([{"1": walk(0)}]), name)
     with pytest.raises(
         FormatError,
-        match=r"clip 'S001C001P001R001A001': expected each clip once, got another clip of this name",
+        match="clip 'S001C001P001R001A001': expected each clip once, got another clip of this name",
     ):
         open_dataset(tmp_path)
     (tmp_path / "b" / "S001C001P001R001A001.skeleton").unlink()
@@ -381,13 +374,13 @@ def test_ntu_120_in_two_folders(tmp_path: Path) -> None:
 def test_names_that_are_none(tmp_path: Path, name: str) -> None:
     with pytest.raises(
         FormatError,
-        match=r"expected a name SsssCcccPpppRrrrAaaa\.skeleton, numbers from 1, with an action in 1\.\.120",
+        match=r"expected a name SsssCcccPpppRrrrAaaa\.skeleton, numbers from 1, "
+        r"with an action in 1\.\.120",
     ):
         read_ntu(write(tmp_path, skeleton([{"1": walk(0)}]), name))
 
 
-#
-# ---------------------------------------------------------------------------------------------------- bad content
+# -------------------------------------------------------------------------------------- bad content
 
 GOOD = skeleton([{"72057594037931648": walk(0)}, {}, {"72057594037931648": walk(2), "7": walk(2)}])
 LINES = GOOD.splitlines()

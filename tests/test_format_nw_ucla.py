@@ -219,11 +219,11 @@ def test_every_spelling_gives_what_json_gives(
 ) -> None:
     points = [[[f"{value}" for value in numbers]] * 20] * 3
     frames = json.dumps(points, separators=separators).replace('"', "")
-    content = (
-        spelling.replace("%s", NAME, 1).replace("%s", frames)
-        if spelling.count("%s") == 2
-        else text(3).replace(text(3).split('skeletons": ')[1].split(', "label')[0], frames)
-    )
+    if spelling.count("%s") == 2:
+        content = spelling.replace("%s", NAME, 1).replace("%s", frames)
+    else:
+        others = text(3).split('skeletons": ')[1].split(', "label')[0]
+        content = text(3).replace(others, frames)
     expected = np.array(json.loads(content)["skeletons"], np.float32)
     assert np.array_equal(read(tmp_path, content).x[..., 0].transpose(1, 2, 0), expected)
 

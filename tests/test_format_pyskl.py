@@ -207,7 +207,8 @@ def test_names_of_splits(tmp_path: Path, names: list[str], splits: Any, sides: l
         ({"split": [], "annotations": [1]}, "got split a list of 0, annotations a list of 1"),
         (
             content(annotation(keypoint=..., raw_file="a.pkl")),
-            r"keypoint \(M, T, V, C\), got the keys frame_dir, label, .*raw_file; if it refers to raw_file",
+            r"keypoint \(M, T, V, C\), got the keys frame_dir, label, .*raw_file; "
+            "if it refers to raw_file",
         ),
         (
             content(annotation(keypoint=None)),

@@ -60,9 +60,7 @@ def _seeds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
-    """Generated actions in files, by their number of classes: of 3 classes the first, of 5 the
-    last.
-    """
+    """Write generated actions to files, by number of classes: the first 3 classes, the last 5."""
     folder = tmp_path_factory.mktemp("clips")
     actions = SyntheticActions(frames=16)
     found = {}
@@ -265,7 +263,8 @@ def test_other_clips_may_be_fewer_and_the_same_classes_may_not(
         (
             "stf_gcn",
             [],
-            r"same classes, 5 from '0' to '4', got .*stf_gcn with 3 from '0' to '2'; with --freeze a new ",
+            "same classes, 5 from '0' to '4', got .*stf_gcn with 3 from '0' to '2'; "
+            "with --freeze a new ",
         ),
         (
             "stf_gcn",

@@ -1,5 +1,6 @@
-"""Damaged files of every format: refused by one clear error, or read as they say. Mutants are drawn
-by hypothesis.
+"""Test damaged files of all formats: refused by one clear error, or read as they say.
+
+hypothesis draws the mutants.
 """
 
 from __future__ import annotations
@@ -130,9 +131,7 @@ NUMBER = re.compile(rb"-?\d+(\.\d+)?(e[-+]?\d+)?")
 
 @st.composite
 def mutants(draw: st.DrawFn, content: bytes) -> bytes:
-    """A file with one to four changes: bytes replaced, removed, doubled, cut off, or a number made
-    another.
-    """
+    """Draw one to four changes: bytes replaced, removed, doubled, cut off, or another number."""
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(content)))
         end = at + draw(st.integers(0, 40))
@@ -227,9 +226,8 @@ def test_damaged_real_files(tmp_path: Path, ntu_files: list[Path], shared_data: 
     for path in ntu_files:
         frames = path.read_bytes().split(b"\n")[1 : 1 + 28 * 4]  # four frames of one body
         damage(path.name, b"\n".join([b"4", *frames]) + b"\n")
-    for path in sorted(
-        (shared_data / "all_sqe").glob("*.json"), key=lambda path: path.stat().st_size
-    )[10:12]:
+    files = (shared_data / "all_sqe").glob("*.json")
+    for path in sorted(files, key=lambda path: path.stat().st_size)[10:12]:
         damage(path.name, path.read_bytes())
 
 

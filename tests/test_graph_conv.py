@@ -175,9 +175,8 @@ def test_published_ms_gcn(golden: Path, golden_weights: Callable[[str], dict[str
         name: state[f"mlp.layers.1.{name}"]
         for name in ("weight", "bias", "running_mean", "running_var")
     }
-    norm["running_mean"] = (
-        norm["running_mean"] - state["mlp.layers.0.bias"]
-    )  # ours has no bias before BatchNorm
+    # Ours has no bias before BatchNorm.
+    norm["running_mean"] = norm["running_mean"] - state["mlp.layers.0.bias"]
     missing = layer.load_state_dict(
         {
             # published rows are (k, target) and columns sources; ours is A[k, source, target]

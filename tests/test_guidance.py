@@ -22,9 +22,7 @@ V = 5
 
 
 def in_time(series: list[float], frames: int) -> list[float]:
-    """Linear interpolation between the middles of the frames; the ends are kept beyond the
-    outermost middles.
-    """
+    """Interpolate linearly between the middles of frames; the outermost values are kept beyond."""
     found = []
     for t in range(frames):
         place = min(max((t + 0.5) * len(series) / frames - 0.5, 0.0), len(series) - 1.0)
@@ -72,9 +70,7 @@ def test_against_loops(frames: int | None, kind: torch.dtype) -> None:
 
 
 def test_by_hand() -> None:
-    """Three joints in two frames: 1 + 2 of 8 lie on the joint that is not allowed, and in one frame
-    1 of 8.
-    """
+    """Of three joints in two frames, 3 of 8 lie outside; in one frame, 1 of 8."""
     focus = torch.tensor([[1.0, 2.0, 1.0], [2.0, 1.0, 1.0]]).view(1, 1, 2, 3)
     assert guidance_loss(focus, torch.tensor([[False, True, True]])).item() == 3 / 8
     in_first_frame = torch.ones(1, 1, 2, 3)

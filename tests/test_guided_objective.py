@@ -1,6 +1,4 @@
-"""Guidance through STFObjective: its loss and every gradient against plain autograd, and the scores
-of the focus.
-"""
+"""Test guidance in STFObjective: loss and gradients by plain autograd, and the focus' scores."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ def plain_score(logits: Tensor, classes: Tensor, score: str) -> Tensor:
 
 
 def plain_focus(logits: Tensor, features: Tensor, classes: Tensor, score: str) -> Tensor:
-    """Equation 2 with torch.autograd.grad through the whole map, stretched to [0, 1] clip by clip:
-    (N, M, T', V).
-    """
+    """Compute eq. 2 by autograd through the whole map, stretched to [0, 1]: (N, M, T', V)."""
     (whole,) = torch.autograd.grad(
         plain_score(logits, classes, score).sum(), features, create_graph=True
     )
@@ -68,9 +64,10 @@ def share_outside(focus: Tensor, allowed: Tensor) -> Tensor:
     """The mean over clips; allowed (N, V), or (N, M, T, V) at whose frames the focus is read."""
     if allowed.dim() == 4:
         frames = focus.shape[2]
+        # (T', T)
         at = torch.tensor(
             [in_time(row, T) for row in torch.eye(frames).tolist()], dtype=focus.dtype
-        )  # (T', T)
+        )
         focus = torch.einsum("nmsv,st->nmtv", focus, at)
     inside = (
         allowed.double() if allowed.dim() == 4 else allowed.double()[:, None, None].expand_as(focus)

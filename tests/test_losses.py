@@ -174,9 +174,10 @@ def test_the_sum_is_equation_6_with_the_papers_weights(norm: str) -> None:
     target = torch.tensor([4, 0, 1])
     given = everything()
     loss, terms = STFLoss(norm=norm)(logits, target, **given)
-    as_numpy = {
-        k: [e.numpy() for e in v] if isinstance(v, list) else v.numpy() for k, v in given.items()
-    }
+    as_numpy = {}
+    for name, value in given.items():
+        many = isinstance(value, list)
+        as_numpy[name] = [e.numpy() for e in value] if many else value.numpy()
     slow = {
         "exploration": reference.exploration_loss(
             as_numpy["masked_logits"], logits.argmax(1).tolist()
@@ -185,10 +186,8 @@ def test_the_sum_is_equation_6_with_the_papers_weights(norm: str) -> None:
         "coherence": reference.coherence_loss(as_numpy["low_focus"], as_numpy["focus"]),
         "adjacency": reference.adjacency_focus_loss(as_numpy["focus"], as_numpy["embeddings"]),
     }
-    if (
-        norm == "rms"
-        # a map holds M * T * V entries; coherence and one of the embeddings are compared at 8 frames
-    ):
+    # A map holds M * T * V entries; coherence and one of the embeddings are compared at 8 frames.
+    if norm == "rms":
         slow["divergence"] /= math.sqrt(M * 4 * V)
         slow["coherence"] /= math.sqrt(M * 8 * V)
         sizes = [math.sqrt(M * t * V) for t in (8, 4)]
@@ -298,9 +297,7 @@ def test_masks_of_each_clip_come_before_the_table(table: Tensor | None, at_all_t
 
 
 def test_labels_of_probabilities_and_of_bytes() -> None:
-    """Of a row of probabilities the greatest entry; indexing with bytes as they are would mean a
-    mask.
-    """
+    """A row of probabilities means its greatest entry; bytes, as an index, would mean a mask."""
     (focus,) = maps(4)
     logits = torch.randn(N, CLASSES)
     target = torch.tensor([4, 0, 1])
@@ -390,7 +387,8 @@ def test_the_separation_in_the_sum() -> None:
 
 
 def test_what_it_shows() -> None:
-    shown = "exploration=0, divergence=0, coherence=0, adjacency=0, guidance=0.7, norm=rms, separation=overlap"
+    shown = "exploration=0, divergence=0, coherence=0, adjacency=0, guidance=0.7, "
+    shown += "norm=rms, separation=overlap"
     assert shown in repr(guided(separation="overlap"))
 
 

@@ -1,6 +1,4 @@
-"""What the C library does with freed memory: taken from the system each time, or once and for
-all.
-"""
+"""Test how the C library gets memory: from the system each time, or once and for all."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A good call after the first batch reads no value back, for which a GPU would have to finish all
-its work.
-"""
+"""Test that good calls after the first batch read no value, for which a GPU would be waited for."""
 
 from __future__ import annotations
 
@@ -228,15 +226,12 @@ def test_a_layer(name: str, training: bool) -> None:
     build, inputs = LAYERS[name]
     layer = remote(build().train(training))
     given = [x if x is LENGTHS else remote(x) for x in inputs]
-    with no_waiting(
-        uploads=LENGTHS is given[-1]
-    ):  # lengths are copied to the device to mask the padding
+    # Lengths are copied to the device to mask the padding.
+    with no_waiting(uploads=LENGTHS is given[-1]):
         output = layer(*given)
-        parts = (
-            [output]
-            if isinstance(output, Tensor)
-            else [part for part in output if part.requires_grad]
-        )
+        parts = [output]
+        if not isinstance(output, Tensor):
+            parts = [part for part in output if part.requires_grad]
         if parts[0].requires_grad:
             torch.stack([part.square().mean() for part in parts]).sum().backward()
 
@@ -394,9 +389,8 @@ BATCHES: dict[str, Callable[[Any], Any]] = {
         b, NTU25, p=0.1, sigma=0.1, generator=seeded_generator(1, epoch=0)
     ),
 }
-SHORTER: dict[
-    str, Callable[[Any], Any]
-] = {  # T' is the longest clip's new length, which is a value
+# T' is the longest clip's new length, which is a value.
+SHORTER: dict[str, Callable[[Any], Any]] = {
     "beginning": lambda b: keep_beginning(b, 0.5),
     "drop frames": lambda b: drop_frames(b, 0.5, seeded_generator(1, epoch=0)),
 }
@@ -405,9 +399,8 @@ SHORTER: dict[
 @pytest.mark.parametrize("name", BATCHES)
 def test_a_batch(name: str) -> None:
     batch = remote(SyntheticActions(frames=16).generate(2, seed=0))
-    with no_waiting(
-        uploads=True
-    ):  # numbers are drawn on the CPU, so that every device draws the same
+    # Numbers are drawn on the CPU, so that every device draws the same.
+    with no_waiting(uploads=True):
         BATCHES[name](batch)
 
 

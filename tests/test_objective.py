@@ -54,9 +54,7 @@ def objective(net: nn.Module, loss: STFLoss | None = None) -> STFObjective:
 
 
 class Stepwise(nn.Module):
-    """The network cut open: features handed on by hand, so that no hook is needed to explain
-    them.
-    """
+    """Hand features on by hand, so that no hook is needed to explain them: the network cut open."""
 
     def __init__(self, net: STFGCN) -> None:
         super().__init__()
@@ -82,9 +80,7 @@ class Stepwise(nn.Module):
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_every_gradient_is_the_plain_way_s(branch: str) -> None:
-    """Against autograd.grad through whole feature maps, PyTorch's own BatchNorm and a second
-    forward in full.
-    """
+    """By autograd.grad through whole maps, PyTorch's BatchNorm and a second forward in full."""
     (x, target) = clips()
     net = network().eval()  # in evaluation beta runs twice by hand without moving BatchNorm
     criterion = BRANCHES[branch]()
@@ -161,9 +157,7 @@ def test_the_gradients_of_exploration_and_the_others_add_up_at_the_focus() -> No
 
 
 def test_in_training_too() -> None:
-    """BatchNorm on batch statistics: the coherence term's gradient at a shift and at the whole
-    map.
-    """
+    """With batch statistics: the coherence term's gradient at a shift and at the whole map."""
     (x, target) = clips()
     net = network()
     plain = copy.deepcopy(net)
@@ -442,7 +436,8 @@ def test_errors() -> None:
         objective(STFGCN(1, KINECT20, in_channels=C, widths=(6,) * 6).double())(x, target * 0)
     with pytest.raises(
         ValueError,
-        match=r"expected layer 'fc' to give \(N\*M=6, C, T, V=20\), got \(3, 7\); name a layer before",
+        match=r"expected layer 'fc' to give \(N\*M=6, C, T, V=20\), got \(3, 7\); "
+        "name a layer before",
     ):
         STFObjective(net, layers=["blocks.5", "fc"])(x, target)
     with pytest.raises(
@@ -461,9 +456,7 @@ def test_errors() -> None:
 
 
 def test_a_lower_layer_in_training_holds_other_clips_scores() -> None:
-    """BatchNorm mixes the batch above it: the scores' maps differ there in training, and nowhere
-    else.
-    """
+    """BatchNorm above mixes the batch: the scores' maps differ in training, and only there."""
     (x, _) = clips()
     net = network()
     torch.manual_seed(0)

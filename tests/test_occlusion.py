@@ -1,10 +1,9 @@
-"""Hidden joints and frames, jitter and short clips: against plain loops, and as the preparation
-takes them.
-"""
+"""Test hidden joints and frames, jitter, short clips: by plain loops, and after preparation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -44,8 +43,9 @@ each_layout = pytest.mark.parametrize(
 def some_batch(
     joints: int = 5, *, seed: int = 0, lost: float = 0.2, lengths: tuple[int, ...] = LENGTHS
 ) -> Batch:
-    """Two persons in float64; confidences where a joint was seen, else zeros; the last clip's
-    second is absent.
+    """Make two persons in float64, with confidences, and zeros where a joint was not seen.
+
+    The last clip's second person is absent.
     """
     rng = np.random.default_rng(seed)
     n = len(lengths)
@@ -91,15 +91,13 @@ CHANGES: dict[str, Callable[[Batch], Batch]] = {
 }
 
 
-#
-# ---------------------------------------------------------------------------------------------------------- body parts
+# --------------------------------------------------------------------------------------- body parts
 
 
 @pytest.mark.parametrize("name", ["NTU25", "NTU25_PYSKL"])
 def test_the_parts_of_ntu_are_the_papers(name: str) -> None:
-    assert {
-        part: {joint + 1 for joint in joints} for part, joints in body_parts(LAYOUTS[name]).items()
-    } == (reference.NTU_PARTS)
+    parts = body_parts(LAYOUTS[name])
+    assert {part: {j + 1 for j in joints} for part, joints in parts.items()} == reference.NTU_PARTS
 
 
 @each_layout
@@ -119,14 +117,8 @@ def test_a_layout_without_the_parts_is_refused() -> None:
         match=r"body_parts: expected a layout with the parts left_upper_arm, .*got 'chain' wi",
     ):
         body_parts(CHAIN)
-    limbs = {
-        f"{side}_{limb}": (i,)
-        for i, (side, limb) in enumerate(
-            (side, limb)
-            for side in ("left", "right")
-            for limb in ("upper_arm", "hand", "thigh", "foot")
-        )
-    }
+    names = [*product(("left", "right"), ("upper_arm", "hand", "thigh", "foot"))]
+    limbs = {f"{side}_{limb}": (i,) for i, (side, limb) in enumerate(names)}
     bones = [(i, i + 1) for i in range(7)]
     with pytest.raises(ValueError, match="outside its limbs, got 'spider'"):
         body_parts(SkeletonLayout.from_bones(bones, parts=limbs, name="spider"))
@@ -211,8 +203,7 @@ def test_dropped_frames_equal_the_slow_reference(p: float) -> None:
     same(drop_frames(batch, p, generator()), reference.play(arrays(batch), kept))
 
 
-#
-# ---------------------------------------------------------------------------------------------------------- properties
+# --------------------------------------------------------------------------------------- properties
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -281,9 +272,8 @@ def test_jitter_grows_with_the_body(size: float) -> None:
     batch = some_batch(lost=0)
     options: dict[str, Any] = {"p": 0.5, "sigma": 0.1}
     ours = jitter_joints(batch, CHAIN, generator=generator(), **options).x
-    other = jitter_joints(
-        batch._replace(x=size * batch.x), CHAIN, generator=generator(), **options
-    ).x
+    larger = batch._replace(x=size * batch.x)
+    other = jitter_joints(larger, CHAIN, generator=generator(), **options).x
     torch.testing.assert_close(other, size * ours)
 
 
@@ -314,9 +304,7 @@ PREPARED = [
     ("layout", "preparation"), PREPARED, ids=lambda one: getattr(one, "name", one)
 )
 def test_what_is_hidden_is_as_if_never_seen(layout: SkeletonLayout, preparation: str) -> None:
-    """Hidden joints, the centre and those that measure the height among them, against clips that
-    were read without.
-    """
+    """Hidden joints, even the centre and those of the height, are as in clips read without them."""
     batch = some_batch(layout.num_joints, lost=0.05)
     everything = {
         **body_parts(layout),
@@ -371,8 +359,7 @@ def test_the_truth_of_generated_actions_is_hidden_too() -> None:
     assert torch.equal(ours.critical[..., others], batch.critical[..., others])
 
 
-#
-# --------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------- errors
 
 GOOD = some_batch()
 

@@ -1,6 +1,4 @@
-"""Adjacencies on the body: which entries are drawn, from where to where, how, and what is
-refused.
-"""
+"""Test adjacencies on the body: which entries are drawn, where, how, and what is refused."""
 
 from __future__ import annotations
 
@@ -33,8 +31,9 @@ def panels(figure: Figure) -> list[Axes]:
 
 
 def chords(ax: Axes) -> dict[str, list[Any]]:
-    """By sign: the chords' places (25, 2), the weakest first; the collections after the skeleton's
-    and the dots.
+    """Return the chords' places (25, 2) by sign, the weakest first.
+
+    Their collections come after the skeleton's and the dots.
     """
     above = ax.collections[3]
     below = ax.collections[6]
@@ -66,9 +65,8 @@ def test_a_chord_leads_from_joint_to_joint_and_bends_to_its_left() -> None:
     assert above[0].tolist() == [1, 1] and above[-1].tolist() == [2, 1]
     assert below[0].tolist() == [4, 3] and below[-1].tolist() == [2, 1]
     assert above[12] == pytest.approx([1.5, 1.1])  # of a way to the right, left is up
-    assert below[12] == pytest.approx(
-        [3 + 0.2, 2 - 0.2]
-    )  # half of 0.2 of the way (-2, -2) turned left: (2, -2)
+    # Half of 0.2 of the way (-2, -2) turned left: (2, -2)
+    assert below[12] == pytest.approx([3 + 0.2, 2 - 0.2])
     assert heads(ax) == [1, 1] and rings(ax) == [[], []]
     head = ax.collections[4].get_paths()[0].vertices[:3]
     assert head[0, 0] > head[1, 0] == pytest.approx(head[2, 0])  # its tip ahead
@@ -78,13 +76,10 @@ def test_signs_differ_in_colour_and_dashes_and_strength_in_width_and_darkness() 
     ax = draw(entries((0, 1, 0.5), (1, 2, 0.25), (3, 0, -1.0)))
     above = ax.collections[3]
     below = ax.collections[6]
-    assert [path[0].tolist() for path in above.get_segments()] == [
-        [2, 1],
-        [1, 1],
-    ]  # the stronger lies on top
-    assert (np.diff(above.get_linewidths()) > 0).all() and (
-        np.diff(above.get_edgecolors()[:, 3]) > 0
-    ).all()
+    # The stronger lies on top.
+    assert [path[0].tolist() for path in above.get_segments()] == [[2, 1], [1, 1]]
+    assert (np.diff(above.get_linewidths()) > 0).all()
+    assert (np.diff(above.get_edgecolors()[:, 3]) > 0).all()
     assert (
         below.get_linewidths()[0] > above.get_linewidths()[-1] and below.get_edgecolors()[0, 3] == 1
     )
@@ -128,9 +123,8 @@ def test_missing_joints_take_no_chords_and_do_not_count() -> None:
     body[1] = 0
     ax = draw(entries((0, 1, 9.0), (1, 1, 9.0), (0, 2, 1.0), (3, 3, 1.0)), body, chords=1)
     assert [len(found) for found in chords(ax).values()] == [1, 0] and rings(ax) == [[[4, 3]], []]
-    assert ax.collections[3].get_linewidths()[0] == pytest.approx(
-        2.6
-    )  # the strongest of what can be drawn
+    # The strongest of what can be drawn.
+    assert ax.collections[3].get_linewidths()[0] == pytest.approx(2.6)
     assert ax.get_xlabel() == "k = 0: all 2 entries"
 
 
@@ -152,9 +146,8 @@ def test_rows_have_a_title_and_a_scale_of_their_own() -> None:
     )
     assert third.collections[3].get_linewidths()[0] == pytest.approx(0.5 + 2.1 / 2)
     row = second.get_position().y0
-    assert (
-        first.get_position().y0 > row == pytest.approx(third.get_position().y0, rel=0, abs=1e-15)
-    )  # matplotlib rounds
+    # matplotlib rounds.
+    assert first.get_position().y0 > row == pytest.approx(third.get_position().y0, rel=0, abs=1e-15)
     assert second.get_position().x0 < third.get_position().x0
     assert first.get_xlim() == second.get_xlim() == third.get_xlim()
 
@@ -201,9 +194,8 @@ def test_image_coordinates_stand_upright_and_inputs_stay() -> None:
     body = BODY.double()
     before = dict(matplotlib.rcParams)
     up, down = (draw(entries((0, 3, 1.0)), body, invert_y=flip) for flip in (False, True))
-    assert chords(up)["above"][0][-1].tolist() == [4, 3] and chords(down)["above"][0][
-        -1
-    ].tolist() == [4, -3]
+    assert chords(up)["above"][0][-1].tolist() == [4, 3]
+    assert chords(down)["above"][0][-1].tolist() == [4, -3]
     assert torch.equal(body, BODY.double()) and dict(matplotlib.rcParams) == before
     if "matplotlib.pyplot" in sys.modules:
         assert not sys.modules["matplotlib.pyplot"].get_fignums()

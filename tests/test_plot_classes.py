@@ -43,12 +43,8 @@ def difference(**options: Any) -> Figure:
 def test_bars_are_sorted_and_in_points() -> None:
     figure = difference(title="NTU")
     (ax,) = figure.axes
-    assert rows(ax) == [
-        "kick",
-        "clap",
-        "sit",
-        "wave",
-    ]  # equal ones in their own order; without clips: left out
+    # Equal ones in their own order; without clips: left out.
+    assert rows(ax) == ["kick", "clap", "sit", "wave"]
     assert [bar.get_width() for bar in bars(ax)] == pytest.approx([40, 0, 0, -25])
     assert [bar.get_y() + bar.get_height() / 2 for bar in bars(ax)] == pytest.approx([0, 1, 2, 3])
     low, high = ax.get_ylim()
@@ -77,7 +73,8 @@ def test_bars_are_sorted_and_in_points() -> None:
     assert ax.get_title("left") == "focus 66.7%, plain 58.3%: +8.3 points"
     assert [text.get_text() for text in figure.texts] == [
         "NTU",
-        "of 12 clips 2 right only by focus, 1 only by plain; grey: one clip; classes without clips: 1",
+        "of 12 clips 2 right only by focus, 1 only by plain; grey: one clip; "
+        "classes without clips: 1",
     ]
 
 
@@ -139,9 +136,8 @@ def test_names_fit_and_do_not_overlap(c: int, draws: str) -> None:
             getattr(b, low) + getattr(b, high) - getattr(a, low) - getattr(a, high)
             for a, b in pairwise(boxes)
         ]
-        assert all(
-            step / 2 > 0.1 * figure.dpi for step in pitch
-        )  # the height of letters of 8 points
+        # The height of letters of 8 points.
+        assert all(step / 2 > 0.1 * figure.dpi for step in pitch)
     assert all(
         label.get_fontsize() >= 8
         for label in [*ax.get_yticklabels(), *ax.get_xticklabels(), *ax.texts]
@@ -233,9 +229,8 @@ def test_the_diagonal_is_pale_and_errors_are_dark() -> None:
 
 
 def test_the_most_confused_classes_and_the_rest_in_a_column() -> None:
-    figure = plot_confusion(
-        LABELS, FIRST, NAMES, most=2
-    )  # kick for wave 3 times is the most frequent error
+    # Kick for wave 3 times is the most frequent error.
+    figure = plot_confusion(LABELS, FIRST, NAMES, most=2)
     ax = figure.axes[0]
     assert rows(ax) == ["wave", "kick"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["wave", "kick", "other classes"]

@@ -1,6 +1,4 @@
-"""The preparations of the papers that FG-STFormer and BAGCN follow, against slow references and
-rigid motions.
-"""
+"""Test FG-STFormer's and BAGCN's preparations, by slow references and by rigid motions."""
 
 from __future__ import annotations
 
@@ -41,9 +39,7 @@ LENGTHS = (9, 5, 12)
 def some_clips(
     seed: int = 0, *, joints: int = 25, persons: int = 2, lost: float = 0.2, clips: int = 3
 ) -> Batch:
-    """Random clips in float64; joints are lost, the second person of the last clip is absent
-    altogether.
-    """
+    """Make random clips in float64 with lost joints; the last clip's second person is absent."""
     rng = np.random.default_rng(seed)
     lengths = LENGTHS[:clips]
     t = max(LENGTHS[:clips])
@@ -101,9 +97,7 @@ def test_tests_see_what_the_slow_reference_gives(
 
 
 def test_training_sees_a_turned_part_of_the_clip() -> None:
-    """CTR-GCN: a share of 0.5 to 1 of the clip, at a random place, turned by up to 0.3 radians
-    about each axis.
-    """
+    """CTR-GCN: a share of 0.5 to 1, at a random place, turned by up to 0.3 radians an axis."""
     batch = some_clips(lost=0.0)
     recipe = Recipe(
         preparation="ctrgcn", frames=7, augment={"crop": 0.5, "rotation": (17.1887,) * 3}
@@ -126,9 +120,8 @@ def test_training_sees_a_turned_part_of_the_clip() -> None:
         clip, seen = reference.ctr_gcn(
             batch.x[n].numpy(), batch.visibility[n].numpy(), length, 7, **options
         )
-        np.testing.assert_allclose(
-            ours[n, :-1].numpy(), clip, rtol=0, atol=1e-5
-        )  # numbers drawn in float32
+        # Numbers drawn in float32.
+        np.testing.assert_allclose(ours[n, :-1].numpy(), clip, rtol=0, atol=1e-5)
         np.testing.assert_array_equal(ours[n, -1].numpy(), seen)
 
 
@@ -168,8 +161,7 @@ def test_lengths_are_kept_in_the_units_they_came_in() -> None:
         torch.testing.assert_close(3 * one[:, :-1], two[:, :-1])
 
 
-#
-# ----------------------------------------------------------------------------------------------------------- its parts
+# ---------------------------------------------------------------------------------------- its parts
 
 
 @given(angles=st.tuples(ANGLE, ANGLE, ANGLE), seed=st.integers(0, 99))
@@ -188,9 +180,8 @@ def test_the_spine_is_along_z_and_the_shoulders_along_x(angles: Any, seed: int) 
         assert abs(right[1] - left[1]) < 1e-10
         raw = batch.x[n, :, t, [0, 1, 4], 0]
         turned = out[n, :, t, [0, 1, 4], 0]
-        torch.testing.assert_close(
-            torch.linalg.det(raw), torch.linalg.det(turned)
-        )  # no mirror image
+        # No mirror image.
+        torch.testing.assert_close(torch.linalg.det(raw), torch.linalg.det(turned))
 
 
 def test_clips_without_a_whole_torso_stay_as_they_are() -> None:
@@ -204,9 +195,8 @@ def test_clips_without_a_whole_torso_stay_as_they_are() -> None:
     turn = torch.from_numpy(reference.upright(*batch.x[1, :, 3, [0, 1, 4, 8], 0].T.numpy()))
     torch.testing.assert_close(out[1], torch.einsum("ij,jtvm->itvm", turn, masked[1]))
     along = batch.x[:1].clone()
-    along[:, :, :, 8] = along[:, :, :, 4] + 2 * (
-        along[:, :, :, 1] - along[:, :, :, 0]
-    )  # shoulders along the spine
+    # Shoulders along the spine.
+    along[:, :, :, 8] = along[:, :, :, 4] + 2 * (along[:, :, :, 1] - along[:, :, :, 0])
     torch.testing.assert_close(align_body(along, NTU25), along, rtol=0, atol=0)
     assert torch.equal(align_body(torch.zeros(1, 3, 2, 25, 1), NTU25), torch.zeros(1, 3, 2, 25, 1))
 
@@ -237,11 +227,7 @@ def test_all_persons_are_measured_from_one() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 40])
 def test_tests_see_the_middle(length: int) -> None:
-    ramp = (
-        torch.linspace(0, 1, length, dtype=torch.float64)
-        if length > 1
-        else torch.zeros(1, dtype=torch.float64)
-    )
+    ramp = torch.linspace(0, 1, length, dtype=torch.float64)
     x = ramp.view(1, 1, length, 1, 1).expand(1, 3, length, 3, 1)
     chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
     ones = torch.ones(1, length, 3, 1).double()
@@ -253,9 +239,8 @@ def test_tests_see_the_middle(length: int) -> None:
     whole = Augment(chain, crop=1.0, test_crop=0.5, frames=3)(
         batch, torch.Generator().manual_seed(0)
     )
-    torch.testing.assert_close(
-        whole.x, Augment(chain, frames=3)(batch, None).x
-    )  # training has its own crop
+    # Training has its own crop.
+    torch.testing.assert_close(whole.x, Augment(chain, frames=3)(batch, None).x)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +268,8 @@ def test_tests_see_the_middle(length: int) -> None:
         ),
         (
             lambda: prepare(some_clips(joints=17), Recipe(preparation="ctrgcn"), COCO17),
-            "expected a skeleton with the joint 'spine' for --preparation ctrgcn, got COCO17; take view or paper",
+            "expected a skeleton with the joint 'spine' for --preparation ctrgcn, got COCO17; "
+            "take view or paper",
         ),
         (
             lambda: prepare(some_clips(joints=17), Recipe(preparation="dgnn"), COCO17),

@@ -1,6 +1,4 @@
-"""STFObjective on what published networks do and small test networks do not; most cases were silent
-wrong values.
-"""
+"""Test STFObjective on what only published networks do; most cases were silent wrong values."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ COHERENCE = STFLoss(exploration=0, divergence=0, adjacency=0)
 
 
 class Base(nn.Module):
-    """Persons folded, two layers with BatchNorm between them, global average pooling, a linear
-    layer.
-    """
+    """Fold persons; two layers with BatchNorm between, global average pooling, a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,9 +112,7 @@ def test_a_module_under_two_names_counts_each_batch_once(branch: Callable[[], ST
 
 
 def test_a_buffer_of_two_modules_is_copied_once() -> None:
-    """What one module writes to a shared buffer, the other reads, in the masked pass as in the
-    first.
-    """
+    """What a module writes to a shared buffer, the other reads, in the masked pass too."""
     (x, target) = clips()
     seen = []
 
@@ -152,9 +146,7 @@ def test_one_layer_under_two_names_is_refused() -> None:
 
 
 class GraphlessTanh(torch.autograd.Function):
-    """tanh as a kernel of an extension: its backward is right, and a constant to automatic
-    differentiation.
-    """
+    """Compute tanh as an extension's kernel: its backward is right, but a constant to autograd."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -184,7 +176,8 @@ def test_a_backward_that_loses_the_graph_is_refused(score: str) -> None:
     (x, target) = clips()
     net = draw(Kernel, function=GraphlessTanh.apply)
     objective = STFObjective(net, ["low", "high"], head="fc", loss=COHERENCE, score=score)
-    text = "layers after 'low' that PyTorch differentiates twice, got 'GraphlessTanh, whose backward loses the graph"
+    text = "layers after 'low' that PyTorch differentiates twice, "
+    text += "got 'GraphlessTanh, whose backward loses the graph"
     for _ in range(2):
         with pytest.raises(ValueError, match=text):
             objective(x, target)
@@ -210,9 +203,7 @@ def test_a_zero_gradient_is_no_lost_graph() -> None:
 
 
 class Changing(Base):
-    """A head that is pooling and a linear layer for as long as something in it keeps its first
-    value.
-    """
+    """Pool and apply a linear layer for as long as something in the head keeps its first value."""
 
     mask: Tensor
 
@@ -412,9 +403,8 @@ def test_tied_classes_have_one_index() -> None:
     out = objective(x, target)
     first = out.logits.argmax(1)
     tied = (out.logits == out.logits.amax(1, keepdim=True)).sum(1) > 1
-    assert (
-        tied.sum() > 10 and (out.logits.topk(2).indices[:, 0] != first).any()
-    )  # or the clips show nothing
+    # Or the clips show nothing.
+    assert tied.sum() > 10 and (out.logits.topk(2).indices[:, 0] != first).any()
     torch.testing.assert_close(out.focus, objective.explain(x)[0])
     torch.testing.assert_close(out.focus, objective.explain(x, first)[0])
     masked = net(mask_by_focus(x, out.focus))
@@ -472,9 +462,7 @@ def test_a_second_clip_needs_a_decision() -> None:
 
 
 class Stateful(Base):
-    """FR-Head keeps running means that are no buffers; others count their steps, or leave losses on
-    themselves.
-    """
+    """Keep running means that are no buffers, as FR-Head does, count steps, or store losses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -503,9 +491,8 @@ def test_state_that_is_no_buffer_moves_once_a_step() -> None:
     assert net.steps == 2
     torch.testing.assert_close(net.mean, plain.mean)
     torch.testing.assert_close(net.written, plain.written)
-    torch.testing.assert_close(
-        net.own_loss, plain.own_loss
-    )  # of the whole clip, not of the masked one
+    # Of the whole clip, not of the masked one.
+    torch.testing.assert_close(net.own_loss, plain.own_loss)
     objective.explain(x)
     assert net.steps == 2
 
@@ -514,9 +501,7 @@ def test_state_that_is_no_buffer_moves_once_a_step() -> None:
 
 
 class SeveralOutputs(Base):
-    """FR-Head, InfoGCN, LAGCN, ProtoGCN and DeGCN give losses or features of their own beside the
-    logits.
-    """
+    """Return losses or features beside logits: FR-Head, InfoGCN, LAGCN, ProtoGCN and DeGCN."""
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         pooled = self.pool(self.features(x), len(x))
@@ -551,9 +536,7 @@ def test_the_output_of_the_whole_clip_is_there_for_losses_of_the_model_s_own() -
 
 
 class ChannelsLast(Base):
-    """MotionBERT's layers give (N*M, T, V, C); a plain transformer encoder gives tokens (N*M, T*V,
-    C).
-    """
+    """Return (N*M, T, V, C), as MotionBERT, or tokens (N*M, T*V, C), as a plain transformer."""
 
     def __init__(self, *, tokens: bool) -> None:
         super().__init__()
@@ -890,7 +873,8 @@ def test_a_layer_that_gives_a_tuple() -> None:
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return x, x
 
-    text = "layer 'pair' to give a tensor, got tuple; name a module inside it that returns only the feature map, such"
+    text = "layer 'pair' to give a tensor, got tuple; "
+    text += "name a module inside it that returns only the feature map, such"
     with pytest.raises(ValueError, match=text):
         STFObjective(draw(Pair), ["low", "pair"])(*clips())
 
@@ -899,9 +883,7 @@ def test_a_layer_that_gives_a_tuple() -> None:
 
 
 class Residual(Base):
-    """Persons folded as asked, blocks whose first operation is a 1x1 convolution, and a shortcut
-    around each.
-    """
+    """Fold persons as asked; blocks begin with a 1x1 convolution and have shortcuts around."""
 
     def __init__(self, *, persons_first: bool) -> None:
         super().__init__()
@@ -1190,9 +1172,8 @@ def test_frames_that_are_absent_take_no_part() -> None:
     net = draw().eval()
     present = torch.ones(N, M, T, dtype=torch.bool)
     present[:, :, 3:] = False
-    objective = STFObjective(
-        net, ["low", "high"], head="fc", loss=STFLoss.exploration_branch()
-    ).eval()
+    loss = STFLoss.exploration_branch()
+    objective = STFObjective(net, ["low", "high"], head="fc", loss=loss).eval()
     out = objective(x, target, present=present)
     assert out.focus[:, :, 3:].max() == 0
     assert (out.focus.amax((1, 2, 3)) == 1).all()
@@ -1203,9 +1184,7 @@ def test_frames_that_are_absent_take_no_part() -> None:
 
 
 def test_what_is_masked_is_the_focus_that_is_returned() -> None:
-    """Also where a layer has fewer frames than the clip, and one of them covers present and absent
-    frames.
-    """
+    """This holds where a layer has fewer frames, one of which covers present and absent ones."""
 
     class Strided(Base):
         def features(self, x: Tensor, f: Callable[[Tensor], Tensor] = F.relu) -> Tensor:
@@ -1218,9 +1197,8 @@ def test_what_is_masked_is_the_focus_that_is_returned() -> None:
     net = draw(Strided).eval()
     present = torch.ones(N, M, T, dtype=torch.bool)
     present[:, :, 4:] = False
-    objective = STFObjective(
-        net, ["low", "high"], head="fc", loss=STFLoss.exploration_branch()
-    ).eval()
+    loss = STFLoss.exploration_branch()
+    objective = STFObjective(net, ["low", "high"], head="fc", loss=loss).eval()
     out = objective(x, target, present=present)
     assert out.focus[:, :, 4:].max() == 0 and out.focus[:, :, 3].max() > 0
     masked = net(mask_by_focus(x, out.focus))
@@ -1264,9 +1242,7 @@ def test_the_smallest_value_is_that_of_a_present_person() -> None:
 
 
 def test_the_mean_over_persons_that_are_there_by_hand() -> None:
-    """Two persons, one channel, two frames: the gradient's sums are 6 and 2, so w is 3 with one and
-    2 with both.
-    """
+    """Two persons, one channel, two frames: gradients of 6 and 2 give w = 3 by one, 2 by both."""
     features = torch.tensor([1.0, 2.0, 4.0, 8.0]).view(2, 1, 2, 1)
     sums = torch.tensor([[6.0], [2.0]])
     both = weigh_channels(sums, features, num_persons=2, normalize=False)

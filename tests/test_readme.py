@@ -86,7 +86,8 @@ def test_the_table_names_what_exists() -> None:
 
 
 def test_the_import_line_of_the_package() -> None:
-    line = "from skeleton_focus import STFLoss, STFObjective; import sys; print('matplotlib' in sys.modules)"
+    line = "from skeleton_focus import STFLoss, STFObjective; import sys; "
+    line += "print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -1,6 +1,4 @@
-"""What is released: the archives hold the package and nothing else, and the wheel works where
-nothing else is.
-"""
+"""Test the release: the archives hold the package alone, and the wheel works by itself."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ PACKAGE = {
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The sdist and the wheel that is built from it; made of a copy, so that the clone stays as it
-    is.
-    """
+    """Build the sdist, and the wheel from it, of a copy, so that the clone stays as it is."""
     folder = tmp_path_factory.mktemp("release")
     ignored = shutil.ignore_patterns(
         ".*", "runs", "build", "dist", "*.egg-info", "__pycache__", "api"
@@ -109,7 +105,8 @@ def test_the_wheel_works_in_a_clean_environment(
     )
     path = tmp_path / "S001C002P003R002A051.skeleton"
     path.write_text("2\n" + 2 * frame)
-    code = f"from skeleton_focus import read_ntu\nprint(read_ntu({str(path)!r}).x[:, 1, 24, 0].tolist())"
+    code = "from skeleton_focus import read_ntu\n"
+    code += f"print(read_ntu({str(path)!r}).x[:, 1, 24, 0].tolist())"
     done = subprocess.run(
         [python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
     )

@@ -68,9 +68,7 @@ def embedded(page: Path) -> dict[str, Any]:
 
 
 def decoded(clip: dict[str, Any]) -> tuple[np.ndarray, dict[int, np.ndarray], np.ndarray | None]:
-    """Positions (M, T, V, C), NaN where missing, focus and truth (M, T, V), by the format's
-    description.
-    """
+    """Decode positions (M, T, V, C), NaN where missing, focus and truth (M, T, V)."""
     shape = clip["shape"]
     raw = np.frombuffer(base64.b64decode(clip["x"]), "<i2").reshape(shape).astype(float)
     x = np.where(raw == -32768, np.nan, np.array(clip["low"]) + (raw + 32767) * clip["step"])
@@ -156,9 +154,8 @@ def test_names_are_harmless_whatever_they_hold(tmp_path: Path) -> None:
 
 
 def test_the_page_names_no_other_place(tmp_path: Path) -> None:
-    page = write_report(
-        tmp_path / "r.html", [random_clip()], KINECT20, CLASSES, title="t"
-    ).read_text()
+    path = write_report(tmp_path / "r.html", [random_clip()], KINECT20, CLASSES, title="t")
+    page = path.read_text()
     assert "://" not in page and "src=" not in page and "default-src 'none'" in page
     assert not re.findall("@[A-Z]+@", page.replace("@DATA@", "", 1))  # the class of that name
     assert all(shade in page for shade in SHADES)
@@ -282,14 +279,8 @@ def test_the_clips_of_a_run_are_chosen_the_same_way_each_time() -> None:
     labels = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
     wrong = {1, 2, 3, 9}
     predicted = [(label + (i in wrong)) % 3 for i, label in enumerate(labels)]
-    assert choose(predicted, labels, 6) == [
-        1,
-        2,
-        9,
-        0,
-        4,
-        8,
-    ]  # half of them wrong, each class once among the rest
+    # Half of them wrong, each class once among the rest.
+    assert choose(predicted, labels, 6) == [1, 2, 9, 0, 4, 8]
     assert choose(predicted, labels, 10) == [1, 2, 3, 9, 0, 4, 5, 6, 8, 10]
     assert choose(predicted, labels, 100) == [1, 2, 3, 9, 0, 4, 5, 6, 7, 8, 10, 11]
     assert choose(labels, labels, 3) == [0, 4, 8] and choose(labels, labels, 1) == [0]
@@ -359,9 +350,8 @@ class Page:
     ) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        self.driver.get(
-            "about:blank"
-        )  # otherwise a new link to the same file would not load it anew
+        # Otherwise a new link to the same file would not load it anew.
+        self.driver.get("about:blank")
         self.driver.get(f"file://{self.file}{link}")
 
     def press(self, *keys: str) -> None:
@@ -391,9 +381,8 @@ class Page:
         """The pixels of a canvas (height, width, 3), over white."""
         url = self.run("return arguments[0].toDataURL()", self.all(selector)[number])
         picture = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
-        return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture))[
-            ..., :3
-        ].astype(int)
+        white = Image.new("RGBA", picture.size, "white")
+        return np.asarray(Image.alpha_composite(white, picture))[..., :3].astype(int)
 
     def darkest(self, selector: str, number: int = 0) -> tuple[float, float]:
         """The middle of the pixels that have the colour of focus 1."""
@@ -422,7 +411,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     chromium = shutil.which("chromium")
     driver = shutil.which("chromedriver")
     if not (chromium and driver):
-        reason = "the page is read in Chromium: expected the programs chromium and chromedriver, got none"
+        reason = "the page is read in Chromium: "
+        reason += "expected the programs chromium and chromedriver, got none"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
@@ -550,9 +540,7 @@ def test_it_plays_and_pauses(page: Page) -> None:
 
 
 def expected_place(clip: ReportClip, frame: int, joint: int, width: int, height: int) -> np.ndarray:
-    """Where the joint of the first person is to be drawn: all frames fit, with a margin, y
-    upwards.
-    """
+    """Place the first person's joint: all frames fit, with a margin, y upwards."""
     at = np.asarray(clip.x)[:2, :, :, 0]
     low = at.min((1, 2))
     high = at.max((1, 2))
@@ -585,9 +573,8 @@ def test_a_click_on_the_darkest_cell_goes_to_its_frame(page: Page) -> None:
     (cells,) = page.all(".map")
     x, y = page.darkest(".map")
     size = cells.size
-    ActionChains(page.driver, duration=0).move_to_element_with_offset(
-        cells, round(x - size["width"] / 2), round(y - size["height"] / 2)
-    ).perform()
+    aside = (round(x - size["width"] / 2), round(y - size["height"] / 2))
+    ActionChains(page.driver, duration=0).move_to_element_with_offset(cells, *aside).perform()
     assert cells.get_attribute("title") == "left hand, frame 2: 1.00" and page.frame() == 0
     ActionChains(page.driver, duration=0).click().perform()
     assert page.frame() == 2
@@ -616,16 +603,14 @@ def test_two_classes_side_by_side(page: Page) -> None:
 
 def test_a_body_is_turned_and_put_back(page: Page) -> None:
     before = page.picture(".body")
-    ActionChains(page.driver, duration=0).click_and_hold(page.all(".body")[0]).move_by_offset(
-        80, 20
-    ).release().perform()
+    hold = ActionChains(page.driver, duration=0).click_and_hold(page.all(".body")[0])
+    hold.move_by_offset(80, 20).release().perform()
     turned = page.picture(".body")
     assert (turned != before).any()
     ActionChains(page.driver, duration=0).double_click(page.all(".body")[0]).perform()
     np.testing.assert_array_equal(page.picture(".body"), before)
-    ActionChains(page.driver, duration=0).key_down(Keys.SHIFT).send_keys(Keys.ARROW_LEFT).key_up(
-        Keys.SHIFT
-    ).perform()
+    shifted = ActionChains(page.driver, duration=0).key_down(Keys.SHIFT)
+    shifted.send_keys(Keys.ARROW_LEFT).key_up(Keys.SHIFT).perform()
     assert (page.picture(".body") != before).any() and page.frame() == 2
     page.press("0")
     np.testing.assert_array_equal(page.picture(".body"), before)
@@ -657,7 +642,8 @@ def test_the_clip_shown_is_in_sight_in_the_list(page: Page) -> None:
         return [row.top - list.top, list.bottom - row.bottom]"""
     page.open("#clip=third", width=360, height=740)
     page.run(
-        "document.querySelector('#clips').style.maxHeight = '120px'; dispatchEvent(new Event('hashchange'))"
+        "document.querySelector('#clips').style.maxHeight = '120px'; "
+        "dispatchEvent(new Event('hashchange'))"
     )
     assert min(page.run(place)) >= 0
     page.press(Keys.ARROW_UP, Keys.ARROW_UP)
@@ -695,7 +681,8 @@ def test_it_fits_every_width(width: int, height: int, page: Page) -> None:
             )
             assert ratio[0] == pytest.approx(2, rel=0.01) and ratio[1] == 2
         outside = """return [...document.querySelectorAll('main *')].filter(e => {
-            const box = e.getBoundingClientRect(); return box.width && (box.left < 0 || box.right > innerWidth + 0.5);
+            const box = e.getBoundingClientRect();
+            return box.width && (box.left < 0 || box.right > innerWidth + 0.5);
         }).map(e => e.outerHTML.slice(0, 80))"""
         assert page.run(outside) == []
 

@@ -33,9 +33,7 @@ CHAIN = multi_scale_adjacency(
 
 
 def awake(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module with random numbers in every parameter that starts at zero, alpha's last
-    convolution among them.
-    """
+    """Put random numbers in every parameter that starts at zero, as alpha's last convolution."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

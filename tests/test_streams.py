@@ -50,8 +50,7 @@ def close(ours: Tensor, expected: Any, tolerance: float = 1e-12) -> None:
     assert np.abs(ours.numpy() - np.asarray(expected)).max(initial=0) <= tolerance
 
 
-#
-# ------------------------------------------------------------------------------------------------------- preparation
+# -------------------------------------------------------------------------------------- preparation
 
 
 @pytest.mark.parametrize("frames", [1, 4])
@@ -134,9 +133,8 @@ def test_body_height_by_hand() -> None:
     straight = torch.tensor([0.0, 1.0, 3.0, 7.0]).view(1, 1, 1, 4, 1)
     bodies = torch.cat([straight, 2 * straight, 0 * straight], dim=4)  # the third person is absent
     assert body_height(bodies, CHAIN).tolist() == [14]
-    assert body_height(
-        torch.cat([straight, 3 * straight, 0 * straight], dim=2), CHAIN
-    ).tolist() == [14]
+    clip = torch.cat([straight, 3 * straight, 0 * straight], dim=2)
+    assert body_height(clip, CHAIN).tolist() == [14]
     assert body_height(0 * straight, CHAIN).tolist() == [1]  # nobody: dividing by it is safe
     seen = torch.tensor([1.0, 1, 0, 1]).view(1, 1, 4, 1)
     assert body_height(straight, CHAIN, visibility=seen).tolist() == [1]
@@ -208,9 +206,8 @@ def test_a_warp_by_hand() -> None:
         [1.5, 0.5], abs=1e-3
     )
     for warp in (-0.999, 0.999):
-        times = resample_frames(
-            clock, torch.tensor([1001]), 100, warp=torch.tensor([warp])
-        ).flatten()
+        slowing = torch.tensor([warp])
+        times = resample_frames(clock, torch.tensor([1001]), 100, warp=slowing).flatten()
         assert (times.diff() > 0).all()
 
 
@@ -311,8 +308,7 @@ def test_prepare_stf_is_its_steps(visible: bool, lengths: list[int]) -> None:
     assert prepare_stf(x, torch.tensor(lengths), CHAIN).shape == (2, 4, 300, 4, 2)
 
 
-#
-# ----------------------------------------------------------------------------------------------------------- streams
+# ------------------------------------------------------------------------------------------ streams
 
 
 @pytest.mark.parametrize("frames", [1, 5])
@@ -395,8 +391,7 @@ def test_a_visibility_of_another_shape_is_refused(shape: tuple[int, ...]) -> Non
             call()
 
 
-#
-# ------------------------------------------------------------------------------------------------------------- fusion
+# ------------------------------------------------------------------------------------------- fusion
 
 
 def test_fuse_averages() -> None:
@@ -449,8 +444,7 @@ def test_what_fuse_refuses(probabilities: list[Any], weights: Any, error: str) -
         fuse([torch.tensor(p) for p in probabilities], weights)
 
 
-#
-# ------------------------------------------------------------------------------------------------------ common to all
+# ------------------------------------------------------------------------------------ common to all
 
 
 def test_a_sample_does_not_depend_on_its_batch_and_no_input_changes() -> None:

@@ -68,9 +68,8 @@ def test_shapes_and_types_on_every_layout(layout: SkeletonLayout, persons: int) 
     assert batch.label.shape == (40,) and batch.label.dtype == torch.int64
     assert batch.lengths.tolist() == [20] * 40 and batch.lengths.dtype == torch.int64
     assert all(part.is_contiguous() for part in batch)
-    assert (
-        batch.x.isfinite().all() and batch.x.abs().max() < 4
-    )  # metres, not degrees or millimetres
+    # Metres, not degrees or millimetres.
+    assert batch.x.isfinite().all() and batch.x.abs().max() < 4
     assert all(((part == 0) | (part == 1)).all() for part in (batch.critical, batch.visibility))
     assert (batch.x[:, 0][batch.visibility == 0] == 0).all()
     assert batch.critical.flatten(1).any(1).all()
@@ -202,9 +201,8 @@ def test_feet_stand_on_the_floor_but_for_the_jump() -> None:
         feet = torch.stack(
             [joint(batch, f"{s}_{name}") for s in ("left", "right") for name in ("ankle", "foot")]
         )
-        height = torch.einsum("jnct,nc->jnt", feet, up / up.norm(dim=1, keepdim=True)).amin(
-            0
-        )  # (N, T)
+        # (N, T)
+        height = torch.einsum("jnct,nc->jnt", feet, up / up.norm(dim=1, keepdim=True)).amin(0)
         rise = (height - height[:, :1]).abs().amax(1)
         assert rise.min() > 0.2 if leaves else rise.max() < 1e-4
 
@@ -245,9 +243,8 @@ def test_critical_lies_in_one_window_on_named_joints(label: int) -> None:
             frames = truth.any(1).nonzero().flatten()
             joints = set(truth.any(0).nonzero().flatten().tolist())
             assert joints and joints <= allowed
-            assert truth.sum() == len(frames) * len(
-                joints
-            )  # every critical joint, all through the window
+            # Every critical joint, all through the window.
+            assert truth.sum() == len(frames) * len(joints)
             assert frames[0] > 0 and frames[-1] < 63 and (frames.diff() == 1).all()
             still = torch.cat(
                 [
@@ -306,9 +303,8 @@ def test_hands_meet_and_either_slot_pushes() -> None:
     push = clips(17, 30)
     pushes = push.critical[..., NTU25.index("left_wrist")].any(2)  # (N, M)
     assert (pushes.sum(1) == 1).all() and 5 < pushes[:, 0].sum() < 25
-    pelvis = push.x[
-        :, 0, 0, NTU25.index("spine_base")
-    ]  # (N, M), the pusher stands on either side of the picture
+    # (N, M), the pusher stands on either side of the picture.
+    pelvis = push.x[:, 0, 0, NTU25.index("spine_base")]
     assert 5 < (pelvis[pushes] > pelvis[~pushes]).sum() < 25
 
 
@@ -379,9 +375,8 @@ def test_critical_joints_are_those_of_the_clips(layout: SkeletonLayout, persons:
 
 def test_critical_joints_of_one_hand_and_of_either() -> None:
     joints = SyntheticActions(KINECT20).critical_joints
-    left, right = (
-        tuple(f"{side}_{name}" for name in ("elbow", "wrist", "hand")) for side in ("left", "right")
-    )
+    left = ("left_elbow", "left_wrist", "left_hand")
+    right = ("right_elbow", "right_wrist", "right_hand")
     assert joints["raise left hand"] == left and joints["raise right hand"] == right
     assert joints["touch head"] == left + right
     assert set(joints["push"]) == {*left, *right, "neck", "head", "left_shoulder", "right_shoulder"}

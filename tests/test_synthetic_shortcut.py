@@ -1,6 +1,4 @@
-"""The cues of the generated actions: what moves, how often, in which clips, and that they alone
-tell what they tell.
-"""
+"""Test the cues of the generated actions: what moves, how often, where, and what it tells."""
 
 from __future__ import annotations
 
@@ -119,11 +117,8 @@ def test_a_share_of_the_clips_shows_a_cue_and_the_others_keep_their_bits() -> No
     assert 0.62 < differ(plain, more).float().mean() < 0.78
     assert not (shows & ~differ(plain, more)).any()
     assert differ(plain, every).all()
-    assert all(
-        torch.equal(a, b)
-        for batch in (some, every)
-        for a, b in zip(plain[1:], batch[1:], strict=True)
-    )
+    for batch in (some, every):
+        assert all(torch.equal(a, b) for a, b in zip(plain[1:], batch[1:], strict=True))
     assert not torch.equal(shows[:256], shows[256:512])  # the second block is not the first again
 
 
@@ -193,17 +188,17 @@ def test_the_cue_has_its_rate_and_lasts_the_whole_clip(label: int) -> None:
         joint, person = divmod(int(spread.argmax()), 2)
         line = course(motion[clip, :, :, joint, person])
         spectrum = np.abs(np.fft.rfft(line * np.hanning(256), 4096)) / np.hanning(256).sum()
-        assert spectrum.argmax() / 16 == pytest.approx(
-            CUES[label][2], rel=0.1
-        )  # 16 bins for one period a clip
+        # 16 bins for one period a clip.
+        assert spectrum.argmax() / 16 == pytest.approx(CUES[label][2], rel=0.1)
         quarters = np.ptp(line.reshape(4, 64), axis=1)
         assert quarters.min() > 0.5 * quarters.max()
         assert quarters.min() > 0.1  # idle motion moves a head by 2 cm, a hand by 10 cm
 
 
 def statistics(seed: int, shuffled: bool) -> tuple[Tensor, Tensor]:
-    """Along left, up and ahead, how far and how fast the cue moves each of the told joints: (N,
-    54); and the labels.
+    """Measure how far and fast the cue moves the told joints, (N, 54); return the labels too.
+
+    The numbers are along left, up and ahead.
     """
     labels = [k % 18 for k in range(180)]
     plain, motion = added(labels, shuffled, seed=seed)
@@ -296,8 +291,9 @@ FREE = list(range(6))  # classes of one acting arm, in which the other limbs onl
 def probe_input(
     seed: int, shortcut: float, shuffled: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Clips with noise and idle motion: for distances along the limbs that do not act, their power
-    at either rate.
+    """Make clips with noise and idle motion; return the power of limbs' distances at either rate.
+
+    The limbs are those that do not act.
     """
     labels = [FREE[k % 6] for k in range(240)]
     batch = SyntheticActions(shortcut=shortcut, missing=0.0).generate(
@@ -322,9 +318,8 @@ def probe_input(
             np.linalg.norm(at[clip, :, :, NTU25.index(a)] - at[clip, :, :, NTU25.index(b)], axis=0)
             for a, b in pairs
         ]
-        power = (
-            np.abs(np.fft.rfft(np.stack([gap - gap.mean() for gap in gaps]))) ** 2
-        )  # (6, T / 2 + 1)
+        # (6, T / 2 + 1)
+        power = np.abs(np.fft.rfft(np.stack([gap - gap.mean() for gap in gaps]))) ** 2
         rows.append(np.log(np.concatenate([power[:, 2:5].sum(1), power[:, 5:8].sum(1)]) + 1e-4))
     return np.stack(rows), np.array(labels)
 
@@ -341,9 +336,8 @@ def test_a_linear_probe_of_the_limbs_that_do_not_act_learns_the_cues() -> None:
 
     chance = 1 / 6
     cued = fit(1.0)
-    assert accuracy(fit(0.0), 0.0) == pytest.approx(
-        chance, abs=0.1
-    )  # without cues nothing is to be learned there
+    # Without cues nothing is to be learned there.
+    assert accuracy(fit(0.0), 0.0) == pytest.approx(chance, abs=0.1)
     assert accuracy(cued, 1.0) > 0.85
     assert accuracy(cued, 0.0) == pytest.approx(chance, abs=0.1)
     assert accuracy(cued, 1.0, shuffled=True) < chance + 0.1

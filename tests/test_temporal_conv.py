@@ -21,9 +21,7 @@ from skeleton_focus import MultiScaleTemporalConv, TemporalConv
 
 
 def trained(layer: nn.Module, seed: int = 0) -> Any:
-    """The layer in float64 and evaluation mode, every parameter and running statistic drawn at
-    random.
-    """
+    """Draw all parameters and running statistics at random, in float64 and evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     layer = layer.double().eval()
     for name, value in layer.state_dict().items():

@@ -1,6 +1,4 @@
-"""The reader of pickles: what it gives back, and that nothing a file names is run, imported or
-allocated.
-"""
+"""Test the reader of pickles: what it gives, and that a file runs, imports, allocates nothing."""
 
 from __future__ import annotations
 
@@ -147,11 +145,9 @@ def test_every_other_opcode_is_refused(tmp_path: Path) -> None:
     assert {*_REFUSED.split()} < {*names.values()} and {*_STEPS} == {*range(256)}
     for code in range(256):
         if names.get(code, "none") in ("none", *_REFUSED.split()):
-            got = (
-                f"the opcode {names[code]}"
-                if code in names
-                else f"byte {code:#04x}, which is no opcode"
-            )
+            got = f"byte {code:#04x}, which is no opcode"
+            if code in names:
+                got = f"the opcode {names[code]}"
             with pytest.raises(
                 FormatError, match=f"expected lists, dicts, tuples, .* alone, got {got}$"
             ):
@@ -221,7 +217,8 @@ def test_nothing_is_run(tmp_path: Path, kind: str) -> None:
     marker = tmp_path / "marker"
     with pytest.raises(
         FormatError,
-        match=r"x\.pkl, byte \d+: expected lists, dicts, .*, got ([\w.]+, which could|the opcode INST)",
+        match=r"x\.pkl, byte \d+: expected lists, dicts, .*, "
+        r"got ([\w.]+, which could|the opcode INST)",
     ):
         load(tmp_path, harms(marker)[kind])
     assert not marker.exists()
@@ -260,9 +257,8 @@ def test_a_text_scalar_of_what_are_no_characters(tmp_path: Path, order: bytes) -
 
 
 NUMBER = b"cnumpy.core.multiarray\nscalar\n"
-SHAPE = (
-    b"(K\x01K\x02\x85" + DTYPE + b"\x89"
-)  # the state of an array of two numbers, without its bytes
+# The state of an array of two numbers, without its bytes.
+SHAPE = b"(K\x01K\x02\x85" + DTYPE + b"\x89"
 
 
 @pytest.mark.parametrize(
@@ -291,7 +287,8 @@ SHAPE = (
         (b"(K\x01d.", r"damaged bytes \(ValueError: zip\("),
         (
             b"h\x07.",
-            r"expected a pickle, got damaged bytes \(UnpicklingError: Memo value not found at index 7\)",
+            r"expected a pickle, got damaged bytes "
+            r"\(UnpicklingError: Memo value not found at index 7\)",
         ),
         (b"Ix\n.", r"damaged bytes \(ValueError: invalid literal"),
         (b"Fx\n.", "ValueError"),
@@ -414,7 +411,8 @@ BOMBS = {
     "bytes": b"\x8e" + b"\xff" * 7 + b"\x7fabc.",
     "bytearray": b"\x96\x00\x00\x00\x00\x10\x00\x00\x00abc.",
     "text": b"\x8d" + b"\xff" * 7 + b"\x7fabc.",
-    "blank array": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n\x8a\x05\x00\xe4\x0bT\x02\x85C\x01btR.",
+    "blank array": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n"
+    b"\x8a\x05\x00\xe4\x0bT\x02\x85C\x01btR.",
     "array of nothing": BLANK
     + b"(K\x01\x8a\x05\x00\xe4\x0bT\x02K\x00\x86"
     + DTYPE

@@ -41,8 +41,7 @@ VIEWS: dict[str, Callable[[Tensor, slice], Tensor]] = {
 }
 
 
-#
-# ----------------------------------------------------------------------------------------------------------- rotation
+# ----------------------------------------------------------------------------------------- rotation
 
 
 @pytest.mark.parametrize(
@@ -162,9 +161,8 @@ def test_flip_equals_the_slow_reference_and_undoes_itself(
         ours, reference_views.flip(x.numpy(), layout.pairs, which.tolist())
     )
     assert torch.equal(flip(ours, layout, which), x)
-    assert torch.equal(
-        flip(x, layout, ~which)[1], flip(x, layout, torch.ones(3))[1]
-    )  # numbers will do for booleans
+    # Numbers will do for booleans.
+    assert torch.equal(flip(x, layout, ~which)[1], flip(x, layout, torch.ones(3))[1])
 
 
 def test_a_raised_left_hand_becomes_a_raised_right_hand() -> None:
@@ -202,8 +200,7 @@ def test_dropped_joints_are_lost_for_the_clip() -> None:
     assert drop_joints(seen[:, None], which)[:, 0].sum() == seen.sum() - 2 * 4
 
 
-#
-# ------------------------------------------------------------------------------------------------------ common to all
+# ------------------------------------------------------------------------------------ common to all
 
 
 @pytest.mark.parametrize("channels", [2, 3])
@@ -282,7 +279,8 @@ X = torch.zeros(2, 3, 4, 5, 2)
             lambda: flip(
                 X, SkeletonLayout.from_bones([(0, j) for j in range(1, 5)]), torch.ones(2)
             ),
-            "flip: expected a layout with left and right pairs, got 'custom'; pass them to SkeletonLayout",
+            "flip: expected a layout with left and right pairs, got 'custom'; "
+            "pass them to SkeletonLayout",
         ),
         (
             lambda: drop_joints(X, torch.ones(2, 5)),

@@ -1,6 +1,4 @@
-"""Graph convolution over windows of frames, and the G3D pathway, against plain loops and the
-published block.
-"""
+"""Test convolution over windows and the G3D pathway, by plain loops and the published block."""
 
 from __future__ import annotations
 
@@ -179,9 +177,8 @@ def test_the_mixed_channels_are_not_kept() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         convolve_windows(*inputs)
     x, weight, adjacency = (tensor.nbytes for tensor in inputs)
-    assert (
-        sum(kept.values()) <= 18 / 16 * x + weight + adjacency
-    )  # two frames of padding; mixed, it would be 6 x
+    # Two frames of padding; mixed, it would be 6 x.
+    assert sum(kept.values()) <= 18 / 16 * x + weight + adjacency
 
 
 def test_transforms_and_hooks() -> None:
@@ -270,7 +267,8 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: MultiScaleG3D(3, 4, window_adjacency(KINECT20, 5, 2), 3),
-        "MultiScaleG3D: expected an adjacency of 3 * V joints, got (2, 100, 100); window_adjacency(layout, 3, K) gives",
+        "MultiScaleG3D: expected an adjacency of 3 * V joints, got (2, 100, 100); "
+        "window_adjacency(layout, 3, K) gives",
     ),
     (
         lambda: MultiScaleG3D(3, 4, window_adjacency(KINECT20, 3, 2), 3, stride=0),
@@ -278,7 +276,8 @@ MISTAKES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: MultiScaleG3D(3, 4, window_adjacency(KINECT20, 3, 2), 3)(torch.zeros(2, 3, 4, 25)),
-        "MultiScaleG3D: expected x, for 60 joints of the adjacency read as 3 frames of 20, (N, C=3, T, V=20)",
+        "MultiScaleG3D: expected x, for 60 joints of the adjacency read as 3 frames of 20, "
+        "(N, C=3, T, V=20)",
     ),
     (
         lambda: convolve_windows(
