@@ -15,26 +15,27 @@ from trained import averaged
 
 from skeleton_focus import (
     Batch,
-    FeatureTap,
     SkeletonDataset,
     SkeletonLayout,
     STFAdjacency,
     STFObjective,
+    divergence_loss,
+    min_max_normalize,
+)
+from skeleton_focus.feature_tap import FeatureTap
+from skeleton_focus.focus import mask_by_focus, top_two
+from skeleton_focus.focus_metrics import (
     area_under_curve,
     class_overlap,
     deletion_curve,
-    divergence_loss,
     focus_average_precision,
     focus_coverage,
     focus_iou,
     insertion_curve,
     layer_coherence,
-    mask_by_focus,
-    min_max_normalize,
     pointing_game,
     relevance_mass,
 )
-from skeleton_focus.focus import top_two
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from loading import clips_of

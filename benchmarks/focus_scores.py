@@ -33,8 +33,9 @@ from recipe import network_input, prepare
 from results import load_run
 from trained import OURS, command_line, finish_all, keep_options, mean_and_spread, place, run
 
-from skeleton_focus import SkeletonDataset, cascading_randomization, max_sensitivity
+from skeleton_focus import SkeletonDataset
 from skeleton_focus.focus import SCORES
+from skeleton_focus.focus_sanity import cascading_randomization, max_sensitivity
 
 NETWORKS = ("stf_gcn", "ms_g3d", "fg_stformer", "bagcn")
 SHOWN = (

@@ -31,7 +31,8 @@ from torch.utils.data import DataLoader
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from recipe import PRESETS, Recipe, build_network, prepare
 
-from skeleton_focus import SkeletonDataset, open_dataset, read_ntu, seeded_generator
+from skeleton_focus import SkeletonDataset, open_dataset, seeded_generator
+from skeleton_focus.format_ntu import read_ntu
 from skeleton_focus.format_nw_ucla import open_nw_ucla
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

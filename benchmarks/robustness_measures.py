@@ -12,10 +12,8 @@ from typing import Protocol
 
 import torch
 
-from skeleton_focus import (
-    Batch,
-    SkeletonDataset,
-    SkeletonLayout,
+from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, seeded_generator
+from skeleton_focus.occlusion import (
     body_parts,
     drop_frames,
     hide_frames,
@@ -23,7 +21,6 @@ from skeleton_focus import (
     hide_random_joints,
     jitter_joints,
     keep_beginning,
-    seeded_generator,
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))

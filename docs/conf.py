@@ -32,7 +32,11 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
-autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "forward, extra_repr"}
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    "exclude-members": "forward, extra_repr",
+}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
@@ -41,34 +45,33 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 
-def of_the_package(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out what a module keeps for its siblings: where the package exports some of its names, all others."""
-    if type(thing).__name__ == "_tuplegetter":  # a NamedTuple's fields, which its docstring lists
-        return True
-    if what == "module" and getattr(thing, "__module__", "").startswith(project):
-        names = {public for public in skeleton_focus.__all__
-                 if getattr(getattr(skeleton_focus, public), "__module__", None) == thing.__module__}  # fmt: skip
-        if names and name not in names:
-            return True
-    return None
+def without_fields(
+    app: Any, what: str, name: str, thing: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out a NamedTuple's fields, which its docstring lists."""
+    return True if type(thing).__name__ == "_tuplegetter" else None
 
 
-def escape_letters(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Of an argument that is an axis, `channels: C.`, the letter is no list's."""
+def escape_letters(
+    app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+    """Escape an argument's axis, as in `channels: C.`, which would start a list."""
     lines[:] = [re.sub(r"^(\s*\w+: )([A-Z]\.)", r"\1\\\2", line) for line in lines]
 
 
 def from_its_module(app: Any, env: Any, node: Any, shown: Any) -> Any:
-    """Docstrings name what the package exports, `skeleton_focus.STFLoss`; its page is that of its module."""
+    """Link `skeleton_focus.STFLoss`, as docstrings name it, to the page of its module."""
     name = node.get("reftarget", "").removeprefix(f"{project}.")
     if name not in skeleton_focus.__all__:
         return None
     there = f"{getattr(skeleton_focus, name).__module__}.{name}"
     domain = env.get_domain("py")
-    return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], there, node, shown)
+    return domain.resolve_xref(
+        env, node["refdoc"], app.builder, node["reftype"], there, node, shown
+    )
 
 
 def setup(app: Any) -> None:
-    app.connect("autodoc-skip-member", of_the_package)
+    app.connect("autodoc-skip-member", without_fields)
     app.connect("autodoc-process-docstring", escape_letters, priority=400)  # before napoleon
     app.connect("missing-reference", from_its_module)

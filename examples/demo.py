@@ -31,15 +31,9 @@ from torch.utils.data import DataLoader
 from train import main as train
 from train import run
 
-from skeleton_focus import (
-    SkeletonDataset,
-    Split,
-    STFObjective,
-    body_parts,
-    focus_average_precision,
-    hide_joints,
-    pointing_game,
-)
+from skeleton_focus import SkeletonDataset, Split, STFObjective
+from skeleton_focus.focus_metrics import focus_average_precision, pointing_game
+from skeleton_focus.occlusion import body_parts, hide_joints
 from skeleton_focus.plot import plot_focus_comparison
 
 EPOCHS = ["--epochs", "5"]  # half of the preset's, to end within minutes

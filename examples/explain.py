@@ -34,19 +34,16 @@ from train import run
 from skeleton_focus import (
     Augment,
     Batch,
-    FeatureTap,
-    LatentNode,
     SkeletonDataset,
     SkeletonLayout,
     STFAdjacency,
     STFGraphConv,
     STFObjective,
-    deletion_curve,
-    insertion_curve,
-    repeat_frames,
-    resize_focus,
 )
-from skeleton_focus.focus import SCORES
+from skeleton_focus.feature_tap import FeatureTap
+from skeleton_focus.focus import SCORES, resize_focus
+from skeleton_focus.focus_diffusion import LatentNode
+from skeleton_focus.focus_metrics import deletion_curve, insertion_curve
 from skeleton_focus.plot import (
     animate_focus,
     plot_adjacency,
@@ -57,6 +54,7 @@ from skeleton_focus.plot import (
     plot_latent_edges,
 )
 from skeleton_focus.plot_runs import plot_curves
+from skeleton_focus.preparation import repeat_frames
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

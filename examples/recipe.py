@@ -22,14 +22,13 @@ from skeleton_focus import (
     STFLoss,
     STFObjective,
     add_visibility,
-    align_body,
     body_height,
     center,
     make_stream,
-    repeat_frames,
 )
 from skeleton_focus.focus import SCORES
 from skeleton_focus.losses import FORMS, NORMS
+from skeleton_focus.preparation import align_body, repeat_frames
 
 # Your own network goes here: a class called as Net(num_classes, layout, in_channels=..., ...).
 NETWORKS: dict[str, Callable[..., nn.Module]] = {

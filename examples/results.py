@@ -17,7 +17,8 @@ from recipe import Recipe, build_objective, prepare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skeleton_focus import LAYOUTS, Batch, SkeletonDataset, SkeletonLayout, Split, STFObjective
+from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, Split, STFObjective
+from skeleton_focus.layouts import LAYOUTS
 
 
 def batches(

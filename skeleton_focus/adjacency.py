@@ -14,6 +14,15 @@ from torch import Tensor
 from ._checks import check_choice, message
 from .layouts import SkeletonLayout
 
+__all__ = [
+    "directed_adjacency",
+    "hop_distance",
+    "multi_scale_adjacency",
+    "normalize_adjacency",
+    "spatial_partition",
+    "window_adjacency",
+]
+
 
 def hop_distance(layout: SkeletonLayout) -> Tensor:
     """Number of bones between every two joints.

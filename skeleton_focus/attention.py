@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, message
 
+__all__ = ["DilatedTemporalAttention", "JointPartAttention", "SpatialAttention", "position_codes"]
+
 
 def position_codes(positions: Tensor, channels: int) -> Tensor:
     r"""Sine and cosine codes of positions: joint numbers or frame numbers.

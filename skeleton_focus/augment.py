@@ -19,6 +19,8 @@ from .clips import Batch
 from .layouts import SkeletonLayout
 from .preparation import resample_frames
 
+__all__ = ["Augment", "drop_joints", "flip", "rotate", "scale", "seeded_generator", "shear"]
+
 
 def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> torch.Generator:
     """Make a random generator seeded by the state of training: epoch, step, process and worker.

@@ -19,6 +19,8 @@ from ._packed import MappedClips
 from .formats import MOST_CLASSES, short
 from .layouts import SkeletonLayout
 
+__all__ = ["Batch", "Clip", "SkeletonDataset", "Split"]
+
 
 class Clip(NamedTuple):
     """One clip.

@@ -33,6 +33,8 @@ from .formats import (
     short,
 )
 
+__all__ = ["open_dataset"]
+
 # Keeps python -m from warning that the package has imported this file before.
 __path__: list[str] = []
 

@@ -17,6 +17,8 @@ from ._checks import message
 from ._forward import replace_forward
 from ._second_order import SecondOrder, score_gradient
 
+__all__ = ["FeatureTap"]
+
 
 class FeatureTap:
     """Capture the outputs of named layers while a model runs.

@@ -14,6 +14,14 @@ from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, message
 
+__all__ = [
+    "FocalJointSelection",
+    "FocalJoints",
+    "PartEncoding",
+    "ScatterToJoints",
+    "scatter_to_joints",
+]
+
 
 class FocalJoints(NamedTuple):
     """What :class:`FocalJointSelection` keeps.

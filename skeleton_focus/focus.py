@@ -19,6 +19,15 @@ from torch import Tensor
 from ._checks import check_choice, check_classes, check_shape, message
 from ._second_order import score_gradient
 
+__all__ = [
+    "class_score",
+    "grad_cam",
+    "linear_head_focus",
+    "mask_by_focus",
+    "min_max_normalize",
+    "resize_focus",
+]
+
 SCORES = ("logit", "log_odds", "probability")
 
 

@@ -12,6 +12,8 @@ from ._checks import check_choice, check_lengths, check_shape, message
 from .graph_conv import GraphConv
 from .temporal_context import TemporalContext, mask_padding
 
+__all__ = ["AttentiveDiffusion", "AttentiveFocus", "FocusDiffusionBlock", "LatentNode"]
+
 
 class LatentNode(NamedTuple):
     """What :class:`AttentiveFocus` gives.

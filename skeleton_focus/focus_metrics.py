@@ -21,6 +21,19 @@ from torch import Tensor
 from ._checks import check_choice, check_classes, check_shape, message
 from .focus import at_least_float32, min_max_normalize, resize_focus
 
+__all__ = [
+    "area_under_curve",
+    "class_overlap",
+    "deletion_curve",
+    "focus_average_precision",
+    "focus_coverage",
+    "focus_iou",
+    "insertion_curve",
+    "layer_coherence",
+    "pointing_game",
+    "relevance_mass",
+]
+
 UNITS = ("entries", "joints", "frames")
 
 

@@ -20,6 +20,8 @@ from ._apart import apart
 from ._checks import check_shape, message
 from .focus import at_least_float32
 
+__all__ = ["cascading_randomization", "max_sensitivity"]
+
 
 def cascading_randomization(
     model: nn.Module,

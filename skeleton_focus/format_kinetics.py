@@ -27,6 +27,8 @@ from .formats import (
 )
 from .layouts import OPENPOSE18
 
+__all__ = ["read_kinetics"]
+
 _SIDES = {"train": ("kinetics_train", "train"), "test": ("kinetics_val", "val", "test")}
 
 

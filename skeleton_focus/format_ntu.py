@@ -25,6 +25,8 @@ from .formats import (
 )
 from .layouts import NTU25
 
+__all__ = ["read_ntu"]
+
 _NAME = re.compile(
     r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R(?P<take>\d{3})A(?P<action>\d{3})$"
 )

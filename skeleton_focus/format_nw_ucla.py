@@ -24,6 +24,8 @@ from .formats import (
 )
 from .layouts import KINECT20
 
+__all__ = ["read_nw_ucla"]
+
 NW_UCLA_ACTIONS = {
     "a01": "pick up with one hand",
     "a02": "pick up with two hands",

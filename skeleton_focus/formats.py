@@ -24,6 +24,8 @@ from ._checks import message
 from ._packed import Loaded
 from .layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
 
+__all__ = ["ClipFile", "FormatError", "UnreadableFileError"]
+
 MOST_CLASSES = 100_000
 """The end of the labels: larger ones are mistakes that would fill the memory with class names."""
 

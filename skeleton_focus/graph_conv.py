@@ -13,6 +13,14 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from ._checks import check_adjacency, check_shape, message
 from ._windows import convolve
 
+__all__ = [
+    "GraphConv",
+    "MultiScaleG3D",
+    "MultiScaleGraphConv",
+    "convolve_graph",
+    "convolve_windows",
+]
+
 
 def convolve_graph(
     x: Tensor, weight: Tensor, adjacency: Tensor, bias: Tensor | None = None

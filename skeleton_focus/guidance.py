@@ -11,6 +11,8 @@ from ._checks import can_read, check_choice, check_shape, message
 from .focus import at_least_float32, resize_focus
 from .layouts import SkeletonLayout
 
+__all__ = ["allowed_joints", "guidance_loss"]
+
 REDUCTIONS = ("none", "mean", "sum")
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from ._checks import message
 
+__all__ = ["COCO17", "KINECT20", "LAYOUTS", "NTU25", "NTU25_PYSKL", "OPENPOSE18", "SkeletonLayout"]
+
 
 @dataclass(frozen=True)
 class SkeletonLayout:

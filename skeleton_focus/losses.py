@@ -14,6 +14,14 @@ from ._checks import check_choice, check_classes, check_shape, message
 from .focus import at_least_float32, resize_focus
 from .guidance import check_allowed, guidance_loss, reduce_samples
 
+__all__ = [
+    "STFLoss",
+    "adjacency_focus_loss",
+    "coherence_loss",
+    "divergence_loss",
+    "exploration_loss",
+]
+
 NORMS = ("l2", "rms")
 FORMS = ("distance", "overlap")
 
@@ -29,7 +37,7 @@ def exploration_loss(masked_logits: Tensor, classes: Tensor, *, reduction: str =
 
     Args:
         masked_logits: the network's output for the input masked by
-            :func:`~skeleton_focus.mask_by_focus`.
+            :func:`~skeleton_focus.focus.mask_by_focus`.
         classes: y, the class predicted for the unmasked input.
         reduction: ``"none"``, ``"mean"`` or ``"sum"`` over the N samples.
 

@@ -18,6 +18,8 @@ from .focus import draw_erased, top_two
 from .losses import STFLoss
 from .stf import STFAdjacency
 
+__all__ = ["STFObjective", "STFOutput"]
+
 
 class STFOutput(NamedTuple):
     """The output of :class:`STFObjective`.
@@ -81,7 +83,7 @@ class STFObjective(ExplainedModel):
             is no such layer.
         loss: terms and weights; by default the paper's focus branch.
         score: ``"logit"``, ``"log_odds"`` or ``"probability"`` of the class, see
-            :func:`~skeleton_focus.class_score`.
+            :func:`~skeleton_focus.focus.class_score`.
         axes: order of the axes of x: ``"N C T V M"`` (default), ``"N M T V C"``, ``"N C T V"``,
             ``"N T (V C)"``, ... Required if x has as many channels as persons, two or more, because
             its layout is then ambiguous.

@@ -21,6 +21,16 @@ from .clips import Batch
 from .layouts import SkeletonLayout
 from .preparation import body_height
 
+__all__ = [
+    "body_parts",
+    "drop_frames",
+    "hide_frames",
+    "hide_joints",
+    "hide_random_joints",
+    "jitter_joints",
+    "keep_beginning",
+]
+
 _LIMBS = tuple(
     f"{side}_{limb}"
     for side in ("left", "right")

@@ -400,8 +400,8 @@ def plot_latent_edges(
         x (C, T, V), weights (T, V).
 
     Args:
-        weights: values in [0, 1], from :class:`~skeleton_focus.AttentiveFocus`; joints with more
-            weight are larger and darker.
+        weights: values in [0, 1], from :class:`~skeleton_focus.focus_diffusion.AttentiveFocus`;
+            joints with more weight are larger and darker.
         threshold: a line is drawn to joints with a larger weight; the paper uses 0.8.
         x, layout, frames, title, invert_y: see :func:`plot_film_strip`.
 

@@ -14,6 +14,18 @@ from torch import Tensor
 from ._checks import can_read, check_choice, check_lengths, check_shape, message
 from .layouts import SkeletonLayout
 
+__all__ = [
+    "add_visibility",
+    "align_body",
+    "body_height",
+    "center",
+    "fuse",
+    "make_stream",
+    "prepare_stf",
+    "repeat_frames",
+    "resample_frames",
+]
+
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ._checks import check_shape, message
 from .graph_conv import GraphConv, convolve_graph
 
+__all__ = ["STFAdjacency", "STFGraphConv"]
+
 
 class STFAdjacency(nn.Module):
     r"""Generate an adjacency for each sample from its features.

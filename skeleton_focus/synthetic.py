@@ -46,6 +46,8 @@ from ._kinematics import Array, arm_turns, forward, rest_points, rotation
 from .clips import Batch
 from .layouts import NTU25, SkeletonLayout
 
+__all__ = ["SyntheticActions"]
+
 # Mirrors a position; for a rotation vector, the other two signs change.
 _MIRROR = np.array([-1, 1, 1], np.float32)
 _BLOCK = 256  # clips animated together: few enough for the CPU cache, and memory is bounded

@@ -8,6 +8,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ._checks import check_choice, check_lengths, check_shape, message
 
+__all__ = ["TemporalContext", "mask_padding"]
+
 
 class TemporalContext(nn.Module):
     r"""Give each frame of a node the context of the others: a projection, then stacked LSTM layers.

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ._checks import check_shape, message
 
+__all__ = ["MultiScaleTemporalConv", "TemporalConv"]
+
 
 class TemporalConv(nn.Module):
     """Convolution over time with BatchNorm; every joint alike, T kept (halved by ``stride=2``).

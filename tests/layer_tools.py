@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skeleton_focus import STFObjective, STFOutput
+from skeleton_focus import STFObjective
+from skeleton_focus.objective import STFOutput
 
 
 def draw(*shape: int, seed: int = 0, grad: bool = False) -> Tensor:

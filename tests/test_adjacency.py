@@ -15,16 +15,15 @@ from strategies import Bones, graphs, trees
 
 from skeleton_focus import (
     KINECT20,
-    LAYOUTS,
     NTU25,
     SkeletonLayout,
     directed_adjacency,
-    hop_distance,
     multi_scale_adjacency,
-    normalize_adjacency,
     spatial_partition,
     window_adjacency,
 )
+from skeleton_focus.adjacency import hop_distance, normalize_adjacency
+from skeleton_focus.layouts import LAYOUTS
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1)
 HALF_ROOT = 6**-0.5  # degrees 2 and 3, self-loops included

@@ -19,13 +19,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skeleton_focus import (
     DilatedTemporalAttention,
-    FeatureTap,
     JointPartAttention,
     SpatialAttention,
     STFLoss,
     STFObjective,
-    position_codes,
 )
+from skeleton_focus.attention import position_codes
+from skeleton_focus.feature_tap import FeatureTap
 
 
 def some_joints(n: int, t: int, kept: int, joints: int) -> Tensor:

@@ -25,14 +25,10 @@ from skeleton_focus import (
     Batch,
     SkeletonDataset,
     SkeletonLayout,
-    drop_joints,
-    flip,
     resample_frames,
-    rotate,
-    scale,
     seeded_generator,
-    shear,
 )
+from skeleton_focus.augment import drop_joints, flip, rotate, scale, shear
 
 ARMS = SkeletonLayout.from_bones(
     [(0, 1), (0, 2), (1, 3), (2, 4)], pairs=[(1, 2), (3, 4)], name="arms"

@@ -17,8 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from skeleton_focus import STFLoss, STFObjective, class_score, grad_cam, mask_by_focus
-from skeleton_focus.focus import SCORES
+from skeleton_focus import STFLoss, STFObjective, grad_cam
+from skeleton_focus.focus import SCORES, class_score, mask_by_focus
 
 N = 3
 C = 4

@@ -18,7 +18,8 @@ from layer_tools import filled, learn
 from recipe import PRESETS, Recipe, build_network, explained
 from torch import Tensor
 
-from skeleton_focus import KINECT20, NTU25, FeatureTap, STFLoss, STFObjective
+from skeleton_focus import KINECT20, NTU25, STFLoss, STFObjective
+from skeleton_focus.feature_tap import FeatureTap
 
 SMALL: dict[str, Any] = {"widths": (8, 8, 8), "strides": (1, 2, 1), "in_channels": 3}
 STF: dict[str, Any] = {"layers": ["blocks.1", "blocks.2"], "head": "fc"}

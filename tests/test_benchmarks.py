@@ -28,7 +28,8 @@ import train
 import trained
 from recipe import Recipe
 
-from skeleton_focus import NTU25, SyntheticActions, allowed_joints, body_parts
+from skeleton_focus import NTU25, SyntheticActions, allowed_joints
+from skeleton_focus.occlusion import body_parts
 
 
 def test_a_finished_run_is_read_and_what_cannot_be_trained_says_why(tmp_path: Path) -> None:

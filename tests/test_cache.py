@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from skeleton_focus import FormatError, SkeletonDataset, open_dataset
+from skeleton_focus import SkeletonDataset, open_dataset
 from skeleton_focus._cache import _write_header, default_folder, open_pack
 from skeleton_focus._packed import MappedClips
-from skeleton_focus.formats import ClipFile, ClipSource
+from skeleton_focus.formats import ClipFile, ClipSource, FormatError
 from skeleton_focus.layouts import COCO17
 
 

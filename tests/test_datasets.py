@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from skeleton_focus import KINECT20, FormatError, SkeletonDataset, Split, datasets, open_dataset
+from skeleton_focus import KINECT20, SkeletonDataset, Split, datasets, open_dataset
 from skeleton_focus.format_nw_ucla import NW_UCLA_ACTIONS
+from skeleton_focus.formats import FormatError
 
 
 def write(folder: Path, name: str, frames: int = 2) -> None:

@@ -26,8 +26,6 @@ from torch.export._patches import register_lstm_while_loop_decomposition
 
 import skeleton_focus
 from skeleton_focus import (
-    AttentiveDiffusion,
-    AttentiveFocus,
     DilatedTemporalAttention,
     FocalJointSelection,
     FocusDiffusionBlock,
@@ -48,6 +46,7 @@ from skeleton_focus import (
     multi_scale_adjacency,
     window_adjacency,
 )
+from skeleton_focus.focus_diffusion import AttentiveDiffusion, AttentiveFocus
 
 TORCH_ITSELF = [  # what it warns of while it exports, most of it about its own code
     ".isinstance.treespec, LeafSpec.. is deprecated:FutureWarning",

@@ -15,7 +15,8 @@ from layer_tools import filled, learn, weights
 from recipe import PRESETS, Recipe, build_network, explained
 from torch import Tensor
 
-from skeleton_focus import KINECT20, NTU25, FeatureTap, STFLoss, STFObjective
+from skeleton_focus import KINECT20, NTU25, STFLoss, STFObjective
+from skeleton_focus.feature_tap import FeatureTap
 
 SMALL: dict[str, Any] = {
     "widths": (6, 6, 12, 12),

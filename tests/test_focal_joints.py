@@ -17,13 +17,13 @@ from torch.autograd import gradcheck, gradgradcheck
 from skeleton_focus import (
     COCO17,
     KINECT20,
-    LAYOUTS,
     NTU25,
     FocalJointSelection,
     PartEncoding,
     ScatterToJoints,
-    scatter_to_joints,
 )
+from skeleton_focus.focal_joints import scatter_to_joints
+from skeleton_focus.layouts import LAYOUTS
 
 
 def selection(channels: int, kept: int, **options: str) -> FocalJointSelection:

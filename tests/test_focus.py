@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from skeleton_focus import (
-    FeatureTap,
+from skeleton_focus import grad_cam, min_max_normalize
+from skeleton_focus.feature_tap import FeatureTap
+from skeleton_focus.focus import (
+    SCORES,
     class_score,
-    grad_cam,
+    draw_erased,
     linear_head_focus,
     mask_by_focus,
-    min_max_normalize,
     resize_focus,
+    weigh_channels,
 )
-from skeleton_focus.focus import SCORES, draw_erased, weigh_channels
 
 SIZES = [(1, 2, 3, 4, 5), (3, 4, 5, 6, 2), (2, 3, 1, 2, 1)]  # N, C, T, V, M
 

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from skeleton_focus import area_under_curve, deletion_curve, insertion_curve, mask_by_focus
+from skeleton_focus.focus import mask_by_focus
+from skeleton_focus.focus_metrics import area_under_curve, deletion_curve, insertion_curve
 
 UNITS = ["entries", "joints", "frames"]
 LEVELS = [0.0, 0.25, 0.5, 0.75, 1.0]  # few, so that ties are common

@@ -23,9 +23,6 @@ from torch.overrides import TorchFunctionMode
 from skeleton_focus import (
     KINECT20,
     NTU25,
-    AttentiveDiffusion,
-    AttentiveFocus,
-    FeatureTap,
     FocusDiffusionBlock,
     GraphConv,
     STFLoss,
@@ -37,6 +34,8 @@ from skeleton_focus import (
     spatial_partition,
 )
 from skeleton_focus._second_order import plain_kernels
+from skeleton_focus.feature_tap import FeatureTap
+from skeleton_focus.focus_diffusion import AttentiveDiffusion, AttentiveFocus
 
 FOCUS = ("attention", "mean", "max", "none")
 CONTEXT = ("bidirectional", "forward", "none")

@@ -15,16 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from skeleton_focus import (
+from skeleton_focus import min_max_normalize
+from skeleton_focus.focus import resize_focus
+from skeleton_focus.focus_metrics import (
     class_overlap,
     focus_average_precision,
     focus_coverage,
     focus_iou,
     layer_coherence,
-    min_max_normalize,
     pointing_game,
     relevance_mass,
-    resize_focus,
 )
 
 LEVELS = [0.0, 0.25, 0.5, 0.75, 1.0]  # few, so that ties are common

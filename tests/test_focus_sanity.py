@@ -18,14 +18,8 @@ from hypothesis import strategies as st
 from stf_gcn import STFGCN
 from torch import Tensor, nn
 
-from skeleton_focus import (
-    KINECT20,
-    GraphConv,
-    STFObjective,
-    cascading_randomization,
-    max_sensitivity,
-    spatial_partition,
-)
+from skeleton_focus import KINECT20, GraphConv, STFObjective, spatial_partition
+from skeleton_focus.focus_sanity import cascading_randomization, max_sensitivity
 
 LEVELS = [0.0, 0.25, 0.5, 1.0]  # few, so that ties are common
 N = 6

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skeleton_focus import OPENPOSE18, FormatError, open_dataset, read_kinetics
-from skeleton_focus.format_kinetics import open_kinetics
+from skeleton_focus import OPENPOSE18, open_dataset
+from skeleton_focus.format_kinetics import open_kinetics, read_kinetics
+from skeleton_focus.formats import FormatError
 
 
 def person(seed: int, confidence: float = 0.9) -> dict[str, list[float]]:

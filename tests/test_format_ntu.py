@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_readers import read_ntu as read_ntu_plainly
 
-from skeleton_focus import NTU25, FormatError, open_dataset, read_ntu
+from skeleton_focus import NTU25, open_dataset
 from skeleton_focus._bodies import Track, fill_gaps, join_tracks, main_bodies
-from skeleton_focus.format_ntu import _tracks, open_ntu
+from skeleton_focus.format_ntu import _tracks, open_ntu, read_ntu
+from skeleton_focus.formats import FormatError
 
 NAME = "S001C002P003R002A051"
 STANDING = np.zeros((25, 3), np.float32)

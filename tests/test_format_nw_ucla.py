@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skeleton_focus import FormatError, read_nw_ucla
-from skeleton_focus.format_nw_ucla import NW_UCLA_ACTIONS, open_nw_ucla
+from skeleton_focus.format_nw_ucla import NW_UCLA_ACTIONS, open_nw_ucla, read_nw_ucla
+from skeleton_focus.formats import FormatError
 
 NAME = "a08_s03_e02_v01"
 POINT = "[0.25, -1, 3e0]"

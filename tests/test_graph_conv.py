@@ -23,10 +23,10 @@ from skeleton_focus import (
     NTU25,
     GraphConv,
     MultiScaleGraphConv,
-    convolve_graph,
     multi_scale_adjacency,
     spatial_partition,
 )
+from skeleton_focus.graph_conv import convolve_graph
 
 SIZES = [(4, 2), (3, 3), (2, 5)]  # C > O, C = O, C < O: both orders of mixing and aggregating
 A = spatial_partition(KINECT20)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Bones, graphs, shuffled, trees
 
-from skeleton_focus import COCO17, KINECT20, LAYOUTS, NTU25, NTU25_PYSKL, OPENPOSE18, SkeletonLayout
+from skeleton_focus import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
+from skeleton_focus.layouts import LAYOUTS, NTU25_PYSKL
 
 # The tables of shared/FORMATS.md, (joint, parent), the first three counted from 1.
 NTU = """(1,2) (2,21) (3,21) (4,3) (5,21) (6,5) (7,6) (8,7) (9,21) (10,9) (11,10) (12,11) (13,1)

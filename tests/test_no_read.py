@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 import skeleton_focus
 from skeleton_focus import (
-    AttentiveDiffusion,
-    AttentiveFocus,
     Augment,
     DilatedTemporalAttention,
     FocalJointSelection,
@@ -37,55 +35,57 @@ from skeleton_focus import (
     TemporalConv,
     add_visibility,
     adjacency_focus_loss,
-    align_body,
-    area_under_curve,
     body_height,
-    body_parts,
     center,
-    class_overlap,
-    class_score,
     coherence_loss,
-    deletion_curve,
     directed_adjacency,
     divergence_loss,
-    drop_frames,
-    drop_joints,
     exploration_loss,
-    flip,
-    focus_average_precision,
-    focus_coverage,
-    focus_iou,
     fuse,
     grad_cam,
     guidance_loss,
-    hide_frames,
-    hide_joints,
-    hide_random_joints,
-    insertion_curve,
-    jitter_joints,
-    keep_beginning,
-    layer_coherence,
-    linear_head_focus,
     make_stream,
-    mask_by_focus,
     mask_padding,
     min_max_normalize,
     multi_scale_adjacency,
-    normalize_adjacency,
-    pointing_game,
     prepare_stf,
-    relevance_mass,
-    repeat_frames,
     resample_frames,
-    resize_focus,
-    rotate,
-    scale,
     seeded_generator,
-    shear,
     window_adjacency,
 )
-from skeleton_focus.focus import top_two
+from skeleton_focus.adjacency import normalize_adjacency
+from skeleton_focus.augment import drop_joints, flip, rotate, scale, shear
+from skeleton_focus.focus import (
+    class_score,
+    linear_head_focus,
+    mask_by_focus,
+    resize_focus,
+    top_two,
+)
+from skeleton_focus.focus_diffusion import AttentiveDiffusion, AttentiveFocus
+from skeleton_focus.focus_metrics import (
+    area_under_curve,
+    class_overlap,
+    deletion_curve,
+    focus_average_precision,
+    focus_coverage,
+    focus_iou,
+    insertion_curve,
+    layer_coherence,
+    pointing_game,
+    relevance_mass,
+)
 from skeleton_focus.layouts import NTU25
+from skeleton_focus.occlusion import (
+    body_parts,
+    drop_frames,
+    hide_frames,
+    hide_joints,
+    hide_random_joints,
+    jitter_joints,
+    keep_beginning,
+)
+from skeleton_focus.preparation import align_body, repeat_frames
 
 N = 3
 T = 8

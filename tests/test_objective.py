@@ -10,17 +10,8 @@ from layer_tools import gradients
 from stf_gcn import STFGCN
 from torch import Tensor, nn
 
-from skeleton_focus import (
-    KINECT20,
-    STFAdjacency,
-    STFLoss,
-    STFObjective,
-    class_score,
-    grad_cam,
-    mask_by_focus,
-    resize_focus,
-)
-from skeleton_focus.focus import SCORES
+from skeleton_focus import KINECT20, STFAdjacency, STFLoss, STFObjective, grad_cam
+from skeleton_focus.focus import SCORES, class_score, mask_by_focus, resize_focus
 
 N = 3
 C = 4

@@ -17,13 +17,15 @@ from recipe import PREPARATIONS, Recipe, prepare
 from torch import Tensor
 
 from skeleton_focus import (
-    LAYOUTS,
     NTU25,
     Batch,
     SkeletonDataset,
     SkeletonLayout,
     SyntheticActions,
     body_height,
+)
+from skeleton_focus.layouts import LAYOUTS
+from skeleton_focus.occlusion import (
     body_parts,
     drop_frames,
     hide_frames,

@@ -21,17 +21,16 @@ from skeleton_focus import (
     COCO17,
     KINECT20,
     NTU25,
-    NTU25_PYSKL,
     Augment,
     Batch,
     SkeletonLayout,
-    align_body,
     center,
     make_stream,
-    repeat_frames,
     resample_frames,
-    rotate,
 )
+from skeleton_focus.augment import rotate
+from skeleton_focus.layouts import NTU25_PYSKL
+from skeleton_focus.preparation import align_body, repeat_frames
 
 LENGTHS = (9, 5, 12)
 

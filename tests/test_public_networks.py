@@ -19,7 +19,6 @@ from torch.utils.checkpoint import checkpoint
 
 from skeleton_focus import (
     NTU25,
-    AttentiveFocus,
     DilatedTemporalAttention,
     GraphConv,
     MultiScaleG3D,
@@ -29,17 +28,21 @@ from skeleton_focus import (
     STFLoss,
     STFObjective,
     TemporalConv,
-    class_score,
     exploration_loss,
     grad_cam,
-    linear_head_focus,
-    mask_by_focus,
     min_max_normalize,
     multi_scale_adjacency,
-    resize_focus,
     window_adjacency,
 )
-from skeleton_focus.focus import top_two, weigh_channels
+from skeleton_focus.focus import (
+    class_score,
+    linear_head_focus,
+    mask_by_focus,
+    resize_focus,
+    top_two,
+    weigh_channels,
+)
+from skeleton_focus.focus_diffusion import AttentiveFocus
 
 N = 4
 C = 3

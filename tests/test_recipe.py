@@ -46,10 +46,10 @@ from skeleton_focus import (
     body_height,
     center,
     make_stream,
-    repeat_frames,
     resample_frames,
-    rotate,
 )
+from skeleton_focus.augment import rotate
+from skeleton_focus.preparation import repeat_frames
 
 
 def as_published(
@@ -335,7 +335,8 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
         (["--weight-decay", "-1"], "expected weight_decay in 0..1, got -1.0"),
         (
             ["--branch", "adjacency", "--model", "ms_g3d"],
-            "without adjacency with --model ms_g3d, which has no STFAdjacency for L_G to act on, got adjacency; leave",
+            "without adjacency with --model ms_g3d, which has no STFAdjacency for L_G to act on, "
+            "got adjacency; leave",
         ),
         (
             ["--branch", "coherence+adjacency", "--model", "bagcn"],
@@ -438,7 +439,8 @@ def test_table_5_goes_on_from_ms_g3d_without_an_adjacency(
         assert terms == (
             {"coherence", "divergence"} if branch == "focus" else set(branch.split("+"))
         )
-        told = "note: ms_g3d has no STFAdjacency for L_G to act on; the branch focus is trained without"
+        told = "note: ms_g3d has no STFAdjacency for L_G to act on; the branch focus is trained "
+        told += "without"
         assert (told in capsys.readouterr().out) == (branch == "focus")
 
 

@@ -56,7 +56,7 @@ def test_the_weights_of_a_branch(branch: str, expected: dict[str, float]) -> Non
     [
         (
             "cosine",
-            "expected --branch to be plain, .* joined by .*, got 'cosine'; a branch's name stands alone",
+            "--branch to be plain, .* joined by .*, got 'cosine'; a branch's name stands alone",
         ),
         ("focus+exploration", "got 'focus'; a branch's name stands alone"),
         ("exploration+all", "got 'all'; "),
@@ -149,8 +149,8 @@ def test_erasing_alone_starts_late_too(tmp_path: Path) -> None:
     assert command_line.parse(given)[1].stf_after == 0.5
 
 
-#
-# ------------------------------------------------------------------------------------------------------ guidance
+# ------------------------------------------------------------------------------------------------
+# guidance
 
 SMALL = [
     "--network",
@@ -172,11 +172,11 @@ SMALL = [
     [
         (
             "drink: head",
-            r"expected --guide with a JSON file of classes and their joints, got .*guide.json: Expecting",
+            "--guide with a JSON file of classes and their joints, got .*guide.json: Expecting",
         ),
         (
             b"\xff\xfe\x00",
-            r"expected --guide with a JSON file of classes and their joints, got .*guide.json: 'utf-8'",
+            "--guide with a JSON file of classes and their joints, got .*guide.json: 'utf-8'",
         ),
         (
             '["drink"]',

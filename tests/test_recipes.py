@@ -19,7 +19,8 @@ from test_docs import blocks
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from skeleton_focus import STFLoss, STFObjective, class_score, grad_cam, mask_by_focus, resize_focus
+from skeleton_focus import STFLoss, STFObjective, grad_cam
+from skeleton_focus.focus import class_score, mask_by_focus, resize_focus
 
 N = 2
 C = 3

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skeleton_focus import FeatureTap, class_score, convolve_graph
 from skeleton_focus._second_order import SecondOrder
+from skeleton_focus.feature_tap import FeatureTap
+from skeleton_focus.focus import class_score
+from skeleton_focus.graph_conv import convolve_graph
 
 
 class Net(nn.Module):

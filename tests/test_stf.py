@@ -22,9 +22,9 @@ from skeleton_focus import (
     SkeletonLayout,
     STFAdjacency,
     STFGraphConv,
-    convolve_graph,
     multi_scale_adjacency,
 )
+from skeleton_focus.graph_conv import convolve_graph
 
 A = multi_scale_adjacency(KINECT20, 3)
 CHAIN = multi_scale_adjacency(

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from skeleton_focus import (
     KINECT20,
-    LAYOUTS,
     NTU25,
     SkeletonLayout,
     add_visibility,
@@ -27,10 +26,10 @@ from skeleton_focus import (
     fuse,
     make_stream,
     prepare_stf,
-    repeat_frames,
     resample_frames,
 )
-from skeleton_focus.preparation import STREAMS
+from skeleton_focus.layouts import LAYOUTS
+from skeleton_focus.preparation import STREAMS, repeat_frames
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)], center=1)
 

@@ -17,15 +17,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from skeleton_focus import (
-    KINECT20,
-    FeatureTap,
-    STFAdjacency,
-    STFLoss,
-    STFObjective,
-    linear_head_focus,
-    resize_focus,
-)
+from skeleton_focus import KINECT20, STFAdjacency, STFLoss, STFObjective
+from skeleton_focus.feature_tap import FeatureTap
+from skeleton_focus.focus import linear_head_focus, resize_focus
 
 N = 4
 C = 4

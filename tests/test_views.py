@@ -15,17 +15,9 @@ from hypothesis import strategies as st
 from layer_tools import draw
 from torch import Tensor
 
-from skeleton_focus import (
-    COCO17,
-    KINECT20,
-    LAYOUTS,
-    SkeletonLayout,
-    drop_joints,
-    flip,
-    rotate,
-    scale,
-    shear,
-)
+from skeleton_focus import COCO17, KINECT20, SkeletonLayout
+from skeleton_focus.augment import drop_joints, flip, rotate, scale, shear
+from skeleton_focus.layouts import LAYOUTS
 
 ARMS = SkeletonLayout.from_bones(
     [(0, 1), (0, 2), (1, 3), (2, 4)], pairs=[(1, 2), (3, 4)], name="arms"

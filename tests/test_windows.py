@@ -19,15 +19,8 @@ from hypothesis import strategies as st
 from layer_tools import draw
 from torch import Tensor, nn
 
-from skeleton_focus import (
-    KINECT20,
-    NTU25,
-    MultiScaleG3D,
-    _windows,
-    convolve_graph,
-    convolve_windows,
-    window_adjacency,
-)
+from skeleton_focus import KINECT20, NTU25, MultiScaleG3D, _windows, window_adjacency
+from skeleton_focus.graph_conv import convolve_graph, convolve_windows
 
 # N, C, O, T, V, K, w, stride: C above, equal to, below O; windows longer than the clip; strides
 # that do not divide T.
