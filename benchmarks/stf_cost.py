@@ -1,4 +1,4 @@
-"""Cost of one training step under each STF branch, with the same network, batch and process.
+"""Measure the cost of a training step under each STF branch, with one network and batch.
 
     python benchmarks/stf_cost.py [--repeats 15] [--batch 8] [--frames 64] [--keep-memory]
 
@@ -23,10 +23,12 @@ from stf_gcn import STFGCN
 
 from skeleton_focus import NTU25, STFLoss, STFObjective
 
-BRANCHES = {
-    "plain": STFLoss.plain,
-    "focus": STFLoss.focus_branch,
-    "exploration": STFLoss.exploration_branch,
+BRANCHES = {  # loss, erasing
+    "plain": (STFLoss.plain(), 0.0),
+    "focus": (STFLoss.focus_branch(), 0.0),
+    "exploration": (STFLoss.exploration_branch(), 0.0),
+    "erasing": (STFLoss.plain(), 0.5),
+    "recommended, erasing": (STFLoss.recommended(), 0.5),
 }
 
 
@@ -40,8 +42,8 @@ class Setting:
         self.target = torch.randint(60, (given.batch,), device=DEVICE)
         layers = ["blocks.4", "blocks.5"]
         self.objectives = {
-            name: STFObjective(self.network, layers=layers, head="fc", loss=make())
-            for name, make in BRANCHES.items()
+            name: STFObjective(self.network, layers=layers, head="fc", loss=loss, erasing=erasing)
+            for name, (loss, erasing) in BRANCHES.items()
         }
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), lr=1e-3, momentum=0.9, nesterov=True
@@ -82,11 +84,11 @@ def main() -> None:
     times = interleave({branch: partial(built.step, branch) for branch in BRANCHES}, given.repeats)
     memory = {branch: in_own_process("--peak", branch) for branch in BRANCHES}
     print(
-        f"{'branch':12} {'ms a step (quartiles)':>28} {'x plain':>8} {'MiB used':>9} {'x plain':>8}"
+        f"{'branch':20} {'ms a step (quartiles)':>28} {'x plain':>8} {'MiB used':>9} {'x plain':>8}"
     )
     for branch, seconds in times.items():
         print(
-            f"{branch:12} {quartiles(seconds):>28} {ratio(seconds, times['plain']):8.3f} "
+            f"{branch:20} {quartiles(seconds):>28} {ratio(seconds, times['plain']):8.3f} "
             f"{memory[branch]:9.0f} {memory[branch] / memory['plain']:8.2f}"
         )
 
