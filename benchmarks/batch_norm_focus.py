@@ -33,9 +33,9 @@ def differences(objective: STFObjective, batches: list[Tensor], layer: str) -> t
     mean = greatest = 0.0
     for x in batches:
         ours = objective.explain(x, layer=layer)[0]
-        apart = (ours - probability.explain(x, layer=layer)[0]).abs()
-        mean = max(mean, apart.mean((1, 2, 3)).max().item())
-        greatest = max(greatest, apart.max().item())
+        difference = (ours - probability.explain(x, layer=layer)[0]).abs()
+        mean = max(mean, difference.mean((1, 2, 3)).max().item())
+        greatest = max(greatest, difference.max().item())
     return mean, greatest
 
 

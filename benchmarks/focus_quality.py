@@ -113,7 +113,7 @@ def options_of_base(about: str | None) -> argparse.ArgumentParser:
 
 
 def finish_base(given: argparse.Namespace, passed: list[str]) -> None:
-    """Train the base run of each seed, where it is not there."""
+    """Train the base run of each seed, unless it is finished."""
     keep_options(
         given.out, [*passed, "--more", str(given.more), "--rate", str(given.rate)], SET_HERE
     )
@@ -153,7 +153,7 @@ def chosen_rows(
 
 
 def wanted_runs(given: argparse.Namespace, passed: list[str]) -> dict[Path, list[str]]:
-    """Options of every run that goes on from a base run or starts anew."""
+    """Options of every run that starts from a base run or from new weights."""
     wanted = from_base(given, passed, chosen_rows(given, ROWS), given.seeds)
     if given.sweep:
         seed = given.seeds[0]
@@ -177,7 +177,7 @@ def score_of(options: Sequence[str]) -> str:
 
 def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str:
     """Every measure of every row, and every claim, as Markdown."""
-    shown = {name: told for name, told in MEASURES.items() if name in found["plain"][0]}
+    shown = {name: title for name, title in MEASURES.items() if name in found["plain"][0]}
     lines = [
         "| | " + " | ".join(title for title, _ in shown.values()) + " |",
         "|---" * (len(shown) + 1) + "|",
@@ -201,8 +201,8 @@ def tables(found: Mapping[str, list[dict[str, float]]], seeds: list[int]) -> str
             title, digits = MEASURES[name]
             pairs = zip(found[row], found["plain"], strict=True)
             moved = [round(one[name] - other[name], digits) for one, other in pairs]
-            told = ", ".join(f"{difference:+.{digits}f}" for difference in moved)
-            lines.append(f"| {claim} | {title} | {told} | {verdict(moved, relation)} |")
+            listed_moves = ", ".join(f"{difference:+.{digits}f}" for difference in moved)
+            lines.append(f"| {claim} | {title} | {listed_moves} | {verdict(moved, relation)} |")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ The same trained networks are explained under each score; nothing but the score 
 rows of a network. Besides the measures of focus_quality.py: "stable", the largest relative change
 of the focus while every joint moves by up to 0.02 body heights, and bones and motion with it
 (smaller is better), and "random weights", the rank correlation with the focus of the network whose
-weights have all been drawn anew (near 0 is good: the focus then depends on what was learned). Mean
+weights have all been redrawn (near 0 is good: the focus then depends on what was learned). Mean
 and standard deviation over the seeds. A finished run is read and not trained again, an unfinished
 one is resumed.
 """

@@ -117,7 +117,7 @@ def quartiles(seconds: list[float]) -> str:
 
 
 def peak_memory(step: Callable[[], None]) -> float:
-    """MiB above what is there before, during three steps; meant for a process of its own."""
+    """MiB above what was in use before, during three steps; meant for a process of its own."""
     if DEVICE == "cuda":
         before = float(torch.cuda.memory_allocated())
         torch.cuda.reset_peak_memory_stats()
@@ -125,7 +125,7 @@ def peak_memory(step: Callable[[], None]) -> float:
             step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     resident = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     for _ in range(3):
         step()
     return _resident("VmHWM") - resident

@@ -60,8 +60,8 @@ def tables(found: Mapping[str, Sequence[Mapping[str, float]]], seeds: Sequence[i
         if row != AGAINST:
             pairs = zip(of_seeds, found[AGAINST], strict=True)
             moved = [one[COMPARED] - other[COMPARED] for one, other in pairs]
-            told = ", ".join(f"{difference:+.2f}" for difference in moved)
-            lines.append(f"| {row} | {told} | {mean_and_spread(moved, 2)} |")
+            by_seed = ", ".join(f"{difference:+.2f}" for difference in moved)
+            lines.append(f"| {row} | {by_seed} | {mean_and_spread(moved, 2)} |")
     return "\n".join(lines)
 
 

@@ -96,7 +96,7 @@ def changes(layout: SkeletonLayout) -> dict[str, Change]:
 def robustness(folder: Path) -> dict[str, float]:
     """Measure top-1 of a finished run in every setting, %.
 
-    The values are kept beside the run, and measured anew if the settings change.
+    The values are kept beside the run, and measured again if the settings change.
     """
     kept = folder / "robustness.json"
     if kept.exists() and (found := json.loads(kept.read_text()))["settings"] == list(SETTINGS):

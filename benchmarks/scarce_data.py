@@ -89,15 +89,15 @@ def main() -> None:
         for share in given.shares:
             base, more = (max(round(epochs / share**0.5), 1) for epochs in (given.base, given.more))
             part = [] if share == 1 else ["--share", str(share), "--draw", str(seed)]
-            there = [*passed, *part]
+            shared = [*passed, *part]
             start = place(given.out, f"base {share:g}", seed)
             of_run = ["--seed", str(seed), "--epochs", str(base)]
-            first[start] = [*there, "--branch", "plain", *DOWN_TO_ZERO, *of_run]
+            first[start] = [*shared, "--branch", "plain", *DOWN_TO_ZERO, *of_run]
             for row, terms in BRANCHES.items():
-                apart = [*there, "--norm", given.norm] if row == "focus" else there
+                options = [*shared, "--norm", given.norm] if row == "focus" else shared
                 order = seed + 100 if row in OTHER_ORDER else seed
                 here = place(given.out, f"{row} {share:g}", seed)
-                then[here] = [*apart, *go_on(start, terms, order, more, given.rate)]
+                then[here] = [*options, *go_on(start, terms, order, more, given.rate)]
     finish_all(first, given.jobs)
     finish_all(then, given.jobs)
     shares = " | ".join(f"{share:.0%}" for share in given.shares)
@@ -111,8 +111,8 @@ def main() -> None:
         print(f"| {row} | {' | '.join(mean_and_spread(values, 2) for values in by_share)} |")
     for against in ("plain", "two plain, averaged"):
         pairs = zip(found["STF"], found[against], strict=True)
-        told = (", ".join(f"{a - b:+.2f}" for a, b in zip(*both, strict=True)) for both in pairs)
-        print(f"| STF - {against}, by seed | {' | '.join(told)} |")
+        cells = (", ".join(f"{a - b:+.2f}" for a, b in zip(*both, strict=True)) for both in pairs)
+        print(f"| STF - {against}, by seed | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -177,8 +177,8 @@ def main() -> None:
     if given.peak:
         print(peak_memory(Built(*given.peak, given).train))
         return
-    told = ", ".join(f"{size} {getattr(given, size)}" for size in SIZES)
-    print(f"{given.size} sizes, {told}, float32, {setting()}, {given.repeats} rounds")
+    shown = ", ".join(f"{size} {getattr(given, size)}" for size in SIZES)
+    print(f"{given.size} sizes, {shown}, float32, {setting()}, {given.repeats} rounds")
     if given.keep_memory:
         keep_freed_memory()
     if given.growth:

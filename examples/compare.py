@@ -52,16 +52,18 @@ def main(arguments: list[str] | None = None) -> None:
     for folder, share in zip(given.runs, top, strict=True):
         print(f"{folder:{width}}  top-1 {share:.2%}")
     only = [int((one & ~other).sum()) for one, other in (right, right[::-1])]
-    told = f"{only[1]} right only by {second}, {only[0]} only by {first}"
-    print(f"{100 * (top[1] - top[0]):+.2f} points on {n} clips: {told}")
+    print(
+        f"{100 * (top[1] - top[0]):+.2f} points on {n} clips: {only[1]} right only by {second}, "
+        f"{only[0]} only by {first}"
+    )
     clips = torch.bincount(label, minlength=len(classes))
     gain = torch.bincount(label, right[1].double() - right[0].double(), len(classes)) / clips.clamp(
         min=1
     )
     for word, order in (("gain", gain.argsort(descending=True)), ("lose", gain.argsort())):
         moved = [c for c in order.tolist() if (gain[c] > 0 if word == "gain" else gain[c] < 0)][:5]
-        told = ", ".join(f"{classes[c]} {100 * gain[c]:+.1f} ({clips[c]} clips)" for c in moved)
-        print(f"{word} most: {told or 'none'}")
+        shown = [f"{classes[c]} {100 * gain[c]:+.1f} ({clips[c]} clips)" for c in moved]
+        print(f"{word} most: {', '.join(shown) or 'none'}")
 
     out = Path(given.out if given.out is not None else second)
     out.mkdir(parents=True, exist_ok=True)

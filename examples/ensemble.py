@@ -26,16 +26,16 @@ from skeleton_focus import fuse
 def same_clips(
     folders: Sequence[str], found: Sequence[tuple[Tensor, Tensor, list[str]]]
 ) -> tuple[list[Tensor], Tensor, list[str]]:
-    """Each run's probabilities, and the labels and names, which must be those of the same clips."""
+    """Return each run's probabilities and the clips' labels and names; the clips must be equal."""
     probabilities, labels, names = zip(*found, strict=True)
     first = folders[0]
     clips = names[0]
     label = labels[0]
     for folder, others, theirs in zip(folders, names, labels, strict=True):
         if strange := set(clips) ^ set(others):
-            told = f"{len(strange)} clips in one alone, as {min(strange)}"
             raise ValueError(
-                f"expected runs tested on the same clips, got {first} and {folder} with {told}"
+                f"expected runs tested on the same clips, got {first} and {folder} with "
+                f"{len(strange)} clips in one of them only, such as {min(strange)}"
             )
         if clips != others:
             raise ValueError(
@@ -50,16 +50,14 @@ def same_clips(
 
 
 def read_all(folders: Sequence[str]) -> tuple[list[Tensor], Tensor, list[str]]:
-    """Each run's probabilities as it left them, and the labels and names of their clips."""
+    """Read each run's probabilities, and the labels and names of their clips."""
     return same_clips(folders, [load_probabilities(folder) for folder in folders])
 
 
 def recognise(
     folders: Sequence[str], *, mirror: bool = False, **clips_asked: Any
 ) -> tuple[list[Tensor], Tensor, list[str]]:
-    """The same, computed anew from each run's model.pt, of its test clips or those of other
-    data.
-    """
+    """Run each run's network on its test clips, or on those of other data."""
     found = []
     for folder in folders:
         objective, recipe, layout, classes = load_run(folder)
@@ -72,12 +70,11 @@ def recognise(
 def gather(
     folders: Sequence[str], given: argparse.Namespace, *, mirror: bool = False
 ) -> tuple[list[Tensor], Tensor, list[str]]:
-    """One or the other: computed anew where the command line names clips or a way to look at
-    them.
-    """
+    """Run the networks if the command line names clips or --mirror; else read their results."""
     asked = chosen_clips(given)
-    anew = mirror or any(value not in (None, False) for value in asked.values())
-    return recognise(folders, mirror=mirror, **asked) if anew else read_all(folders)
+    if mirror or any(value not in (None, False) for value in asked.values()):
+        return recognise(folders, mirror=mirror, **asked)
+    return read_all(folders)
 
 
 def main() -> None:

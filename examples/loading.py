@@ -89,13 +89,13 @@ def held_out(split: Split, recipe: Recipe) -> tuple[Split, SkeletonDataset]:
     if not recipe.hold_out:
         return split, split.test
     names = split.train.names
-    apart = [i for i, name in enumerate(names) if any(text in name for text in recipe.hold_out)]
-    if not 0 < len(apart) < len(names):
+    held = [i for i, name in enumerate(names) if any(text in name for text in recipe.hold_out)]
+    if not 0 < len(held) < len(names):
         texts = " ".join(recipe.hold_out)
-        listed = f"{len(apart)} of {len(names)} with {texts}, among them {names[0]}"
+        listed = f"{len(held)} of {len(names)} with {texts}, among them {names[0]}"
         raise ValueError(f"expected --hold-out to name some of the training clips, got {listed}")
-    rest = sorted({*range(len(names))} - {*apart})
-    return split._replace(train=split.train.subset(rest)), split.train.subset(apart)
+    rest = sorted({*range(len(names))} - {*held})
+    return split._replace(train=split.train.subset(rest)), split.train.subset(held)
 
 
 def clip_options(parser: argparse.ArgumentParser) -> None:

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._apart import call_apart
 from ._axes import MAPS, ClipAxes, MapAxes, MapsOfOneBatch
 from ._checks import check_choice, check_shape, message
 from ._closed_form import is_pooled_linear, keeps_pooled_linear, refuse_another_order
+from ._isolated import call_isolated
 from ._sync_batch_norm import plain_sync_batch_norm
 from .feature_tap import FeatureTap, find_layer, layer_name
 from .focus import (
@@ -203,7 +203,7 @@ class ExplainedModel(nn.Module):
     def _masked_logits(self, x: Tensor, inputs: Sequence[Any]) -> Tensor:
         """The logits of another run, which does not change the model's buffers."""
         with plain_sync_batch_norm(self.model):
-            output = call_apart(self.model, x, *inputs)
+            output = call_isolated(self.model, x, *inputs)
         return self._logits(output, len(x))
 
     def _on_input(self, x: Tensor, focus: Tensor, present: Tensor | None) -> Tensor:

@@ -16,8 +16,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ._apart import apart
 from ._checks import check_shape, message
+from ._isolated import isolated
 from .focus import at_least_float32
 
 __all__ = ["cascading_randomization", "max_sensitivity"]
@@ -105,7 +105,7 @@ def cascading_randomization(
     numbers = torch.Generator().manual_seed(seed)
     cuda = list({parameter.device for parameter in model.parameters() if parameter.is_cuda})
     similarity: dict[str, Tensor] = {}
-    with torch.random.fork_rng(cuda), apart(model), _restored_parameters(model):
+    with torch.random.fork_rng(cuda), isolated(model), _restored_parameters(model):
         original = _explained(who, explain, x, f"T={x.shape[2]}")
         present = rearrange((x != 0).any(1), "n t v m -> n (m t v)")
         for name, modules in steps:

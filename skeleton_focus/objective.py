@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ._apart import apart, each_tensor
 from ._axes import MAPS
 from ._checks import check_choice, check_classes, check_shape, message
 from ._explained_model import ExplainedModel
+from ._isolated import each_tensor, isolated
 from .feature_tap import FeatureTap, layer_name
 from .focus import draw_erased, top_two
 from .losses import STFLoss
@@ -278,7 +278,7 @@ class STFObjective(ExplainedModel):
         name = self.layers[-1] if layer is None else layer_name(self.model, layer)
         check_choice("STFObjective", "layer", name, self.layers)
         present = self._find_present(x, inputs, present)
-        with torch.enable_grad(), apart(self.model):
+        with torch.enable_grad(), isolated(self.model):
             logits, tap, _ = self._run(x, inputs, [name])
             chosen = logits.argmax(1) if classes is None else classes
             check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
@@ -333,7 +333,7 @@ class STFObjective(ExplainedModel):
     ) -> None:
         """Run a mode's first batch with all terms, on copies, and restore the random numbers."""
         copies = each_tensor((x, *inputs), torch.clone)
-        with torch.random.fork_rng([x.device] if x.is_cuda else []), apart(self.model):
+        with torch.random.fork_rng([x.device] if x.is_cuda else []), isolated(self.model):
             self._step(
                 copies[0],
                 target,

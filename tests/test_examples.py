@@ -512,7 +512,7 @@ def test_compare(finished: Path, tmp_path: Path) -> None:
     [
         (
             {"names": ["a", "b", "z"]},
-            "same clips, got one and other with 2 clips in one alone, as c",
+            "same clips, got one and other with 2 clips in one of them only, such as c",
         ),
         (
             {"names": ["a", "c", "b"]},
@@ -521,7 +521,7 @@ def test_compare(finished: Path, tmp_path: Path) -> None:
         ({"label": [0, 1, 1]}, "expected the same class of every clip in both runs, got two of c"),
         (
             {"names": ["a", "b"], "label": [0, 1]},
-            "same clips, got one and other with 1 clips in one alone, as c",
+            "same clips, got one and other with 1 clips in one of them only, such as c",
         ),
         ({}, "expected a finished run, got one, which holds no model.pt"),
     ],

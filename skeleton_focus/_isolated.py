@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def apart(model: nn.Module) -> Iterator[None]:
+def isolated(model: nn.Module) -> Iterator[None]:
     """Use copies of the model's buffers while active; restore its modules' attributes afterwards.
 
     A buffer that several modules share is copied once, and a module with several names is visited
@@ -24,7 +24,7 @@ def apart(model: nn.Module) -> Iterator[None]:
 
     Example:
         >>> norm = nn.BatchNorm1d(3)
-        >>> with apart(norm):
+        >>> with isolated(norm):
         ...     y = norm(torch.randn(4, 3))
         >>> norm.num_batches_tracked
         tensor(0)
@@ -51,18 +51,18 @@ def apart(model: nn.Module) -> Iterator[None]:
             module._buffers.update(buffers)
 
 
-def call_apart(model: nn.Module, *inputs: object) -> object:
+def call_isolated(model: nn.Module, *inputs: object) -> object:
     """Call the model on copies of its buffers; torch.compile can trace this call.
 
     A traced call does not restore attributes.
 
     Example:
         >>> norm = nn.BatchNorm1d(3)
-        >>> call_apart(norm, torch.randn(4, 3)).shape, norm.num_batches_tracked
+        >>> call_isolated(norm, torch.randn(4, 3)).shape, norm.num_batches_tracked
         (torch.Size([4, 3]), tensor(0))
     """
     if not torch.compiler.is_compiling():
-        with apart(model):
+        with isolated(model):
             return model(*inputs)
     copies: dict[int, Tensor] = {}
     buffers: dict[str, Tensor] = {}
