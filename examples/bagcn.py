@@ -22,7 +22,7 @@ from skeleton_focus import (
 
 
 class BAGCNBlock(nn.Module):
-    """Out over the bones, focus, context, diffusion and back; then over time; a residual."""
+    """Spatial focus, context and diffusion; temporal convolution; a residual."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class BAGCN(nn.Module):
 
 
 def shortened(lengths: Tensor | None, stride: int) -> Tensor | None:
-    """What a stride leaves of lengths (N,)."""
+    """Divide lengths (N,) by the stride, rounding up."""
     return None if lengths is None else -(-lengths // stride)
 
 

@@ -126,7 +126,7 @@ def draw(out: Path, test: SkeletonDataset) -> None:
 
 
 def table(report: dict[str, Any]) -> str:
-    """What the losses changed, a row for each of the two networks."""
+    """Format what the losses changed, one row per network."""
     lines = [f"{'':28}{'top-1':>8}{'part hidden':>16}{'average precision':>20}{'pointing':>11}"]
     for name, title in (("plain", "plain training"), ("focus", "with the losses and erasing")):
         of = report[name]

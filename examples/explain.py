@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 
 def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recipe: Recipe) -> int:
-    """The clip of a name or number; by default the first recognised one that is not too easy."""
+    """Find a clip by name or number; by default the first recognised one that is not too easy."""
     if name in data.names:
         return data.names.index(name)
     if name is not None:
@@ -81,8 +81,7 @@ def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recip
 
 
 def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Positions (C, T, V, M) and truth (M, T, V) of a batch of one clip, at the frames of its
-    focus.
+    """Return positions (C, T, V, M) and ground truth (M, T, V) of one clip, at its input's frames.
 
     Stretched to that many frames, or repeated, as the recipe's preparation has it.
     """
@@ -97,7 +96,7 @@ def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tenso
 
 
 def tell(focus: Tensor, layout: SkeletonLayout) -> str:
-    """In words: the joints and the frames with most focus."""
+    """Name the joints and the frames with the highest focus."""
     if not focus.any():
         return "nowhere: no joint and no frame speaks for it"
     order = focus.mean(1).flatten().argsort(descending=True)[:5].tolist()  # over (M, V)
@@ -124,9 +123,7 @@ def draw_joint_attention(
     layout: SkeletonLayout,
     **options: Any,
 ) -> Figure:
-    """The selected joints of a person, and their attention to parts in the first layer of stage
-    2.
-    """
+    """Draw a person's selected joints and their attention to parts, in stage 2's first layer."""
     seen: dict[str, Any] = {}
     cross = network.stage2[0].cross
     handles = [
@@ -154,7 +151,7 @@ def draw_latent_edges(
     layout: SkeletonLayout,
     **options: Any,
 ) -> Figure:
-    """The joints of a person, by their weight in the latent node of the last block."""
+    """Draw a person's joints by their weight in the latent node of the last block."""
     name = f"blocks.{len(network.blocks) - 1}.spatial.focus"
     with torch.no_grad(), FeatureTap(network, [name]) as tap:
         network(inputs)
@@ -175,7 +172,7 @@ def draw_adjacency(
     frame: int,
     title: str,
 ) -> Figure:
-    """A_k and the G_k of a person in the last STFGraphConv, on the body as it stands in a frame."""
+    """Draw A_k and a person's G_k in the last STFGraphConv, on the body in one frame."""
     name = [name for name, module in network.named_modules() if isinstance(module, STFAdjacency)][
         -1
     ]
@@ -193,9 +190,7 @@ def draw_adjacency(
 def draw_curves(
     objective: STFObjective, data: SkeletonDataset, recipe: Recipe, clips: int
 ) -> Figure:
-    """Deletion and insertion by the focus, and in a random order, over that many of the test
-    clips.
-    """
+    """Draw deletion and insertion curves of the focus and of a random order, over test clips."""
     chosen = torch.linspace(0, len(data) - 1, min(clips, len(data))).round().int().tolist()
     curves: dict[str, list[Tensor]] = {}
     random = torch.Generator().manual_seed(1)
@@ -212,7 +207,7 @@ def draw_curves(
 
 
 def hold(x: Tensor, step: int, frames: int) -> Tensor:
-    """Every step-th frame, held until the next: x (T', ...) -> (frames, ...)."""
+    """Repeat every step-th frame until the next: x (T', ...) -> (frames, ...)."""
     return x.repeat_interleave(step, 0)[:frames]
 
 

@@ -72,7 +72,7 @@ def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
 
 
 def generated(recipe: Recipe) -> Split:
-    """Generated actions; where they have shortcuts, a test clip shows that of another class."""
+    """Generate actions; with shortcuts, a test clip shows that of another class."""
     actions = SyntheticActions(frames=recipe.frames, shortcut=recipe.shortcut)
     train = actions.generate(recipe.clips, seed=1)
     test = actions.generate(recipe.clips // 4, seed=2, shuffle_shortcut=True)

@@ -8,8 +8,7 @@ import os
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc not to hand freed memory back, so that no step pays for taking it again, page by
-    page.
+    """Tell glibc to keep freed memory, because taking it again page by page costs time.
 
     By default it does, and what takes more memory takes more time too: much more where a page is
     dear. The price is that the process holds what it once held, and the holes between its tensors.

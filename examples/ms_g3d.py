@@ -30,9 +30,7 @@ STF_SCALES = 3  # K of STF's equation 1
 
 
 class STFModule(nn.Module):
-    """STF's equation 1 with K = 3 and its own W_k, added to its input; starts as the identity of
-    what a ReLU gave.
-    """
+    """STF's equation 1 with K = 3 and own W_k, added to its input; the identity at the start."""
 
     def __init__(self, channels: int, layout: SkeletonLayout) -> None:
         super().__init__()
@@ -47,9 +45,7 @@ class STFModule(nn.Module):
 
 
 class MSG3DBlock(nn.Module):
-    """G3D pathways over two windows beside a spatial and temporal one; their sum; a temporal
-    convolution.
-    """
+    """Add G3D pathways over two windows to a spatial one; then a temporal convolution."""
 
     def __init__(
         self,

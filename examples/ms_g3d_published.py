@@ -45,7 +45,7 @@ def load_published(network: MSG3D, path: str | Path, *, replace_head: bool = Fal
 
 
 class _Published:
-    """A published state dict, and what of it was asked for in vain."""
+    """A published state dict, and what was missing in it."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self.tensors = tensors
@@ -53,9 +53,7 @@ class _Published:
         self.problems = list[str]()
 
     def take(self, key: str, shape: Sequence[int]) -> Tensor:
-        """A tensor of this name and shape; zeros, and a note for :meth:`check`, where there is
-        none.
-        """
+        """Take a tensor by name and shape; if there is none, zeros and a note for :meth:`check`."""
         self.used.add(key)
         got = self.tensors.get(key)
         if not isinstance(got, Tensor):
@@ -69,7 +67,7 @@ class _Published:
         return torch.zeros(tuple(shape))
 
     def norm(self, norms: list[str], convs: list[str | None], *sizes: int) -> dict[str, Tensor]:
-        """Several BatchNorms as one; each takes over the bias of the convolution before it."""
+        """Join several BatchNorms; each takes over the bias of the convolution before it."""
         found = {}
         for part in ("weight", "bias", "running_mean", "running_var"):
             each = [self.take(f"{n}.{part}", (size,)) for n, size in zip(norms, sizes, strict=True)]
@@ -126,9 +124,7 @@ def _block(old: _Published, number: str, block: MSG3DBlock) -> dict[str, Tensor]
 
 
 def _graph(old: _Published, theirs: str, ours: str, layer: Any) -> dict[str, Tensor]:
-    """Published rows of A_res are (scale, target), its columns sources; columns of the weight are
-    (scale, channel).
-    """
+    """Convert a graph convolution: A_res is (scale, target) x source."""
     (k, o, c) = layer.conv.weight.shape
     size = layer.conv.adjacency.shape[-1]
     conv = f"{theirs}.mlp.layers.0"
@@ -144,7 +140,7 @@ def _graph(old: _Published, theirs: str, ours: str, layer: Any) -> dict[str, Ten
 
 
 def _temporal(old: _Published, theirs: str, layer: MultiScaleTemporalConv) -> dict[str, Tensor]:
-    """The published branches narrow and normalise one by one; ours together."""
+    """Convert a temporal convolution, whose published branches are separate."""
     branches = len(layer.widths)
     width = layer.widths[0]
     last = layer.pointwise.weight.shape[0]

@@ -42,7 +42,7 @@ WITH_STF_ADJACENCY = ("stf_gcn", "stf_ms_g3d")  # whose embedding L_G compares w
 
 
 class Preparation(NamedTuple):
-    """What happens to every clip before augmentation and network."""
+    """The preparation of every clip before augmentation and network."""
 
     origin: str | None = None  # joint that positions are measured from; None: the layout's centre
     each_frame: bool = False  # subtract the origin of each frame; False: once, which keeps travel
@@ -346,7 +346,7 @@ PRESETS["synthetic_bagcn"] = {
 
 
 def with_options(make: Callable[..., Any], flag: str, options: Mapping[str, Any]) -> Any:
-    """``make`` with the options of the command line; an unknown one is a ValueError."""
+    """Bind options of the command line to ``make``; an unknown one is a ValueError."""
     known = [
         name
         for name, parameter in inspect.signature(make).parameters.items()
@@ -376,7 +376,7 @@ def build_network(
 
 
 def explained(recipe: Recipe, network: nn.Module) -> tuple[list[str], str | None]:
-    """The layers that STF explains and, if the focus has a closed form there, the head."""
+    """Return the layers that STF explains and, if the focus has a closed form there, the head."""
     if recipe.model == "fg_stformer":
         return list(recipe.layers) or ["stage1", "on_joints"], None
     names = [f"blocks.{i}" for i in range(len(network.get_submodule("blocks")))]  # type: ignore[arg-type]
@@ -420,7 +420,7 @@ def term_weights(branch: str) -> dict[str, float]:
 
 
 def build_loss(recipe: Recipe) -> STFLoss:
-    """Cross-entropy and the terms of the recipe's branch."""
+    """Build cross-entropy and the terms of the recipe's branch."""
     return STFLoss(
         **term_weights(recipe.branch),
         norm=recipe.norm,
@@ -432,7 +432,7 @@ def build_loss(recipe: Recipe) -> STFLoss:
 def build_objective(
     recipe: Recipe, num_classes: int, num_persons: int, layout: SkeletonLayout, *, channels: int = 3
 ) -> STFObjective:
-    """The network under the losses of the recipe's branch."""
+    """Build the network under the losses of the recipe's branch."""
     network = build_network(recipe, num_classes, num_persons, layout, channels=channels)
     layers, head = explained(recipe, network)
     return STFObjective(
@@ -450,7 +450,7 @@ def build_objective(
 
 
 def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:
-    """The augmentation of training clips, which also resamples every clip to the recipe's frames.
+    """Build the augmentation, which also resamples every clip to the recipe's frames.
 
     A preparation that repeats clips keeps them whole.
     """
@@ -506,7 +506,7 @@ def prepare(
 def network_input(
     positions: Tensor, visibility: Tensor, recipe: Recipe, layout: SkeletonLayout
 ) -> Tensor:
-    """The recipe's streams of prepared positions, with the visibility as the last channel."""
+    """Make the recipe's streams of prepared positions, with the visibility as the last channel."""
     streams = [
         make_stream(positions, name, layout, visibility=visibility)
         for name in recipe.stream.split("+")

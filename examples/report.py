@@ -30,9 +30,7 @@ from skeleton_focus.report import ReportClip, write_report
 
 
 def choose(predicted: list[int], labels: list[int], count: int) -> list[int]:
-    """The clips to show: misclassified ones, up to half of them, then recognised ones, both evenly
-    over the classes.
-    """
+    """Choose the clips to show: at most half misclassified ones, both kinds evenly over classes."""
     right = [i for i, label in enumerate(labels) if predicted[i] == label]
     wrong = [i for i, label in enumerate(labels) if predicted[i] != label]
     missed = spread(wrong, labels, max(min(len(wrong), count // 2), count - len(right)))
@@ -40,9 +38,7 @@ def choose(predicted: list[int], labels: list[int], count: int) -> list[int]:
 
 
 def spread(numbers: list[int], labels: list[int], count: int) -> list[int]:
-    """``count`` of the clips, sorted by class: the first of each class, then the second, and so
-    on.
-    """
+    """Choose ``count`` clips: the first of each class, then the second, and so on."""
     rounds: dict[int, list[int]] = {}
     seen: dict[int, int] = {}
     for i in numbers:
@@ -65,7 +61,7 @@ def build_report(
     score: str | None = None,
     **clips_asked: Any,
 ) -> str:
-    """Write the page of a run; returns what it holds, in words."""
+    """Write the page of a run; return a sentence about what it shows."""
     objective, recipe, layout, classes = load_run(folder)
     objective.score = score or objective.score
     test, source = clips_of(folder, recipe, layout, classes, **clips_asked)
@@ -116,7 +112,7 @@ def build_report(
 
 
 def cut(batch: Batch, n: int) -> Batch:
-    """One clip of a batch, as a batch without padding."""
+    """Take one clip of a batch, without padding."""
     x, lengths, label, visibility, critical = (part[n : n + 1] for part in batch)
     t = int(lengths)
     return Batch(x[:, :, :t], lengths, label, visibility[:, :t], critical[:, :, :t])

@@ -24,7 +24,7 @@ from skeleton_focus.layouts import LAYOUTS
 def batches(
     model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: Any
 ) -> Iterator[Batch]:
-    """The clips in batches, on the network's device; ``options`` are the loader's."""
+    """Load clips in batches, on the network's device; ``options`` are the loader's."""
     device = next(model.parameters()).device
     for batch in DataLoader(data, recipe.batch, collate_fn=SkeletonDataset.collate, **options):
         yield Batch(*(part.to(device) for part in batch))
@@ -34,9 +34,7 @@ def batches(
 def predict(
     model: nn.Module, data: SkeletonDataset, recipe: Recipe, *, mirror: bool = False
 ) -> Tensor:
-    """Class probabilities (clips, classes); with ``mirror`` the means over each clip and its mirror
-    image.
-    """
+    """Compute class probabilities (clips, classes); ``mirror`` averages with the mirror image."""
     model.eval()
     found = []
     for batch in batches(model, data, recipe):
@@ -50,13 +48,13 @@ def predict(
 
 
 def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:
-    """Top-1 and top-5."""
+    """Compute top-1 and top-5."""
     hits = probabilities.argsort(dim=1, descending=True, stable=True) == label[:, None]
     return {f"top{k}": round(hits[:, :k].any(1).float().mean().item(), 4) for k in (1, 5)}
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file under another name first, so that an interruption leaves no half of it."""
+    """Write a file under another name first, so that an interruption leaves no partial file."""
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         write(file)
@@ -70,9 +68,7 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
 def write_results(
     folder: Path, objective: STFObjective, recipe: Recipe, clips: SkeletonDataset, split: str | None
 ) -> dict[str, float]:
-    """The network as load_run takes it and the clips' probabilities as ensemble.py does; top-1 and
-    top-5.
-    """
+    """Write model.pt and probabilities.npz; return top-1 and top-5."""
     channels, _, _, persons = clips[0].x.shape
     kept = {
         "weights": objective.state_dict(),
@@ -147,7 +143,7 @@ def write_reports(
 
 
 def finished(folder: str | Path, name: str) -> Path:
-    """The path of a file of a finished run; the error says how to get a missing one."""
+    """Return the path of a file of a finished run; the error says how to get a missing one."""
     path = Path(folder) / name
     if path.is_file():
         return path
@@ -174,7 +170,7 @@ def facts_of(folder: str | Path) -> dict[str, Any]:
 
 
 def load_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
-    """Probabilities, labels and clip names of a run's test clips; nothing in the file is run."""
+    """Read probabilities, labels and clip names of a run; no code in the file is run."""
     path = finished(folder, "probabilities.npz")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -191,7 +187,7 @@ def load_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
 
 
 def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, list[str]]:
-    """The trained network of a run, how it was trained, its skeleton and its classes."""
+    """Load a run: the trained network, its recipe, skeleton and classes."""
     path = finished(folder, "model.pt")
     saved = load_file(path)
     try:
@@ -208,7 +204,7 @@ def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, 
 
 
 def load_file(path: Path) -> dict[str, Any]:
-    """A file of tensors and plain values; nothing in it is run."""
+    """Load a file of tensors and plain values; no code in it is run."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:

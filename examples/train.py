@@ -237,7 +237,7 @@ def listed(classes: list[str]) -> str:
 
 
 def machines(given: argparse.Namespace) -> tuple[int | str, int]:
-    """Devices per machine and number of machines, from torchrun or from the command line."""
+    """Return the devices per machine and the number of machines, from torchrun or the options."""
     if "LOCAL_WORLD_SIZE" in os.environ:
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         return here, int(os.environ["WORLD_SIZE"]) // here
@@ -279,7 +279,7 @@ def build_module(given: argparse.Namespace, recipe: Recipe, train: SkeletonDatas
 
 
 def read_guide(path: str, clips: SkeletonDataset) -> Tensor:
-    """Where the focus of each class may lie (classes, V), from a JSON file of joints or parts."""
+    """Read where the focus of each class may lie (classes, V), from a JSON file."""
     try:
         table = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
