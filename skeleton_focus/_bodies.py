@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 JOIN_WITHIN = 0.3  # metres
 JOIN_PER_FRAME = 0.05  # metres per frame, 1.5 m/s at 30 fps
 JOIN_AT_MOST = 1.0  # metres
-# A track is spurious if it is short, or if its "body" is an object, broader than high mostly.
+# A track is spurious if it is short, or if its "body" is an object: mostly broader than high.
 SHORT = 11
 BROAD = 0.8
 BROAD_FRAMES = 0.7

@@ -132,8 +132,7 @@ class SkeletonDataset(Dataset[Clip]):
         self.origin = origin
         self._added_persons = 0
         # The readers check clips that open_dataset opens. The user's own mapped array may be larger
-        # than memory, so its clips are checked one by one when they are read; all others are
-        # checked now.
+        # than memory, so its clips are checked when they are read; all others are checked now.
         self._check_when_read = isinstance(clips, np.memmap) and isinstance(self.clips, MappedClips)
         if self._check_when_read:
             self._check(0, self.clips[0])

@@ -81,8 +81,7 @@ class TemporalContext(nn.Module):
             return self._back(self.lstm(sequences)[0], x)
         check_lengths("TemporalContext", lengths, x)
         each = lengths.cpu().repeat_interleave(x.shape[3])
-        # Sorted here, on the CPU: pad_packed_sequence would fetch the order of unsorted sequences
-        # back from a GPU.
+        # Sorted on the CPU, because pad_packed_sequence would fetch the order back from a GPU.
         order = each.argsort(descending=True)
         packed = pack_padded_sequence(sequences[order.to(x.device)], each[order], batch_first=True)
         y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[2])

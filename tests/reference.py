@@ -12,8 +12,7 @@ import math
 
 import numpy as np
 
-# ---------------------------------------------------------------------------------------------- A_k
-# and equation 1
+# ------------------------------------------------------------------------------- A_k and equation 1
 
 
 def hop_distance(num_joints, bones):
@@ -145,8 +144,7 @@ def temporal_conv(x, weight, bias=None, stride=1, dilation=1):
     return out
 
 
-# ------------------------------------------------------------------------------------------- the
-# focus, equation 2
+# ---------------------------------------------------------------------------- the focus, equation 2
 
 
 def _log_sum_exp(values):
@@ -306,8 +304,7 @@ def focus_by_differences(score_fn, features, num_persons, step=1e-5):
     return grad_cam(derivative, features, num_persons)
 
 
-# -------------------------------------------------------------------------------------------
-# losses, equations 3-6
+# ---------------------------------------------------------------------------- losses, equations 3-6
 
 
 def resize_frames(q, frames):
@@ -413,8 +410,7 @@ def total(ce, terms, weights):
     return value
 
 
-# ---------------------------------------------------------------------- "Data preparation", x is
-# (N, C, T, V, M)
+# --------------------------------------------------------- "Data preparation", x is (N, C, T, V, M)
 
 
 def center(x, joint):

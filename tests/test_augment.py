@@ -69,8 +69,7 @@ def same(ours: Batch, expected: Batch, tolerance: float = 0.0) -> None:
         assert not one.numel() or (one - two).abs().max() <= tolerance, name
 
 
-# -------------------------------------------------------------------------------------------------
-# option by option
+# --------------------------------------------------------------------------------- option by option
 
 
 @pytest.mark.parametrize("random", [None, 1])
@@ -175,8 +174,7 @@ def test_rotation_keeps_bones(seed: int, rotation: tuple[float, float, float]) -
     torch.testing.assert_close(*lengths)
 
 
-# ------------------------------------------------------------------------------------- what goes
-# with the positions
+# --------------------------------------------------------------------- what goes with the positions
 
 
 def test_visibility_and_truth_are_mirrored_with_the_positions() -> None:
@@ -241,8 +239,7 @@ def test_what_was_seen_or_not_stays_zero_or_one(seed: int) -> None:
     assert not (ours.critical * (ours.visibility == 0).permute(0, 3, 1, 2)).any()
 
 
-# --------------------------------------------------------------------------------------------- what
-# a clip depends on
+# --------------------------------------------------------------------------- what a clip depends on
 
 
 @given(st.integers(0, 10**6), st.sampled_from([None, 6]))
@@ -346,8 +343,7 @@ def test_in_the_plane() -> None:
     torch.testing.assert_close(turned, rotate(batch.x, drawn["angles"][:, 2:].double()))
 
 
-# -------------------------------------------------------------------------------------------------
-# random numbers
+# ----------------------------------------------------------------------------------- random numbers
 
 
 def test_every_place_in_training_has_its_own_numbers() -> None:

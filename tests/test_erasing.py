@@ -65,8 +65,7 @@ def third_joint(focus: Tensor, probability: float) -> Tensor:
     return lost
 
 
-# ------------------------------------------------------------------------------------------- what
-# the network sees
+# ---------------------------------------------------------------------------- what the network sees
 
 
 @pytest.mark.parametrize(("head", "fc"), HEADS)
@@ -177,8 +176,7 @@ def test_plain_training_on_what_is_left(head: str, fc: str | None) -> None:
         assert torch.equal(buffer, other), name
 
 
-# ----------------------------------------------------------------------------------------------
-# when, and when not
+# ------------------------------------------------------------------------------- when, and when not
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -266,8 +264,7 @@ def test_the_dry_run_leaves_no_trace(loss: str) -> None:
     assert len(fresh.model.seen) == len(rehearsed.model.seen) + 1 + (loss == "exploration")
 
 
-# ------------------------------------------------------------------------------------- persons,
-# layouts, further inputs
+# ----------------------------------------------------------------- persons, layouts, further inputs
 
 
 def test_persons_who_are_not_there() -> None:

@@ -176,8 +176,7 @@ def test_what_is_absent_is_neither_ranked_nor_counted() -> None:
     assert deletion_curve(share, x, focus, classes, steps=2).tolist() == [
         [1.0, pytest.approx(0.4), 0.0]
     ]
-    # The means are over what is present: 0.1 and 0.3, not 0.55 and 0.6; a joint never seen is no
-    # joint.
+    # The means are over what is present: 0.1 and 0.3, not 0.55 and 0.6; unseen joints are none.
     assert deletion_curve(share, x, focus, classes, steps=1, by="joints").tolist() == [[1.0, 0.0]]
     frames = torch.tensor([[0.1, 1.0], [0.3, 0.0]]).view(1, 1, 2, 2)
     assert deletion_curve(share, x, frames, classes, steps=2, by="frames").tolist() == [

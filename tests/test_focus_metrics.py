@@ -147,8 +147,7 @@ def test_errors(focus: tuple[int, ...], critical: tuple[int, ...], error: str) -
         focus_average_precision(torch.zeros(focus), torch.zeros(critical))
 
 
-# ------------------------------------------------------------------------------------------- the
-# other measures
+# ------------------------------------------------------------------------------- the other measures
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 MEASURES: dict[str, tuple[Measure, str]] = {

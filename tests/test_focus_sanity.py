@@ -116,8 +116,7 @@ class Watched:
         return magnitude(x)
 
 
-# ---------------------------------------------------------------------------------- cascading
-# randomisation
+# -------------------------------------------------------------------------- cascading randomisation
 
 
 @st.composite
@@ -475,8 +474,7 @@ def test_randomization_errors(change: dict[str, Any], told: str) -> None:
     assert unchanged(before, net)
 
 
-# ------------------------------------------------------------------------------------------
-# max-sensitivity
+# ---------------------------------------------------------------------------------- max-sensitivity
 
 
 class Recorder:

@@ -59,8 +59,7 @@ def walk(t: int, x: float = 0.0, step: float = 0.02, wave: float = 0.1) -> np.nd
     return pose.astype(np.float32)
 
 
-# -------------------------------------------------------------------------------------------------
-# the real files
+# ----------------------------------------------------------------------------------- the real files
 
 
 def test_the_real_files_hold_the_numbers_of_their_text(ntu_files: list[Path]) -> None:
@@ -105,8 +104,7 @@ def test_the_real_folder(ntu_files: list[Path]) -> None:
         open_dataset(ntu_files[0].parent)
 
 
-# --------------------------------------------------------------------------------------------------
-# the main bodies
+# ---------------------------------------------------------------------------------- the main bodies
 
 
 def test_both_actors_the_livelier_first(tmp_path: Path) -> None:

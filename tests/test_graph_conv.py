@@ -179,7 +179,7 @@ def test_published_ms_gcn(golden: Path, golden_weights: Callable[[str], dict[str
     norm["running_mean"] = norm["running_mean"] - state["mlp.layers.0.bias"]
     missing = layer.load_state_dict(
         {
-            # published rows are (k, target) and columns sources; ours is A[k, source, target]
+            # Published rows are (k, target) and columns sources; ours is A[k, source, target]
             "conv.correction": state["A_res"].view(13, 25, 25).transpose(1, 2),
             "conv.weight": state["mlp.layers.0.weight"]
             .view(12, 13, 5)

@@ -187,8 +187,7 @@ def test_an_unknown_reduction() -> None:
         guidance_loss(torch.ones(N, M, T, V), torch.ones(N, V), reduction="avg")
 
 
-# -------------------------------------------------------------------------------------------------
-# tables of joints
+# --------------------------------------------------------------------------------- tables of joints
 
 CLASSES = ["drink", "walk", "kick"]
 

@@ -245,8 +245,7 @@ def test_rms_does_not_grow_with_the_map() -> None:
         divergence_loss(a, b, norm="l1")
 
 
-# ------------------------------------------------------------------------------------------
-# guidance, separation
+# ----------------------------------------------------------------------------- guidance, separation
 
 TABLE = torch.rand(CLASSES, V, generator=torch.Generator().manual_seed(3)) > 0.5
 

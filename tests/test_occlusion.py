@@ -131,8 +131,7 @@ def test_a_layout_without_the_parts_is_refused() -> None:
         body_parts(SkeletonLayout.from_bones(bones, parts=limbs, name="one hand"))
 
 
-# ------------------------------------------------------------------------------------------ against
-# the slow reference
+# ----------------------------------------------------------------------- against the slow reference
 
 
 @each_layout
@@ -285,8 +284,7 @@ def test_no_clips_stay_no_clips() -> None:
         assert equal(CHANGES[change](empty), empty)
 
 
-# ------------------------------------------------------------------------------------------ as the
-# preparation takes it
+# ---------------------------------------------------------------------- as the preparation takes it
 
 
 def prepared(batch: Batch, layout: SkeletonLayout, preparation: str) -> Tensor:

@@ -193,8 +193,7 @@ def test_standing_up_is_sitting_down_in_reverse() -> None:
 
 
 def test_feet_stand_on_the_floor_but_for_the_jump() -> None:
-    # The pitch of the camera tilts the floor, so heights are measured along the spine of the first
-    # frame.
+    # The camera's pitch tilts the floor, so heights are measured along the first frame's spine.
     for label, leaves in ((WALK, False), (JUMP, True)):
         batch = clips(label, 20)
         up = (joint(batch, "spine") - joint(batch, "spine_base"))[:, :, 0]

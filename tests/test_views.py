@@ -101,8 +101,7 @@ def test_in_the_plane_a_turn_is_one_about_z(angles: list[float]) -> None:
     torch.testing.assert_close(rotate(ours, -turn[:, None]), x)
 
 
-# -------------------------------------------------------------------------------------------- size,
-# slant, mirror, loss
+# ------------------------------------------------------------------------ size, slant, mirror, loss
 
 
 def test_scale_by_hand() -> None:
