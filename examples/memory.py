@@ -10,12 +10,11 @@ import os
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory, because taking it again page by page costs time.
 
-    By default it does, and what takes more memory takes more time too: much more where a page is
-    dear. The price is that the process holds what it once held, and the holes between its tensors.
-    It holds for the whole process. For any other program, MALLOC_MMAP_MAX_=0
-    MALLOC_TRIM_THRESHOLD_=18446744073709551615 in the environment does the same. Where the
-    environment sets any MALLOC_ variable, that is left alone: MALLOC_MMAP_MAX_=65536 is glibc's own
-    way.
+    The process then keeps the memory that it once used, also the holes between its tensors. In the
+    environment of any other program, these variables do the same:
+    MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=18446744073709551615
+    If the environment sets any MALLOC_ variable, nothing is changed here;
+    MALLOC_MMAP_MAX_=65536 is glibc's own way.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
