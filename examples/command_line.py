@@ -245,6 +245,10 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         if reason := idle.get(name):
             flag = f"--{name.replace('_', '-')}"
             raise ValueError(f"expected options that change something, got {flag} {reason}")
+    if recipe.freeze and "dropout" in chosen.get("network", {}):
+        raise ValueError(
+            "expected options that change something, got --network dropout with --freeze"
+        )
     in_time = [name for name in ("crop", "speed") if name in chosen.get("augment", {})]
     if in_time and PREPARATIONS[recipe.preparation].repeats:
         raise ValueError(

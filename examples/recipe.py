@@ -347,15 +347,18 @@ PRESETS["synthetic_bagcn"] = {
 
 def with_options(make: Callable[..., Any], flag: str, options: Mapping[str, Any]) -> Any:
     """Bind options of the command line to ``make``; an unknown one is a ValueError."""
-    known = [
-        name
+    defaults = {
+        name: parameter.default
         for name, parameter in inspect.signature(make).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in ("in_channels", "num_persons")
-    ]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise ValueError(f"expected {flag} with some of {', '.join(known)}, got {unknown[0]}")
-    return partial(make, **options)
+    }
+    bound = dict(options)
+    for name, value in options.items():
+        if name not in defaults:
+            raise ValueError(f"expected {flag} with some of {', '.join(defaults)}, got {name}")
+        if isinstance(defaults[name], tuple) and not isinstance(value, tuple | list):
+            bound[name] = (value,)  # widths=24, of a network of one block
+    return partial(make, **bound)
 
 
 def build_network(

@@ -105,7 +105,7 @@ def test_the_wheel_works_in_a_clean_environment(
     )
     path = tmp_path / "S001C002P003R002A051.skeleton"
     path.write_text("2\n" + 2 * frame)
-    code = "from skeleton_focus import read_ntu\n"
+    code = "from skeleton_focus.format_ntu import read_ntu\n"
     code += f"print(read_ntu({str(path)!r}).x[:, 1, 24, 0].tolist())"
     done = subprocess.run(
         [python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
