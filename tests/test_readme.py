@@ -37,7 +37,7 @@ def test_the_code_blocks_run(ntu_folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len([line for line in first.splitlines() if line]) <= 15
     scope: dict[str, object] = {}
     exec(first, scope)
-    exec(data, scope)
+    exec(data.replace('"PATH"', repr(str(ntu_folder))), scope)
     assert scope["batch"].x.shape == (2, 3, 32, 25, 2)  # type: ignore[attr-defined]
     exec(block, scope)
     y = scope["graph_conv"](torch.randn(2, 64, 8, 25), torch.tensor([8, 5]))  # type: ignore[operator]
