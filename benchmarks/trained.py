@@ -21,7 +21,7 @@ from ensemble import read_all
 # Set for every run.
 OURS = ("--seed", "--start-from", "--threads", "--devices", "--nodes", "--resume", "--quiet")
 # The rate ends at zero; few steps need no average.
-DOWN_TO_ZERO = ["--decay", "0", "--cycle", "1", "--ema", "0"]
+DOWN_TO_ZERO = ["--cycle", "1", "--ema", "0"]
 TRAIN = Path(__file__).parents[1] / "examples" / "train.py"
 
 

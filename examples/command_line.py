@@ -67,7 +67,12 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
     add("--data", help="folder or file of clips; default: generated actions")
     add("--split", help="split of the data, such as xsub; default: the first one of the format")
     add("--skip-bad-clips", action="store_true", help="skip clips that cannot be read")
-    add("--preset", choices=PRESETS, help="named settings; default: chosen by --data and --model")
+    add(
+        "--preset",
+        choices=PRESETS,
+        help="named settings; default: nw_ucla with --data, for any data set, or else synthetic; "
+        "with _MODEL appended for models that have a preset of their own",
+    )
     add("--out", help="folder of the run; default: a new folder in runs/")
     add("--resume", action="store_true", help="resume the run in --out after its last epoch")
     add("--precision", choices=["32-true", "bf16-mixed", "16-mixed"], help="default: 32-true")
@@ -85,7 +90,8 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
     for option in fields(Recipe):
         flag = f"--{option.name.replace('_', '-')}"
         default = getattr(Recipe(), option.name)
-        text = f"{option.metadata['help']} (default without a preset: {as_text(default) or 'none'})"
+        shown = as_text(default) or "none"
+        text = f"{option.metadata['help']} (if the preset does not set it: {shown})"
         choices = option.metadata.get("choices")
         if isinstance(default, bool):
             add(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
@@ -133,7 +139,8 @@ def parse(
 
     suited = "synthetic" if given.data is None else "nw_ucla"
     model = chosen.get("model", "stf_gcn")
-    given.preset = given.preset or (suited if model == "stf_gcn" else f"{suited}_{model}")
+    own = f"{suited}_{model}"
+    given.preset = given.preset or (own if own in PRESETS else suited)
     given.precision = given.precision or "32-true"
     given.clip_counts = None
     given.own_rotation = "rotation" in chosen.get("augment", {})
@@ -203,7 +210,7 @@ def check_out(given: argparse.Namespace, recipe: Recipe) -> None:
 
 
 def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, Any]) -> None:
-    """Refuse options that would change nothing, and a preset without what it needs."""
+    """Refuse options that would change nothing, and presets whose --start-from is missing."""
     weights = build_loss(recipe).weights  # this and the next two raise for unknown options
     with_options(NETWORKS[recipe.model], "--network", recipe.network)
     augmentation(recipe, NTU25)

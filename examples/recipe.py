@@ -30,7 +30,8 @@ from skeleton_focus.focus import SCORES
 from skeleton_focus.losses import FORMS, NORMS
 from skeleton_focus.preparation import align_body, repeat_frames
 
-# Your own network goes here: a class called as Net(num_classes, layout, in_channels=..., ...).
+# Add your own network here: a class called as Net(num_classes, layout, in_channels=..., **options),
+# with its blocks in ``blocks`` and its last layer in ``fc``; with other names, extend `explained`.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "stf_gcn": STFGCN,
     "ms_g3d": MSG3D,
@@ -78,7 +79,7 @@ class Recipe:
         metadata={"help": "options of the network's class, such as widths=24,24,48 strides=1,2,1"},
     )
     stream: str = setting(
-        "joint", "joint, bone, joint_motion or bone_motion; join several by + as channels"
+        "joint", "joint, bone, joint_motion or bone_motion; join several with + as channels"
     )
     preparation: str = setting(
         "view",
@@ -100,7 +101,8 @@ class Recipe:
     )
     stf_after: float = setting(
         0.0,
-        "share of the epochs with cross-entropy alone, before STF terms and erasing are added",
+        "share of the epochs with cross-entropy alone, before STF terms and erasing are added; 0 "
+        "with guidance in --branch, unless it is given",
         low=0,
         high=1,
     )
@@ -121,7 +123,8 @@ class Recipe:
     )
     erasing: float = setting(
         0.0,
-        "probability of hiding joints of a training clip, preferably those of high focus",
+        "probability of hiding joints of a training clip, preferably those of high focus of the "
+        "labelled class",
         low=0,
         high=1,
     )
@@ -131,7 +134,11 @@ class Recipe:
     epochs: int = setting(60, "number of training epochs", low=1)
     batch: int = setting(32, "batch size per device", low=1)
     lr: float = setting(
-        0.1, "highest learning rate of SGD, Nesterov momentum 0.9, one cycle", low=1e-9, high=99
+        0.1,
+        "highest learning rate of SGD with Nesterov momentum 0.9, in one cycle or, with --decay, "
+        "from the start",
+        low=1e-9,
+        high=99,
     )
     cycle: float = setting(
         1.0,
@@ -148,7 +155,10 @@ class Recipe:
     )
     label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy", low=0, high=1)
     ema: float = setting(
-        0.0, "decay of the moving average of the weights, which is tested; 0: none", low=0, high=1
+        0.0,
+        "decay of the moving average of the weights; above 0, the averaged weights are tested",
+        low=0,
+        high=1,
     )
     start_from: str = setting("", "folder of a finished run to take the initial weights from")
     freeze: bool = setting(
@@ -190,10 +200,12 @@ class Recipe:
 
 
 # ------------------------------------------------------------------------------------------------
-# Presets; options of the command line override them.
+# Presets; options of the command line override them. `train.py --help` prints them merged.
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
+        "model": "ms_g3d",
+        "branch": "plain",
         "preparation": "paper",
         "frames": 300,
         "lr": 0.05,
@@ -237,6 +249,7 @@ for data, widths in (("nw_ucla", (32, 64, 128)), ("synthetic", (12, 24, 48))):
 # STF from a trained MS-G3D, at a fiftieth of its rate as in the paper; needs start_from.
 FROM_TRAINED: dict[str, Any] = {
     "model": "stf_ms_g3d",
+    "branch": "focus",
     "lr": 0.001,
     "cycle": 1.0,
     "stf_after": 0.0,
@@ -252,12 +265,11 @@ PRESETS["paper_kinetics"] = {
     **PRESETS["paper"],
     "decay": (25, 40, 55),
     "epochs": 65,
-    "model": "ms_g3d",
     "network": {"scales": 8, "window_scales": 8},
 }
 PRESETS["paper_stf_kinetics"] = {**PRESETS["paper_kinetics"], **FROM_TRAINED, "lr": 1e-4}
 
-# Fine-tune a trained STF-GCN with terms that act, at half its learning rate
+# Fine-tune a trained STF-GCN with weights large enough to have an effect, at half its rate
 # (docs/focus_quality.md); needs start_from.
 FOCUS: dict[str, Any] = {
     "branch": "recommended",
@@ -357,7 +369,7 @@ def with_options(make: Callable[..., Any], flag: str, options: Mapping[str, Any]
         if name not in defaults:
             raise ValueError(f"expected {flag} with some of {', '.join(defaults)}, got {name}")
         if isinstance(defaults[name], tuple) and not isinstance(value, tuple | list):
-            bound[name] = (value,)  # widths=24, of a network of one block
+            bound[name] = (value,)  # widths=24, for a network with one block
     return partial(make, **bound)
 
 
@@ -449,7 +461,7 @@ def build_objective(
 
 
 # ------------------------------------------------------------------------------------------------
-# What the network is fed.
+# Input of the network.
 
 
 def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:
@@ -478,8 +490,8 @@ def prepare(
 ) -> Tensor:
     """Prepare clips for the network: (N, C, T, V, M), the recipe's streams and the visibility.
 
-    With ``random``, for training, the clips are augmented. ``mirror`` takes the clips' mirror
-    images. ``occlude`` changes the clips after they are centred and scaled.
+    With ``random``, for training, the clips are augmented by :func:`augmentation`. ``mirror`` takes
+    the clips' mirror images. ``occlude`` changes the clips after they are centred and scaled.
     """
     how = PREPARATIONS[recipe.preparation]
     if how.origin is not None and how.origin not in layout.joints:

@@ -139,7 +139,7 @@ class Recogniser(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _share_of_rate(self, epoch: int) -> float:
-        """Compute the share of the full learning rate: linear warm-up, a tenth after each decay."""
+        """Compute the share of the full rate: linear warm-up, divided by 10 after each decay."""
         decays = sum(epoch >= last for last in self.recipe.decay)
         return 0.1**decays * min(1, (epoch + 1) / (self.recipe.warmup + 1))
 
@@ -223,7 +223,7 @@ def without_dropout(recipe: Recipe) -> dict[str, Any]:
 
 
 def stf_weights(network: nn.Module) -> list[str]:
-    """List the weights of STF's own parts, which start as the identity."""
+    """List the weights of STF's own parts, which initially change nothing."""
     return [
         f"{part}.{name}"
         for part, module in network.named_modules()

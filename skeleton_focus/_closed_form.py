@@ -1,4 +1,7 @@
-"""Decide whether a head is global average pooling and a linear layer, and which rows it pools."""
+"""Decide whether a head is global average pooling and a linear layer, and which rows it pools.
+
+The closed form itself is :func:`skeleton_focus.focus.linear_head_focus`.
+"""
 
 from __future__ import annotations
 

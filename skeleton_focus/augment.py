@@ -187,8 +187,8 @@ class Augment(nn.Module):
     then resampling of a span of the clip with varying speed by
     :func:`~skeleton_focus.preparation.resample_frames`. Visibility and ground truth are transformed
     with the positions. Positions are not interpolated between a missing and a seen frame of a
-    joint: there the joint is missing. Where it was seen, the visibility is interpolated, so that a
-    confidence remains one; the ground truth is that of the nearest frame.
+    joint: there the joint is missing. Where it was seen, the visibility is interpolated, so it
+    stays a confidence; the ground truth is that of the nearest frame.
 
     Parameters are drawn on the CPU, so that they do not depend on the device: first those of
     rotation, scale and span, always, then those of the other options in use, in the order of the
@@ -209,7 +209,8 @@ class Augment(nn.Module):
         shear: largest factor, 0 <= shear <= 1.
         flip: probability of mirroring, 0 to 1.
         joint_dropout: probability that a joint of a person is dropped, 0 <= p < 1.
-        speed: largest warp, 0 <= speed < 1: a clip begins at 1 + warp times its speed.
+        speed: largest warp, 0 <= speed < 1: a clip starts at (1 + w) times its speed and ends at
+            (1 - w) times, w in [-speed, speed].
         test_crop: fraction of a clip, its middle, that is kept without a generator,
             0 < test_crop <= 1; CTR-GCN's 0.95.
         frames: T of the result; None keeps the frames.

@@ -174,7 +174,7 @@ class SkeletonDataset(Dataset[Clip]):
             )
 
     def subset(self, index: Sequence[int]) -> SkeletonDataset:
-        """The data set of the clips at these indices.
+        """Select the clips at these indices.
 
         >>> from skeleton_focus import KINECT20
         >>> data = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20)

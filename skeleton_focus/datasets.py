@@ -62,7 +62,7 @@ def open_dataset(
     CTR-GCN ``.npz``, ST-GCN and 2s-AGCN ``.npy``. Pass your own arrays to :class:`SkeletonDataset`.
 
     The clips are stored in a cache that later calls memory-map: no copy in memory, and a loader's
-    processes share its pages. The cache is written atomically, and again if a file of the source
+    processes share its pages. The cache is written atomically and rebuilt if a source file
     changes. ST-GCN's ``.npy`` files are mapped without a cache.
 
     Args:
@@ -80,8 +80,8 @@ def open_dataset(
         progress: wraps the iterable of clips while they are read, such as ``tqdm``.
 
     Raises:
-        ValueError: a path that does not exist or has an unknown format, an unknown split, a side
-            without clips.
+        ValueError: a path that does not exist or has an unknown format, an unknown split, a split
+            without training or test clips.
         FormatError: a file that does not follow its format.
         OSError: a cache that cannot be written.
 

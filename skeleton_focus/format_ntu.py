@@ -108,7 +108,6 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
                 str(path), "a joint that was seen, at a position that is not 0", "none in any frame"
             )
         )
-    sides = {"xsub": subject in _TRAINING_SUBJECTS, "xview": view in (2, 3), "xset": setup % 2 == 0}
     return ClipFile(
         path.stem,
         x,
@@ -117,9 +116,26 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
         view,
         setup,
         None if visibility.all() else visibility,
-        {split: "train" if train else "test" for split, train in sides.items()},
+        published_splits(setup, view, subject),
         NTU_ACTIONS[action - 1],
     )
+
+
+def published_splits(setup: int, view: int, subject: int) -> dict[str, str]:
+    """Return the side of a clip in every published split: ``"train"`` or ``"test"``.
+
+    xsub trains on half of the subjects, xview (NTU 60) on views 2 and 3, xset (NTU 120) on even
+    setups.
+
+    >>> published_splits(setup=1, view=1, subject=1)
+    {'xsub': 'train', 'xview': 'test', 'xset': 'test'}
+    """
+    training = {
+        "xsub": subject in _TRAINING_SUBJECTS,
+        "xview": view in (2, 3),
+        "xset": setup % 2 == 0,
+    }
+    return {split: "train" if train else "test" for split, train in training.items()}
 
 
 def _parse(path: Path) -> dict[str, int]:

@@ -68,9 +68,7 @@ def divergence_loss(
     norm: str = "l2",
     reduction: str = "mean",
 ) -> Tensor:
-    r"""Separate the focus of the two most probable classes.
-
-    Each class then relies on different joints and frames.
+    r"""Separate the focus of the two most probable classes, so that they rely on different joints.
 
     ``form="distance"``, as printed, is minus the distance of the two maps; ``form="overlap"`` is
     their overlap:
@@ -352,7 +350,7 @@ class STFLoss(nn.Module):
     def check_target(self, target: Tensor, clips: int) -> None:
         """Check the target of ``clips`` clips.
 
-        Other losses than cross-entropy may use any shape after N.
+        Losses other than cross-entropy may use any shape after N.
 
         >>> STFLoss.plain().check_target(torch.zeros(4, 1, dtype=torch.int64), 4)
         Traceback (most recent call last):

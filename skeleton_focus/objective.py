@@ -49,12 +49,12 @@ class STFObjective(ExplainedModel):
     The network is not modified; its layers are tapped only while it runs. The last layer's focus Q
     has a closed form if the head is global average pooling followed by the linear layer ``head``.
     The objective compares values on the first batch and checks on every batch which operations lead
-    to the logits. Otherwise the focus is the gradient through the head alone. The focus of an
-    earlier layer, for L_c, is a gradient through the layers after it. The masked pass of L_e uses
-    copies of the buffers and of the modules' attributes, so BatchNorm's running statistics see each
-    clip once. The first batch in each mode (training, evaluation) runs once more with all terms, so
-    that errors surface early (dry run). The dry run also uses copies and restores PyTorch's random
-    numbers.
+    to the logits. If the head has another form, the focus is the gradient through the part of the
+    network after the layer. The focus of an earlier layer, for L_c, is a gradient through the
+    layers after it. The masked pass of L_e uses copies of the buffers and of the modules'
+    attributes, so BatchNorm's running statistics see each clip once. The first batch in each mode
+    (training, evaluation) runs once more with all terms, so that errors surface early (dry run).
+    The dry run also uses copies and restores PyTorch's random state.
 
     Absent persons, whose values in x are all zero, have no focus and are excluded from the mean
     over persons. If the model's ``forward`` has an argument ``lengths`` and ``inputs`` holds it,
@@ -67,9 +67,9 @@ class STFObjective(ExplainedModel):
     .. math:: u \, \bar Q_{mv} / \max_{m'v'} \bar Q_{m'v'},
         \qquad \bar Q_{mv} = \frac{1}{T} \sum_t Q_{mtv}, \quad u \sim U(0, 1),
 
-    so that the network learns to recognise the class without its favourite evidence. The loss is
-    computed on the batch that contains the erased clips, so BatchNorm sees whole and erased clips
-    together, as at test time.
+    so that the network learns to recognise the class from other evidence. The loss is computed on
+    the batch that contains the erased clips, so BatchNorm's statistics cover whole and erased
+    clips.
 
     Shape:
         x (N, C, T, V, M), or as ``axes`` says, target (N,) -> :class:`STFOutput`.
@@ -331,7 +331,7 @@ class STFObjective(ExplainedModel):
         present: Tensor | None,
         allowed: Tensor | None,
     ) -> None:
-        """Run a mode's first batch with all terms, on copies, and restore the random numbers."""
+        """Run a mode's first batch with all terms, on copies, and restore the random state."""
         copies = each_tensor((x, *inputs), torch.clone)
         with torch.random.fork_rng([x.device] if x.is_cuda else []), isolated(self.model):
             self._step(

@@ -637,6 +637,8 @@ def test_a_run_of_two_bodies_takes_clips_of_one(
 # published settings. What a preset does not set, here neither, is the default of all.
 PRINTED: dict[str, dict[str, Any]] = {
     "paper": {
+        "model": "ms_g3d",
+        "branch": "plain",
         "preparation": "paper",
         "frames": 300,
         "lr": 0.05,
@@ -644,6 +646,7 @@ PRINTED: dict[str, dict[str, Any]] = {
         "epochs": 55,
     },
     "paper_stf": {
+        "branch": "focus",
         "preparation": "paper",
         "frames": 300,
         "lr": 1e-3,
@@ -652,6 +655,8 @@ PRINTED: dict[str, dict[str, Any]] = {
         "model": "stf_ms_g3d",
     },
     "paper_ntu120": {
+        "model": "ms_g3d",
+        "branch": "plain",
         "preparation": "paper",
         "frames": 300,
         "lr": 0.05,
@@ -659,6 +664,7 @@ PRINTED: dict[str, dict[str, Any]] = {
         "epochs": 60,
     },
     "paper_stf_ntu120": {
+        "branch": "focus",
         "preparation": "paper",
         "frames": 300,
         "lr": 5e-4,
@@ -667,15 +673,17 @@ PRINTED: dict[str, dict[str, Any]] = {
         "model": "stf_ms_g3d",
     },
     "paper_kinetics": {
+        "model": "ms_g3d",
+        "branch": "plain",
         "preparation": "paper",
         "frames": 300,
         "lr": 0.05,
         "decay": (25, 40, 55),
         "epochs": 65,
         "network": {"scales": 8, "window_scales": 8},
-        "model": "ms_g3d",
     },
     "paper_stf_kinetics": {
+        "branch": "focus",
         "preparation": "paper",
         "frames": 300,
         "lr": 1e-4,
