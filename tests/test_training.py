@@ -83,7 +83,7 @@ class Checkpointed(STFGCN):
     """Keeps nothing of the blocks for the backward pass, but runs them again."""
 
     def block(self, i: int, x: Tensor) -> Tensor:
-        return checkpoint(getattr(self, f"block{i}"), x, use_reentrant=False)
+        return checkpoint(self.blocks[i], x, use_reentrant=False)
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, t, v, m = x.shape
@@ -92,7 +92,7 @@ class Checkpointed(STFGCN):
             .view(n * m, c, v, t)
             .transpose(2, 3)
         )
-        for i in range(1, self.depth + 1):
+        for i in range(len(self.blocks)):
             x = self.block(i, x)
         return self.fc(x.view(n, m, x.shape[1], -1).mean((1, 3)))
 
@@ -115,8 +115,8 @@ class CheckpointedBelow(Checkpointed):
     """The older form of checkpoint, in the blocks below the layers that are explained."""
 
     def block(self, i: int, x: Tensor) -> Tensor:
-        block = getattr(self, f"block{i}")
-        return checkpoint(block, x, use_reentrant=True) if i < 5 else block(x)
+        block = self.blocks[i]
+        return checkpoint(block, x, use_reentrant=True) if i < 4 else block(x)
 
 
 @pytest.mark.parametrize("loss", [STFLoss(adjacency=0), STFLoss.exploration_branch()])
