@@ -250,12 +250,15 @@ class MultiScaleGraphConv(nn.Module):
         learn_adjacency: bool = True,
     ) -> None:
         super().__init__()
+        check_adjacency("MultiScaleGraphConv", adjacency)
         self.conv = GraphConv(
             in_channels, out_channels, adjacency, learn_adjacency=learn_adjacency, bias=False
         )
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        axes = f"N, C={self.conv.weight.shape[2]}, T>0, V={self.conv.adjacency.shape[-1]}"
+        check_shape("MultiScaleGraphConv", "x", x, axes)
         return F.relu(self.norm(self.conv(x)))
 
 
