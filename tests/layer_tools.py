@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,11 +35,14 @@ def weights(module: nn.Module) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in module.state_dict().items()}
 
 
-def joined(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """All numbers that a layer puts out."""
-    if isinstance(output, Tensor):
-        return output.flatten()
-    return torch.cat([part.flatten() for part in output])
+def parts(output: Any) -> list[Tensor]:
+    """The tensors that a layer puts out."""
+    return [output] if isinstance(output, Tensor) else list(output)
+
+
+def joined(output: Any) -> Tensor:
+    """All real numbers that a layer puts out."""
+    return torch.cat([part.flatten() for part in parts(output) if part.is_floating_point()])
 
 
 def learn(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from layer_tools import draw, filled, joined, learn, weights
+from layer_tools import draw, filled, learn, weights
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.overrides import TorchFunctionMode
@@ -157,40 +156,6 @@ def test_one_latent_node_by_hand() -> None:
     assert diffusion(x, *node).flatten().tolist() == [11, 31]
 
 
-LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
-    "attention": (lambda: AttentiveFocus(3), ((2, 3, 3, 4),)),
-    "softmax": (lambda: AttentiveFocus(3, normalize="softmax"), ((2, 3, 3, 4),)),
-    "mean": (lambda: AttentiveFocus(3, focus="mean"), ((2, 3, 3, 4),)),
-    "max": (lambda: AttentiveFocus(3, focus="max"), ((2, 3, 3, 4),)),
-    "bidirectional": (lambda: TemporalContext(3, context_channels=4), ((2, 3, 3, 1),)),
-    "forward": (
-        lambda: TemporalContext(3, context_channels=2, direction="forward"),
-        ((2, 3, 3, 2),),
-    ),
-    "diffusion": (lambda: AttentiveDiffusion(3, 4), ((2, 3, 3, 4), (2, 4, 3, 1), (2, 3, 4))),
-    "block": (lambda: FocusDiffusionBlock(3, 8, *GRAPHS, context_channels=4), ((2, 3, 3, 5),)),
-    "block, forward": (
-        lambda: FocusDiffusionBlock(3, 8, *GRAPHS, context_channels=4, context="forward"),
-        ((2, 3, 3, 5),),
-    ),
-}
-
-
-def built(name: str) -> tuple[nn.Module, list[Tensor]]:
-    make, shapes = LAYERS[name]
-    return filled(make(), scale=0.6), [draw(*shape, seed=seed) for seed, shape in enumerate(shapes)]
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", LAYERS)
-def test_gradients_of_first_and_second_order(name: str, training: bool) -> None:
-    layer, inputs = built(name)
-    layer.train(training)
-    inputs = [x.requires_grad_() for x in inputs]
-    assert gradcheck(lambda *x: joined(layer(*x)), inputs)
-    assert gradgradcheck(lambda *x: joined(layer(*x)), inputs, fast_mode=True)
-
-
 def test_the_second_derivative_of_the_float32_lstm() -> None:
     """Another kernel than that of float64, which the check above sees."""
     layer = TemporalContext(3, context_channels=4)
@@ -203,46 +168,6 @@ def test_the_second_derivative_of_the_float32_lstm() -> None:
         found.append([p.grad.double() for p in one.parameters()])
     for low, exact in zip(*found, strict=True):
         assert (low - exact).norm() <= 1e-5 * exact.norm()
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_sample_does_not_depend_on_its_batch(name: str) -> None:
-    layer, inputs = built(name)
-    whole = layer(*inputs)
-    alone = [layer(*(x[n : n + 1] for x in inputs)) for n in range(2)]
-    if isinstance(whole, Tensor):
-        whole = (whole,)
-        alone = [(y,) for y in alone]
-    for part, pieces in zip(whole, zip(*alone, strict=True), strict=True):
-        torch.testing.assert_close(part, torch.cat(pieces), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_copies(name: str) -> None:
-    layer, inputs = built(name)
-    for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert torch.equal(joined(same(*inputs)), joined(layer(*inputs)))
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_memory_format_does_not_matter(name: str) -> None:
-    layer, inputs = built(name)
-    turned = [
-        x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs
-    ]
-    torch.testing.assert_close(joined(layer(*turned)), joined(layer(*inputs)), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_dtype_and_autocast(name: str) -> None:
-    layer, inputs = built(name)
-    expected = joined(layer(*inputs))
-    low = joined(copy.deepcopy(layer).bfloat16()(*(x.bfloat16() for x in inputs)))
-    assert low.dtype == torch.bfloat16
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = joined(layer.float()(*(x.float() for x in inputs)))
-    for y in (low, mixed):
-        assert (y.double() - expected).norm() < 0.03 * expected.norm()
 
 
 @given(order=st.permutations(range(5)), focus=st.sampled_from(FOCUS))

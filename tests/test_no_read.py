@@ -9,30 +9,17 @@ from typing import Any
 import pytest
 import torch
 from other_device import OtherDevice, no_waiting, remote
+from test_contract import CASES, cast
 from torch import Tensor, nn
 
-import skeleton_focus
 from skeleton_focus import (
     Augment,
-    DilatedTemporalAttention,
-    FocalJointSelection,
     FocusDiffusionBlock,
-    GraphConv,
-    JointPartAttention,
-    MultiScaleG3D,
-    MultiScaleGraphConv,
-    MultiScaleTemporalConv,
-    PartEncoding,
-    ScatterToJoints,
     SkeletonLayout,
-    SpatialAttention,
-    STFAdjacency,
     STFGraphConv,
     STFLoss,
     STFObjective,
     SyntheticActions,
-    TemporalContext,
-    TemporalConv,
     add_visibility,
     adjacency_focus_loss,
     body_height,
@@ -51,7 +38,6 @@ from skeleton_focus import (
     prepare_stf,
     resample_frames,
     seeded_generator,
-    window_adjacency,
 )
 from skeleton_focus.adjacency import normalize_adjacency
 from skeleton_focus.augment import drop_joints, flip, rotate, scale, shear
@@ -62,7 +48,6 @@ from skeleton_focus.focus import (
     resize_focus,
     top_two,
 )
-from skeleton_focus.focus_diffusion import AttentiveDiffusion, AttentiveFocus
 from skeleton_focus.focus_metrics import (
     area_under_curve,
     class_overlap,
@@ -92,8 +77,6 @@ T = 8
 V = 25
 M = 2
 CLASSES = 5
-A = multi_scale_adjacency(NTU25, 3)
-WINDOWS = window_adjacency(NTU25, 3, 2)
 OUT_AND_IN = [directed_adjacency(NTU25, direction) for direction in ("outward", "inward")]
 LENGTHS = torch.tensor([8, 5, 3])  # of a layer: on the CPU, as PackedSequence wants them
 
@@ -170,78 +153,24 @@ def test_tensors_on_two_devices_do_not_mix() -> None:
 # Layers
 
 
-def maps(*sizes: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Feature maps (N, C, T, V) of these C and V."""
-    return tuple(torch.randn(N, channels, T, joints) for channels, joints in sizes)
-
-
-KEPT = (torch.randn(N, 6, T, 3), torch.randint(V, (N, T, 3)))
-LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
-    "graph": (lambda: GraphConv(4, 6, A, learn_adjacency=True, edge_importance=True), maps((4, V))),
-    "graph, mixed first": (lambda: GraphConv(6, 2, A), maps((6, V))),
-    "multi-scale graph": (lambda: MultiScaleGraphConv(2, 4, A), maps((2, V))),
-    "windows, aggregated first": (
-        lambda: MultiScaleG3D(2, 4, WINDOWS, 3, hidden_channels=8),
-        maps((2, V)),
-    ),
-    "windows, mixed first": (
-        lambda: MultiScaleG3D(6, 4, WINDOWS, 3, stride=2, hidden_channels=2),
-        maps((6, V)),
-    ),
-    "stf adjacency": (lambda: STFAdjacency(4, 2, V), maps((4, V))),
-    "stf graph": (lambda: STFGraphConv(2, 4, A), maps((2, V))),
-    "stf graph, some subsets": (lambda: STFGraphConv(2, 4, A, generated=1), maps((2, V))),
-    "temporal": (lambda: TemporalConv(2, 4, stride=2), maps((2, V))),
-    "multi-scale temporal": (lambda: MultiScaleTemporalConv(2, 8, stride=2), maps((2, V))),
-    "spatial attention": (lambda: SpatialAttention(6, V), maps((6, V))),
-    "spatial attention of some joints": (
-        lambda: SpatialAttention(6, V, shared_map="per_head"),
-        KEPT,
-    ),
-    "joints and parts": (lambda: JointPartAttention(6), maps((6, 4), (6, 3))),
-    "temporal attention": (lambda: DilatedTemporalAttention(4, 6, stride=2), maps((4, V))),
-    "focal joints": (lambda: FocalJointSelection(4, 3), maps((4, V))),
-    "focal joints by score": (
-        lambda: FocalJointSelection(4, 3, gate="none", order="score"),
-        maps((4, V)),
-    ),
-    "scatter": (lambda: ScatterToJoints(V), KEPT),
-    "parts": (lambda: PartEncoding(4, 6, NTU25.parts.values()), maps((4, V))),
-    "focus": (lambda: AttentiveFocus(4), maps((4, V))),
-    "focus, max": (lambda: AttentiveFocus(4, focus="max"), maps((4, V))),
-    "context": (lambda: TemporalContext(4, context_channels=6), (*maps((4, 1)), LENGTHS)),
-    "context, forward": (lambda: TemporalContext(4, direction="forward"), maps((4, 1))),
-    "diffusion": (lambda: AttentiveDiffusion(4, 6), (*maps((4, V), (6, 1)), torch.rand(N, T, V))),
-    "block": (
-        lambda: FocusDiffusionBlock(3, 8, *OUT_AND_IN, context_channels=6),
-        (*maps((3, V)), LENGTHS),
-    ),
-}
-NO_LAYERS = {"STFLoss", "STFObjective", "Augment"}  # below
-
-
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
 def test_a_layer(name: str, training: bool) -> None:
-    build, inputs = LAYERS[name]
-    layer = remote(build().train(training))
-    given = [x if x is LENGTHS else remote(x) for x in inputs]
+    case = CASES[name]
+    layer = case.build().train(training)
+    padded = name in ("context", "block")
+    given = [remote(x) for x in cast(case.draw(N, T), torch.float32)]
+    if padded:
+        given.append(LENGTHS)
+    layer = remote(layer.float())
     # Lengths are copied to the device to mask the padding.
-    with no_waiting(uploads=LENGTHS is given[-1]):
+    with no_waiting(uploads=padded):
         output = layer(*given)
         parts = [output]
         if not isinstance(output, Tensor):
             parts = [part for part in output if part.requires_grad]
         if parts[0].requires_grad:
             torch.stack([part.square().mean() for part in parts]).sum().backward()
-
-
-def test_every_layer_is_tested() -> None:
-    public = {
-        name for name in skeleton_focus.__all__ if isinstance(getattr(skeleton_focus, name), type)
-    }
-    modules = {name for name in public if issubclass(getattr(skeleton_focus, name), nn.Module)}
-    assert modules == NO_LAYERS | {type(build()).__name__ for build, _ in LAYERS.values()}
 
 
 def test_a_layer_streams() -> None:

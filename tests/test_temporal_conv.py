@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,62 +225,6 @@ def test_joints_and_samples_do_not_meet(order: list[int]) -> None:
     torch.testing.assert_close(layer(x[..., order]), layer(x)[..., order], rtol=0, atol=1e-12)
     torch.testing.assert_close(layer(x[order]), layer(x)[order], rtol=0, atol=1e-12)
     torch.testing.assert_close(layer(x[:1]), layer(x)[:1], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_gradients_of_first_and_second_order(training: bool) -> None:
-    x = draw(2, 2, 4, 2).requires_grad_()
-    for layer in (
-        TemporalConv(2, 3, kernel_size=3, stride=2),
-        MultiScaleTemporalConv(2, 3, dilations=(2,), stride=2),
-    ):
-        layer = trained(layer).train(training)
-        assert torch.autograd.gradcheck(layer, (x,))
-        assert torch.autograd.gradgradcheck(layer, (x,), fast_mode=True)
-
-
-LAYERS: list[Callable[[], nn.Module]] = [
-    lambda: TemporalConv(3, 8, stride=2),
-    lambda: MultiScaleTemporalConv(3, 8, stride=2),
-    lambda: MultiScaleTemporalConv(3, 8, residual=False),
-]
-
-
-@pytest.mark.parametrize("build", LAYERS)
-def test_copies_give_the_same_output(build: Callable[[], nn.Module]) -> None:
-    torch.manual_seed(0)
-    layer = build().eval()
-    other = build().eval()
-    x = torch.randn(2, 3, 5, 4)
-    expected = layer(x)
-    assert not torch.equal(other(x), expected)
-    other.load_state_dict(layer.state_dict())
-    for copied in (other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert torch.equal(copied(x), expected)
-
-
-@pytest.mark.parametrize("build", LAYERS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_dtype_and_memory_format_follow_the_input(
-    build: Callable[[], nn.Module], dtype: torch.dtype
-) -> None:
-    torch.manual_seed(0)
-    layer = build().eval()
-    x = torch.randn(2, 3, 5, 4)
-    expected = layer(x)
-    torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), expected)
-    low = layer.to(dtype)(x.to(dtype))
-    assert low.dtype == dtype
-    torch.testing.assert_close(low.float(), expected, rtol=0.05, atol=0.05)
-
-
-@pytest.mark.parametrize("build", LAYERS)
-def test_an_empty_batch_and_an_input_left_alone(build: Callable[[], nn.Module]) -> None:
-    layer = build().eval()
-    x = torch.randn(2, 3, 5, 4)
-    kept = x.clone()
-    y = layer(x)
-    assert layer(x[:0]).shape == (0, *y.shape[1:]) and torch.equal(x, kept)
 
 
 def test_the_shortcut() -> None:
