@@ -289,7 +289,7 @@ def test_a_network_of_the_package_changes_throughout() -> None:
             assert torch.equal(explain.states[step][other], before[other]) != done, (name, other)
     objective = STFObjective(net, layers=["blocks.4", "blocks.5"], head="fc")
     classes = net(x).argmax(1)
-    blocks = ["fc", *(f"block{i}" for i in range(6, 0, -1))]
+    blocks = ["fc", *(f"blocks.{i}" for i in range(5, -1, -1))]
     similarity = cascading_randomization(
         net, lambda x: objective.explain(x, classes)[0], x, layers=blocks
     )

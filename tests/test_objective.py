@@ -61,8 +61,7 @@ class Stepwise(nn.Module):
             .transpose(2, 3)
         )
         outputs = []
-        for i in range(1, 7):
-            block = getattr(net, f"block{i}")
+        for block in net.blocks:
             embeddings.append(torch.sigmoid(block.graph.generator.beta(x)).squeeze(1))
             x = block(x)
             outputs.append(x)

@@ -332,8 +332,8 @@ def test_a_preset_of_the_paper_is_trained_and_read_back(
         preset,
         "--model",
         preset.removeprefix("paper_"),
-        "--widths",
-        *widths,
+        "--network",
+        f"widths={','.join(widths)}",
         *small,
     ]
     report = train.main([*given, "--out", str(tmp_path / "run")])
