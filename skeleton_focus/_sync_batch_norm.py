@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._forward import replace_forward
+from .feature_tap import replace_forward
 
 
 @contextmanager

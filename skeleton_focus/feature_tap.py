@@ -14,7 +14,6 @@ from torch.autograd.graph import Node
 
 from ._axes import MapsOfOneBatch
 from ._checks import message
-from ._forward import replace_forward
 from ._second_order import SecondOrder, score_gradient
 
 __all__ = ["FeatureTap"]
@@ -332,3 +331,30 @@ def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:
             raise ValueError(
                 message("FeatureTap", f"layers {inside} outside of torch.compile", got, hint)
             )
+
+
+def replace_forward(module: nn.Module, forward: Callable[..., object]) -> Callable[[], None]:
+    """Replace the module's ``forward``; return a function that restores it.
+
+    It is written to the instance's dictionary: a forward hook that is registered inside a compiled
+    call breaks the graph (torch 2.13).
+
+    >>> relu = nn.ReLU()
+    >>> restore = replace_forward(relu, lambda x: "replaced")
+    >>> relu(None)
+    'replaced'
+    >>> restore()
+    >>> "forward" in vars(relu)
+    False
+    """
+    attributes = vars(module)
+    before = attributes.get("forward")
+    attributes["forward"] = forward
+
+    def restore() -> None:
+        if before is None:
+            attributes.pop("forward")
+        else:
+            attributes["forward"] = before
+
+    return restore

@@ -11,7 +11,6 @@ import numpy as np
 
 from ._bodies import Track, fill_gaps, join_tracks, main_bodies
 from ._checks import check_choice, message
-from ._ntu_actions import NTU_ACTIONS
 from .formats import (
     ClipFile,
     ClipSource,
@@ -35,6 +34,33 @@ _TRAINING_SUBJECTS = (
     {1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38}
     | {45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85}
     | {86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103}
+)
+# The actions A001 to A120 of NTU RGB+D 120; NTU RGB+D has the first 60.
+NTU_ACTIONS = tuple(
+    name.strip()
+    for name in """
+    drink water, eat meal, brush teeth, brush hair, drop, pick up, throw, sit down, stand up,
+    clapping, reading, writing, tear up paper, put on jacket, take off jacket, put on a shoe,
+    take off a shoe, put on glasses, take off glasses, put on a hat, take off a hat, cheer up,
+    hand waving, kicking something, reach into pocket, hopping, jump up, phone call,
+    play with phone, type on a keyboard, point to something, taking a selfie, check time,
+    rub two hands, nod head, shake head, wipe face, salute, put palms together,
+    cross hands in front, sneeze or cough, staggering, falling down, headache, chest pain,
+    back pain, neck pain, nausea or vomiting, fan self, punch or slap, kicking, pushing,
+    pat on back, point finger, hugging, giving object, touch pocket, shaking hands, walking towards,
+    walking apart,
+    put on headphone, take off headphone, shoot at basket, bounce ball, tennis bat swing,
+    juggle table tennis ball, hush, flick hair, thumb up, thumb down, make OK sign,
+    make victory sign, staple book, counting money, cutting nails, cutting paper, snap fingers,
+    open bottle, sniff or smell, squat down, toss a coin, fold paper, ball up paper,
+    play magic cube, apply cream on face, apply cream on hand, put on bag, take off bag,
+    put object into bag, take object out of bag, open a box, move heavy objects, shake fist,
+    throw up cap or hat, capitulate, cross arms, arm circles, arm swings, run on the spot,
+    butt kicks, cross toe touch, side kick, yawn, stretch oneself, blow nose, hit with object,
+    wield knife, knock over, grab stuff, shoot with gun, step on foot, high-five, cheers and drink,
+    carry object, take a photo, follow, whisper, exchange things, support somebody,
+    rock-paper-scissors
+    """.replace("\n", " ").split(",")
 )
 _HEADER = 10  # number of fields in a body's line
 _JOINT = 12  # number of fields in a joint's line
