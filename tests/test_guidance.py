@@ -280,8 +280,8 @@ def test_masks_that_are_none(allowed: Any, text: str) -> None:
 
 
 def test_half_precision_is_summed_in_single() -> None:
-    """37,500 ones are more than float16 can count to."""
-    ones = torch.ones(1, 2, 750, 25, dtype=torch.float16)
+    """75,000 ones are more than float16 can count to."""
+    ones = torch.ones(1, 2, 1500, 25, dtype=torch.float16)
     assert guidance_loss(ones, torch.zeros(1, 25)).item() == 1
 
 

@@ -482,7 +482,7 @@ def test_classes_that_are_none(classes: Tensor, text: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_summed_in_single(dtype: torch.dtype) -> None:
-    """37,500 ones are more than float16 can count to."""
+    """Twice 37,500 ones are more than float16 can count to."""
     ones = torch.ones(1, 2, 750, 25, dtype=dtype)
     assert divergence_loss(ones, ones, form="overlap").item() == 1
     assert divergence_loss(ones, 0 * ones).item() == pytest.approx(-math.sqrt(37500), rel=1e-6)
