@@ -19,6 +19,7 @@ from recipe import (
     Recipe,
     augmentation,
     build_loss,
+    options_of,
     with_options,
 )
 
@@ -144,7 +145,12 @@ def parse(
     given.precision = given.precision or "32-true"
     given.clip_counts = None
     given.own_rotation = "rotation" in chosen.get("augment", {})
-    preset = PRESETS[given.preset]
+    preset = dict(PRESETS[given.preset])
+    if preset.get("model", "stf_gcn") != model and "model" in chosen:
+        # The preset is that of another network, whose options this one need not have.
+        taken = options_of(NETWORKS[model])
+        options = preset.get("network", {}).items()
+        preset["network"] = {name: value for name, value in options if name in taken}
     merged = {
         name: {**preset.get(name, {}), **chosen[name]}
         for name in ("network", "augment")

@@ -357,13 +357,18 @@ PRESETS["synthetic_bagcn"] = {
 # What a recipe builds.
 
 
-def with_options(make: Callable[..., Any], flag: str, options: Mapping[str, Any]) -> Any:
-    """Bind options of the command line to ``make``; an unknown one is a ValueError."""
-    defaults = {
+def options_of(make: Callable[..., Any]) -> dict[str, Any]:
+    """The options of a class that the command line may set, with their defaults."""
+    return {
         name: parameter.default
         for name, parameter in inspect.signature(make).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in ("in_channels", "num_persons")
     }
+
+
+def with_options(make: Callable[..., Any], flag: str, options: Mapping[str, Any]) -> Any:
+    """Bind options of the command line to ``make``; an unknown one is a ValueError."""
+    defaults = options_of(make)
     bound = dict(options)
     for name, value in options.items():
         if name not in defaults:

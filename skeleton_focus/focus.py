@@ -273,8 +273,7 @@ def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
             _check_present("min_max_normalize", present, *focus.shape[:2])
             present = present[..., None]
         else:
-            axes = "N={}, M={}, T={}".format(*focus.shape)
-            _check_present("min_max_normalize", present, axes=axes)
+            _check_present("min_max_normalize", present, *focus.shape[:3])
         absent = ~present[..., None]
         lowest = focus.masked_fill(absent, float("inf"))
         highest = focus.masked_fill(absent, float("-inf"))
@@ -381,10 +380,10 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _check_present(
-    who: str, present: Tensor, clips: int = 0, persons: int = 0, *, axes: str = ""
-) -> None:
-    check_shape(who, "present", present, axes or f"N={clips}, M={persons}")
+def _check_present(who: str, present: Tensor, *sizes: int) -> None:
+    """Check that ``present`` is bool, (N, M) or (N, M, T) by the number of sizes."""
+    axes = ", ".join(f"{axis}={size}" for axis, size in zip("NMT", sizes, strict=False))
+    check_shape(who, "present", present, axes)
     if present.dtype != torch.bool:
         raise ValueError(message(who, "present with dtype torch.bool", present.dtype))
 

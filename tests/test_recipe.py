@@ -369,6 +369,27 @@ def test_settings_out_of_their_range(arguments: list[Any], error: str, tmp_path:
         command_line.parse([*arguments, "--out", str(tmp_path / "run")])
 
 
+def test_a_network_of_one_s_own_takes_a_preset_without_the_other_s_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(nn.Module):
+        def __init__(
+            self, num_classes: int, layout: SkeletonLayout, *, in_channels: int, dropout: float = 0
+        ) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([nn.Conv2d(in_channels, 4, 1), nn.Dropout(dropout)])
+            self.fc = nn.Linear(4, num_classes)
+
+    monkeypatch.setitem(NETWORKS, "own", Own)
+    out = ["--out", str(tmp_path / "run")]
+    given, recipe = command_line.parse(["--model", "own", "--data", "somewhere", *out])
+    assert given.preset == "nw_ucla" and recipe.network == {"dropout": 0.3}
+    network = build_network(recipe, 3, 1, KINECT20)
+    assert network.blocks[0].in_channels == 10 and network.blocks[1].p == 0.3
+    _, recipe = command_line.parse(["--model", "own", "--network", "dropout=0.1", *out])
+    assert recipe.network == {"dropout": 0.1}
+
+
 def test_a_branch_is_its_terms() -> None:
     def weights(**options: Any) -> dict[str, float]:
         return {
