@@ -60,9 +60,12 @@ def open_pack(
     """
     state = _state(source, path)
     resolved = path.resolve()
+    # Cut, because a file system takes names of up to 255 bytes. The digest of the whole path tells
+    # two folders of one name apart.
     prefix = f"{resolved.name[:60]}-{_digest(str(resolved), options)}"
     stem = f"{where / prefix}-{state}"
     try:
+        # Before anything is written: the folder of a cache that someone else made may be read-only.
         with contextlib.suppress(Exception):  # no cache, or a damaged one
             return _load(stem)
         where.mkdir(parents=True, exist_ok=True)
@@ -70,11 +73,16 @@ def open_pack(
             locked = lock(file)
             with contextlib.suppress(Exception):  # another process has written it meanwhile
                 return _load(stem)
+            # Without locks nothing tells whether a draft or an old cache is in use, so nothing is
+            # removed.
             if locked:
                 _remove_old(where, prefix)
+            # A name of its own for each writer: without locks, two may write at the same time.
             draft = f"{where / prefix}-draft-{uuid.uuid4().hex}"
             try:
                 _write(draft, source.splits, clips, problems)
+                # The cache is named after the state before reading; it must not hold what was
+                # written since.
                 if _state(source, path) != state:
                     hint = "open them again when nothing writes there"
                     raise ValueError(
@@ -83,6 +91,7 @@ def open_pack(
                         )
                     )
                 if any(isinstance(problem, UnreadableFileError) for problem in problems):
+                    # The draft is removed below, so the clips are copied out of its map.
                     loaded, problems = _load(draft)
                     return Loaded(loaded.index, list(loaded.x), list(loaded.visibility)), problems
                 for suffix in _SUFFIXES:
@@ -112,11 +121,13 @@ def _load(stem: str) -> tuple[Loaded, list[FormatError]]:
         index.shapes,
         *index.sides.values(),
     ]
+    # reshape for an index without clips, whose array would have a single axis.
     shapes = np.array(index.shapes, np.int64).reshape(-1, 4)
     shapes[:, 0] += 1  # the visibility
     offset = stored["offset"]
     size = int(shapes.prod(1).sum())
     complete = Path(stem + ".npy").stat().st_size == offset + 4 * size
+    # Sizes below 1 are checked, too: two negative ones have a positive product.
     if not complete or len({len(column) for column in columns}) > 1 or shapes.min(initial=1) < 1:
         raise ValueError(f"{stem} is damaged")
     array = map_file(stem + ".npy", np.dtype("<f4"), offset, (size,))
@@ -150,6 +161,8 @@ def _write(
         # Of the same length, because numpy reserves space for the first axis to grow.
         _write_header(file, size)
         file.flush()
+        # The data reach the disk before they are renamed; otherwise a power failure could leave a
+        # complete name with incomplete content.
         os.fsync(file.fileno())
     with open(stem + ".json", "w") as text:
         json.dump(
@@ -182,14 +195,18 @@ def _state(source: ClipSource, path: Path) -> str:
         name = file.relative_to(path)
         try:
             stat = file.stat()
+            # The change time, too: a program that rewrites a file may restore its modification
+            # time.
             lines.append(f"{name} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}")
         except OSError as error:
+            # The reader reports such a file, for example a link to nowhere.
             lines.append(f"{name} {error.errno}")
     return _digest(*lines)
 
 
 def _digest(*texts: str) -> str:
     text = "\n".join((str(_VERSION), *texts))
+    # File names need not be valid UTF-8.
     return hashlib.sha256(text.encode("utf8", "surrogateescape")).hexdigest()[:16]
 
 

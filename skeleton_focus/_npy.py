@@ -73,6 +73,7 @@ def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
     if fortran:
         raise FormatError(message(where, "numbers in C order", "Fortran order"))
     names = axes.split(", ")
+    # shape[0] + 1 lets the first axis be empty, such as a test side without clips.
     if len(shape) != len(names) or min(shape[0] + 1, *shape[1:]) < 1 or max(shape) >= _MOST:
         raise FormatError(message(where, f"({axes})", short(shape)))
     return Npy(shape, dtype, text.tell())
@@ -107,6 +108,8 @@ def zip_errors(where: str) -> Iterator[None]:
 
 def member_header(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Npy:
     """Read the header of x (N, T, M*V*C) or y (N, classes); check it against the member's size."""
+    # A zip's directory may state any size. One that the member's bytes cannot expand to is refused
+    # here, before it is trusted.
     least = info.file_size
     if info.compress_type != zipfile.ZIP_STORED:
         least //= _MOST_DEFLATED

@@ -58,10 +58,13 @@ class MappedClips(Sequence[Tensor]):
             shape = self.shapes[index]
             end = int(self._ends[index])
             clip = self.array[end - int(shape.prod()) : end].reshape(shape)
+        # A copy, so that a write into a clip stays out of the map; in native byte order, because
+        # torch has no other.
         x = torch.from_numpy(np.array(clip, clip.dtype.newbyteorder("=")))
         return x if self.refine is None else self.refine(x, index)
 
     def __reduce__(self) -> Any:
+        # Without this, pickle would store the numbers themselves, a copy for each worker.
         array = self.array
         # A slice, whose offset in the file numpy does not expose.
         if not isinstance(array.base, mmap.mmap):
@@ -77,6 +80,8 @@ def map_file(
     """Map a file's numbers read-only. The file keeps a shared lock while the map is in use."""
     try:
         with open(path, "rb") as file:
+            # The map duplicates the file's descriptor, so the lock outlives this block: a cache in
+            # use is not removed.
             lock(file, shared=True)
             return np.memmap(file, dtype, "r", offset, shape, order)
     except OSError as error:

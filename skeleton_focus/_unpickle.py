@@ -71,7 +71,8 @@ class PickledArray:
             raise RefusedError(
                 "the shape, dtype and bytes of an array of numbers", f"{kind} and {describe(shape)}"
             )
-        # numpy checks the shape against the number of bytes.
+        # numpy checks the shape against the number of bytes. It writes axes with the order "K": the
+        # bytes are then in C order, and the array is a transposed view of them.
         self.array: NDArray[Any] = np.frombuffer(raw, kind).reshape(
             shape, order="C" if axes is not None else order
         )
@@ -118,6 +119,8 @@ def _new_dict(factory: Any = None) -> dict[Any, Any]:
     return {}
 
 
+# Types that a pickle of arrays or of a defaultdict passes as arguments. They stay arguments: this
+# object cannot be called.
 _TYPE = object()
 _STAND_INS: dict[str, Any] = {
     "numpy.dtype": Dtype,
@@ -130,6 +133,7 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     _STAND_INS[f"{_core}.multiarray._reconstruct"] = _new_array
     _STAND_INS[f"{_core}.multiarray.scalar"] = _scalar
     _STAND_INS[f"{_core}.numeric._frombuffer"] = PickledArray
+# Their stand-in is a method, because it counts the bytes of one file.
 _BYTES = {
     "_codecs.encode",
     *(f"{part}.{name}" for part in ("builtins", "__builtin__") for name in ("bytes", "bytearray")),
@@ -145,6 +149,8 @@ class _Unpickler(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
 
     def __init__(self, data: mmap.mmap) -> None:
+        # latin-1 keeps each byte of a Python 2 string as one character, so that it can be turned
+        # back.
         super().__init__(data, encoding="latin-1")
         self.data = data
         self.view = memoryview(data)
@@ -154,6 +160,7 @@ class _Unpickler(pickle._Unpickler):
         full = f"{module}.{name}"
         if full in _BYTES:
             return self.encode
+        # The file chooses the name, so it is cut, and escaped before a terminal interprets it.
         if full not in _STAND_INS:
             full = full[:60]
             raise RefusedError(
@@ -180,6 +187,7 @@ class _Unpickler(pickle._Unpickler):
             raise RefusedError(
                 f"{count} bytes", f"{len(self.view) - start}, then the end of the file"
             )
+        # A view instead of read(), which would copy the array into memory.
         self.data.seek(start + count)
         self.append(self.view[start : start + count])
 
@@ -229,6 +237,9 @@ class _Unpickler(pickle._Unpickler):
         raise RefusedError(_HARMLESS, what)
 
 
+# Every byte has a step, by default a refusal; later entries of _STEPS replace earlier ones. The
+# standard steps that remain build containers, numbers and text, and call stand-ins. Replaced are
+# those that would copy bytes, add any key to a dict, or set the state of any object.
 _UNKNOWN = {code: f"byte {code:#04x}, which is no opcode" for code in range(256)}
 _NAMED = {ord(op.code): f"the opcode {op.name}" for op in pickletools.opcodes}
 _ALLOWED = {ord(op.code) for op in pickletools.opcodes if op.name not in _REFUSED.split()}

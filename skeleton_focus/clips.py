@@ -144,9 +144,12 @@ class SkeletonDataset(Dataset[Clip]):
         """Raise for a clip that is not finite, or misfits the layout or the first clip."""
         who = "SkeletonDataset"
         name = self.names[index]
+        # C and M are those of the first clip. All clips of a mapped array have the same shape, so
+        # its first clip is not read again for each check.
         first = x if self._check_when_read else self.clips[0]
         channels = "C"
         persons = "M"
+        # If the first clip is no (C, T, V, M) itself, its own check below says so.
         if isinstance(first, Tensor) and first.ndim == 4:
             channels = f"C={first.shape[0]}"
             persons = f"M={first.shape[3]}"
@@ -183,6 +186,7 @@ class SkeletonDataset(Dataset[Clip]):
         """
         if len(index) == 0:
             raise ValueError(message("SkeletonDataset", "at least one index", "none"))
+        # A shallow copy: the clips were checked when self was built, and are shared.
         part = copy.copy(self)
         part.labels = [self.labels[i] for i in index]
         part.names = tuple(self.names[i] for i in index)
@@ -226,6 +230,7 @@ class SkeletonDataset(Dataset[Clip]):
         >>> len(SkeletonDataset.from_batch(SyntheticActions(frames=16).generate(3, seed=0), NTU25))
         3
         """
+        # Without the padding: T of a clip is its true length.
         cut = [int(t) for t in batch.lengths]
         return cls(
             [x[:, :t] for x, t in zip(batch.x, cut, strict=True)],
@@ -255,6 +260,7 @@ class SkeletonDataset(Dataset[Clip]):
         if self._added_persons:
             x = F.pad(x, (0, self._added_persons))
             visibility = F.pad(visibility, (0, self._added_persons))
+            # F.pad lists the last axis first; the persons of critical (M, T, V) are the first axis.
             critical = F.pad(critical, (0, 0, 0, 0, 0, self._added_persons))
         return Clip(x, self.labels[index], visibility, critical)
 
@@ -291,7 +297,7 @@ class SkeletonDataset(Dataset[Clip]):
         frames = []
         bodies = []
         missing = 0
-        places = 0
+        expected = 0
         for i, x in enumerate(self.clips):
             seen = np.ones(x.shape[1:])  # (T, V, M)
             if self.visibility is not None:
@@ -299,8 +305,10 @@ class SkeletonDataset(Dataset[Clip]):
             joints = np.count_nonzero(seen > 0, axis=1)  # (T, M)
             frames.append(len(joints))
             bodies.append(np.count_nonzero(joints.any(0)))
-            places += np.count_nonzero(joints) * seen.shape[1]
-            missing += np.count_nonzero(joints) * seen.shape[1] - int(joints.sum())
+            # A body without any joint in a frame is absent there; its joints are not missing.
+            joints_of_present = np.count_nonzero(joints) * seen.shape[1]
+            expected += joints_of_present
+            missing += joints_of_present - int(joints.sum())
         shares = ", ".join(
             f"{m} in {100 * bodies.count(m) / len(bodies):.1f} %" for m in sorted({*bodies})
         )
@@ -311,7 +319,7 @@ class SkeletonDataset(Dataset[Clip]):
             f"{len(self)} {clips} of {len(self.classes)} classes, {least} to {most} a class\n"
             f"frames: {min(frames)} to {max(frames)}, median {median(frames):g}\n"
             f"bodies: {shares} of the clips\n"
-            f"missing joints of present bodies: {100 * missing / max(places, 1):.1f} %"
+            f"missing joints of present bodies: {100 * missing / max(expected, 1):.1f} %"
         )
 
     @staticmethod
@@ -374,6 +382,7 @@ def _tensors(values: Any) -> Any:
     tensors = []
     for value in values:
         if isinstance(value, np.ndarray):
+            # torch warns about arrays that are not writeable, because a tensor cannot be read-only.
             value = torch.from_numpy(value if value.flags.writeable else value.copy())
         tensors.append(value)
     return tensors
@@ -383,4 +392,6 @@ def _select(values: Any, index: Sequence[int]) -> Any:
     """Select clips from what :func:`_tensors` returned; mapped clips are not read."""
     if isinstance(values, list):
         return [values[i] for i in index]
-    return values and Subset(values, index)
+    if values is None:
+        return None
+    return Subset(values, index)

@@ -129,6 +129,7 @@ does not exist
         warnings.warn(text, stacklevel=2)
     parts = []
     for side, called in (("train", "training"), ("test", "test")):
+        # A clip may be on neither side, such as those of a pyskl val list beside a test list.
         chosen = [i for i, clip_side in enumerate(sides[split]) if clip_side == side]
         if not chosen:
             raise ValueError(
@@ -164,6 +165,7 @@ not exist
         ) from None
     sources = []
     for opens, takes in _FOLDERS if folder else _FILES:
+        # Only the options that this format takes: the error below names the format of the others.
         source = opens(path, **{option: options[option] for option in takes if option in options})
         if source is not None:
             unsupported = sorted(set(options) - set(takes))
@@ -177,6 +179,8 @@ not exist
                     )
                 )
             sources.append(source)
+    # All formats are tried, not only up to the first that fits: a folder of mixed files would
+    # otherwise open as whichever comes first, without its other clips.
     if len(sources) > 1:
         kinds = " and ".join(source.format for source in sources)
         raise ValueError(message(who, "clips of one data set", f"{path}, which holds {kinds}"))
@@ -203,7 +207,10 @@ def _open_file(path: Path, *, persons: int = 2) -> ClipSource | None:
     start = beginning(path, 4)
     if start == b"PK\x03\x04":
         return open_ctr_gcn(path)
-    return open_pyskl(path, persons=persons) if start[:1] in (b"\x80", b"(", b"}", b"]") else None
+    # Protocols from 2 on begin with \x80, older ones with the opcode of a dict, list or tuple.
+    if start[:1] in (b"\x80", b"(", b"}", b"]"):
+        return open_pyskl(path, persons=persons)
+    return None
 
 
 _FOLDERS: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
@@ -232,11 +239,14 @@ def _load(
     chosen = None
     if source.mapped is not None:
         loaded = source.mapped
+        # Mapped clips are checked when they are read. Only a caller that leaves out bad clips has
+        # to know them beforehand, which costs a pass over the whole file.
         chosen = list(_readable(loaded, report)) if check_mapped else None
     elif cache is False:
         loaded = in_memory(clips, source.splits)
     else:
         where = (default_folder() if cache is True else Path(cache)).expanduser().absolute()
+        # The options are part of the cache's name: clips read with others must not be found.
         loaded, stored_problems = open_pack(
             source, path, where, repr((source.format, options)), clips, problems
         )
@@ -258,6 +268,7 @@ def _load(
         visibility=loaded.visibility,
         origin=source.format,
     )
+    # Without bad clips the data stay one mapped array rather than a Subset of it.
     if chosen is None or len(chosen) == len(data):
         return data, index.sides
     chosen_sides = {}
@@ -285,6 +296,7 @@ def _good_clips(
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
 ) -> Iterator[ClipFile]:
     """Yield the clips that can be read, each once, and report the others."""
+    # Clips are told apart by their names; two folders of NTU 120 may hold the same clip.
     reading = _ReadingWithLength(source, workers)
     names = set[str]()
     for clip in reading if progress is None else progress(reading):
@@ -359,6 +371,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(
                 message("open_dataset", "workers as an integer of at least 0", given.workers)
             )
+        # Not by open_dataset: that would stop at a side without clips, whereas this command reports
+        # all problems and every split.
         source = recognize(given.path, given.persons, given.missing)
         cache = False if given.no_cache else given.cache or True
         options = {"persons": given.persons, "missing": given.missing}

@@ -35,6 +35,7 @@ from .layouts import KINECT20, NTU25, OPENPOSE18
 
 _SIDES = ("train", "test")
 _MEMBERS = [f"{what}_{side}.npy" for side in _SIDES for what in "xy"]
+# The file says nothing about its skeleton; among these, the width M*V*C is unique to each.
 _WIDTHS = {3 * m * layout.num_joints: (m, layout) for m in (1, 2) for layout in (NTU25, KINECT20)}
 _MOST_FRAMES = 10_000
 
@@ -77,6 +78,7 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
         widths = ", ".join(map(str, sorted(_WIDTHS)))
         expected = f"(N, T, M*V*C) with M*V*C of {widths}, T up to {_MOST_FRAMES}"
         raise FormatError(message(f"{path}, x_train.npy", expected, heads["x_train.npy"].shape))
+    # N is that of x on either side; all other axes are those of the training side.
     for x, y in (_MEMBERS[:2], _MEMBERS[2:]):
         for name, axes, first in (
             (x, "N, T, M*V*C", "x_train.npy"),
@@ -93,6 +95,7 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
         layout=layout,
         files=[path],
         num_clips=heads["x_train.npy"].shape[0] + heads["x_test.npy"].shape[0],
+        # One reader for all clips: a deflated member can only be read from its start.
         readers=[partial(_read_ctr_gcn, path, heads, (frames, persons, layout.num_joints, 3))],
         splits=("given",),
     )
@@ -115,6 +118,8 @@ def _read_ctr_gcn(
                 for i in range(x.shape[0]):
                     where = f"{path}, x_{side}.npy, clip {i}"
                     label_where = f"{path}, y_{side}.npy, clip {i}"
+                    # The bytes of a clip are taken even if its label turns out to be wrong, so that
+                    # the next clip starts at its own bytes.
                     numbers = np.frombuffer(
                         take(where, points, prod(shape) * x.dtype.itemsize), x.dtype
                     )
@@ -143,6 +148,7 @@ def _poses(
     where: str, numbers: NDArray[Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Convert a clip's numbers (T, M, V, C) to x (C, T, V, M) and visibility, without padding."""
+    # What float32 cannot hold becomes infinite, which _length raises for.
     with np.errstate(over="ignore", invalid="ignore"):
         x = numbers.astype(np.float32).transpose(3, 0, 2, 1)
     x = x[:, : _length(where, x)]
@@ -219,11 +225,13 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
             )
         header = _read_data_header(data)
         names, numbers = _read_labels(labels, header.shape[0])
+        # Positions and visibility are two views of the same map, each computed when a clip is read.
         array = map_file(str(data), header.dtype, header.offset, header.shape)
         xs.append(MappedClips(array, refine=partial(_read_positions, data, names)))
         seen.append(MappedClips(array, refine=partial(_read_visibility, data, names)))
         index.names += names
         index.labels += numbers
+        # Of the padded arrays; the true lengths are only known once a clip is read.
         index.shapes += [[*header.shape[1:]]] * len(names)
         index.actions += [""] * len(names)
         index.sides["given"] += [side] * len(names)
@@ -257,6 +265,7 @@ def _read_positions(path: Path, names: Sequence[str], x: Tensor, index: int) -> 
         return x
     if not (x[2] > 0).any():
         raise FormatError(message(where, "a joint with some confidence", "none in any frame"))
+    # A joint without confidence was not seen, whatever position the file has for it.
     return x[:2] * (x[2:] > 0)
 
 

@@ -88,8 +88,10 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
             _person(f"{path}, frame {t + 1}, person {i + 1}", person)
             for i, person in enumerate(of_frame)
         ]
+        # The sort is stable: people of equal confidence keep the file's order.
         poses.sort(key=lambda person: -person[1].mean())
         for m, (pose, score) in enumerate(poses[:persons]):
+            # OpenPose gives a joint that it did not find a score of 0; its position says nothing.
             x[:, t, :, m] = np.where(score > 0, pose.T, 0)  # (C, V)
             visibility[t, :, m] = score
     if not visibility.any():
@@ -109,6 +111,7 @@ def _people(path: Path, frames: list[Any]) -> Iterator[list[Any]]:
             raise FormatError(message(where, "the keys frame_index and skeleton", got))
         index = frame["frame_index"]
         first = index if first is None else first
+        # The types are compared because True == 1: true is a valid JSON value.
         if type(index) is not int or index != first + t or first not in (0, 1):
             expected = "frame_index 0 or 1"
             if first in (0, 1) and type(first) is int:
@@ -132,6 +135,8 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
             or not {*map(type, values)} <= {int, float}
         ):
             raise FormatError(message(where, f"{key} with {count} numbers", short(values)))
+        # An integer of JSON may have any number of digits. What is too large for float32 becomes
+        # infinite here and is out of range below.
         try:
             with np.errstate(over="ignore"):
                 array = np.array(values, np.float64).astype(np.float32)
@@ -139,6 +144,7 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
             array = np.full(count, np.inf, np.float32)
         # OpenPose's estimates of positions may lie outside the image.
         low, high = (0, 1) if key == "score" else (-1, 2)
+        # Not (array < low) | (array > high), which is False for NaN, a number in Python's JSON.
         if not ((array >= low) & (array <= high)).all():
             raise FormatError(message(where, f"{key} of finite numbers in [0, 1]", short(values)))
         arrays.append(array)
@@ -158,6 +164,8 @@ def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:
         candidates = (files_in(folder / name, ".json") for name in names)
         sides[side] = next((files for files in candidates if files), [])
     files = [*chain(*sides.values())]
+    # A file without frames does not show the key, hence several files; a few are enough to tell
+    # another data set's JSON.
     if not files or not any(b'"frame_index"' in beginning(file) for file in files[:20]):
         return None
 

@@ -128,6 +128,7 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
         poses = np.where(body.seen[..., None], body.poses, 0)
         x[..., m][:, body.frames] = poses.transpose(2, 0, 1)  # (C, t, V)
         visibility[..., m][body.frames] = body.seen
+    # A clip whose only tracked joints lie at the origin has no body, since zeros mean absence.
     if not x.any():
         raise FormatError(
             message(
@@ -187,6 +188,7 @@ def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSo
     if not files or (files[0].parent != folder and not all(inside)):
         return None
     names = list(map(_parse, files))
+    # NTU 60 has the actions 1 to 60 in the setups 1 to 17, so that anything beyond is NTU 120.
     larger = any(name and (name["action"] > 60 or name["setup"] > 17) for name in names)
     return ClipSource(
         format="NTU RGB+D 120" if larger else "NTU RGB+D 60",
@@ -204,6 +206,8 @@ def open_ntu(folder: Path, *, persons: int = 2, missing: str = "mask") -> ClipSo
 
 def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
     """The number of frames and the track of each tracking id."""
+    # All numbers are converted at once, not line by line: a file has thousands of lines. Only if
+    # that fails, _find_bad_number looks for the line to name.
     lines = [line.split() for line in text.split(b"\n")]
     while lines and not lines[-1]:  # empty lines may follow
         lines.pop()
@@ -212,6 +216,8 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
         joints: Lines = []
         for head in heads:
             joints += lines[head + 2 : head + 2 + NTU25.num_joints]
+        # Fields of the bodies' lines are converted only to check that they are numbers; the slice
+        # drops them. Body ids stay bytes, because float64 does not tell ids of 17 digits apart.
         fields = [*chain.from_iterable(joints), *chain.from_iterable(lines[head] for head in heads)]
         if b"_" in text:  # float() would accept 1_0
             raise ValueError
@@ -227,10 +233,12 @@ def _tracks(path: Path, text: bytes) -> tuple[int, dict[bytes, Track]]:
         (np.isfinite(poses).all(-1), "finite x, y and z"),
         (seen >= 0, "a tracking state 0, 1 or 2 at the end"),
     ):
-        for b, v in np.argwhere(~right)[:1]:
+        if not right.all():
+            b, v = np.argwhere(~right)[0]
             raise _error(path, lines, heads[b] + 2 + v, expected)
     ids: dict[bytes, list[int]] = {}
     for b, head in enumerate(heads):
+        # Each track is the rows of one id; frames ascend, because the file was read in order.
         rows = ids.setdefault(lines[head][0], [])
         if rows and frame_of[rows[-1]] == frame_of[b]:
             got = short(lines[head][0].decode("ascii", "backslashreplace") + " again")
@@ -285,9 +293,10 @@ def _find_bodies(path: Path, lines: Lines) -> tuple[int, list[int], list[int]]:
 def _whole(lines: Lines, line: int) -> int:
     """The integer that is the only field of a line, or -1."""
     fields = lines[line] if line < len(lines) else []
-    return (
-        int(fields[0]) if len(fields) == 1 and fields[0].isdigit() and len(fields[0]) <= 8 else -1
-    )
+    # Of at most 8 digits: int() takes long, or raises, for thousands of them.
+    if len(fields) == 1 and fields[0].isdigit() and len(fields[0]) <= 8:
+        return int(fields[0])
+    return -1
 
 
 def _find_bad_number(path: Path, lines: Lines) -> FormatError | None:

@@ -82,6 +82,8 @@ def read_nw_ucla(path: str | Path) -> ClipFile:
         got = short(sorted(content)) if isinstance(content, dict) else type(content).__name__
         raise FormatError(message(str(path), "the keys file_name, skeletons and label", got))
     label = list(NW_UCLA_ACTIONS).index(name["action"])
+    # The file name decides, and the label has to agree: it tells a renamed file from a good one.
+    # The type is compared because True == 1.
     if type(content["label"]) is not int or content["label"] != label + 1:
         raise FormatError(
             message(
@@ -139,6 +141,8 @@ def _frames(path: Path, skeletons: Any) -> NDArray[np.float32]:
     joints = KINECT20.num_joints
     if not isinstance(skeletons, list) or not skeletons:
         raise FormatError(message(str(path), "at least one frame", "none"))
+    # np.array alone would not do: it accepts booleans and digits as text, and its error for a
+    # ragged list does not name the frame.
     for t, frame in enumerate(skeletons):
         if not isinstance(frame, list) or len(frame) != joints:
             got = f"{len(frame)}" if isinstance(frame, list) else type(frame).__name__

@@ -18,6 +18,8 @@ from ._unpickle import PickledArray, describe, label_of, load_pickle
 from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file
 from .layouts import NTU25, NTU25_PYSKL
 
+# "xsub_train", "train" or "train1": what precedes the side, or the number behind it, names the
+# split.
 _SIDE = re.compile(r"(?:(?P<name>.+)_)?(?P<side>train|val|test)(?P<number>\d*)")
 _NTU_NAME = re.compile(r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R\d{3}A\d{3}")
 
@@ -115,6 +117,8 @@ def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
         raise FormatError(
             message(str(path), "annotations that hold keypoint (M, T, V, C)", got, hint)
         )
+    # The most common shape and not the first one: a damaged annotation is then reported in place of
+    # its clip instead of making all other clips wrong.
     (joints, channels), _ = shapes.most_common(1)[0]
     if channels not in (2, 3):
         raise FormatError(
@@ -139,6 +143,7 @@ def _read_splits(
         raise FormatError(
             message(f"{path}, split", "a train list and a val or test list", "no list")
         )
+    # First gather the lists of each split, as train and val may come in any order.
     for key in split:
         parts = _SIDE.fullmatch(key) if type(key) is str else None
         if parts is None:
@@ -166,6 +171,8 @@ def _read_splits(
                     raise FormatError(
                         message(where, "the frame_dir of an annotation", describe(clip))
                     )
+                # A clip on both sides would be tested after it was trained on. Twice on one side is
+                # harmless.
                 if sides[clip].setdefault(name, side) != side:
                     expected = f"clips that are not in {describe(lists['train'])}"
                     raise FormatError(message(where, expected, describe(clip)))
@@ -217,9 +224,11 @@ class _Annotations:
         )
         bodies, frames = points.shape[:2]
         total = annotation.get("total_frames", frames)
+        # The type is compared because True == 1.
         if total != frames or type(total) is not int:
             expected = f"total_frames {frames}, the length of keypoint"
             raise FormatError(message(where, expected, describe(total)))
+        # Without scores a body counts as seen in the frames in which it is not all zeros.
         present = np.any(points != 0, axis=(2, 3))
         seen = np.repeat(present[..., None], self.joints, 2).astype(np.float32)  # (M, T, V)
         if annotation.get("keypoint_score") is not None:
@@ -230,12 +239,15 @@ class _Annotations:
             seen = scores.clip(0, 1)
         if not seen.any():
             raise FormatError(message(where, "a body in some frame", "none in any"))
+        # The stable argsort prefers the earlier of bodies that are seen equally much; np.sort puts
+        # those kept back into the file's order.
         kept = np.sort(np.argsort(-seen.sum((1, 2)), kind="stable")[: self.persons])
         points = np.where(seen[kept, ..., None] > 0, points[kept], 0)
         x = np.zeros((self.channels, frames, self.joints, self.persons), np.float32)
         visibility = np.zeros(x.shape[1:], np.float32)
         x[..., : len(kept)] = points.transpose(3, 1, 2, 0)
         visibility[..., : len(kept)] = seen[kept].transpose(1, 2, 0)
+        # Annotations of NTU keep the clip's file name as frame_dir.
         ntu = _NTU_NAME.fullmatch(name)
         subject, view, setup = (
             int(ntu[part]) if ntu else 0 for part in ("subject", "view", "setup")
@@ -250,9 +262,10 @@ def _numbers(where: str, value: Any, axes: str, shape: tuple[int, ...]) -> NDArr
         raise FormatError(message(where, f"numbers ({axes})", describe(value)))
     array = value.array
     fits = array.dtype.kind in "fiu" and array.ndim == len(shape)
-    if not fits or any(
-        got != size if size else got < 1 for got, size in zip(array.shape, shape, strict=True)
-    ):
+    if fits:
+        for got, size in zip(array.shape, shape, strict=True):
+            fits = fits and (got == size if size else got >= 1)
+    if not fits:
         raise FormatError(
             message(where, f"numbers ({axes})", f"{describe(value)} of {array.dtype}")
         )

@@ -114,6 +114,8 @@ class ClipSource:
         if workers < 1 or len(self.readers) < 2:
             return chain.from_iterable(reader() for reader in self.readers)
         own = torch.Generator()  # keeps torch's global generator unchanged
+        # A DataLoader yields its items in order, whichever process is done first. Without a
+        # collate_fn it would convert the arrays to tensors.
         loader = DataLoader(
             _Readers(self.readers),
             batch_size=None,
@@ -134,9 +136,11 @@ class _Readers(Dataset[list["ClipFile | FormatError"]]):
         return len(self.readers)
 
     def __getitem__(self, index: int) -> list[ClipFile | FormatError]:
+        # A process hands over a whole list at once: an iterator cannot be pickled.
         return list(self.readers[index]())
 
 
+# At module level, because a lambda cannot be sent to a process that is spawned.
 def _unchanged(clips: list[ClipFile | FormatError]) -> list[ClipFile | FormatError]:
     return clips
 
@@ -162,6 +166,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 def _names_in(folder: Path) -> list[str]:
     try:
+        # Sorted: file systems list in any order, and clips have to come in the same one everywhere.
         return sorted(name for name in os.listdir(folder) if not name.startswith((".", "__")))
     except FileNotFoundError:
         return []
@@ -240,6 +245,7 @@ def open_plain_file(path: Path) -> IO[bytes]:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableFileError(message(str(path), "a file that can be read", reason)) from None
     mode = os.fstat(descriptor).st_mode
+    # The open file is examined, not the path: another file could take its place in between.
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         got = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
@@ -265,6 +271,7 @@ def layout_of(where: str, num_joints: int) -> SkeletonLayout:
     >>> layout_of("clips.npy", 18).name
     'OPENPOSE18'
     """
+    # NTU25_PYSKL has 25 joints, too; open_pyskl chooses it by itself.
     for layout in (NTU25, KINECT20, OPENPOSE18, COCO17):
         if layout.num_joints == num_joints:
             return layout
@@ -283,6 +290,7 @@ def short(value: object) -> str:
     >>> short([1, "x"]), short("y" * 1000)[:5], len(short("y" * 1000))
     ("[1, 'x']", "'yyyy", 60)
     """
+    # Cut before repr, which would first build the text of the whole value.
     if isinstance(value, (str, bytes)):
         value = value[:60]
     elif isinstance(value, (list, tuple, dict, set)) and len(value) > 30:
