@@ -13,6 +13,7 @@ Vector: TypeAlias = tuple[float, float, float]
 SIDES = ("right", "left")
 
 # For each point: its parent, its rest offset in metres, and what scales it: 0 trunk, 1 arm, 2 leg.
+# Parents come before their children: kinematics go through the table once, in this order.
 RIG: dict[str, tuple[str, Vector, int]] = {
     "root": ("", (0, 0, 0), 0),
     "spine_base": ("root", (0, 0, 0), 0),
@@ -22,6 +23,7 @@ RIG: dict[str, tuple[str, Vector, int]] = {
     "head": ("neck", (0, 0.17, 0.02), 0),
     "nose": ("head", (0, -0.03, 0.09), 0),
 }
+# The body's x points to its left.
 for _side, _out in zip(SIDES, (-1, 1), strict=True):
     RIG |= {
         f"{_side}_eye": ("head", (_out * 0.03, 0.01, 0.08), 0),
@@ -57,12 +59,17 @@ PARTS = {  # names for a role's critical joints; paired points mean the role's s
 
 @dataclass(frozen=True)
 class Turn:
-    """Rotate a joint by ``amount`` degrees times a curve; ``both_`` means both joints of a pair.
+    """Rotate a joint by ``amount`` degrees times a curve over time.
 
-    ``joint`` bends naturally (knees backwards, others forwards); ``"spine twist"`` and
-    ``"spine spread"`` turn inwards and outwards, ``"root"`` rises by metres. ``curve``: ``hold``
-    (there and back), ``ramp`` (there), or periodic at the class's cadence, ``phase`` cycles ahead:
-    ``sway`` (-1 to 1) or ``beat`` (0 to 1). ``when``: span of the act.
+    Attributes:
+        joint: a joint bends naturally, knees backwards and others forwards; ``both_knee`` means
+            both knees. ``"spine twist"`` turns it inwards and ``"spine spread"`` outwards.
+            ``"root"`` does not turn but rises.
+        amount: degrees, for ``"root"`` metres.
+        curve: ``hold`` (there and back), ``ramp`` (there), or periodic at the class's cadence:
+            ``sway`` (-1 to 1) or ``beat`` (0 to 1).
+        when: the span of the act in which the joint moves.
+        phase: number of cycles by which a periodic curve is ahead.
     """
 
     joint: str
@@ -74,10 +81,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Reach:
-    """Move the hand to ``offset`` (metres) from a point of the resting body, and back.
+    """Move the right hand to a place near a point, and back.
 
-    ``partner`` as the point is the midpoint to a partner. ``elbow``: where the elbow points.
-    ``both``: mirrored by the left hand.
+    Attributes:
+        target: a point of the resting body, or ``partner``, the midpoint between both persons.
+        offset: from the target to the hand, metres.
+        elbow: the direction in which the elbow points.
+        when: the span of the act in which the hand moves.
+        both: whether the left hand does the mirror image.
     """
 
     target: str
@@ -93,7 +104,10 @@ class Reach:
 
 
 class Role(NamedTuple):
-    """Hold one person's critical parts, such as ``"right_arm"``, and moves, reaches first."""
+    """Hold one person's critical parts, such as ``"right_arm"``, and moves, reaches first.
+
+    A reach pulls a limb towards a pose, which would undo earlier turns of that limb.
+    """
 
     critical: str
     moves: tuple[Turn | Reach, ...]
@@ -167,6 +181,7 @@ _GAIT = _role(
 _WALK = Action("walk", (_GAIT,), cadence=2.4, planted=())
 _LOWER = (Turn("both_hip", 85, "ramp"), Turn("both_knee", 85, "ramp"), Turn("spine_base", 32))
 _SIT = Action("sit down", (_role("both_hips", *_LOWER),))
+# Spans overlap, so that one move runs into the next: the leg swings back, then strikes.
 _SWING = (Turn("right_hip", -22, when=(0.0, 0.5)), Turn("right_knee", 65, when=(0.0, 0.6)))
 _STRIKE = (Turn("right_hip", 72, when=(0.35, 1.0)), Turn("right_knee", 12, when=(0.35, 1.0)))
 _WIND_UP = Reach("right_shoulder", (-0.18, 0.25, -0.18), (-1.0, 0.0, -0.3), (0.0, 0.65))
@@ -214,7 +229,10 @@ ACTIONS: tuple[Action, ...] = (
         ),
     ),
 )
-"""Every class in the order of its label; those for two persons come last."""
+"""Every class in the order of its label.
+
+Those for two persons come last, so that the others have the same labels without them.
+"""
 
 # Periods of a cue in a clip; idle motion has at most 2.
 _SLOW = 3.0
@@ -253,7 +271,8 @@ CUES: dict[str, Cue] = {
     "hand over": Cue(_FAST, _SWING_LEG),
     "push": Cue(_SLOW, _LEG_ASIDE),
 }
-"""Every class's cue, by limbs that are never critical for it and are free in its first role.
+"""The cue of every class.
 
-This holds with either hand. Cues differ also where left and right are exchanged.
+It moves limbs that are free in the class's first role and never critical for the class, whichever
+hand performs. No cue is the mirror image of another.
 """

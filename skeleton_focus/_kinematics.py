@@ -29,8 +29,11 @@ def arm_turns(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
     )
     distance = np.linalg.norm(goal - shoulder, axis=-1, keepdims=True)
     direction = (goal - shoulder) / distance
+    # The arm is neither quite straight nor folded up: the triangle must exist, and a straight arm
+    # has no bending direction (sin = 0 below). Goals out of reach are approached.
     distance = np.clip(distance, 1.1 * np.abs(upper - lower) + 0.02, 0.99 * (upper + lower))
     along = (upper**2 + distance**2 - lower**2) / (2 * distance)
+    # The part of the hint that is perpendicular to the line from shoulder to hand.
     normal = hint - (direction @ np.array(hint))[:, None] * direction
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     # The directions of the upper arm and of the forearm.
@@ -52,6 +55,8 @@ def arm_turns(rest: Array, goal: Array, hint: Vector) -> dict[str, Array]:
 def rotation(turn: Array) -> Array:
     """Rodrigues' formula: rotation vectors (..., 3) to matrices (..., 3, 3)."""
     x, y, z = np.moveaxis(turn, -1, 0)
+    # 1e-9 spares a division of 0 by 0 at rest. b is (1 - cos) / angle^2 by half the angle, which
+    # loses no digits at small angles in float32.
     angle = np.sqrt(x * x + y * y + z * z) + np.float32(1e-9)
     a = np.sin(angle) / angle
     b = 2 * (np.sin(angle / 2) / angle) ** 2
@@ -65,6 +70,7 @@ def rotation(turn: Array) -> Array:
 def rest_points(offset: Array) -> Array:
     """The points (..., P, 3) of the body at rest, relative to its root."""
     points = np.zeros_like(offset)
+    # RIG lists parents before children.
     for name, (parent, _, _) in list(RIG.items())[1:]:
         points[..., POINT[name], :] = points[..., POINT[parent], :] + offset[..., POINT[name], :]
     return points
@@ -85,11 +91,15 @@ def forward(pose: Array, offset: Array, stance: Array) -> Array:
         frames[name] = (
             frames[parent] @ turns[:, :, JOINT[name]] if name in JOINT else frames[parent]
         )
+    # The root is the origin so far. Planted feet must not slip, so the body is moved back by the
+    # mean way of their ankles along the floor, x and z. The sum of a row is not 0 here: a cue never
+    # lifts the only support, and an action without planted feet has zeros in all rows.
     if stance.any():
         ankles = [POINT[f"{side}_ankle"] for side in SIDES]
         weight = (stance / stance.sum(1, keepdims=True))[:, :, None, None]
         start = rest_points(offset)[:, ankles, None]  # (k, 2, 1, 3)
         slip = (weight * points[:, ankles]).sum(1) - (weight * start).sum(1)
         points[..., ::2] -= slip[:, None, :, ::2]
+    # Then the lowest foot stands on the floor, raised by the root's y in a jump.
     points[..., 1] += (pose[:, :, JOINT["root"], 1] - points[:, FEET][..., 1].min(1))[:, None]
     return points

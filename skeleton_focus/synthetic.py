@@ -65,8 +65,8 @@ class SyntheticActions:
     in all frames: the head, an arm, both arms or a leg turns by 30 to 40 degrees either way, 3 or 6
     times in a clip. Each class has its own cue, performed by a limb that does not act in the class
     and has no critical joint. A left-handed performer shows the mirror image. In a class for two
-    persons, only the performer of the first role shows it, who hands over or pushes. A network that
-    learned the cues loses accuracy on test clips with ``shuffle_shortcut``.
+    persons, only the performer of the first role, who hands over or pushes, shows it. A network
+    that learned the cues loses accuracy on test clips with ``shuffle_shortcut``.
 
     Shape:
         ``generate`` returns a :class:`~skeleton_focus.clips.Batch` with x (N, C=3, T, V, M) in
@@ -137,15 +137,15 @@ class SyntheticActions:
         # For each class, the other classes whose cue it can show.
         self._others = [self._other_cues(action) for action in self._actions]
         # The layout's joints on a right-handed performer, and on the mirror image.
-        swap = {f"{a}_": f"{b}_" for a, b in zip(SIDES, SIDES[::-1], strict=True)}
         picked = []
         mirrored = []
         for joint in layout.joints:
-            other = next(
-                (joint.replace(a, b, 1) for a, b in swap.items() if joint.startswith(a)), joint
-            )
+            side, _, name = joint.partition("_")
+            opposite = joint
+            if side in SIDES:
+                opposite = f"{SIDES[1 - SIDES.index(side)]}_{name}"
             picked.append(POINT[joint])
-            mirrored.append(POINT[other])
+            mirrored.append(POINT[opposite])
         self._pick = np.array([picked, mirrored])
 
     @property
@@ -211,6 +211,7 @@ class SyntheticActions:
             raise ValueError(message(who, "num_clips of at least 1", num_clips))
         if seed < 0:
             raise ValueError(message(who, "a seed of at least 0", seed))
+        # Each class equally often, up to one clip.
         label = np.random.default_rng(seed).permutation(num_clips) % self.num_classes
         if labels is not None:
             label = np.asarray(labels)
@@ -226,6 +227,7 @@ class SyntheticActions:
         blocks = []
         for start in range(0, num_clips, _BLOCK):
             rng = np.random.default_rng([seed, start])
+            # Cues have a generator of their own: with another shortcut, all else keeps its bits.
             cue_rng = np.random.default_rng([seed, start, 1])
             blocks.append(
                 self._block(rng, cue_rng, label[start : start + _BLOCK], shuffle_shortcut)
@@ -244,6 +246,7 @@ class SyntheticActions:
 
     def _cues(self, rng: np.random.Generator, label: Array, shuffled: bool) -> Array:
         """The class (n) whose cue each clip shows, or -1 for none."""
+        # Both are always drawn, so that the same clips show a cue whether or not cues are shuffled.
         shows, choice = rng.random((2, len(label)))
         shown = label
         if shuffled:
@@ -278,13 +281,15 @@ class SyntheticActions:
                 lefty = np.full(len(rows), SIDES.index(action.side))
             for number, role in enumerate(action.roles):
                 points = _perform(action, number, cast, rows, self.distraction)
-                # (k, P, T, 3) -> (k, V, T, 3)
+                # A left-handed performer is a right-handed one in the mirror: left joints are taken
+                # for right ones, and x changes its sign. (k, P, T, 3) -> (k, V, T, 3)
                 points = points[np.arange(len(rows))[:, None], self._pick[lefty]]
                 points[lefty == 1] *= _MIRROR
                 view = cast.view[rows]
                 slot = np.zeros_like(rows)
                 # Face to face, seen from the side; place and slot do not reveal the role.
                 if len(action.roles) == 2:
+                    # Each moves back by half the gap, and the second turns to face the first.
                     points[..., 2] -= cast.meet[rows, number, 2][:, None, None]
                     points *= np.array([[1, 1, 1], [-1, 1, -1]], np.float32)[number]
                     turn = np.array([[0, np.pi / 2, 0]], np.float32) * (2 * flip[rows, None] - 1)
@@ -296,11 +301,13 @@ class SyntheticActions:
                 active = (cast.act[rows] > 0) & (cast.act[rows] < 1)
                 decisive = _critical_points(role.critical)[self._pick[lefty]]  # (k, V)
                 critical[rows, slot] = decisive[:, :, None] & active[:, None]
+        # A lost joint is missing in one run of frames, from begin for span of the clip.
         begin = rng.uniform(0, 0.8, sizes[:3])
         span = rng.uniform(0.05, 0.5, sizes[:3])
         since = np.arange(self.frames) / self.frames - begin[..., None]
         lost = rng.random(sizes[:3]) < self.missing
         visible &= ~((since >= 0) & (since < span[..., None]) & lost[..., None])
+        # Noise before the mask: where a joint is missing or a person absent, x must be 0.
         x += np.float32(self.noise) * rng.standard_normal(x.shape, np.float32)
         x *= visible[..., None]
         person_last = torch.from_numpy(visible).permute(0, 3, 2, 1).float()
@@ -338,16 +345,20 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
     # Of the whole body, then of trunk, arms and legs.
     scale = uniform(0.85, 1.12, 2, 1) * uniform(0.93, 1.07, 2, 3)
     bones = np.array([bone for _, bone, _ in RIG.values()], np.float32)
-    offset = bones * scale[..., [group for *_, group in RIG.values()], None]
+    groups = [group for _, _, group in RIG.values()]  # trunk, arm or leg
+    offset = bones * scale[..., groups, None]
     rest = rest_points(offset)
     shoulder = rest[:, :, POINT["right_shoulder"]]
     hand = rest[:, :, POINT["right_hand"]]
     floor = rest[:, :, FEET].min(2)
     # Both persons share its height and half the gap, so that their hands meet.
     meet = np.zeros_like(floor)
+    # 27 cm below the mean of the shoulders, above the floor that both stand on; each at 0.7 of an
+    # arm's length from it, so that arms reach it bent.
     meet[..., 1] = (shoulder - floor)[..., 1].mean(1, keepdims=True) - 0.27 + floor[..., 1]
     meet[..., 2] = 0.7 * (shoulder - hand)[..., 1].mean(1, keepdims=True)
     span = uniform(0.5, 0.72, 1)
+    # The action starts and ends within the clip, 3 % from its ends at least.
     since = time - 0.03 - uniform(0, 1, 1) * (0.94 - span)
     yaw, pitch = np.zeros((2, n, 3), np.float32)
     yaw[:, 1] = np.radians(uniform(-60, 60))
@@ -359,6 +370,7 @@ def _draw(rng: np.random.Generator, n: int, frames: int) -> _Cast:
     rate = uniform(0.4, 2, 2, 1, joints)
     phase = uniform(0, 1, 2, 1, joints)
     burst = uniform(0, 1, 2, 1, joints)
+    # Idle motion swells to 2.5 times its size once in a clip.
     swell = 1 + 1.5 * np.exp(-(((time[:, None] - burst) / 0.2) ** 2))
     swing = np.sin(2 * np.pi * (rate * time[:, None] + phase)) * swell
     reach = rng.standard_normal((n, 2, 1, joints, 3))
@@ -397,6 +409,7 @@ def _add_cues(cast: _Cast, rng: np.random.Generator, shown: Array, cues: Sequenc
             for joint, degree in _turn_axes(turn.joint):
                 base[rows, 0, :, joint] += turn.amount * degree * cast.amplitude[rows] * share
         moved = _moved_points(_moved_joints(cue.turns))
+        # A leg that the cue moves bears no weight; otherwise the body would move with it.
         stance[rows, 0] = [f"{side}_ankle" not in moved for side in SIDES]
     return cast._replace(base=base, stance=stance)
 
@@ -431,6 +444,7 @@ def _is_free(cue: Cue, action: Action) -> bool:
     It neither acts, nor is it touched, critical or the only support.
     """
     role = action.roles[0]
+    # Whole limbs, since a turned shoulder would also carry an elbow that acts.
     limb = _moved_points(_whole_limbs(_moved_joints(cue.turns)))
     acting = _whole_limbs(_moved_joints(role.moves))
     touched = {move.target for move in role.moves if isinstance(move, Reach)}
@@ -483,6 +497,7 @@ def _wave(curve: str, cycle: Array) -> Array:
 
 def _curve(act: Array, move: Turn | Reach, cycle: Array) -> Array:
     """The progress of a move, (k, T, 1)."""
+    # A move takes up its span of the act: it rises in 0.3 of it, holds, and falls in 0.3.
     part = (act - move.when[0]) / (move.when[1] - move.when[0])
     progress = _smooth(np.minimum(part, 1 - part) / 0.3)
     if isinstance(move, Turn) and move.curve != "hold":
@@ -504,7 +519,10 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
     act = 1 - cast.act[rows] if action.backwards else cast.act[rows]
     cycle = action.cadence * cast.since[rows] + cast.phase[rows]
     rest = rest_points(offset)
-    idle[:, :, [JOINT[name] for limb in LIMBS if limb & _moved_joints(moves) for name in limb]] = 0
+    # In place: indexing by rows has copied idle, so that the cast stays as drawn.
+    moved = _moved_joints(moves)
+    acting = [name for limb in LIMBS if limb & moved for name in limb]
+    idle[:, :, [JOINT[name] for name in acting]] = 0
     pose = cast.base[rows, number] + np.float32(distraction) * idle
     for move in moves:
         share = _curve(act, move, cycle)
@@ -515,8 +533,11 @@ def _perform(action: Action, number: int, cast: _Cast, rows: Array, distraction:
         start = cast.meet[rows, number] if move.target == "partner" else rest[:, POINT[move.target]]
         for name, turn in arm_turns(rest, start + np.array(move.offset), move.elbow).items():
             for side in SIDES if move.both else SIDES[:1]:
+                # The left arm mirrors the right one's turns: of a rotation vector, y and z change
+                # their signs.
                 goal = turn if side == "right" else -turn * _MIRROR
                 joint = JOINT[f"{side}_{name}"]
+                # From whatever the pose is so far; at a share of 1 the turn is exactly the goal.
                 pose[:, :, joint] += share * (goal[:, None] - pose[:, :, joint])
     planted = np.array([side in action.planted for side in SIDES])
     return forward(pose, offset, planted * cast.stance[rows, number])
