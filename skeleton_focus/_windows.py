@@ -1,10 +1,11 @@
 """Convolve over windows of frames without copying them or keeping the mixed channels.
 
-The sum over k, source joint v and frame offset i is one matrix product for each offset: rows are
-the target (frame, joint) pairs, the inner axis the (k, v) pairs, columns the (frame, channel) pairs
-of a sample, which lie side by side in memory once the frames are sorted by their phase modulo the
-stride. The mixed channels, K times the input, are made for one sample at a time on a CPU, where
-they stay in cache, and made again in the backward pass.
+The sum over k, source joint v and frame offset i is one matrix product for each offset: its rows
+are the target (frame, joint) pairs of a window, its inner axis the (k, v) pairs, its columns the
+(frame, channel) pairs of a sample. To make these columns a view, frames are first sorted by their
+phase, the frame's number modulo the stride. On a CPU the mixed channels, K times the input, are
+computed for one sample at a time, so that they stay in cache. They are not kept, but computed again
+in the backward pass.
 """
 
 from __future__ import annotations
@@ -28,22 +29,30 @@ def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tenso
     device = x.device.type
     casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if casts and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(device)  # autocast does not reach into a function of ours
+        # Autocast does not reach into an autograd Function of ours.
+        dtype = torch.get_autocast_dtype(device)
         x = x.to(dtype)
         weight = weight.to(dtype)
         adjacency = adjacency.to(dtype)
     _, channels, t, v = x.shape
     subsets, out_channels, _ = weight.shape
     window = adjacency.shape[-1] // v
-    frames = (t + stride - 1) // stride  # -(-t // stride) would round the other way in ONNX
+    # Not -(-t // stride): ONNX rounds the division of negative numbers the other way.
+    frames = (t + stride - 1) // stride
     pad = window // 2
+    # Padded so that windows at both ends are whole, then on to a multiple of the stride, so that
+    # the frames divide into phases.
     after = (t + 2 * pad + stride - 1) // stride * stride - t - pad
     by_joint = F.pad(x.permute(0, 3, 2, 1), (0, 0, pad, after))
     phases = rearrange(by_joint, "n v (t s) c -> n s v t c", s=stride).contiguous()
+    # Multiplications for each output frame, source joint and subset: one product per source frame,
+    # then one per row of the window table; or the other way round.
     mixed_first = stride * channels * out_channels + out_channels * window * window * v
     aggregated_first = window * channels * out_channels + channels * window * window * v
     if mixed_first <= aggregated_first:
         tables = rearrange(adjacency, "k (i v) j -> i j (k v)", v=v).contiguous()
+        # torch.func refuses an autograd Function that has no setup_context; the plain operations
+        # compute the same. The compiler traces them, too.
         transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
         mix_aggregate: Any = _mix_aggregate if transformed else _MixAggregate.apply
         y: Tensor = mix_aggregate(phases, weight, tables, frames)
@@ -106,22 +115,19 @@ class _MixAggregate(torch.autograd.Function):
         inputs: tuple[Tensor, Tensor, Tensor] = ctx.saved_tensors
         frames: int = ctx.frames
         if torch.is_grad_enabled():  # to be differentiated again
-            wanted = [
-                tensor
-                for tensor, needed in zip(inputs, ctx.needs_input_grad, strict=False)
-                if needed
-            ]
-            gradients = iter(
-                torch.autograd.grad(_mix_aggregate(*inputs, frames), wanted, g, create_graph=True)
-            )
-            return (
-                *(next(gradients) if needed else None for needed in ctx.needs_input_grad[:3]),
-                None,
-            )
+            # Second derivatives come from autograd: the graph is built again from plain operations.
+            needed = [i for i in range(3) if ctx.needs_input_grad[i]]
+            y = _mix_aggregate(*inputs, frames)
+            found = torch.autograd.grad(y, [inputs[i] for i in needed], g, create_graph=True)
+            gradients: list[Tensor | None] = [None] * 4
+            for i, gradient in zip(needed, found, strict=True):
+                gradients[i] = gradient
+            return tuple(gradients)
         phases, weight, tables = inputs
         to_phases, to_weight, to_tables = ctx.needs_input_grad[:3]
         g = g.flatten(2)
         at_phases = torch.empty_like(phases)
+        # Sums over all samples: in half precision their small terms would be lost.
         at_weight, at_tables = (
             torch.zeros_like(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
             for tensor in inputs[1:]
@@ -130,6 +136,8 @@ class _MixAggregate(torch.autograd.Function):
         at_mixed = torch.empty_like(work.mixed)
         for samples in work.groups:
             part = g[samples]
+            # Windows overlap, so that gradients add up in a frame; frames that no window reads stay
+            # 0.
             at = at_mixed[: len(phases[samples])].zero_()
             if to_tables:
                 mixed = work.mix(phases[samples], weight)
@@ -179,6 +187,7 @@ class _Work:
 
 def _add_bmm(out: Tensor, one: Tensor, other: Tensor, *, onto: bool) -> None:
     """Write out + one @ other (``onto``) or one @ other to out."""
+    # With beta=0, out is not read: it may be memory that was never written.
     torch.baddbmm(out, one, other, beta=float(onto), out=out)
 
 

@@ -48,6 +48,7 @@ def position_codes(positions: Tensor, channels: int) -> Tensor:
         raise ValueError(message("position_codes", "at least 1 channel", channels))
     dtype = positions.dtype if positions.dtype == torch.float64 else torch.float32
     channel = torch.arange(channels, device=positions.device, dtype=dtype)
+    # The channels of a pair, 2i and 2i + 1, share one frequency.
     even = channel - channel % 2
     angle = positions[..., None].to(dtype) * torch.pow(10000.0, -even / channels)
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
@@ -203,6 +204,7 @@ class JointPartAttention(nn.Module):
         row sums to 1.
         """
         (q_j, k_j, _), (q_p, k_p, _) = self._project(joints, parts)
+        # By hand, because the fused kernels do not return their weights.
         both = (q_j @ k_p.transpose(-2, -1), q_p @ k_j.transpose(-2, -1))
         scaled = ((score / q_j.shape[-1] ** 0.5).softmax(-1) for score in both)
         to_parts, to_joints = (
@@ -288,6 +290,7 @@ class DilatedTemporalAttention(nn.Module):
         self.attention = attention
         self.convolution = convolution
         self.head_width = out_channels // heads
+        # Linear values see single frames, and their stride is taken before: see forward.
         kernel, step = (kernel_size, stride) if convolution else (1, 1)
         self.values = nn.ModuleList(
             nn.Conv2d(
@@ -306,6 +309,7 @@ class DilatedTemporalAttention(nn.Module):
             self.keys = nn.Linear(in_channels, width)
         if attention and convolution:
             self.mix = nn.Parameter(torch.empty(heads, self.head_width, self.head_width))
+            # The bounds of nn.Linear, for each head.
             nn.init.uniform_(self.mix, -(self.head_width**-0.5), self.head_width**-0.5)
         self.project = nn.Conv2d(width, out_channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
@@ -367,6 +371,7 @@ class _Projections(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        # The paper's 3 heads do not divide its 64, 128 and 256 channels; W_O restores C.
         self.width = channels // heads * heads
         self.linear = nn.Linear(channels, 3 * self.width)
 
@@ -392,6 +397,8 @@ class _Update(nn.Module):
 
     def forward(self, x: Tensor, heads: Tensor) -> Tensor:
         joined = rearrange(heads, "(n t) h v d -> n (h d) t v", t=x.shape[2])
+        # Normalised after each addition, as in the vanilla transformer: without it, queries and
+        # keys of deep layers grow until the softmax picks one joint.
         z: Tensor = self.norm(x + self.project(joined))
         y: Tensor = self.linear_norm(z + F.leaky_relu(self.linear(z)))
         return y

@@ -97,11 +97,13 @@ class FocalJointSelection(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)  # rounded scores would tie
         direction = F.normalize(self.weight.to(dtype), dim=0)
         projected = (x * direction[:, None, None]).sum(1)  # (N, T, V)
-        # No stable sort exports. This one puts equal scores in any order, so they share a rank, and
-        # a second sort orders them by joint.
+        # Before the sigmoid, which rounds large values to the same 1. No stable sort exports. This
+        # one puts equal scores in any order, so they share a rank, and a second sort orders them by
+        # joint.
         values, order = projected.sort(dim=2, descending=True)
         rank = F.pad((values[..., 1:] != values[..., :-1]).cumsum(2), (1, 0))
-        joints = (rank * x.shape[3] + order).sort(dim=2).values[..., : self.num_focal] % x.shape[3]
+        rank_then_joint = rank * x.shape[3] + order  # one number for both
+        joints = rank_then_joint.sort(dim=2).values[..., : self.num_focal] % x.shape[3]
         scores = projected.sigmoid().to(x.dtype)
         if self.order == "joint":
             joints = joints.sort(dim=2).values
@@ -226,6 +228,8 @@ class PartEncoding(nn.Module):
         self.least_joints = 1 + max(max(part) for part in listed)
         filled = [part + [-1] * (size - len(part)) for part in listed]
         self.register_buffer("table", torch.tensor(filled), persistent=False)
+        # A stride as long as the kernel: each part is read once, without overlap, so this is one
+        # linear layer for all parts.
         self.linear = nn.Conv2d(in_channels, out_channels, (1, size), (1, size))
 
     def forward(self, x: Tensor) -> Tensor:
