@@ -119,6 +119,7 @@ def plot_skeleton(
     if truth is not None:
         true = seen & (outlined > 0)
         limbs = [bone for bone in bones if true[bone].all()]
+        # A line of length 0 with round caps is a disc, for joints whose bones are not outlined.
         limbs += [[joint, joint] for joint in np.flatnonzero(true).tolist()]
         for colour, wide, above in ((TRUTH, 1.5 * size + 2.4, 1.0), ("white", 1.5 * size, 1.1)):
             look: Look = {"linewidths": wide, "capstyle": "round"}
@@ -231,10 +232,12 @@ def animate_focus(
     (heat,) = clip.heats.values()
     # All frames keep the layout of the first one, so that nothing but the body moves.
     figure = _film_strips(clip, [0], width=4.4, shortest=3.2, tallest=3.2)
+    # The last is the colour bar; a heading, if there is a title, comes first.
     panel, band, _ = figure.axes[-3:]
     writer = load_matplotlib().animation.PillowWriter(fps=fps)
     with writer.saving(figure, str(path), dpi=110):
         for frame in range(len(heat[0])):
+            # A copy of the list, because removing changes it.
             for drawn in list(panel.collections):
                 drawn.remove()
             _draw_frame(panel, clip, heat, frame, size=12)
@@ -512,7 +515,9 @@ def plot_adjacency(
     note += f"dashed: below 0; at most {chords} chords in a panel"
     # A row is a thin heading and as many lines of panels as its subsets fill.
     lines = [math.ceil(len(matrices) / COLUMNS) for matrices in subsets.values()]
+    # Lines of a row are filled evenly: 8 subsets make two lines of 4, not 7 and 1.
     columns = max(math.ceil(len(m) / n) for m, n in zip(subsets.values(), lines, strict=True))
+    # A heading needs no height of its own: constrained layout makes room for its text.
     heights = [height for count in lines for height in [0.001] + [1.0] * count]
     figure = new_figure(title, note, rows=len(heights))
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
@@ -539,6 +544,7 @@ def plot_adjacency(
         plot_skeleton(ax, pose, layout, size=np.clip(3.2 * height, 5, 9))
         # Dots where the chords end.
         ax.scatter(pose[seen, 0], pose[seen, 1], s=7, color=INK, linewidths=0, zorder=4)
+        # Arrow heads are sized in inches but drawn in the data's units.
         inch = np.ptp(ax.get_ylim()) / height
         _draw_entries(ax, pose[:, :2], found, strongest, inch)
     return figure
@@ -719,6 +725,7 @@ class _Entries(NamedTuple):
 def _strongest(matrix: Array, limit: int) -> _Entries:
     """Find the strongest entries of (V, V); two equal entries (v, w) and (w, v) are one chord."""
     v = len(matrix)
+    # With a tolerance: a normalised matrix is symmetric up to rounding.
     alike = np.isclose(matrix, matrix.T, rtol=1e-4, atol=1e-12)
     # The upper of two equal entries stands for both; the diagonal becomes rings.
     strength = np.abs(matrix) * ~np.tril(alike, -1) * ~np.eye(v, dtype=bool)
@@ -728,17 +735,23 @@ def _strongest(matrix: Array, limit: int) -> _Entries:
         if strength[place] > 0:
             value = float(matrix[place])
             chords.append(_Chord(place[0], place[1], value, bool(alike[place])))
+    # With fewer chords than the limit there is room for every ring.
     weakest = abs(chords[-1].value) if chords and len(chords) == limit else 0.0
     diagonal = [(joint, float(value)) for joint, value in enumerate(np.diag(matrix)) if value]
     rings = [(joint, value) for joint, value in diagonal if abs(value) >= weakest]
     rings.sort(key=lambda ring: abs(ring[1]))
     total = len(rings) + sum(2 if chord.both_ways else 1 for chord in chords)
+    # Later entries are drawn over earlier ones, so the strongest come last.
     return _Entries(chords[::-1], rings, total)
 
 
 def _draw_entries(ax: Axes, at: Array, found: _Entries, strongest: float, inch: float) -> None:
-    """Draw chords, their heads and rings on joints ``at`` (V, 2), of which ``inch`` is an inch."""
+    """Draw chords, their heads and rings on joints ``at`` (V, 2).
+
+    ``strongest`` is the value of full strength; ``inch`` is an inch in the units of ``at``.
+    """
     mpl = load_matplotlib()
+    # A collection has one style of dashes, hence one for each sign.
     for sign, colour, dashes in SIGNS:
         curves = []
         strengths = []
@@ -768,6 +781,7 @@ def _curve(start: Array, end: Array) -> Array:
     """Return 25 points of a quadratic Bezier curve; it bends to its left."""
     along = np.linspace(0, 1, 25)[:, None]
     way = end - start
+    # Both directions between two joints bend apart, each to its own left.
     control = (start + end) / 2 + 0.2 * np.array([-way[1], way[0]])
     return (1 - along) ** 2 * start + 2 * along * (1 - along) * control + along**2 * end
 
@@ -826,6 +840,7 @@ def new_figure(title: str | None = None, note: str = "", rows: int = 1, width: f
 
 def measure(figure: Figure, ax: Axes) -> tuple[float, float]:
     """Lay out a figure and return the width and height of one of its axes, in inches."""
+    # Constrained layout places axes only when the figure is drawn.
     figure.draw_without_rendering()
     box = ax.get_window_extent()
     return box.width / figure.dpi, box.height / figure.dpi
@@ -878,6 +893,7 @@ def _fit_panels(
     height = float(np.clip(width * half[1] / half[0], shortest, tallest))
     set_height(figure, panels[0], height)
     box = np.array([width, height])
+    # The same scale for x and y: the axis that fills the panel more decides.
     left, base = middle - box * max(half / box)
     right, top = middle + box * max(half / box)
     for ax in panels:
@@ -923,6 +939,7 @@ def sort_by_part(parts: Mapping[str, Sequence[int]], num_joints: int) -> dict[st
 def array(who: str, name: str, values: Values, axes: str) -> Array:
     """Check that values have a shape, are finite and, if a focus, in [0, 1]; return float64."""
     if isinstance(values, Tensor):
+        # numpy has no bfloat16.
         values = values.detach().cpu().double().numpy()
     array = np.array(values, np.float64)
     check_shape(who, name, torch.from_numpy(array), axes)

@@ -99,6 +99,7 @@ def plot_class_difference(
     after = _check_classes(who, f"run {second!r}", runs[second], c, n=len(truth)) == truth
 
     clips = np.bincount(truth, minlength=c)
+    # Weighted counts: the clips of each class that a run gets right.
     gained = np.bincount(truth, after, c) - np.bincount(truth, before, c)
     points = 100 * gained / np.maximum(clips, 1)
     tested = np.flatnonzero(clips)
@@ -208,8 +209,9 @@ def plot_confusion(
     if n < c:
         note += f"; the {n} of {c} classes with the most frequent errors"
     figure = new_figure(title, note, rows=3)
-    # Columns of a small matrix are not wider than a thirteenth of the figure.
+    # About six inches in all, with rows of 0.125 inches at least, for a name, and of 0.3 at most.
     height = n * min(max(6 / n, 0.125), 0.3)
+    # Columns of a small matrix are not wider than a thirteenth of the figure.
     width_ratios = [0.4 * across, 0.6 * across, max(13 - across, 0.001)]
     grid = figure.add_gridspec(2, 3, width_ratios=width_ratios, height_ratios=[0.1, height])
     ax = figure.add_subplot(grid[1, :2])
@@ -220,15 +222,20 @@ def plot_confusion(
     shades = focus_colours()(np.linspace(0.12, 1, 64))
     strong = mpl.colors.LinearSegmentedColormap.from_list("errors", shades)
     shading: Look = {"aspect": "auto", "interpolation": "nearest", "vmin": 0}
+    # Two pictures, because correct predictions would leave no shades for rare errors.
     ax.imshow(np.ma.masked_array(share, ~right), cmap=pale, vmax=1, **shading)
     errors = ax.imshow(np.ma.masked_array(share, ~wrong), cmap=strong, vmax=top, **shading)
     if numbered:
         for i, j in np.argwhere(share):
             red, green, blue, _ = strong(share[i, j] / top)
+            # The relative luminance of sRGB primaries: black numbers could not be read on dark
+            # cells.
             dark = wrong[i, j] and 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45
             ink = "white" if dark else INK
             place: Look = {"ha": "center", "va": "center_baseline"}
             ax.text(j, i, f"{100 * share[i, j]:.0f}", fontsize=8, color=ink, **place)
+        # White lines between the cells, by a grid at minor ticks: major ticks lie in the middle of
+        # cells.
         ax.set_xticks(np.arange(across + 1) - 0.5, minor=True)
         ax.set_yticks(np.arange(n + 1) - 0.5, minor=True)
         ax.grid(which="minor", color="white", linewidth=1)
@@ -324,6 +331,7 @@ def plot_curves(
                 low = mean - error
                 high = mean + error
             ax.fill_between(share, low, high, color=colour, alpha=0.16, linewidth=0)
+        # The trapezoidal rule for steps of equal width, over the whole axis.
         area = ((mean[1:] + mean[:-1]) / 2).mean()
         label = textwrap.fill(f"{name}, area {area:.3f}", 30)
         ax.plot(share, mean, color=colour, linestyle=dashes, linewidth=1.8, label=label)
@@ -355,6 +363,7 @@ def _most_confused(counts: Array, most: int) -> list[int]:
     errors = counts * ~np.eye(c, dtype=bool)
     chosen: list[int] = []
     for cell in np.argsort(-errors, axis=None, kind="stable").tolist():
+        # The true class and the one it is taken for.
         for label in divmod(cell, c):
             if label not in chosen and len(chosen) < most:
                 chosen.append(label)
@@ -371,6 +380,7 @@ def _check_classes(who: str, name: str, values: Values, c: int, n: int | None = 
     if len(given) == 0:
         raise ValueError(message(who, f"{name} of at least one clip", given.shape))
     classes = given.argmax(1) if scores else given.astype(int)
+    # array() returns float64, so that 1.5 would pass for class 1.
     whole = scores or (classes == given).all()
     if classes.min() < 0 or classes.max() >= c or not whole:
         got = f"{given.min():g} to {given.max():g}"

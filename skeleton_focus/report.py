@@ -24,6 +24,7 @@ from ._checks import message
 from .layouts import SkeletonLayout
 from .plot import BONE, INK, MUTED, PANEL, SHADES, TRUTH, Array, Values, array, sort_by_part
 
+# The one int16 that no position takes: these lie in -32767..32767.
 _MISSING = -32768
 
 
@@ -127,6 +128,7 @@ def write_report(
     parts = {
         "TITLE": html.escape(title),
         "FACTS": "".join(f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in table),
+        # Escaped, so that a name such as "</script>" does not end the script that holds the data.
         "DATA": re.sub(
             "[<>&]", lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(shown, separators=(",", ":"))
         ),
@@ -146,6 +148,7 @@ def write_report(
         parts[key] = _read(file)
     # In one pass, because a title may contain @DATA@.
     page = re.sub("@([A-Z]+)@", lambda place: parts[place[1]], _read("_report.html"))
+    # A rename is atomic within a folder: nobody opens half a page.
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
         draft.write_text(page, "utf-8")
@@ -188,7 +191,9 @@ def _encode(
     truth = (
         None if clip.truth is None else array(who, "truth", clip.truth, f"M={m}, T={t}, V={v}") > 0
     )
-    x = x * np.where((np.arange(c) == 1) & invert_y, -1, 1)[:, None, None, None]
+    if invert_y:
+        x[1] = -x[1]  # x is a copy
+    # One step for all axes, so that a body keeps its proportions; 1 for a clip that is one point.
     low = x[:, seen].min(1)
     high = x[:, seen].max(1)
     step = float((high - low).max() / 65534) or 1.0
