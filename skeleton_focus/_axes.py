@@ -48,15 +48,18 @@ class ClipAxes:
                 )
             )
         self._groups: list[str] = re.findall(r"\(.*?\)|[A-Z]", pattern)
-        unknown = [
-            set(re.findall("[A-Z]", group)) - ({"V"} if num_joints else set())
-            for group in self._groups
-        ]
-        if not all(len(axes) <= 1 for axes in unknown):
-            hint = (
-                "pass num_joints" if num_joints is None else "at most one axis may be joined with V"
-            )
-            raise ValueError(message(who, "axes whose sizes can be inferred", repr(pattern), hint))
+        # einops infers one size of each group; num_joints gives V.
+        for group in self._groups:
+            unknown = re.findall("[A-Z]", group)
+            if num_joints and "V" in unknown:
+                unknown.remove("V")
+            if len(unknown) > 1:
+                hint = "at most one axis may be joined with V"
+                if num_joints is None:
+                    hint = "pass num_joints"
+                raise ValueError(
+                    message(who, "axes whose sizes can be inferred", repr(pattern), hint)
+                )
         if num_joints is not None and num_joints < 1:
             raise ValueError(message(who, "num_joints of at least 1", num_joints))
         self.who = who
@@ -82,6 +85,7 @@ class ClipAxes:
             raise ValueError(
                 message(self.who, f"{name} on a device that holds values", f"{name} on 'meta'")
             )
+        # einops would refuse this, too, but its error names neither the function nor V.
         for group, size in zip(self._groups, x.shape, strict=True):
             if self.num_joints and len(group) > 1 and "V" in group and size % self.num_joints:
                 expected = f"x ({self._shape}) with V={self.num_joints}"
@@ -156,6 +160,8 @@ class MapAxes:
         rows = "(N M)" if persons else "N"
         self._ours = f"{rows} C {'T' if frames else '1'} {'V' if joints else '1'}"
         self._given = {"N"}  # axes whose size comes from the clip, where einops cannot infer it
+        # einops infers one size of each group, and N is known. Where more are unknown, V and then M
+        # are taken from the clip; elsewhere a layer may have its own number of joints.
         for group in re.findall(r"\(.*?\)", pattern):
             unknown = [axis for axis in re.findall("[A-Z]", group) if axis != "N"]
             for axis in ("V", "M"):
@@ -195,6 +201,7 @@ class MapsOfOneBatch:
 
     def to_rows(self, rows: Tensor) -> Tensor:
         """Reorder rows for each person of each clip from the layer's order to (N * M, ...)."""
+        # Rows are joined in the order of the layer's batch axis, (M N) or (N M); ours is (N M).
         if self._axes.persons_first:
             return rearrange(rows, "(m n) ... -> (n m) ...", n=self._clips)
         return rows

@@ -48,6 +48,8 @@ def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> 
     if min(numbers.values()) < 0:
         raise ValueError(message("seeded_generator", "numbers of at least 0", numbers))
     worker = get_worker_info()
+    # 0 is the main process, so that it draws other numbers than worker 0. SeedSequence mixes the
+    # parts; a sum of them would repeat across epochs and ranks.
     sequence = np.random.SeedSequence([*numbers.values(), 0 if worker is None else worker.id + 1])
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
@@ -72,6 +74,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
     turn = torch.eye(size, dtype=x.dtype, device=x.device).expand(len(x), size, size)
     for axis, angle in zip(axes, angles.unbind(1), strict=True):
         i, j = [k for k in range(3) if k != axis]
+        # (i, j) of axis y is (x, z), which runs against the cycle x, y, z.
         sign = -1 if axis == 1 else 1
         cos = angle.cos()
         sin = sign * angle.sin()
@@ -80,6 +83,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
         about[:, i, j] = -sin
         about[:, j, i] = sin
         about[:, j, j] = cos
+        # From the left, so that the rotation about x acts first.
         turn = about @ turn
     return torch.einsum("nij,njtvm->nitvm", turn, x)
 
@@ -121,6 +125,7 @@ def shear(x: Tensor, factors: Tensor) -> Tensor:
     check_shape("shear", "x", x, "N, C, T, V, M")
     n, c = x.shape[:2]
     check_shape("shear", "factors", factors, f"N={n}, C={c}, others={c - 1}")
+    # Ones on the diagonal; row i takes its factors in the order of the other axes.
     slant = torch.eye(c, dtype=x.dtype, device=x.device).repeat(n, 1, 1)
     for i in range(c):
         slant[:, i, [j for j in range(c) if j != i]] = factors[:, i].to(x.dtype)
@@ -334,6 +339,7 @@ class Augment(nn.Module):
         def uniform(*sizes: int) -> Tensor:
             return torch.rand(n, *sizes, generator=random, device="cpu", dtype=torch.float32)
 
+        # Drawn whether used or not: these numbers do not depend on which options are on.
         largest = torch.tensor(self.rotation, dtype=torch.float32).deg2rad()
         drawn = {"angles": (2 * uniform(3) - 1) * largest}
         drawn["sizes"] = 1 + self.scale * (2 * uniform() - 1)
@@ -365,7 +371,10 @@ class Augment(nn.Module):
         if self.scale:
             x = scale(x, drawn["sizes"].to(x.dtype))
         if any(self.rotation):
-            x = rotate(x, drawn["angles"].to(x.dtype)[:, 0 if x.shape[1] == 3 else 2 :])
+            angles = drawn["angles"].to(x.dtype)
+            if x.shape[1] == 2:
+                angles = angles[:, 2:]  # about z only
+            x = rotate(x, angles)
         if self.shear:
             x = shear(x, drawn["slants"])
         if self.joint_dropout:
@@ -413,13 +422,13 @@ def _resample(
     warp: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Resample positions x and ``extra``, visibility and ground truth, in time."""
+    # Seen or not is interpolated like a position: it stays 1 only between two seen frames.
     seen = (extra[:, :1] > 0).to(x.dtype)
     both = torch.cat([x, seen, extra], dim=1)
     both = resample_frames(both, lengths, frames, start=start, stop=stop, warp=warp)
-    x = both[:, :-3]
-    weight = both[:, -3:-2]
-    visibility = both[:, -2:-1]
-    truth = both[:, -1:]
-    seen = (weight > 0.99).to(x.dtype)  # do not interpolate between missing and seen positions
+    x, weight, visibility, truth = torch.split(both, [x.shape[1], 1, 1, 1], dim=1)
+    # No position lies between a missing and a seen frame. 0.99 and not 1, because a frame that lies
+    # on a seen one may get a rounding's share of its missing neighbour.
+    seen = (weight > 0.99).to(x.dtype)
     extra = torch.cat([visibility / weight.clamp(min=0.99), (truth > 0.5).to(x.dtype)], dim=1)
     return x * seen, extra * seen

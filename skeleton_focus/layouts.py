@@ -93,6 +93,7 @@ centre 0, got none that reach joints [2, 3]
                 raise ValueError(
                     message(who, f"each bone to join two different joints in 0..{size - 1}", edge)
                 )
+        # A set, because (0, 1) and (1, 0) are one bone.
         if len({frozenset(edge) for edge in edges}) != len(edges):
             raise ValueError(message(who, "each bone once", edges))
         if not 0 <= center < size:
@@ -124,12 +125,15 @@ centre 0, got none that reach joints [2, 3]
         names = tuple(joints) if joints is not None else tuple(f"joint_{j}" for j in range(size))
         if len(set(names)) != size:
             raise ValueError(message(who, "each joint name once", names))
+        # A bone may join two joints equally near the centre, in a ring: then the index decides.
+        directed = []
+        for a, b in edges:
+            b_is_parent = (hops[b], b) < (hops[a], a)
+            directed.append((a, b) if b_is_parent else (b, a))
         return cls(
             name=name,
             joints=names,
-            bones=tuple(
-                sorted((a, b) if (hops[a], a) > (hops[b], b) else (b, a) for a, b in edges)
-            ),
+            bones=tuple(sorted(directed)),
             center=center,
             pairs=sides,
             parts={key: tuple(value) for key, value in (parts or {"body": range(size)}).items()},
@@ -269,13 +273,16 @@ _KINECT_LEGS = _one_based(
     (13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19)
 )
 _KINECT_LIMBS = _KINECT_ARMS + _KINECT_LEGS
+# Four joints of a left limb, then the four of the right one.
 _KINECT_PAIRS = [(j, j + 4) for j in (4, 5, 6, 7, 12, 13, 14, 15)]
+# In the order of Kinect's joint numbers: an arm or leg from the body outwards, left before right.
 _KINECT_JOINTS = ["spine_base", "spine", "neck", "head"] + [
     f"{side}_{joint}"
     for limb in (("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot"))
     for side in ("left", "right")
     for joint in limb
 ]
+# Kinect v2 adds five joints behind the 20 of Kinect v1.
 _NTU_JOINTS = [
     *_KINECT_JOINTS,
     "upper_spine",
@@ -335,6 +342,7 @@ KINECT20 = SkeletonLayout.from_bones(
 )
 """Kinect v1, the skeleton of NW-UCLA."""
 
+# (left, right), as everywhere; OpenPose numbers the right side first.
 _OPENPOSE_PAIRS = [(5, 2), (6, 3), (7, 4), (11, 8), (12, 9), (13, 10), (15, 14), (17, 16)]
 OPENPOSE18 = SkeletonLayout.from_bones(
     [(4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2)]
@@ -354,6 +362,7 @@ OPENPOSE18 = SkeletonLayout.from_bones(
         thigh=(11, 12),
         foot=(13,),
     ),
+    # It has neither the top of the head nor a foot: from the nose to the left ankle.
     height=(0, 13),
 )
 """OpenPose's 18 joints, the skeleton of Kinetics-Skeleton."""
@@ -379,6 +388,7 @@ COCO17 = SkeletonLayout.from_bones(
         thigh=(11, 13),
         foot=(15,),
     ),
+    # From the nose to the left ankle, as for OPENPOSE18.
     height=(0, 15),
 )
 """COCO's 17 key points, the skeleton of most 2D pose estimators."""

@@ -45,10 +45,10 @@ def center(
     Args:
         x: positions.
         joint: the centre, for example ``layout.center``.
-        each_frame: if True, use the centre joint in each frame, as STF does, or its mean over the
-            frames in which it was seen where it was not. If False, use one origin for the whole
-            clip, the centre joint when first seen, which keeps translation and the distance between
-            persons.
+        each_frame: if True, subtract the centre joint of each frame, as STF does; in frames that do
+            not show it, its mean over the frames that do. If False, subtract one position from the
+            whole clip, that of the centre joint when first seen, which keeps translation and the
+            distance between persons.
         person: index of the person whose centre is subtracted from all persons, 0 in DGNN; by
             default each person's own, or with ``each_frame=False`` that of the first person seen.
         visibility: (N, T, V, M); joints that were not seen stay at 0.
@@ -81,6 +81,7 @@ def center(
         mean = (centers * seen[:, None]).sum(2, keepdim=True) / count
         origin = torch.where(seen[:, None] > 0, centers, mean).unsqueeze(3)  # (N, C, T, 1, M)
     else:
+        # argmax gives the first of equal values: the first frame, and in it the first person.
         first = seen.flatten(1).argmax(1)[:, None, None]  # (N, 1, 1), of T * M
         first = first.expand(-1, x.shape[1], 1)  # (N, C, 1)
         origin = centers.flatten(2).gather(2, first)[..., None, None]  # (N, C, 1, 1, 1)
@@ -109,6 +110,7 @@ def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None 
     path = list(layout.path(*layout.height))
     limbs = x[:, :, :, path]  # (N, C, T, path, M)
     length = (limbs[:, :, :, 1:] - limbs[:, :, :, :-1]).norm(dim=1).sum(2)  # (N, T, M)
+    # An absent body is all zeros, of length 0.
     seen = length > 0
     if visibility is not None:
         seen = seen & (visibility[:, :, path] > 0).all(2)
@@ -172,15 +174,18 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
     up = spine - base
     shoulders = right - left
     length = up.norm(dim=2)
+    # A frame without a torso has length 0. It is not used, but NaN would still reach the gradient.
     e_z = up / torch.where(length > 0, length, 1.0)[..., None]
     across = shoulders - (shoulders * e_z).sum(2, keepdim=True) * e_z
     width = across.norm(dim=2)
     e_x = across / torch.where(width > 0, width, 1.0)[..., None]
+    # Where shoulders and spine are nearly parallel, e_x would be the direction of their rounding.
     usable = (length > 0) & (width > 1e-3 * shoulders.norm(dim=2))  # (N, T)
     if visibility is not None:
         usable = usable & (visibility[:, :, joints, 0] > 0).all(2)
     e_y = torch.linalg.cross(e_z, e_x)
     axes = torch.stack([e_x, e_y, e_z], dim=2)  # (N, T, 3, C): rows are the new axes
+    # argmax takes no booleans.
     first = usable.to(torch.uint8).argmax(1)
     turn = axes[torch.arange(len(x), device=x.device), first]  # (N, 3, C)
     same = torch.eye(3, dtype=x.dtype, device=x.device)
@@ -310,7 +315,6 @@ def make_stream(
         parents = list(layout.parents)
         x = x - x[:, :, :, parents]
         visibility = None if visibility is None else visibility * visibility[:, :, parents]
-        x = _mask_unseen(x, visibility)
     if stream.endswith("motion"):
         x = torch.cat([x[:, :, 1:] - x[:, :, :-1], torch.zeros_like(x[:, :, :1])], dim=2)
         if visibility is not None:
@@ -423,6 +427,7 @@ def _take_frames(x: Tensor, index: Tensor) -> Tensor:
 
 def _mask_unseen(x: Tensor, visibility: Tensor | None) -> Tensor:
     """Set joints that were not seen to zero."""
+    # Visibility may be a confidence, which must not scale positions.
     return x if visibility is None else x * (visibility > 0).to(x.dtype)[:, None]
 
 
