@@ -57,13 +57,17 @@ def is_pooled_linear(
     """
     if (head.out_features, head.in_features) != (logits.shape[1], features.shape[1]):
         return False
-    if len(logits) == 1 and num_persons > 1:  # one clip cannot reveal which rows belong together
+    # One clip cannot reveal which rows belong together.
+    if len(logits) == 1 and num_persons > 1:
         return None
     with torch.no_grad():
+        # Without the bias, because a large bias would hide that the rest disagrees.
         scale = (logits if head.bias is None else logits - head.bias).abs().max()
-        if scale == 0:  # a head that starts at zero
+        # A head that starts at zero agrees with every kind of pooling.
+        if scale == 0:
             return None
         pooled = head(reduce(features, "(n m) c t v -> n c", "mean", m=num_persons))
+        # Rounding differs with the order of a sum; half precision keeps two to three digits.
         tolerance = 1e-4 if min(logits.dtype.itemsize, features.dtype.itemsize) >= 4 else 2e-2
         agrees = bool((pooled - logits).abs().max() <= tolerance * scale)
     return agrees and keeps_pooled_linear(head, shift, logits)
@@ -84,9 +88,11 @@ def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
         >>> [keeps_pooled_linear(head, x, head(p)) for p in (pooled, *others)]
         [True, False, True]
     """
+    # Autograd links an operation to its operands; the walk from start needs its users.
     users = _users(logits, start)
     node = _node(start)
     products = 0
+    # A chain: each operation has one user, the only way a path around the head is ruled out.
     while node is not logits.grad_fn:
         if node is None or len(users.get(node, [])) != 1:  # no path, or several
             return False
@@ -120,6 +126,7 @@ def refuse_another_order(gradients: list[Tensor], batch: int) -> None:
 of all clips, then the second ones; fold persons into the batch as (N, M, ...) -> (N * M, ...), \
 or pass maps='(M N) C T V'
     """
+    # Summed over several clips, because the first clip's first row is its own in both orders.
     persons = len(gradients[0]) // batch
     own = 0.0
     in_turn = 0.0
@@ -129,7 +136,9 @@ or pass maps='(M N) C T V'
         own += strength[clip * persons : (clip + 1) * persons].sum().item()
         in_turn += strength[clip::batch].sum().item()
         rows = strength.nonzero().flatten().tolist()
+        # A model that does not mix clips: as few rows as persons, but another clip's.
         elsewhere |= len(rows) <= persons and any(row // persons != clip for row in rows)
+    # A margin, because BatchNorm, which mixes the clips, puts some of the gradient in every row.
     if in_turn > 1.5 * own:
         got = "the first persons of all clips, then the second ones"
         hint = (
@@ -168,6 +177,7 @@ def _name(node: Node) -> str:
 
     Only nodes of built-in operations are numbered, unlike those of autograd.Function.
     """
+    # A function of a user's own could bear the name Mean and scale the channels.
     own = re.fullmatch(r"(\w+?)Backward\d+", node.name())
     return own[1] if own else ""
 
@@ -180,7 +190,9 @@ def _keeps_the_mean(node: Node, name: str, operand: int) -> bool:
     if name == "Select":  # from an axis of size 1
         return node._saved_self_sym_sizes[node._saved_dim] == 1  # type: ignore[attr-defined, no-any-return]
     if name in ("Mul", "Div"):
+        # A negative factor would turn the focus around, and number / features is not linear.
         return operand == 0 and _is_positive_number(node._saved_other)  # type: ignore[attr-defined]
+    # What is added or subtracted is not from the features, as there is no second path from them.
     return name in _POOLING or name in _RESHAPING or name in ("Add", "Sub")
 
 
@@ -188,6 +200,7 @@ def _is_positive_number(other: Tensor | None) -> bool:
     """Check for a positive Python number, which does not affect the dtype of a result."""
     if other is None or other.dim() > 0 or other.dtype not in (torch.int64, torch.float64):
         return False
+    # Type promotion tells a Python number from a 0-dim tensor, which may change later.
     probe = torch.int8 if other.dtype == torch.int64 else torch.float16
     return torch.result_type(other, torch.zeros((), dtype=probe)) == probe and other.item() > 0
 
@@ -195,7 +208,8 @@ def _is_positive_number(other: Tensor | None) -> bool:
 def _is_weight(product: Node, operand: int, weight: Tensor) -> bool:
     """Check whether a product's operand is this weight, perhaps transposed or converted."""
     node = product.next_functions[operand][0]
-    if node is None:  # frozen
+    # A frozen weight has no node in the graph, but the product saved it for the gradient.
+    if node is None:
         frozen = getattr(product, "_saved_mat2", None)
         return (
             frozen is not None

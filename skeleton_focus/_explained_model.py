@@ -67,7 +67,8 @@ class ExplainedModel(nn.Module):
                 )
             )
         self.layers = tuple(layer_name(model, layer) for layer in layers)
-        modules = {find_layer(model, layer) for layer in self.layers}  # one may have several names
+        # Modules are compared, because one module may have several names.
+        modules = {find_layer(model, layer) for layer in self.layers}
         if len(modules) != len(layers):
             raise ValueError(message("STFObjective", "each layer once", list(self.layers)))
         self.head = None if head is None else layer_name(model, head)
@@ -88,6 +89,7 @@ class ExplainedModel(nn.Module):
             for layer, pattern in patterns.items()
             if pattern != MAPS
         }
+        # Only a layout that the user states spares a map the check for channels last.
         self._maps_given = (
             set(patterns) if isinstance(maps, Mapping) or maps != MAPS else set[str]()
         )
@@ -108,7 +110,8 @@ class ExplainedModel(nn.Module):
         self.project = project
         self.select_logits = select_logits
         self._lengths = _position_of_lengths(model)
-        self._several_persons = False  # in the clips of this call
+        # Whether this call's clips have several persons; part of the mode, see _mode.
+        self._several_persons = False
         # By mode, because dropout may precede the head.
         self._closed_form: dict[tuple[Any, ...], bool] = {}
 
@@ -133,6 +136,7 @@ class ExplainedModel(nn.Module):
                     "STFObjective", "a model on a device that holds values", "one on 'meta'", hint
                 )
             )
+        # Equal sizes would let a clip in pyskl's order pass every check and be masked along C.
         if not self._axes_given and x.shape[1] == x.shape[4] > 1:
             expected = "axes, because C and M have the same size"
             hint = "axes='N C T V M' is the default, axes='N M T V C' the order of pyskl"
@@ -147,6 +151,7 @@ class ExplainedModel(nn.Module):
                     type(inputs).__name__,
                 )
             )
+        # torch.compile cannot trace the question, and its graph break is fundamental (torch 2.13).
         in_inference_mode = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
         if differentiates and in_inference_mode:
             hint = "the focus is a gradient; use torch.no_grad() instead"
@@ -183,6 +188,7 @@ class ExplainedModel(nn.Module):
         lengths: Any = None
         if self._lengths is not None and self._lengths < len(inputs):
             lengths = inputs[self._lengths]
+        # Floating-point lengths are fractions of T in some networks, and no counts of frames.
         counted = isinstance(lengths, Tensor) and not lengths.is_floating_point()
         if counted and lengths.shape == (n,):
             ends = lengths.to(x.device)[:, None, None]
@@ -202,12 +208,14 @@ class ExplainedModel(nn.Module):
 
     def _masked_logits(self, x: Tensor, inputs: Sequence[Any]) -> Tensor:
         """The logits of another run, which does not change the model's buffers."""
+        # As in the first pass: PyTorch's own SyncBatchNorm would not run on a CPU.
         with plain_sync_batch_norm(self.model):
             output = call_isolated(self.model, x, *inputs)
         return self._logits(output, len(x))
 
     def _on_input(self, x: Tensor, focus: Tensor, present: Tensor | None) -> Tensor:
         """Resize a focus (N, M, T', V) to the frames of x, with zeros where a person is absent."""
+        # Interpolation reaches beyond the last true frame, so the mask comes after it.
         focus = resize_focus(focus, self.axes.to_clip(x).shape[2])
         return focus if present is None else focus.masked_fill(~present[..., None], 0)
 
@@ -215,13 +223,17 @@ class ExplainedModel(nn.Module):
         """Return the key of cached checks: training flags, dropout rates, and whether M > 1."""
         modules = self.model.modules()
         dropout = nn.modules.dropout._DropoutNd  # the one base of all dropout layers
+        # The rate counts, because dropout leaves the closed form valid only at p = 0.
         flags = tuple((m.training, m.p if isinstance(m, dropout) else None) for m in modules)
         return (self._several_persons, *flags)
 
     def _by_gradient(self, layers: Sequence[str]) -> list[str]:
         """List the layers whose focus is a gradient through later layers, as far as known yet."""
+        # Before a verdict, the last layer counts as one, so that the first batch has a gradient.
         closed = self.head is not None and self._closed_form.get(self._mode(), False)
-        return [layer for layer in layers if layer != self.layers[-1] or not closed]
+        if not closed:
+            return list(layers)
+        return [layer for layer in layers if layer != self.layers[-1]]
 
     def _run(
         self,
@@ -239,6 +251,8 @@ class ExplainedModel(nn.Module):
         names = [*self.layers, *also] if explained else []
         axes = self._bound_maps(x) if explained else {}
         by_gradient = self._by_gradient(explained)
+        # The closed form is proved from the graph after the layer, which a frozen network would not
+        # record; compiled code takes the verdict of the first batch.
         closed: list[str] = []
         if not torch.compiler.is_compiling():
             closed = [name for name in explained if name not in by_gradient]
@@ -302,17 +316,20 @@ class ExplainedModel(nn.Module):
         features = self._features(x, tap, layer, any_joints=project is not None)
         persons = len(features) // n
         present_persons = None
+        # A layer whose persons differ, for which project must be given, has no person to leave out.
         if present is not None and persons == m:
             present_persons = present.any(2).expand(n, m)  # (N, M)
-        score = class_score(
-            logits.float() if logits.dtype.itemsize < 4 else logits, classes, self.score
-        )
+        # Under autocast the head returns half precision, in which softmax would lose digits.
+        full = logits.float() if logits.dtype.itemsize < 4 else logits
+        score = class_score(full, classes, self.score)
+        # One gradient for each clip; four clips show the order of the rows as well as all would.
         if rehearsal and layer in tap.shifts and persons > 1:
             gradients = [
                 tap.channel_gradient(layer, score[i : i + 1], create_graph=False)
                 for i in range(min(n, 4))
             ]
             refuse_another_order(gradients, n)
+        # Both ways leave the normalisation out, because project may change the range of the focus.
         if layer == self.layers[-1] and self._has_closed_form(logits, tap, persons):
             weight = cast(nn.Linear, find_layer(self.model, cast(str, self.head))).weight
             focus = linear_head_focus(
@@ -357,7 +374,8 @@ class ExplainedModel(nn.Module):
                 "for tokens, pass maps, such as maps='(N M) (T V) C'"
             )
             raise ValueError(message("STFObjective", expected, shape, hint))
-        if shape[0] % n or not (any_joints or (shape[0] == n * m and shape[3] == v)):
+        as_input = shape[0] == n * m and shape[3] == v
+        if shape[0] % n or not (any_joints or as_input):
             hint = (
                 "for other joints or persons, pass project; for selected joints, apply "
                 "ScatterToJoints after the layer; for axes in another order, pass maps"
@@ -375,11 +393,13 @@ class ExplainedModel(nn.Module):
         mode = self._mode()
         if self.head is None or self._closed_form.get(mode) is False:
             return False
-        if torch.compiler.is_compiling():  # there is no graph to look at
+        # Compiled code has no graph to look at; STFObjective runs the first batch outside of it.
+        if torch.compiler.is_compiling():
             return self._closed_form[mode]
         layer = self.layers[-1]
         head = find_layer(self.model, self.head)
         verdict: bool | None
+        # After a write in place, the captured tensor no longer holds the output that is explained.
         if not isinstance(head, nn.Linear) or tap.written(layer):
             verdict = False
         elif mode not in self._closed_form:
@@ -401,6 +421,7 @@ def _present_at_frames(present: Tensor | None, focus: Tensor) -> Tensor | None:
     if present is None:
         return None
     n, m, frames, _ = focus.shape
+    # A frame of the map that covers true and padded frames still describes the true ones.
     expanded = present.expand(n, m, present.shape[2])
     if present.shape[2] == 1:
         return expanded.expand(n, m, frames)
@@ -410,6 +431,7 @@ def _present_at_frames(present: Tensor | None, focus: Tensor) -> Tensor | None:
 def _position_of_lengths(model: nn.Module) -> int | None:
     """The position of the argument ``lengths`` in the model's forward, not counting the clip."""
     try:
+        # Counted without the clip, as the objective's ``inputs`` are.
         names = list(inspect.signature(model.forward).parameters)[1:]
     except (TypeError, ValueError):  # a forward that is not written in Python
         return None
@@ -418,6 +440,7 @@ def _position_of_lengths(model: nn.Module) -> int | None:
 
 def _refuse_channels_last(layer: str, shape: tuple[int, ...], *, frames: int, joints: int) -> None:
     """Raise for maps that look like (N * M, T, V, C), which a project could hide."""
+    # Channels first would have T' = V by chance, and a number of channels that divides T.
     if shape[2] == joints and shape[3] != joints and frames % shape[1] == 0:
         expected = (
             f"maps to say where the axes of layer {layer!r} lie, "

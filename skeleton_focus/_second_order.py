@@ -31,6 +31,7 @@ class _PlainRecurrence(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Any = None,
     ) -> Any:
+        # Switched off for these calls only, because convolutions keep cuDNN's speed.
         if func in _RECURRENT:
             with torch.backends.cudnn.flags(enabled=False):
                 return func(*args, **(kwargs or {}))
@@ -45,6 +46,7 @@ def plain_kernels() -> Iterator[None]:
         >>> with plain_kernels():
         ...     y, _ = torch.nn.LSTM(3, 4)(torch.randn(5, 2, 3))
     """
+    # Fused attention kernels have no second derivative either.
     with sdpa_kernel(SDPBackend.MATH), _PlainRecurrence():
         yield
 
@@ -84,9 +86,11 @@ class SecondOrder(TorchFunctionMode):
         Pass ``axes`` if x is not (N * M, C, T, V). The gradient at the shift is the gradient at x
         summed over frames and joints.
         """
+        # From the first shift on: below it nothing is differentiated twice, so fast kernels stay.
         if not self._shifted:
             self._shifted = True
             self._open.enter_context(plain_kernels())
+        # The gradient at a broadcast zero is the sum over frames and joints, as equation 2 needs.
         features = x if axes is None else axes.to_map(x)
         shift = features.new_zeros(*features.shape[:2], 1, 1).requires_grad_()
         return x + (shift if axes is None else axes.from_map(shift.expand_as(features))), shift
@@ -121,6 +125,7 @@ def _with_fixed_statistics(
     given = dict(zip(names, args, strict=False)) | {
         "x" if name == "input" else name: v for name, v in kwargs.items()
     }
+    # Running statistics are constants already.
     if not given.get("training", False):
         result: Tensor = func(*args, **kwargs)
         return result
@@ -128,10 +133,13 @@ def _with_fixed_statistics(
     weight = given.get("weight")
     F._verify_batch_size(x.size())  # type: ignore[attr-defined]  # raises F.batch_norm's error
     rest = [axis for axis in range(x.dim()) if axis != 1]
+    # As F.batch_norm: statistics of half precision are computed in float32, of the biased variance.
     values = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     dtype = x.dtype if weight is None else weight.dtype  # under autocast x has less precision
     mean = values.mean(rest).to(dtype)
     variance = values.var(rest, correction=0).to(dtype)
+    # In evaluation, BatchNorm takes given statistics for constants. Running ones are not updated:
+    # only the dry run, on copies, comes here.
     return F.batch_norm(
         x, mean, variance, weight, given.get("bias"), training=False, eps=given.get("eps", 1e-5)
     )
@@ -151,6 +159,7 @@ def score_gradient(score: Tensor, at: Tensor, create_graph: bool) -> Tensor:
     try:
         return torch.autograd.grad(score.sum(), at, create_graph=create_graph, retain_graph=True)[0]
     except RuntimeError as error:
+        # PyTorch's words for a score whose graph does not hold the tensor.
         if "not have been used" not in str(error):
             raise
         expected = "a score that depends on the features"

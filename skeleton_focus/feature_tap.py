@@ -98,6 +98,7 @@ class FeatureTap:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # In reverse, because a module under two names is replaced twice.
         while self._undo:
             self._undo.pop()()
         if self._twice:
@@ -157,12 +158,14 @@ class FeatureTap:
             expected = f"layer {layer!r} to give (N * M, C, T, V)"
             raise ValueError(message("FeatureTap", expected, tuple(features.shape)))
         shift = self.shifts.get(layer)
+        # At the shift, autograd sums over frames and joints and keeps no map-sized gradient.
         variable = shift if shift is not None else self._outputs[layer][0]
         try:
             if prove:
                 gradient = _checked_gradient(score, variable, below=self._outputs[layer][0])
             else:
                 gradient = score_gradient(score, variable, create_graph)
+        # It is a RuntimeError too, but no sign of a missing second derivative.
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -183,6 +186,7 @@ class FeatureTap:
 
     def written(self, layer: str) -> bool:
         """Whether the layer's output was modified in place afterwards."""
+        # A layer that ran in compiled or inference mode has no version.
         if layer not in self._versions:
             return False
         output, version = self._versions[layer]
@@ -202,14 +206,17 @@ class FeatureTap:
     ) -> Callable[..., object]:
         def tapped(*inputs: object, **options: object) -> object:
             output = forward(*inputs, **options)
+            # A frozen network records no graph, by which the closed form is proved.
             if (
                 layer in self._with_graph
                 and isinstance(output, Tensor)
                 and not output.requires_grad
             ):
                 output = output.detach().requires_grad_(torch.is_grad_enabled())
+            # A list, because a layer that runs twice is an error only if it is read.
             self._outputs[layer].append(output)
             self.ran.append(layer)
+            # A reentrant checkpoint runs its blocks so: the focus would have no gradient.
             if self._grad_enabled and not torch.is_grad_enabled():
                 self._without_gradient.add(layer)
             axes = self._axes.get(layer)
@@ -219,6 +226,7 @@ class FeatureTap:
                 or (axes is None and output.dim() != 4)
             ):
                 return self._remember_version(layer, output)
+            # The output is stored before the shift, so writes in place change only the shifted one.
             shifted, self.shifts[layer] = mode.shift(output, axes)
             return self._remember_version(layer, shifted)
 
@@ -236,9 +244,9 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     if layer not in modules or not layer:
         names = [name for name in modules if name]
-        near = difflib.get_close_matches(layer, names, n=5) or [
-            name for name, _ in model.named_children()
-        ]
+        # With no similar name, the top level tells what the names look like.
+        near = difflib.get_close_matches(layer, names, n=5)
+        near = near or [name for name, _ in model.named_children()]
         listed = ", ".join(map(repr, near)) or "no layers"
         hint = f"{type(model).__name__} has {listed}"
         raise ValueError(message("FeatureTap", "the name of a layer", repr(layer), hint))
@@ -274,17 +282,18 @@ def _checked_gradient(score: Tensor, at: Tensor, *, below: Tensor) -> Tensor:
 
     def watch(node: Node) -> Callable[[tuple[Tensor | None, ...], tuple[Tensor | None, ...]], None]:
         def look(outgoing: tuple[Tensor | None, ...], incoming: tuple[Tensor | None, ...]) -> None:
-            tracked = any(g is not None and g.requires_grad for g in incoming)
+            if not any(g is not None and g.requires_grad for g in incoming):
+                return
+            cut = [g for g in outgoing if g is not None and not g.requires_grad]
             # A gradient of zeros, such as that of sign() or round(), depends on nothing.
-            if tracked and any(
-                g is not None and not g.requires_grad and bool((g != 0).any()) for g in outgoing
-            ):
+            if any(bool((g != 0).any()) for g in cut):
                 lost.append(node.name().removesuffix("Backward"))
 
         return look
 
     one = torch.ones_like(score, requires_grad=True)
     nodes = _nodes(score, below=below)
+    # Leaves have no backward that could lose the graph.
     handles = [node.register_hook(watch(node)) for node in nodes if not hasattr(node, "variable")]
     try:
         gradient = score_gradient(score * one, at, True)
@@ -293,6 +302,7 @@ def _checked_gradient(score: Tensor, at: Tensor, *, below: Tensor) -> Tensor:
             handle.remove()
     if lost:
         raise RuntimeError(f"{lost[0]}, whose backward loses the graph of its gradient")
+    # Operations without a second derivative raise here, and not in the user's backward().
     leaves = [node.variable for node in _nodes(gradient, below=below) if hasattr(node, "variable")]
     torch.autograd.grad(gradient.sum(), leaves, retain_graph=True, allow_unused=True)
     return gradient
@@ -301,6 +311,7 @@ def _checked_gradient(score: Tensor, at: Tensor, *, below: Tensor) -> Tensor:
 def _nodes(x: Tensor, *, below: Tensor) -> list[Node]:
     """All operations and leaves that x was computed from, down to the tensor ``below``."""
     nodes: list[Node] = []
+    # What leads to the layer's output is differentiated only once and may be of any kind.
     seen = {below.grad_fn}
     waiting = [x.grad_fn]
     while waiting:
@@ -316,6 +327,7 @@ def _nodes(x: Tensor, *, below: Tensor) -> list[Node]:
 def _refuse_compiled(model: nn.Module, layers: Sequence[str]) -> None:
     """Raise for layers inside a compiled module, whose outputs cannot be captured."""
     for name, module in model.named_modules(remove_duplicate=False):
+        # torch.compile(module) wraps the module, module.compile() only marks it.
         if (
             not hasattr(module, "_orig_mod")
             and getattr(module, "_compiled_call_impl", None) is None

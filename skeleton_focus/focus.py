@@ -58,9 +58,10 @@ def class_score(logits: Tensor, classes: Tensor, score: str = "logit") -> Tensor
     own = logits.gather(1, classes[:, None]).squeeze(1)
     if score == "logit":
         return own
+    # logsumexp of nothing but minus infinities has a NaN gradient, so zeros stand in for them.
     rivals = _without(logits, classes)
     alone = rivals.isneginf().all(1)
-    of_rivals = rivals.masked_fill(alone[:, None], 0).logsumexp(1)  # avoids a NaN gradient
+    of_rivals = rivals.masked_fill(alone[:, None], 0).logsumexp(1)
     return own - of_rivals.masked_fill(alone, float("-inf"))
 
 
@@ -77,6 +78,7 @@ def top_two(logits: Tensor) -> tuple[Tensor, Tensor]:
         tensor([0, 1])
     """
     first = logits.argmax(1)
+    # topk breaks ties in another order than argmax, with which accuracy is counted.
     one, other = logits.topk(2).indices.unbind(1)
     return first, torch.where(one == first, other, one)
 
@@ -125,7 +127,9 @@ def grad_cam(
     check_shape("grad_cam", "score", score, "N")
     _check_features("grad_cam", features, len(score), num_persons)
     gradient = at_least_float32(score_gradient(score, features, create_graph))
+    # The sum over a long clip would overflow in float16, so the conversion comes first.
     gradient = gradient.sum((2, 3))  # (N * M, C)
+    # Without create_graph the weights are constants; the map's own graph is then of no use.
     weighted = features if create_graph else features.detach()
     return weigh_channels(
         gradient, weighted, num_persons=num_persons, present=present, normalize=normalize
@@ -152,6 +156,7 @@ def weigh_channels(
         >>> weigh_channels(torch.ones(1, 1), x, normalize=False).flatten()
         tensor([0.2500, 0.5000, 0.7500, 1.0000])
     """
+    # Autocast would run the weighted sum of channels in half precision again.
     with torch.autocast(features.device.type, enabled=False):
         by_person = rearrange(at_least_float32(gradient), "(n m) c -> n m c", m=num_persons)
         if present is None:
@@ -160,6 +165,7 @@ def weigh_channels(
             _check_present("weigh_channels", present, len(by_person), num_persons)
             mask = present[..., None].to(by_person.dtype)  # (N, M, 1)
             channel = (by_person * mask).sum(1) / mask.sum(1).clamp(min=1)
+        # Z: the mean over persons is taken above, that over frames and joints here.
         channel = channel / (features.shape[2] * features.shape[3])
         return _focus(channel, features, num_persons, present, normalize)
 
@@ -234,8 +240,10 @@ def linear_head_focus(
         if score != "logit":
             rivals = _without(logits, classes)
             alone = rivals.isneginf().all(1, keepdim=True)
+            # If no rival is possible, the log-odds have the gradient of z_y alone, see class_score.
             rivals = rivals.masked_fill(alone, 0).softmax(1).masked_fill(alone, 0)  # zero at y
             channel = channel - rivals @ weight
+        # The head pools absent persons too, so Z counts all; the normalisation removes the factor.
         channel = channel / (num_persons * features.shape[2] * features.shape[3])
         if score == "probability":
             own = class_score(logits, classes, "probability")
@@ -266,6 +274,7 @@ def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
         raise ValueError(message("min_max_normalize", "a focus with values", tuple(focus.shape)))
     dtype = focus.dtype if focus.is_floating_point() else torch.float32
     focus = at_least_float32(focus)
+    # Absent persons must neither be the minimum nor the maximum, so each side has its own filling.
     lowest = focus
     highest = focus
     if present is not None:
@@ -282,10 +291,15 @@ def min_max_normalize(focus: Tensor, present: Tensor | None = None) -> Tensor:
     high = highest.amax((1, 2, 3), keepdim=True)
     span = high - low
     limits = torch.finfo(focus.dtype)
+    # A constant map varies by the rounding of the precision it came in, not of float32.
     rounding = torch.finfo(dtype).eps
+    # A span of subnormal numbers would make the gradient infinite or NaN; the last term stops it.
     varies = span > rounding * torch.maximum(low.abs(), high.abs()) + limits.tiny / limits.eps
+    # The inner where keeps the unused 0 / 0 of a constant map from making the gradient NaN.
     normalized = torch.where(varies, (focus - low) / torch.where(varies, span, 1.0), 0.0)
-    return (normalized if present is None else normalized.masked_fill(absent, 0)).to(dtype)
+    if present is not None:
+        normalized = normalized.masked_fill(absent, 0)
+    return normalized.to(dtype)
 
 
 def resize_focus(focus: Tensor, frames: int) -> Tensor:
@@ -307,6 +321,7 @@ def resize_focus(focus: Tensor, frames: int) -> Tensor:
     focus = focus if focus.is_floating_point() else focus.float()
     if focus.shape[2] == frames:
         return focus
+    # Joints as channels, because joints with neighbouring indices need not be neighbours.
     series = rearrange(focus, "n m t v -> n (m v) t")
     resized = F.interpolate(series, frames, mode="linear", align_corners=False)
     return rearrange(resized, "n (m v) t -> n m t v", m=focus.shape[1])
@@ -330,6 +345,7 @@ def mask_by_focus(x: Tensor, focus: Tensor) -> Tensor:
     check_shape("mask_by_focus", "x", x, "N, C, T, V, M")
     n, _, t, v, m = x.shape
     check_shape("mask_by_focus", "focus", focus, f"N={n}, M={m}, T', V={v}")
+    # Visibility is masked too, so that a fully masked joint equals one that was never seen.
     masked = x * (1 - rearrange(resize_focus(focus, t), "n m t v -> n 1 t v m"))
     return masked.to(x.dtype) if x.is_floating_point() else masked
 
@@ -352,9 +368,9 @@ def draw_erased(focus: Tensor, probability: float) -> Tensor:
     mean = focus.mean(2, keepdim=True)
     highest = mean.amax((1, 2, 3), keepdim=True)
     chosen = torch.rand_like(highest) < probability
-    chance = (
-        torch.rand_like(highest) * chosen * mean / highest.clamp(min=torch.finfo(mean.dtype).tiny)
-    )
+    strength = torch.rand_like(highest) * chosen  # u, and 0 for clips that stay whole
+    # In an empty focus the highest is 0, and 0 / tiny erases nothing, where 0 / 0 would be NaN.
+    chance = strength * mean / highest.clamp(min=torch.finfo(mean.dtype).tiny)
     return (torch.rand_like(mean) < chance).to(mean.dtype)
 
 
@@ -362,6 +378,7 @@ def _focus(
     channel: Tensor, features: Tensor, num_persons: int, present: Tensor | None, normalize: bool
 ) -> Tensor:
     """Sum the channels weighted by (N, C), in at least float32; ReLU; normalise on request."""
+    # The persons of a clip share w_c, because equation 2 takes its mean over them.
     rows = channel.repeat_interleave(num_persons, 0)  # (N * M, C)
     focus = F.relu(torch.einsum("nc,nctv->ntv", rows, at_least_float32(features)))
     focus = rearrange(focus, "(n m) t v -> n m t v", m=num_persons)

@@ -83,11 +83,13 @@ class AttentiveFocus(nn.Module):
             raise ValueError(message("AttentiveFocus", "x with at least 1 joint", tuple(x.shape)))
         if self.score is None:
             ones = x.new_ones(1, 1, 1).expand(n, t, v)
+            # The mean commutes with W_1, which then sees one node and not V; the max does not.
             if self.focus == "max":
                 return LatentNode(self.embed(x).amax(3, keepdim=True), ones)
             return LatentNode(self.embed(x.mean(3, keepdim=True)), ones)
         score = self.score(x)  # (N, 1, T, V)
         weights = score.sigmoid() if self.normalize == "sigmoid" else score.softmax(3)
+        # Equation 4 with the sum before W_1: linear maps commute, and W_1 sees one node and not V.
         gathered = (x * weights).sum(3, keepdim=True)  # (N, C, T, 1)
         return LatentNode(self.embed(gathered), weights.squeeze(1))
 
@@ -138,6 +140,7 @@ class AttentiveDiffusion(nn.Module):
         n, _, t, v = x.shape
         check_shape(who, "context", context, f"N, D={context_channels}, T, V=1", N=n, T=t)
         check_shape(who, "weights", weights, f"N, T, V={v}", N=n, T=t)
+        # [X, w G] W_3 = X W_3' + w (G W_3''): the product with G is made once for all joints.
         of_joints, of_context = torch.split(self.mix.weight, list(self.sizes), dim=1)
         added = F.conv2d(context, of_context) * weights[:, None]  # (N, C, T, V)
         return F.conv2d(x, of_joints, self.mix.bias) + added
@@ -216,6 +219,7 @@ class FocusDiffusionBlock(nn.Module):
             raise ValueError(
                 message(who, "normalize='softmax' with focus='attention'", f"focus={focus!r}")
             )
+        # O // 4 is 0 for fewer than 4 output channels.
         hidden = max(out_channels // 4, 1) if hidden_channels is None else hidden_channels
         sizes = (in_channels, hidden, out_channels, context_channels)
         if min(sizes) < 1:
@@ -236,6 +240,7 @@ class FocusDiffusionBlock(nn.Module):
                 self.context = TemporalContext(
                     hidden, context_channels=context_channels, direction=context
                 )
+            # Without context, the latent node itself is handed back (table 4, wo/Ca).
             self.diffusion = AttentiveDiffusion(
                 hidden, hidden if context == "none" else context_channels
             )
@@ -246,7 +251,9 @@ class FocusDiffusionBlock(nn.Module):
             check_lengths("FocusDiffusionBlock", lengths, x)
         x, node = self._focused(x)
         if node is not None and self.context is not None:
+            # The weights of the focus go on unchanged: the diffusion shares them (equation 7).
             node = LatentNode(self.context(node.features, lengths), node.weights)
+        # BatchNorm and biases give the padding values, which a convolution over time would read.
         return mask_padding(self._diffused(x, node), lengths)
 
     def stream(

@@ -144,6 +144,7 @@ def pointing_game(focus: Tensor, critical: Tensor) -> Tensor:
     _check_pair("pointing_game", focus, "critical", critical)
     score = focus.flatten(1)
     truth = critical.flatten(1) > 0  # (N, M * T * V)
+    # A map with NaN gives 0 / 0, because nothing equals its maximum, NaN.
     highest = score == score.amax(1, keepdim=True)
     share = _count(highest & truth, focus) / _count(highest, focus)
     return torch.where(truth.any(1), share, torch.nan)
@@ -183,6 +184,7 @@ def relevance_mass(focus: Tensor, critical: Tensor) -> Tensor:
     _check_pair("relevance_mass", focus, "critical", critical)
     score = _full(focus).flatten(1)
     truth = critical.flatten(1) > 0  # (N, M * T * V)
+    # NaN in the focus and an empty focus need no check: the sums give NaN.
     share = torch.where(truth, score, 0.0).sum(1) / score.sum(1)
     return torch.where(truth.any(1), share, torch.nan)
 
@@ -226,6 +228,7 @@ def class_overlap(focus: Tensor, rival_focus: Tensor) -> Tensor:
     _check_pair("class_overlap", focus, "rival_focus", rival_focus)
     one = _full(focus).flatten(1)
     other = _full(rival_focus).flatten(1)  # (N, M * T * V)
+    # NaN in a map needs no check: it passes through the sums.
     share = torch.minimum(one, other).sum(1) / torch.maximum(one, other).sum(1)
     return torch.where(one.any(1) & other.any(1), share, torch.nan)
 
@@ -269,10 +272,12 @@ def layer_coherence(low_focus: Tensor, focus: Tensor) -> Tensor:
     n, m, t, v = focus.shape
     check_shape("layer_coherence", "low_focus", low_focus, f"N={n}, M={m}, T', V={v}")
     _check_map("layer_coherence", "low_focus", low_focus)
+    # To the longer map: shortening by interpolation would skip frames of it.
     frames = max(t, low_focus.shape[2])
     one = _centered(low_focus, frames)
     other = _centered(focus, frames)
     lengths = torch.linalg.vector_norm(one, dim=1) * torch.linalg.vector_norm(other, dim=1)
+    # Pearson's correlation is the cosine of the two maps less their means.
     cosine = (one * other).sum(1) / lengths.where(lengths > 0, 1.0)
     correlation = torch.where(lengths > 0, cosine, 0.0).clamp(-1, 1)
     return correlation.where(~(_has_nan(low_focus) | _has_nan(focus)), torch.nan)
@@ -468,7 +473,9 @@ def _curve(
             # The share step / steps of what is present, rounded in integers.
             border = (2 * step * present + steps) // (2 * steps)
             before = rank < border.view(-1, 1, 1, 1, 1)
-            logits = model(x.masked_fill(~before if insert else before, 0))
+            removed = ~before if insert else before
+            # masked_fill makes a new tensor in each step, so a model may write to its input.
+            logits = model(x.masked_fill(removed, 0))
             check_shape(who, "logits", logits, f"N={len(x)}, classes")
             if not curve:
                 chosen = logits.argmax(1) if classes is None else classes.long()
@@ -484,13 +491,16 @@ def _ranks(x: Tensor, focus: Tensor, by: str) -> tuple[Tensor, Tensor]:
     """
     present_entries = rearrange((x != 0).any(1), "n t v m -> n m t v")
     axes = {"entries": (), "joints": (2,), "frames": (1, 3)}[by]
+    # Means of a half-precision focus would tie where the entries differ.
     score = resize_focus(at_least_float32(focus), x.shape[2])
     if axes:
         count = present_entries.sum(axes, keepdim=True)
+        # The focus of absent entries must not dilute or raise the mean of a joint or frame.
         total = torch.where(present_entries, score, 0.0).sum(axes, keepdim=True)
         score = total / count.clamp(min=1)
         present_entries = count > 0
     present = present_entries.flatten(1)
+    # Absent units rank last, beyond every border, so they are neither removed nor counted.
     known = torch.where(present, score.flatten(1), -torch.inf)
     order = known.argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(1).view(score.shape)  # the inverse permutation
@@ -541,6 +551,7 @@ def _count(entries: Tensor, like: Tensor) -> Tensor:
 
 def _centered(focus: Tensor, frames: int) -> Tensor:
     """Resize a map and subtract its mean: (N, M * T * V), zeros if the original is constant."""
+    # Interpolation rounds a constant map to one that varies, so it becomes zeros before.
     resized = resize_focus(min_max_normalize(_full(focus)), frames).flatten(1)
     return resized - resized.mean(1, keepdim=True)
 

@@ -104,6 +104,7 @@ def cascading_randomization(
     steps = _steps(who, model, layers)
     numbers = torch.Generator().manual_seed(seed)
     cuda = list({parameter.device for parameter in model.parameters() if parameter.is_cuda})
+    # Buffers are copied too: re-initialising BatchNorm also resets its running statistics.
     similarity: dict[str, Tensor] = {}
     with torch.random.fork_rng(cuda), isolated(model), _restored_parameters(model):
         original = _explained(who, explain, x, f"T={x.shape[2]}")
@@ -199,6 +200,7 @@ def max_sensitivity(
 def _restored_parameters(model: nn.Module) -> Iterator[None]:
     """Restore a model's parameters afterwards, both the tensor objects and their values."""
     before = [(module, dict(module._parameters)) for module in model.modules()]
+    # Values as well as objects, because reset_parameters() may fill or replace a parameter.
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     try:
         yield
@@ -216,6 +218,7 @@ def _randomize(module: nn.Module) -> None:
     """Redraw the module's own parameters, by ``reset_parameters`` if that draws them at random."""
     trained = _copies(module)
     reset = getattr(module, "reset_parameters", None)
+    # Two draws tell what is random: BatchNorm's ones and zeros are the same in both.
     drawn: set[str] = set()
     # A module's method may also reset its submodules, which have their own turn later.
     if trained and callable(reset) and not any(True for _ in module.children()):
@@ -263,6 +266,7 @@ def _steps(
     if not isinstance(model, nn.Module):
         raise ValueError(message(who, "a model that is an nn.Module", type(model).__name__))
     if layers is None:
+        # The output is defined last in most networks, so the reverse order goes down from it.
         steps = [(name, [module]) for name, module in model.named_modules() if _own(module)][::-1]
         if not steps:
             raise ValueError(message(who, "a model with parameters", type(model).__name__))
@@ -291,6 +295,7 @@ def _rank_correlation(one: Tensor, other: Tensor, counted: Tensor) -> Tensor:
     a = _ranks(one, counted)
     b = _ranks(other, counted)
     lengths = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    # Absent entries are not ranked, so what they hold does not matter.
     finite = ((one.isfinite() & other.isfinite()) | ~counted).all(1)
     known = finite & (lengths > 0)
     return torch.where(known, (a * b).sum(1) / lengths.where(known, 1.0), torch.nan).clamp(-1, 1)
@@ -300,6 +305,7 @@ def _ranks(score: Tensor, counted: Tensor) -> Tensor:
     """Return average ranks (N, entries) less their mean, -1 to 1, and 0 where not counted."""
     known = score.masked_fill(~counted, torch.inf)  # sorts after all others
     in_order = known.sort(dim=1).values
+    # Of tied entries, below counts those before the tie and up_to those to its end: their mean.
     below = torch.searchsorted(in_order, known)
     up_to = torch.searchsorted(in_order, known, right=True)
     count = counted.sum(1, keepdim=True)
@@ -309,6 +315,7 @@ def _ranks(score: Tensor, counted: Tensor) -> Tensor:
 
 def _explained(who: str, explain: Callable[[Tensor], Tensor], x: Tensor, frames: str) -> Tensor:
     """The focus of a copy of the clips, itself a copy in at least float32."""
+    # An explanation may write to its input or return a tensor that it writes to again.
     focus = explain(x.detach().clone())
     n, _, _, v, m = x.shape
     if not isinstance(focus, Tensor):

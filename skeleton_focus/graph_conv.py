@@ -57,16 +57,18 @@ def convolve_graph(
     check_shape("convolve_graph", "adjacency", adjacency, f"{lead}K={subsets}, V={v}, V={v}", N=n)
     if bias is not None:
         check_shape("convolve_graph", "bias", bias, f"O={out_channels}")
-    # Fewer subsets do not repay the turned layout.
+    # With fewer subsets, the transposed layout of ``convolve`` costs more than it saves.
     if out_channels <= in_channels and adjacency.dim() == 3 and subsets > 4:
         y = convolve(x, weight, adjacency, 1).contiguous()
         return y if bias is None else y + bias.view(-1, 1, 1)
+    # Mixed first: O channels are aggregated for each subset, in one product for all K.
     if out_channels <= in_channels:
         kernel = weight.reshape(subsets * out_channels, in_channels, 1, 1)
         mixed = F.conv2d(x, kernel)  # (N, K*O, T, V)
         carried = mixed.reshape(n, subsets, out_channels * t, v) @ adjacency  # (N, K, O*T, V)
         y = carried.sum(1).view(n, out_channels, t, v)
         return y if bias is None else y + bias.view(-1, 1, 1)
+    # Aggregated first: the C channels are fewer, and one 1x1 convolution mixes and sums all K.
     carried = x.reshape(n, 1, in_channels * t, v) @ adjacency  # (N, K, C*T, V)
     mixer = weight.transpose(0, 1).reshape(out_channels, subsets * in_channels, 1, 1)
     return F.conv2d(carried.view(n, subsets * in_channels, t, v), mixer, bias)
@@ -111,6 +113,7 @@ def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: in
     check_adjacency(who, adjacency)
     if x.shape[3] == 0:
         raise ValueError(message(who, "at least 1 joint", tuple(x.shape)))
+    # The window is read from the sizes, because the adjacency alone does not tell w from V.
     window, rest = divmod(adjacency.shape[-1], x.shape[3])
     if rest != 0 or window % 2 != 1:
         expected = f"an adjacency of w * V joints, V={x.shape[3]} and w odd"
@@ -185,10 +188,12 @@ class GraphConv(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the weights as the published MS-G3D does, by the fan-in of all K subsets."""
         bound = 1 / math.sqrt(self.weight.shape[0] * self.weight.shape[2])
+        # Uniform on [-sqrt(3) b, sqrt(3) b] has the standard deviation b.
         nn.init.uniform_(self.weight, -math.sqrt(3) * bound, math.sqrt(3) * bound)
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
         if self.correction is not None:
+            # MS-G3D's residual mask starts near zero, so that training begins at the given graph.
             nn.init.uniform_(self.correction, -1e-6, 1e-6)
         if self.importance is not None:
             nn.init.ones_(self.importance)
@@ -203,6 +208,7 @@ class GraphConv(nn.Module):
 
         A subclass that computes it from x returns (N, K, V, V).
         """
+        # M_k multiplies, so no edge appears where A is 0; R_k adds and may make new ones.
         weighted = self.adjacency if self.importance is None else self.importance * self.adjacency
         return weighted if self.correction is None else weighted + self.correction
 
@@ -347,6 +353,7 @@ class MultiScaleG3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         total = self.conv.adjacency.shape[-1]
         joints = total // self.window
+        # A wrong window gives a wrong V, so the message tells how V was found.
         name = "x"
         if x.dim() != 4 or x.shape[3] != joints:
             name += (
@@ -354,6 +361,7 @@ class MultiScaleG3D(nn.Module):
             )
         axes = f"N, C={self.conv.weight.shape[2]}, T>0, V={joints}"
         check_shape("MultiScaleG3D", name, x, axes)
+        # A window's joints are frame-major, so that w can be split off for the kernel (w, 1).
         y = self.conv(x)  # (N, hidden, T', w V)
         y = F.relu(self.norm(y.transpose(2, 3)))  # (N, hidden, w V, T'), in memory channels last
         y = self.collapse(rearrange(y, "n c (w v) t -> n c w (v t)", w=self.window))

@@ -54,11 +54,13 @@ def guidance_loss(focus: Tensor, allowed: Tensor, *, reduction: str = "mean") ->
         check_shape("guidance_loss", "allowed", allowed, f"N={n}, M={m}, T, V={v}")
         inside = allowed
         focus = resize_focus(focus, allowed.shape[2])
+    # On a GPU, reading the values would wait for all its work.
     if can_read(allowed):
         check_allowed_range("guidance_loss", allowed)
     focus = at_least_float32(focus)
     total = focus.sum((1, 2, 3))
     outside = (focus * (1 - inside.to(focus.dtype))).sum((1, 2, 3))
+    # The inner where keeps the unused 0 / 0 of an empty focus from making the gradient NaN.
     fraction = torch.where(total > 0, outside / total.where(total > 0, 1.0), 0.0)
     return reduce_samples("guidance_loss", fraction, reduction)
 
@@ -72,6 +74,7 @@ def reduce_samples(who: str, values: Tensor, reduction: str) -> Tensor:
     check_choice(who, "reduction", reduction, REDUCTIONS)
     if reduction == "none":
         return values
+    # The mean of no values is NaN; their sum is a zero with a gradient.
     return values.mean() if reduction == "mean" and len(values) > 0 else values.sum()
 
 
@@ -123,6 +126,7 @@ def allowed_joints(
     known: dict[str, tuple[int, ...]] = {
         _key(joint): (index,) for index, joint in enumerate(layout.joints)
     }
+    # Parts after joints, so that a part replaces a joint of the same name.
     known |= {_key(part): tuple(joints) for part, joints in layout.parts.items()}
     allowed = torch.ones(len(classes), layout.num_joints, dtype=torch.bool)
     for label, name in enumerate(classes):

@@ -111,6 +111,7 @@ def divergence_loss(
     focus, rival_focus = _pair("divergence_loss", focus, rival_focus)
     both = (focus + rival_focus).sum((1, 2, 3))
     shared = 2 * torch.minimum(focus, rival_focus).sum((1, 2, 3))
+    # The inner where keeps the unused 0 / 0 of an empty map from making the gradient NaN.
     overlap = torch.where(both > 0, shared / both.where(both > 0, 1.0), 0.0)
     return reduce_samples("divergence_loss", overlap, reduction)
 
@@ -181,6 +182,7 @@ def adjacency_focus_loss(
     check_shape("adjacency_focus_loss", "focus", focus, "N, M, T', V")
     n, m, _, v = focus.shape
     check_shape("adjacency_focus_loss", "embedding", embedding, f"N*M={n * m}, T, V={v}")
+    # L_G moves the embedding towards Q (STF, below equation 2) and not Q towards the embedding.
     target = resize_focus(focus.detach(), embedding.shape[1])
     embedded = rearrange(embedding, "(n m) t v -> n m t v", m=m).to(target.dtype)
     return _distance("adjacency_focus_loss", target, embedded, norm, reduction)
@@ -276,7 +278,8 @@ class STFLoss(nn.Module):
         check_choice("STFLoss", "separation", separation, FORMS)
         if allowed is not None:
             check_allowed("STFLoss", allowed)
-        self.register_buffer("allowed", allowed, persistent=False)  # set by the user, not learned
+        # A buffer, to move with the model; set by the user and not learned, so not saved.
+        self.register_buffer("allowed", allowed, persistent=False)
         self.norm = norm
         self.separation = separation
         self.classification = (
@@ -370,6 +373,7 @@ class STFLoss(nn.Module):
             )
         if target.dim() == 0 or len(target) != clips:
             raise ValueError(message("STFLoss", f"target (N={clips}, ...)", tuple(target.shape)))
+        # A loss of the user's own may take any target, such as (N, 1) or one number for each class.
         if not isinstance(self.classification, nn.CrossEntropyLoss):
             return
         if target.dim() == 2 and target.shape[1] == 1:
@@ -402,6 +406,7 @@ class STFLoss(nn.Module):
         if target.dim() != 1:
             expected = "one labelled class for each clip, (N,), for guidance and erasing"
             raise ValueError(message("STFLoss", expected, tuple(target.shape)))
+        # As an index, -1 would silently mean the last class.
         known = target >= 0
         ignored = getattr(self.classification, "ignore_index", None)
         if ignored is not None:
@@ -425,8 +430,10 @@ class STFLoss(nn.Module):
         self.check_target(target, len(logits))
         if isinstance(self.classification, nn.CrossEntropyLoss) and target.dim() > 1:
             check_shape("STFLoss", "target", target, f"N={len(logits)}, classes={logits.shape[1]}")
+        # Terms of weight 0 are skipped, so that without weights this is cross-entropy to the bit.
         terms = {"classification": self.classification(logits, target)}
         if self.uses("exploration"):
+            # The class whose focus was masked, which need not be argmax where scores are tied.
             predicted = logits.argmax(1) if classes is None else classes
             terms["exploration"] = exploration_loss(
                 _required("masked_logits", masked_logits), predicted
@@ -441,6 +448,7 @@ class STFLoss(nn.Module):
         if self.uses("coherence"):
             low = _required("low_focus", low_focus)
             terms["coherence"] = coherence_loss(low, _required("focus", focus), norm=self.norm)
+        # A network without STF modules has no embeddings, and the default weights include L_G.
         if self.uses("adjacency") and embeddings:
             target_map = _required("focus", focus)
             losses = [adjacency_focus_loss(target_map, e, norm=self.norm) for e in embeddings]
@@ -456,6 +464,7 @@ class STFLoss(nn.Module):
             outside = guidance_loss(
                 _required("label_focus", label_focus), allowed, reduction="none"
             )
+            # Cross-entropy too takes its mean over the labelled clips only.
             terms["guidance"] = (outside * known).sum() / known.sum().clamp(min=1)
         loss = terms["classification"]
         for name, weight in self.weights.items():
@@ -478,6 +487,7 @@ def _distance(who: str, a: Tensor, b: Tensor, norm: str, reduction: str) -> Tens
     """Distance of two maps (N, M, T, V), one number for each sample."""
     check_choice(who, "norm", norm, NORMS)
     a, b = _pair(who, a, b)
+    # Its gradient is zero for equal maps; that of sqrt(sum of squares) would be NaN.
     distance = torch.linalg.vector_norm(a - b, dim=(1, 2, 3))
     if norm == "rms":
         distance = distance / math.sqrt(math.prod(a.shape[1:]))

@@ -195,6 +195,7 @@ class STFObjective(ExplainedModel):
         self.mask_inputs = None if mask_inputs is None else tuple(mask_inputs)
         self.every = every
         self.warmup = warmup
+        # L_G compares the focus with the embeddings of every STFAdjacency, wherever it lies.
         self.generators = tuple(
             name for name, module in model.named_modules() if isinstance(module, STFAdjacency)
         )
@@ -228,14 +229,17 @@ class STFObjective(ExplainedModel):
         self.loss.check_target(target, len(x))
         explained = self._explained_layers()
         rehearsed = not explained or self._dry_run_key(x) in self._rehearsed
-        if torch.compiler.is_compiling() and not (
-            rehearsed and not self._by_gradient(self._layers_in_terms())
-        ):
-            return cast(STFOutput, self._uncompiled(x, target, inputs, present, allowed))
+        # The dry run reads values, and the other focus calls autograd: neither can be traced.
+        if torch.compiler.is_compiling():
+            traceable = rehearsed and not self._by_gradient(self._layers_in_terms())
+            if not traceable:
+                return cast(STFOutput, self._uncompiled(x, target, inputs, present, allowed))
         self._check_inputs(inputs, differentiates=bool(explained))
         self._check_masked(x, inputs)
         self._check_allowed(x, allowed)
+        # Found before erasing: a person who loses all joints is still present.
         presence = self._find_present(x, inputs, present) if explained else None
+        # Before ``warmup`` is looked at, so that errors of later terms surface in the first batch.
         if not rehearsed:
             self._dry_run(x, target, inputs, presence, allowed)
         apply_terms = self._terms_apply()
@@ -278,11 +282,13 @@ class STFObjective(ExplainedModel):
         name = self.layers[-1] if layer is None else layer_name(self.model, layer)
         check_choice("STFObjective", "layer", name, self.layers)
         present = self._find_present(x, inputs, present)
+        # In training mode, explaining must not move BatchNorm's running statistics.
         with torch.enable_grad(), isolated(self.model):
             logits, tap, _ = self._run(x, inputs, [name])
             chosen = logits.argmax(1) if classes is None else classes
             check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
             check_classes("STFObjective", chosen, logits.shape[1])
+            # Only the first call reads values back, for its checks: reading stalls a GPU.
             first = (name, *self._dry_run_key(x)) not in self._rehearsed
             focus = self._focus(
                 x, logits, tap, name, chosen, present, create_graph=False, rehearsal=first
@@ -307,6 +313,7 @@ class STFObjective(ExplainedModel):
     ) -> STFOutput:
         """Run one batch, with the STF terms if layers are explained."""
         graph = torch.is_grad_enabled()
+        # The focus is a gradient, so validation under no_grad needs the graph too; it is cut below.
         with torch.set_grad_enabled(graph or bool(explained)):
             also = self.generators if self.loss.uses("adjacency") else ()
             logits, tap, output = self._run(x, inputs, explained, also, fixed_statistics=rehearsal)
@@ -332,6 +339,7 @@ class STFObjective(ExplainedModel):
         allowed: Tensor | None,
     ) -> None:
         """Run a mode's first batch with all terms, on copies, and restore the random state."""
+        # Clones start at version 0, which shows whether the model writes to its inputs.
         copies = each_tensor((x, *inputs), torch.clone)
         with torch.random.fork_rng([x.device] if x.is_cuda else []), isolated(self.model):
             self._step(
@@ -344,6 +352,7 @@ class STFObjective(ExplainedModel):
                 rehearsal=True,
             )
         masked = [copies[0], *(copies[1 + i] for i in self.mask_inputs or ())]
+        # Tensors made in inference mode count no versions.
         written = any(not clip.is_inference() and clip._version > 0 for clip in masked)
         if written and (self.erasing or self.loss.uses("exploration")):
             hint = (
@@ -381,6 +390,7 @@ class STFObjective(ExplainedModel):
         return self._counted - 1
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        # The loaded number of steps replaces the copy.
         self._counted = None
         super()._load_from_state_dict(*arguments, **options)
 
@@ -418,10 +428,10 @@ class STFObjective(ExplainedModel):
         present: Tensor | None,
         allowed: Tensor | None,
     ) -> STFOutput:
-        known = self.head is None or self._mode() in self._closed_form
-        layers = (
-            self._by_gradient(self._layers_in_terms()) if known else self._layers_in_terms()[:-1]
-        )
+        # Until the first batch decides, the last layer may still turn out to have a closed form.
+        decided = self.head is None or self._mode() in self._closed_form
+        layers = self._layers_in_terms()
+        layers = self._by_gradient(layers) if decided else layers[:-1]
         if layers:
             hint = f"compile the blocks below {layers[0]!r} instead, or leave out the term"
             got = f"layers {layers}, whose focus needs second derivatives"
@@ -454,6 +464,7 @@ class STFObjective(ExplainedModel):
                 )
         if self.mask_inputs is not None or not (self.erasing or self.loss.uses("exploration")):
             return
+        # An unmasked copy of the clip would let the network see what L_e and erasing hide.
         for i, value in enumerate(inputs):
             if isinstance(value, Tensor) and self.axes.are_alike(value, x):
                 hint = f"pass mask_inputs=({i},), or () if it does not hold the clip"
@@ -479,10 +490,12 @@ class STFObjective(ExplainedModel):
         focus_at = partial(
             self._focus, x, logits, tap, create_graph=create_graph, rehearsal=rehearsal
         )
+        # The loss gets the class with its map: with tied scores, another argmax could differ.
         first, second = top_two(logits.detach())
         maps["classes"] = first
         focus = maps["focus"] = focus_at(self.layers[-1], first, present)
         if self.loss.uses("exploration"):
+            # Masked by the focus as it is returned, without absent persons and padded frames.
             covered = self._on_input(x, focus, present)
             maps["masked_logits"] = self._masked_logits(
                 *self._masked(x, inputs, covered, self.mask_inputs or ())
@@ -498,6 +511,7 @@ class STFObjective(ExplainedModel):
             embeddings = [
                 cast(tuple[Tensor, Tensor], tap.output(name))[1] for name in self.generators
             ]
+            # If the layer folds persons as (M, N), so do the embeddings; the focus has clips first.
             axes = self._bound_maps(x).get(self.layers[-1])
             maps["embeddings"] = (
                 embeddings if axes is None else [axes.to_rows(rows) for rows in embeddings]

@@ -128,6 +128,7 @@ def hide_joints(batch: Batch, joints: Sequence[int]) -> Batch:
     chosen = torch.as_tensor(listed) if listed else torch.zeros(0, dtype=torch.int64)
     if chosen.is_floating_point():
         raise ValueError(message("hide_joints", "integer joints, or a mask (V,)", listed))
+    # allowed_joints returns masks; read as indices, True and False would hide joints 1 and 0.
     which = chosen
     if chosen.dtype == torch.bool:
         check_shape("hide_joints", "the mask", chosen, f"V={v}")
@@ -253,6 +254,7 @@ def jitter_joints(
         raise ValueError(message(who, "sigma of at least 0", sigma))
     n, c, t, v, m = batch.x.shape
     chosen = (_draw(batch, n, t, v, m, generator=generator) < p) & (batch.visibility > 0)
+    # Drawn for unchosen joints too, so that a larger p adds joints and keeps the others' noise.
     noise = torch.randn(n, c, t, v, m, generator=generator, device="cpu", dtype=torch.float32)
     noise = noise.to(batch.x)
     height = body_height(batch.x, layout, visibility=batch.visibility)[:, None, None, None, None]
@@ -285,9 +287,8 @@ def keep_beginning(batch: Batch, share: float) -> Batch:
     if not 0 < share <= 1:
         raise ValueError(message("keep_beginning", "a share above 0 and at most 1", share))
     lengths = _frame_counts(batch.lengths, share).clamp(min=1)
-    return _keep_frames(
-        batch, torch.arange(batch.x.shape[2], device=batch.x.device) < lengths[:, None]
-    )
+    frames = torch.arange(batch.x.shape[2], device=batch.x.device)
+    return _keep_frames(batch, frames < lengths[:, None])
 
 
 def drop_frames(batch: Batch, p: float, generator: torch.Generator) -> Batch:
@@ -314,13 +315,17 @@ def drop_frames(batch: Batch, p: float, generator: torch.Generator) -> Batch:
     _check_random("drop_frames", p, generator)
     n, _, t, _, _ = batch.x.shape
     inside = torch.arange(t, device=batch.x.device) < batch.lengths[:, None]  # (N, T)
+    # Padding gets -1, below every drawn number, so it is never the last frame left.
     drawn = _draw(batch, n, t, generator=generator).masked_fill(~inside, -1)
-    last = drawn == drawn.amax(1, keepdim=True)  # kept if all others are dropped
-    return _keep_frames(batch, ((drawn >= p) | (last & (last.cumsum(1) == 1))) & inside)
+    highest = drawn == drawn.amax(1, keepdim=True)
+    # The frame that a growing p drops last stays; of equal numbers, the first one does.
+    last = highest & (highest.cumsum(1) == 1)
+    return _keep_frames(batch, ((drawn >= p) | last) & inside)
 
 
 def _frame_counts(lengths: Tensor, share: float) -> Tensor:
     """The number of frames in a fraction of each clip, rounded."""
+    # In float64, as Python's floats: float32 may round a product up to the next half.
     return (share * lengths.double() + 0.5).floor().to(lengths.dtype)
 
 
@@ -337,7 +342,9 @@ def _hide(batch: Batch, hidden: Tensor) -> Batch:
 def _keep_frames(batch: Batch, kept: Tensor) -> Batch:
     """Keep the frames where ``kept`` (N, T) is True, in order; pad with zeros to the longest."""
     lengths = kept.sum(1)
+    # The one read from the device, because T' of the result depends on it.
     longest = max(lengths.tolist(), default=0)
+    # A stable sort by kept or not puts kept frames first and leaves them in order.
     order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
     order = order[:, :longest]  # (N, T')
     rows = torch.arange(len(kept), device=kept.device)[:, None]
@@ -348,12 +355,14 @@ def _keep_frames(batch: Batch, kept: Tensor) -> Batch:
         visibility=batch.visibility[rows, order],  # (N, T', V, M)
         critical=batch.critical.transpose(1, 2)[rows, order].transpose(1, 2),  # (N, M, T', V)
     )
+    # In shorter clips, dropped frames fill the rest of the order; as padding they must be zero.
     padding = torch.arange(longest, device=kept.device) >= lengths[:, None]
     return _hide(shorter, padding[:, :, None, None].expand_as(shorter.visibility))
 
 
 def _draw(batch: Batch, *sizes: int, generator: torch.Generator) -> Tensor:
     """Numbers in [0, 1), on the batch's device."""
+    # Always for every joint or frame, whatever p is, so that clips of two p are comparable.
     drawn = torch.rand(*sizes, generator=generator, device="cpu", dtype=torch.float32)
     return drawn.to(batch.x.device)
 

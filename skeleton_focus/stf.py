@@ -60,6 +60,7 @@ class STFAdjacency(nn.Module):
             raise ValueError(
                 message("STFAdjacency", "bins and hidden of at least 1", (bins, hidden))
             )
+        # C // 4 is 0 for the first layer's three coordinates.
         width = max(in_channels // 4, 1)
         self.in_channels = in_channels
         self.num_subsets = num_subsets
@@ -80,6 +81,7 @@ class STFAdjacency(nn.Module):
 
     def reset_parameters(self) -> None:
         """Re-initialise all weights; alpha's last convolution starts at zero, so that G = 0."""
+        # ``cover`` must not start at zero as ``emit`` does: neither weight would get a gradient.
         for module in (*self.beta, self.cover):
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
                 module.reset_parameters()
@@ -103,6 +105,7 @@ class STFAdjacency(nn.Module):
         place, frame = (torch.arange(size, device=embedding.device) for size in (bins, t))
         # (bins, T), the start of a frame after that of a bin.
         after = frame * bins - place[:, None] * t
+        # Frame f overlaps bin p if f * bins < (p + 1) * T and p * T < (f + 1) * bins.
         inside = (after > -bins) & (after < t)
         return inside.to(embedding.dtype) @ embedding / inside.sum(1, keepdim=True)
 
@@ -184,6 +187,7 @@ class STFGraphConv(GraphConv):
         # Subsets without G_k are equal for all samples; apart, they take much less memory.
         own = self.current_adjacency(x)[:, :generated]
         shared = super().current_adjacency(x)[generated:]
+        # The bias belongs to the sum and is added in one of the two only.
         y = convolve_graph(x, self.weight[:generated], own, self.bias)
         return y + convolve_graph(x, self.weight[generated:], shared)
 

@@ -58,6 +58,7 @@ class TemporalContext(nn.Module):
         super().__init__()
         who = "TemporalContext"
         check_choice(who, "direction", direction, ("bidirectional", "forward"))
+        # Half of the channels each way, so that both settings return context_channels.
         both = direction == "bidirectional"
         if channels < 1 or layers < 1:
             raise ValueError(message(who, "at least 1 channel and 1 layer", (channels, layers)))
@@ -80,11 +81,14 @@ class TemporalContext(nn.Module):
         if lengths is None:
             return self._back(self.lstm(sequences)[0], x)
         check_lengths("TemporalContext", lengths, x)
+        # Joints are sequences of their own, next to each other, with the length of their clip.
         each = lengths.cpu().repeat_interleave(x.shape[3])
         # Sorted on the CPU, because pad_packed_sequence would fetch the order back from a GPU.
         order = each.argsort(descending=True)
         packed = pack_padded_sequence(sequences[order.to(x.device)], each[order], batch_first=True)
+        # Without total_length, T would shrink to the longest clip of the batch.
         y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[2])
+        # The argsort of a permutation is its inverse: back to the order of the batch.
         return self._back(y[order.argsort().to(x.device)], x)
 
     def stream(
@@ -175,5 +179,6 @@ def mask_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
         return x
     check_shape("mask_padding", "x", x, "N, C, T, V")
     check_lengths("mask_padding", lengths, x)
+    # Filled and not multiplied by a mask, because 0 * NaN is NaN.
     beyond = torch.arange(x.shape[2], device=x.device) >= lengths.to(x.device)[:, None]  # (N, T)
     return x.masked_fill(beyond[:, None, :, None], 0)

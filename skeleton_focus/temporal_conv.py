@@ -112,6 +112,7 @@ class MultiScaleTemporalConv(nn.Module):
             )
         self.stride = stride
         self.activation = activation
+        # One width for each dilation and the pool; the pointwise branch takes the rest of O.
         self.widths = [width] * (branches - 1)
         self.narrow = nn.Conv2d(in_channels, width * (branches - 1), 1, bias=False)
         self.narrow_norm = nn.BatchNorm2d(width * (branches - 1))
@@ -133,6 +134,7 @@ class MultiScaleTemporalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("MultiScaleTemporalConv", "x", x, f"N, C={self.narrow.in_channels}, T>0, V")
+        # All branches are narrowed in one convolution, in the order dilations, then pool.
         *parts, pooled = torch.split(F.relu(self.narrow_norm(self.narrow(x))), self.widths, dim=1)
         branches = [conv(part) for conv, part in zip(self.dilated, parts, strict=True)]
         branches.append(F.max_pool2d(pooled, (3, 1), (self.stride, 1), (1, 0)))
@@ -158,6 +160,7 @@ def _conv_over_time(
 
     There is no bias, because the BatchNorm that follows removes it.
     """
+    # Half the kernel's extent on each side keeps T at stride 1; it needs an odd kernel.
     padding = dilation * (kernel_size - 1) // 2
     return nn.Conv2d(
         in_channels,
