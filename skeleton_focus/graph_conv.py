@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ._checks import check_adjacency, check_shape, message
 from ._windows import convolve
@@ -47,8 +46,6 @@ def convolve_graph(
     Reference:
         STF (Ke et al., AAAI 2022), equation 1; ST-GCN (Yan et al., AAAI 2018).
     """
-    if has_torch_function_unary(x):
-        return handle_torch_function(convolve_graph, (x,), x, weight, adjacency, bias)
     check_shape("convolve_graph", "weight", weight, "K, O, C")
     subsets, out_channels, in_channels = weight.shape
     check_shape("convolve_graph", "x", x, f"N, C={in_channels}, T, V={adjacency.shape[-1]}")
