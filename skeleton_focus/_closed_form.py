@@ -110,9 +110,9 @@ def keeps_pooled_linear(head: nn.Linear, start: Tensor, logits: Tensor) -> bool:
 def refuse_another_order(gradients: list[Tensor], batch: int) -> None:
     """Raise if a clip's persons are not in adjacent rows, for example folded as m * N + n.
 
-    In that case the gradient of a clip's score lies mostly in every N-th row, even if the model
-    mixes the batch's clips a little, or in as few rows as a clip has persons, but not in its own
-    rows.
+    In that case, the gradient of a clip's score lies in the wrong rows: mostly in every N-th one,
+    or in at most M rows of which some belong to another clip. The first also shows if the model
+    mixes the clips of a batch a little.
 
     Shape:
         the gradient (N * M, C) of one clip's score alone, for each of the first clips of

@@ -16,7 +16,7 @@ __all__ = ["AttentiveDiffusion", "AttentiveFocus", "FocusDiffusionBlock", "Laten
 
 
 class LatentNode(NamedTuple):
-    """What :class:`AttentiveFocus` gives.
+    """The output of :class:`AttentiveFocus`.
 
     Attributes:
         features: (N, C, T, 1), a node of each frame.
@@ -32,9 +32,9 @@ class AttentiveFocus(nn.Module):
 
     .. math:: G_S^t = \sum_v w_{tv} X_{tv} W_1, \qquad w = \sigma(X W_f + b)
 
-    Each joint has a weight of its own in (0, 1). The paper's other two ways have none, that is 1
-    for each joint: ``"mean"`` takes the mean of the embedded joints, ``"max"`` the greatest value
-    of each of their channels.
+    Each joint has a weight of its own in (0, 1). The paper's two other variants learn no weights,
+    and return 1 for each joint: ``"mean"`` takes the mean of the embedded joints, ``"max"`` the
+    largest value of each of their channels.
 
     Shape:
         x (N, C, T, V) -> :class:`LatentNode`.
@@ -42,8 +42,8 @@ class AttentiveFocus(nn.Module):
     Args:
         channels: C.
         focus: ``"attention"``, ``"mean"`` or ``"max"``.
-        normalize: of the attention: ``"sigmoid"``, or ``"softmax"`` over the joints, whose weights
-            add up to 1.
+        normalize: how attention is normalised: ``"sigmoid"``, or ``"softmax"`` over the joints,
+            whose weights then add up to 1.
 
     Raises:
         ValueError: an unknown option, softmax without attention, or an x of another shape or
@@ -55,7 +55,7 @@ class AttentiveFocus(nn.Module):
         (torch.Size([2, 16, 8, 1]), torch.Size([2, 8, 25]))
 
     Reference:
-        BAGCN (Gao et al., 2019, arXiv:1912.11521), equation 4; the other ways: its table 3.
+        BAGCN (Gao et al., 2019, arXiv:1912.11521), equation 4; the variants: its table 3.
     """
 
     def __init__(
@@ -159,9 +159,9 @@ class FocusDiffusionBlock(nn.Module):
         \hat X_{mid} &= [X_{mid}, w \cdot \mathrm{CAM}(G_S)] W_3 \\
         Y &= \mathrm{ReLU}(\mathrm{BN}(\sum_s W'_s \hat X_{mid} (M'_s \otimes \hat A^d_s)))
 
-    Takes the place of the graph convolution of any ST-GCN. Between its own two there are O // 4
-    channels. Frames beyond a clip's length give zeros and change nothing at its true frames, except
-    that BatchNorm counts them in training. Keep ``lengths`` on the CPU, see
+    The block replaces the graph convolution of any ST-GCN. It has O // 4 channels between its own
+    two graph convolutions. Frames beyond a clip's length give zeros and do not affect its true
+    frames, except that BatchNorm counts them in training. Keep ``lengths`` on the CPU, see
     :class:`TemporalContext`.
 
     Shape:

@@ -28,8 +28,8 @@ def convolve_graph(
 
     .. math:: Y = \sum_{k=1}^{K} W_k X A_k + b
 
-    The channels are mixed before or after the aggregation, whichever aggregates the fewer of them:
-    the same sum in another order.
+    The channels are mixed before the aggregation if O <= C, and after it otherwise, so that the
+    fewer channels are aggregated. The sum is the same.
 
     Shape:
         x (N, C, T, V), weight (K, O, C), adjacency (K, V, V) or one for each sample (N, K, V, V),
@@ -72,14 +72,14 @@ def convolve_graph(
 
 
 def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: int = 1) -> Tensor:
-    r"""Convolve over windows of w frames, whose joints are all joined as the adjacency says.
+    r"""Convolve over windows of w frames; the adjacency joins the joints of all their frames.
 
     .. math:: Y_{o t' j} = \sum_{k, c, i, v} W_{k o c} \, X_{c, s t' + i - \lfloor w / 2 \rfloor, v}
         \, A_{k, (i, v), j}
 
-    with zeros beyond the clip's ends. No copy of the windows is made. The channels are mixed before
-    or after the aggregation, whichever multiplies less; mixed channels are not kept for the
-    backward pass but made again.
+    with zeros beyond the clip's ends. The windows are not copied. The channels are mixed before or
+    after the aggregation, whichever needs fewer multiplications. The backward pass recomputes
+    mixed channels instead of keeping them.
 
     Shape:
         x (N, C, T, V), weight (K, O, C), adjacency (K, w * V, w * V), frame-major as
@@ -126,7 +126,7 @@ def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: in
 class GraphConv(nn.Module):
     r"""Apply a graph convolution with K fixed adjacency subsets.
 
-    They are optionally weighted, or corrected, by learning.
+    Learned tensors can weight the subsets (M_k) or correct them (R_k).
 
     .. math:: Y = \sum_{k=1}^{K} W_k X (M_k \otimes A_k + R_k) + b
 
@@ -291,8 +291,8 @@ class MultiScaleG3D(nn.Module):
             paper's K is 6.
         window: w, odd; the paper's 3 and 5.
         stride: keep every stride-th window.
-        hidden_channels: channels between the two convolutions; by default C, as the paper's later
-            blocks (its first takes O).
+        hidden_channels: channels between the two convolutions; by default C, as in the paper's
+            later blocks. Its first block has O.
         learn_adjacency: learn a correction of the adjacency (the paper's residual mask).
 
     Raises:

@@ -98,7 +98,7 @@ class STFAdjacency(nn.Module):
     def _pooled(self, embedding: Tensor) -> Tensor:
         """Pool over time, (N, 1, T, V) -> (N, 1, bins, V), by a matrix product.
 
-        It equals F.adaptive_avg_pool2d and exports for any T.
+        The result is that of F.adaptive_avg_pool2d, and the product exports for any T.
         """
         t = embedding.shape[2]
         bins = self.bins
@@ -118,7 +118,7 @@ class STFGraphConv(GraphConv):
 
     .. math:: X^{l+1} = \sum_{k=1}^{K} W_k X^l (A_k + G_k), \qquad G = \alpha(\beta(X^l))
 
-    Until it is trained, the same function as :class:`~skeleton_focus.GraphConv` with the same
+    Before training, it computes the same as :class:`~skeleton_focus.GraphConv` with the same
     weights. With ``generated`` below K, G_k is zero for the subsets after the first ``generated``
     ones.
 

@@ -107,7 +107,7 @@ class TemporalContext(nn.Module):
             state: the state returned for the previous frames; None for the first frames.
 
         Raises:
-            ValueError: the other direction, which needs the clip's end first, or a state of another
+            ValueError: two directions, of which one starts at the clip's end, or a state of another
                 batch or dtype.
 
         Example:

@@ -14,7 +14,7 @@ __all__ = ["MultiScaleTemporalConv", "TemporalConv"]
 
 
 class TemporalConv(nn.Module):
-    """Convolution over time with BatchNorm; every joint alike, T kept (halved by ``stride=2``).
+    """Convolve each joint over time, then apply BatchNorm; ``stride=1`` keeps T.
 
     Shape:
         x (N, C, T, V) -> (N, O, ceil(T / stride), V).
@@ -58,7 +58,7 @@ class TemporalConv(nn.Module):
 
 
 class MultiScaleTemporalConv(nn.Module):
-    """Join dilated convolutions, a max pool and a 1x1 on the channels; add a residual; ReLU.
+    """Concatenate dilated convolutions, a max pool and a 1x1; add a residual; apply ReLU.
 
     Each branch but the last first narrows to O // branches channels (1x1, BatchNorm, ReLU); the
     last, a strided 1x1, takes what remains of O. The narrowing of all branches is one convolution
@@ -75,7 +75,8 @@ class MultiScaleTemporalConv(nn.Module):
         stride: keep every stride-th frame.
         dilations: one branch for each.
         residual: add x, through a strided 1x1 and BatchNorm where the shape changes.
-        activation: end with a ReLU; MS-G3D leaves it out where pathways are added up before theirs.
+        activation: end with a ReLU; MS-G3D leaves it out where it adds pathways and applies ReLU to
+            their sum.
 
     Raises:
         ValueError: an even kernel, too few channels, or an x of another shape.
