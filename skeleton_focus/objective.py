@@ -233,7 +233,10 @@ class STFObjective(ExplainedModel):
         if torch.compiler.is_compiling():
             traceable = rehearsed and not self._by_gradient(self._layers_in_terms())
             if not traceable:
-                return cast(STFOutput, self._uncompiled(x, target, inputs, present, allowed))
+                from ._uncompiled import run_first_batch
+
+                arguments = (x, target, inputs, present, allowed)
+                return cast(STFOutput, run_first_batch(self._uncompiled, *arguments))
         self._check_inputs(inputs, differentiates=bool(explained))
         self._check_masked(x, inputs)
         self._check_allowed(x, allowed)
@@ -244,7 +247,12 @@ class STFObjective(ExplainedModel):
             self._dry_run(x, target, inputs, presence, allowed)
         apply_terms = self._terms_apply()
         if apply_terms and self.erasing and self.model.training and torch.is_grad_enabled():
-            x, inputs = self._erase(x, target, inputs, present)
+            if torch.compiler.is_compiling():
+                from ._uncompiled import erase
+
+                x, inputs = erase(self._erase, x, target, inputs, present)
+            else:
+                x, inputs = self._erase(x, target, inputs, present)
         return self._step(
             x, target, inputs, self._layers_in_terms() if apply_terms else [], presence, allowed
         )
@@ -377,10 +385,15 @@ class STFObjective(ExplainedModel):
         always = self.every == 1 and self.warmup == 0
         if always or not (self.model.training and torch.is_grad_enabled()):
             return True
-        since_warmup: int = self._count_step() - self.warmup
+        if torch.compiler.is_compiling():
+            from ._uncompiled import count_step
+
+            step = count_step(self._count_step)
+        else:
+            step = self._count_step()
+        since_warmup: int = step - self.warmup
         return since_warmup >= 0 and since_warmup % self.every == 0
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _count_step(self) -> int:
         """Count this training step and return the number of steps before it."""
         if self._counted is None:
@@ -416,10 +429,6 @@ class STFObjective(ExplainedModel):
         """
         return self._explained_layers() if self.loss.uses(*self.loss.weights) else []
 
-    @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
-        reason="STFObjective runs its first batch, and computes focus by autograd, "
-        "outside torch.compile"
-    )
     def _uncompiled(
         self,
         x: Tensor,
@@ -440,9 +449,6 @@ class STFObjective(ExplainedModel):
             )
         return self(x, target, inputs, present=present, allowed=allowed)  # type: ignore[no-any-return]
 
-    @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
-        reason="STFObjective computes the focus for erasing outside torch.compile"
-    )
     def _erase(
         self, x: Tensor, target: Tensor, inputs: Sequence[Any], present: Tensor | None
     ) -> tuple[Tensor, Sequence[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import subprocess
 import sys
 from pathlib import Path
 
@@ -128,3 +129,14 @@ def test_what_is_not_underscored_has_a_docstring(module: str) -> None:
     for node in TREES[module].body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{node.name}, line {node.lineno}"
+
+
+def test_import_is_light() -> None:
+    """No compiler is loaded and no environment variable is set before something is compiled."""
+    program = (
+        "import os, sys, torch; before = dict(os.environ); import skeleton_focus; "
+        "print('torch._dynamo' in sys.modules, dict(os.environ) == before)"
+    )
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "True"]
