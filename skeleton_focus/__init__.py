@@ -15,7 +15,21 @@ from .focus import grad_cam, min_max_normalize
 from .focus_diffusion import FocusDiffusionBlock
 from .graph_conv import GraphConv, MultiScaleG3D, MultiScaleGraphConv
 from .guidance import allowed_joints, guidance_loss
-from .layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
+from .layouts import (
+    AZURE_KINECT32,
+    BODY25,
+    COCO17,
+    FLORENCE15,
+    H36M17,
+    HALPE26,
+    KINECT20,
+    MEDIAPIPE33,
+    NTU25,
+    OPENPOSE18,
+    PENN13,
+    UTD20,
+    SkeletonLayout,
+)
 from .losses import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
 from .objective import STFObjective
 from .preparation import (
@@ -35,10 +49,18 @@ from .temporal_conv import MultiScaleTemporalConv, TemporalConv
 __version__ = "0.1.0"
 
 __all__ = [
+    "AZURE_KINECT32",
+    "BODY25",
     "COCO17",
+    "FLORENCE15",
+    "H36M17",
+    "HALPE26",
     "KINECT20",
+    "MEDIAPIPE33",
     "NTU25",
     "OPENPOSE18",
+    "PENN13",
+    "UTD20",
     "Augment",
     "Batch",
     "DilatedTemporalAttention",

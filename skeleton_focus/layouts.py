@@ -1,4 +1,7 @@
-"""Skeleton layouts: joints, the bones between them, and the centre joint."""
+"""Skeleton layouts: joints, the bones between them, and the centre joint.
+
+Joints with the same meaning have the same name in every named layout.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,30 @@ from dataclasses import dataclass, field
 
 from ._checks import message
 
-__all__ = ["COCO17", "KINECT20", "LAYOUTS", "NTU25", "NTU25_PYSKL", "OPENPOSE18", "SkeletonLayout"]
+__all__ = [
+    "AZURE_KINECT32",
+    "BODY25",
+    "COCO17",
+    "FLORENCE15",
+    "H36M17",
+    "HALPE26",
+    "KINECT20",
+    "LAYOUTS",
+    "MEDIAPIPE33",
+    "NTU25",
+    "NTU25_PYSKL",
+    "OPENPOSE18",
+    "PENN13",
+    "UTD20",
+    "SkeletonLayout",
+]
 
 
 @dataclass(frozen=True)
 class SkeletonLayout:
     """A skeleton: joints, bones, centre, left/right pairs and body parts. All indices are 0-based.
 
-    Build one with :meth:`from_bones`, or take ``NTU25``, ``NTU25_PYSKL``, ``KINECT20``,
-    ``OPENPOSE18`` or ``COCO17``.
+    Build one with :meth:`from_bones`, or take a named one from :data:`LAYOUTS`, such as ``NTU25``.
 
     Attributes:
         name: the name in errors and pictures.
@@ -393,7 +411,216 @@ COCO17 = SkeletonLayout.from_bones(
 )
 """COCO's 17 key points, the skeleton of most 2D pose estimators."""
 
+_TOES = ("big_toe", "small_toe", "heel")
+_BODY25_PAIRS = [(5, 2), (6, 3), (7, 4), (12, 9), (13, 10), (14, 11), (16, 15), (18, 17)]
+_BODY25_PAIRS += [(19, 22), (20, 23), (21, 24)]
+BODY25 = SkeletonLayout.from_bones(
+    [(8, 1), (2, 1), (5, 1), (3, 2), (4, 3), (6, 5), (7, 6), (9, 8), (10, 9), (11, 10), (12, 8)]
+    + [(13, 12), (14, 13), (0, 1), (15, 0), (17, 15), (16, 0), (18, 16)]
+    + [(19, 14), (20, 19), (21, 14), (22, 11), (23, 22), (24, 11)],
+    name="BODY25",
+    joints=["nose", "neck"]
+    + [f"{side}_{joint}" for side in ("right", "left") for joint in ("shoulder", "elbow", "wrist")]
+    + ["spine_base"]
+    + [f"{side}_{joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")]
+    + ["right_eye", "left_eye", "right_ear", "left_ear"]
+    + [f"{side}_{joint}" for side in ("left", "right") for joint in _TOES],
+    center=1,
+    pairs=_BODY25_PAIRS,
+    parts=_sides(
+        *_BODY25_PAIRS,
+        spine={"torso": (8,), "head": (0, 1, 15, 16, 17, 18)},
+        upper_arm=(5, 6),
+        hand=(7,),
+        thigh=(12, 13),
+        foot=(14, 19, 20, 21),
+    ),
+    height=(0, 14),
+)
+"""OpenPose's BODY_25; its MidHip is ``spine_base``."""
+
+_HALPE_PAIRS = [*_COCO_PAIRS, (20, 21), (22, 23), (24, 25)]
+HALPE26 = SkeletonLayout.from_bones(
+    [(1, 0), (2, 0), (3, 1), (4, 2), (5, 18), (6, 18), (7, 5), (9, 7), (8, 6), (10, 8)]
+    + [(17, 18), (19, 18), (11, 19), (12, 19), (13, 11), (14, 12), (15, 13), (16, 14)]
+    + [(24, 15), (25, 16), (20, 24), (21, 25), (22, 24), (23, 25), (0, 18)],
+    name="HALPE26",
+    joints=[*COCO17.joints, "head", "neck", "spine_base"]
+    + [f"{side}_{joint}" for joint in _TOES for side in ("left", "right")],
+    center=18,
+    pairs=_HALPE_PAIRS,
+    parts=_sides(
+        *_HALPE_PAIRS,
+        spine={"torso": (19,), "head": (0, 1, 2, 3, 4, 17, 18)},
+        upper_arm=(5, 7),
+        hand=(9,),
+        thigh=(11, 13),
+        foot=(15, 20, 22, 24),
+    ),
+    height=(17, 15),
+)
+"""Halpe's 26 key points, with AlphaPose's bones and one from nose to neck, which joins the face to
+the body; the hip is ``spine_base``, the head its top.
+"""
+
+_MEDIAPIPE_PAIRS = [(1, 4), (2, 5), (3, 6)] + [(j, j + 1) for j in range(7, 33, 2)]
+MEDIAPIPE33 = SkeletonLayout.from_bones(
+    [(1, 0), (2, 1), (3, 2), (7, 3), (4, 0), (5, 4), (6, 5), (8, 6), (9, 0), (10, 0)]
+    + [(11, 0), (13, 11), (15, 13), (17, 15), (19, 15), (21, 15)]
+    + [(12, 0), (14, 12), (16, 14), (18, 16), (20, 16), (22, 16)]
+    + [(23, 11), (25, 23), (27, 25), (29, 27), (31, 29)]
+    + [(24, 12), (26, 24), (28, 26), (30, 28), (32, 30)],
+    name="MEDIAPIPE33",
+    joints=["nose"]
+    + [f"{side}_eye{at}" for side in ("left", "right") for at in ("_inner", "", "_outer")]
+    + [
+        f"{side}_{joint}"
+        for joint in ("ear", "mouth", "shoulder", "elbow", "wrist", "pinky", "index", "thumb")
+        + ("hip", "knee", "ankle", "heel", "foot")
+        for side in ("left", "right")
+    ],
+    center=0,
+    pairs=_MEDIAPIPE_PAIRS,
+    parts=_sides(
+        *_MEDIAPIPE_PAIRS,
+        spine={"head": tuple(range(11))},
+        upper_arm=(11, 13),
+        hand=(15, 17, 19, 21),
+        thigh=(23, 25),
+        foot=(27, 29, 31),
+    ),
+    height=(0, 27),
+)
+"""MediaPipe Pose's 33 landmarks; the foot index is ``foot``. The bones are MediaPipe's,
+without those that close a cycle, and with mouth and shoulders joined to the nose, as in ``COCO17``.
+"""
+
+_H36M_PAIRS = [(4, 1), (5, 2), (6, 3), (11, 14), (12, 15), (13, 16)]
+H36M17 = SkeletonLayout.from_bones(
+    [(1, 0), (2, 1), (3, 2), (4, 0), (5, 4), (6, 5), (7, 0), (8, 7), (9, 8), (10, 9)]
+    + [(11, 8), (12, 11), (13, 12), (14, 8), (15, 14), (16, 15)],
+    name="H36M17",
+    joints=["spine_base"]
+    + [f"{side}_{joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")]
+    + ["spine", "neck", "nose", "head"]
+    + [f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist")],
+    center=8,
+    pairs=_H36M_PAIRS,
+    parts=_sides(
+        *_H36M_PAIRS,
+        spine={"torso": (0, 7), "head": (8, 9, 10)},
+        upper_arm=(11, 12),
+        hand=(13,),
+        thigh=(4, 5),
+        foot=(6,),
+    ),
+    height=(10, 6),
+)
+"""Human3.6M's 17 joints in VideoPose3D's order; the thorax, between the shoulders, is ``neck``."""
+
+_AZURE_PAIRS = [(j, j + 7) for j in range(4, 11)] + [(j, j + 4) for j in range(18, 22)]
+_AZURE_PAIRS += [(28, 30), (29, 31)]
+AZURE_KINECT32 = SkeletonLayout.from_bones(
+    [(1, 0), (2, 1), (3, 2), (4, 2), (5, 4), (6, 5), (7, 6), (8, 7), (9, 8), (10, 7)]
+    + [(11, 2), (12, 11), (13, 12), (14, 13), (15, 14), (16, 15), (17, 14)]
+    + [(18, 0), (19, 18), (20, 19), (21, 20), (22, 0), (23, 22), (24, 23), (25, 24)]
+    + [(26, 3), (27, 26), (28, 26), (29, 26), (30, 26), (31, 26)],
+    name="AZURE_KINECT32",
+    joints=["spine_base", "spine", "chest", "neck"]
+    + [
+        f"{side}_{joint}"
+        for side in ("left", "right")
+        for joint in ("clavicle", "shoulder", "elbow", "wrist", "hand", "hand_tip", "thumb")
+    ]
+    + [f"{s}_{joint}" for s in ("left", "right") for joint in ("hip", "knee", "ankle", "foot")]
+    + ["head", "nose", "left_eye", "left_ear", "right_eye", "right_ear"],
+    center=2,
+    pairs=_AZURE_PAIRS,
+    parts=_sides(
+        *_AZURE_PAIRS,
+        spine={"torso": (0, 1, 2, 4, 11), "head": (3, 26, 27, 28, 29, 30, 31)},
+        upper_arm=(5, 6),
+        hand=(7, 8, 9, 10),
+        thigh=(18, 19),
+        foot=(20, 21),
+    ),
+    height=(26, 21),
+)
+"""Azure Kinect's 32 joints; the pelvis is ``spine_base``, the navel ``spine``."""
+
+_PENN_PAIRS = [(j + 1, j) for j in range(1, 13, 2)]
+PENN13 = SkeletonLayout.from_bones(
+    [(1, 0), (2, 0), (3, 1), (4, 2), (5, 3), (6, 4), (7, 1), (8, 2)]
+    + [(9, 7), (10, 8), (11, 9), (12, 10)],
+    name="PENN13",
+    joints=["head"]
+    + [
+        f"{side}_{joint}"
+        for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for side in ("right", "left")
+    ],
+    center=0,
+    pairs=_PENN_PAIRS,
+    parts=_sides(
+        *_PENN_PAIRS,
+        spine={"head": (0,)},
+        upper_arm=(2, 4),
+        hand=(6,),
+        thigh=(8, 10),
+        foot=(12,),
+    ),
+    height=(0, 12),
+)
+"""Penn Action's 13 joints. The sides are the person's own: what the files call left is the right of
+the body, which is on the left of the picture where a person faces the camera.
+"""
+
+_FLORENCE_PAIRS = [(j, j + 3) for j in (3, 4, 5, 9, 10, 11)]
+FLORENCE15 = SkeletonLayout.from_bones(
+    [(0, 1), (2, 1), (3, 1), (4, 3), (5, 4), (6, 1), (7, 6), (8, 7)]
+    + [(9, 2), (10, 9), (11, 10), (12, 2), (13, 12), (14, 13)],
+    name="FLORENCE15",
+    joints=["head", "neck", "spine"]
+    + [f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist")]
+    + [f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle")],
+    center=1,
+    pairs=_FLORENCE_PAIRS,
+    parts=_sides(
+        *_FLORENCE_PAIRS,
+        spine={"torso": (2,), "head": (0, 1)},
+        upper_arm=(3, 4),
+        hand=(5,),
+        thigh=(9, 10),
+        foot=(11,),
+    ),
+    height=(0, 11),
+)
+"""The 15 joints of Florence 3D Actions."""
+
+UTD20 = SkeletonLayout.from_bones(
+    [(0, 1), (2, 1), (3, 2), (4, 1), (5, 4), (6, 5), (7, 6), (8, 1), (9, 8), (10, 9), (11, 10)]
+    + [(12, 3), (13, 12), (14, 13), (15, 14), (16, 3), (17, 16), (18, 17), (19, 18)],
+    name="UTD20",
+    joints=["head", "neck", "spine", "spine_base", *KINECT20.joints[4:]],
+    center=1,
+    pairs=_KINECT_PAIRS,
+    parts=_sides(
+        *_KINECT_PAIRS,
+        spine={"torso": (2, 3), "head": (0, 1)},
+        upper_arm=(4, 5),
+        hand=(6, 7),
+        thigh=(12, 13),
+        foot=(14, 15),
+    ),
+    height=(0, 15),
+)
+"""Kinect v1 in the order of UTD-MHAD, where the spine runs downwards."""
+
 LAYOUTS: Mapping[str, SkeletonLayout] = {
-    layout.name: layout for layout in (NTU25, NTU25_PYSKL, KINECT20, OPENPOSE18, COCO17)
+    layout.name: layout
+    for layout in (
+        *(NTU25, NTU25_PYSKL, KINECT20, OPENPOSE18, COCO17, BODY25, HALPE26, MEDIAPIPE33, H36M17),
+        *(AZURE_KINECT32, PENN13, FLORENCE15, UTD20),
+    )
 }
 """The named layouts, by name."""

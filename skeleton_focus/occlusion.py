@@ -47,7 +47,7 @@ def body_parts(layout: SkeletonLayout) -> dict[str, tuple[int, ...]]:
 
     Args:
         layout: a skeleton with the parts left and right ``upper_arm``, ``hand``, ``thigh`` and
-            ``foot``, such as the five named layouts.
+            ``foot``, such as the named layouts.
 
     Returns:
         ``left_arm``, ``right_arm``, ``two_hands``, ``two_legs`` and ``trunk``, each with its joints

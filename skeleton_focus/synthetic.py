@@ -74,7 +74,7 @@ class SyntheticActions:
         visibility is 0, x and critical are 0.
 
     Args:
-        layout: a layout whose joint names exist in the rig, such as the five named layouts.
+        layout: a layout whose joint names exist in the rig, such as ``NTU25`` or ``COCO17``.
         frames: T, at least 16; an action fills half to three quarters of a clip, so T sets the
             sampling rate.
         num_persons: M; the second person acts in classes for two, others are absent; 1 leaves out

@@ -50,6 +50,20 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_clips() -> Callable[[str], dict[str, np.ndarray]]:
+    """Read one of the real data sets in ``.npz`` files by its name."""
+
+    def read(name: str) -> dict[str, np.ndarray]:
+        file = SHARED / "data" / f"{name}.npz"
+        if not file.is_file():
+            pytest.skip(f"no file {file} (SKELETON_FOCUS_TEST_DATA names another folder)")
+        with np.load(file) as arrays:
+            return dict(arrays)
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def ntu_files() -> list[Path]:
     """The two real NTU files."""
     folder = _folder("data/ntu_samples", "it holds NTU RGB+D files under their owners' terms")

@@ -24,9 +24,9 @@ NTU_PARTS = {
     "two_legs": {13, 14, 15, 16, 17, 18, 19, 20},
     "trunk": {1, 2, 3, 4, 21},
 }
-ARM = ("shoulder", "elbow", "wrist", "hand", "hand_tip", "thumb")
-HAND = ("wrist", "hand", "hand_tip", "thumb")
-LEG = ("hip", "knee", "ankle", "foot")
+ARM = ("shoulder", "elbow", "wrist", "hand", "hand_tip", "thumb", "pinky", "index")
+HAND = ("wrist", "hand", "hand_tip", "thumb", "pinky", "index")
+LEG = ("hip", "knee", "ankle", "foot", "heel", "big_toe", "small_toe")
 
 
 def parts_by_name(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

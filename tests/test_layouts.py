@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import reference
 from hypothesis import given
@@ -14,7 +17,18 @@ from hypothesis import strategies as st
 from strategies import Bones, graphs, shuffled, trees
 
 from skeleton_focus import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
-from skeleton_focus.layouts import LAYOUTS, NTU25_PYSKL
+from skeleton_focus.layouts import (
+    AZURE_KINECT32,
+    BODY25,
+    FLORENCE15,
+    H36M17,
+    HALPE26,
+    LAYOUTS,
+    MEDIAPIPE33,
+    NTU25_PYSKL,
+    PENN13,
+    UTD20,
+)
 
 # The tables of shared/FORMATS.md, (joint, parent), the first three counted from 1.
 NTU = """(1,2) (2,21) (3,21) (4,3) (5,21) (6,5) (7,6) (8,7) (9,21) (10,9) (11,10) (12,11) (13,1)
@@ -27,13 +41,94 @@ OPENPOSE = """(4,3) (3,2) (7,6) (6,5) (13,12) (12,11) (10,9) (9,8) (11,5) (8,2) 
 (15,0) (14,0) (17,15) (16,14)"""
 COCO = """(15,13) (13,11) (16,14) (14,12) (11,5) (12,6) (9,7) (7,5) (10,8) (8,6) (5,0) (6,0) (1,0)
 (3,1) (2,0) (4,2)"""
+# OpenPose's rendered pairs of BODY_25, from the neck outwards.
+BODY = """(8,1) (2,1) (5,1) (3,2) (4,3) (6,5) (7,6) (9,8) (10,9) (11,10) (12,8) (13,12) (14,13)
+(0,1) (15,0) (17,15) (16,0) (18,16) (19,14) (20,19) (21,14) (22,11) (23,22) (24,11)"""
+# AlphaPose's l_pair of Halpe's 26 key points, and (0,18), which joins its two parts.
+HALPE = """(1,0) (2,0) (3,1) (4,2) (5,18) (6,18) (7,5) (9,7) (8,6) (10,8) (17,18) (19,18) (11,19)
+(12,19) (13,11) (14,12) (15,13) (16,14) (20,24) (21,25) (23,25) (22,24) (24,15) (25,16) (0,18)"""
+# MediaPipe's POSE_CONNECTIONS without (11,12), (23,24), (17,19), (18,20), (27,31), (28,32), which
+# close a cycle, and (9,10); mouth and shoulders hang on the nose.
+MEDIAPIPE = """(1,0) (2,1) (3,2) (7,3) (4,0) (5,4) (6,5) (8,6) (13,11) (15,13) (17,15) (19,15)
+(21,15) (14,12) (16,14) (18,16) (20,16) (22,16) (23,11) (24,12) (25,23) (26,24) (27,25) (28,26)
+(29,27) (30,28) (31,29) (32,30) (9,0) (10,0) (11,0) (12,0)"""
+# VideoPose3D's parents of joints 1 to 16, from the hip, which is not our centre.
+H36M = [0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15]
+# The parents in the documentation of the Azure Kinect, joints 1 to 31, from the pelvis.
+AZURE = [0, 1, 2, 2, 4, 5, 6, 7, 8, 7, 2, 11, 12, 13, 14, 15, 14, 0, 18, 19, 20, 0, 22, 23, 24, 3]
+AZURE += [26, 26, 26, 26, 26]
+PENN = """(1,0) (2,0) (3,1) (5,3) (4,2) (6,4) (7,1) (9,7) (11,9) (8,2) (10,8) (12,10)"""
+FLORENCE = """(1,2) (3,2) (4,2) (5,4) (6,5) (7,2) (8,7) (9,8) (10,3) (11,10) (12,11) (13,3) (14,13)
+(15,14)"""
+UTD = """(1,2) (3,2) (4,3) (5,2) (6,5) (7,6) (8,7) (9,2) (10,9) (11,10) (12,11) (13,4) (14,13)
+(15,14) (16,15) (17,4) (18,17) (19,18) (20,19)"""
+
+
+def by_parent(parents: list[int], *turned: int) -> str:
+    """The bones of joints 1, 2, ... and their parents; those of ``turned`` joints point to them."""
+    bones = []
+    for joint, parent in enumerate(parents, 1):
+        bones.append(f"({parent},{joint})" if joint in turned else f"({joint},{parent})")
+    return " ".join(bones)
+
+
 TABLES = [
     (NTU25, NTU, 1, 25, 21),
     (NTU25_PYSKL, PYSKL, 1, 25, 21),
     (KINECT20, KINECT, 1, 20, 3),
     (OPENPOSE18, OPENPOSE, 0, 18, 1),
     (COCO17, COCO, 0, 17, 0),
+    (BODY25, BODY, 0, 25, 1),
+    (HALPE26, HALPE, 0, 26, 18),
+    (MEDIAPIPE33, MEDIAPIPE, 0, 33, 0),
+    (H36M17, by_parent(H36M, 7, 8), 0, 17, 8),
+    (AZURE_KINECT32, by_parent(AZURE, 1, 2), 0, 32, 2),
+    (PENN13, PENN, 0, 13, 0),
+    (FLORENCE15, FLORENCE, 1, 15, 2),
+    (UTD20, UTD, 1, 20, 2),
 ]
+# The joints by the names that each source gives them, in its order.
+NAMES = {
+    "BODY25": """Nose Neck RShoulder RElbow RWrist LShoulder LElbow LWrist MidHip RHip RKnee RAnkle
+        LHip LKnee LAnkle REye LEye REar LEar LBigToe LSmallToe LHeel RBigToe RSmallToe RHeel""",
+    "HALPE26": """Nose LEye REye LEar REar LShoulder RShoulder LElbow RElbow LWrist RWrist LHip RHip
+        LKnee RKnee LAnkle RAnkle Head Neck Hip LBigToe RBigToe LSmallToe RSmallToe LHeel RHeel""",
+    "MEDIAPIPE33": """NOSE LEFT_EYE_INNER LEFT_EYE LEFT_EYE_OUTER RIGHT_EYE_INNER RIGHT_EYE
+        RIGHT_EYE_OUTER LEFT_EAR RIGHT_EAR MOUTH_LEFT MOUTH_RIGHT LEFT_SHOULDER RIGHT_SHOULDER
+        LEFT_ELBOW RIGHT_ELBOW LEFT_WRIST RIGHT_WRIST LEFT_PINKY RIGHT_PINKY LEFT_INDEX RIGHT_INDEX
+        LEFT_THUMB RIGHT_THUMB LEFT_HIP RIGHT_HIP LEFT_KNEE RIGHT_KNEE LEFT_ANKLE RIGHT_ANKLE
+        LEFT_HEEL RIGHT_HEEL LEFT_FOOT_INDEX RIGHT_FOOT_INDEX""",
+    "H36M17": """Hip RHip RKnee RFoot LHip LKnee LFoot Spine Thorax Nose Head LShoulder LElbow
+        LWrist RShoulder RElbow RWrist""",
+    "AZURE_KINECT32": """PELVIS SPINE_NAVEL SPINE_CHEST NECK CLAVICLE_LEFT SHOULDER_LEFT ELBOW_LEFT
+        WRIST_LEFT HAND_LEFT HANDTIP_LEFT THUMB_LEFT CLAVICLE_RIGHT SHOULDER_RIGHT ELBOW_RIGHT
+        WRIST_RIGHT HAND_RIGHT HANDTIP_RIGHT THUMB_RIGHT HIP_LEFT KNEE_LEFT ANKLE_LEFT FOOT_LEFT
+        HIP_RIGHT KNEE_RIGHT ANKLE_RIGHT FOOT_RIGHT HEAD NOSE EYE_LEFT EAR_LEFT EYE_RIGHT
+        EAR_RIGHT""",
+    "PENN13": """Head RShoulder LShoulder RElbow LElbow RWrist LWrist RHip LHip RKnee LKnee RAnkle
+        LAnkle""",
+    "FLORENCE15": """Head Neck Spine LShoulder LElbow LWrist RShoulder RElbow RWrist LHip LKnee
+        LAnkle RHip RKnee RAnkle""",
+    "UTD20": """Head SHOULDER_CENTER Spine HIP_CENTER LShoulder LElbow LWrist LHand RShoulder RElbow
+        RWrist RHand LHip LKnee LAnkle LFoot RHip RKnee RAnkle RFoot""",
+}
+OURS = {
+    ("BODY25", "MidHip"): "spine_base",
+    ("HALPE26", "Hip"): "spine_base",
+    ("MEDIAPIPE33", "LEFT_FOOT_INDEX"): "left_foot",
+    ("MEDIAPIPE33", "RIGHT_FOOT_INDEX"): "right_foot",
+    ("H36M17", "Hip"): "spine_base",
+    ("H36M17", "Thorax"): "neck",  # between the shoulders
+    ("H36M17", "LFoot"): "left_ankle",  # VideoPose3D's name for the ankle
+    ("H36M17", "RFoot"): "right_ankle",
+    ("AZURE_KINECT32", "PELVIS"): "spine_base",
+    ("AZURE_KINECT32", "SPINE_NAVEL"): "spine",
+    ("AZURE_KINECT32", "SPINE_CHEST"): "chest",
+    ("AZURE_KINECT32", "HANDTIP_LEFT"): "left_hand_tip",
+    ("AZURE_KINECT32", "HANDTIP_RIGHT"): "right_hand_tip",
+    ("UTD20", "SHOULDER_CENTER"): "neck",
+    ("UTD20", "HIP_CENTER"): "spine_base",
+}
 ALL = [layout for layout, *_ in TABLES]
 CHAIN = [(0, 1), (1, 2), (2, 3)]
 
@@ -56,6 +151,70 @@ def test_bones_are_those_of_the_field(
     assert layout.parents[layout.center] == layout.center
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_joints_are_in_the_order_of_their_source(name: str) -> None:
+    expected = []
+    for theirs in NAMES[name].split():
+        # LBigToe and WRIST_LEFT become left_big_toe and left_wrist.
+        sided = re.sub(r"^([LR])(?=[A-Z][a-z])", r"\1_", theirs)
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", sided).lower().split("_")
+        side = {"l": "left", "left": "left", "r": "right", "right": "right"}
+        sides = [side[word] for word in words if word in side]
+        plain = "_".join(sides + [word for word in words if word not in side])
+        expected.append(OURS.get((name, theirs), plain))
+    assert list(LAYOUTS[name].joints) == expected
+
+
+@pytest.mark.parametrize(
+    ("layout", "file"), [(UTD20, "utd_mhad"), (FLORENCE15, "florence3d")], ids=lambda one: str(one)
+)
+def test_bones_of_real_bodies_keep_their_lengths(
+    layout: SkeletonLayout, file: str, real_clips: Callable[[str], Any]
+) -> None:
+    x = real_clips(file)["x"]
+    lengths = {}
+    for joint, parent in layout.bones:
+        length = np.linalg.norm(x[:, joint] - x[:, parent], axis=1)
+        # Hands and knees move most against their neighbours: 29 % and 10 % of the length.
+        assert np.median(abs(length - np.median(length))) < 0.3 * np.median(length)
+        lengths[layout.joints[joint]] = length.mean()
+    for left in lengths:
+        if left.startswith("left"):
+            right = lengths[left.replace("left", "right")]
+            assert lengths[left] == pytest.approx(right, rel=0.05)
+    heights = dict(zip(layout.joints, x[..., 1].mean(0), strict=True))
+    order = ["head", "neck", "spine", "left_hip", "left_knee", "left_ankle"]
+    assert sorted(order, key=lambda joint: -heights[joint]) == order
+    # Kinect's x grows towards the right of a person who faces it.
+    assert x[:, layout.index("left_hip"), 0].mean() < x[:, layout.index("right_hip"), 0].mean()
+
+
+def test_sides_of_penn_action_are_the_persons_own(real_clips: Callable[[str], Any]) -> None:
+    """Strummers face the camera, bowlers turn their back to it, and most use the right hand."""
+    data = real_clips("penn_action")
+    first = np.cumsum(data["lengths"]) - data["lengths"]
+    classes = list(data["classes"])
+    left, right = (PENN13.index(f"{side}_shoulder") for side in ("left", "right"))
+    hands = [PENN13.index(f"{side}_wrist") for side in ("left", "right")]
+    for action, faces_us in (("strum_guitar", True), ("bowl", False)):
+        on_our_right = []
+        right_handed = []
+        for clip in np.flatnonzero(data["label"] == classes.index(action)):
+            frames = slice(first[clip], first[clip] + data["lengths"][clip])
+            x = data["x"][frames].astype(float)
+            seen = data["visibility"][frames] > 0
+            both = seen[:, left] & seen[:, right]
+            on_our_right += (x[both, left, 0] > x[both, right, 0]).tolist()
+            moves = []
+            for hand in hands:
+                tracked = seen[1:, hand] & seen[:-1, hand]
+                step = np.linalg.norm(np.diff(x[:, hand], axis=0), axis=1)
+                moves.append(step[tracked].mean() if tracked.any() else 0)
+            right_handed.append(moves[1] > moves[0])
+        assert (np.mean(on_our_right) > 0.9) == faces_us
+        assert np.mean(right_handed) > 0.7
+
+
 def test_hand_tips_are_where_ntu_and_pyskl_differ() -> None:
     assert set(NTU25.bones) - set(NTU25_PYSKL.bones) == {(21, 22), (23, 24)}
     assert set(NTU25_PYSKL.bones) - set(NTU25.bones) == {(21, 7), (23, 11)}
@@ -67,7 +226,10 @@ def test_hand_tips_are_where_ntu_and_pyskl_differ() -> None:
 
 
 def test_the_named_layouts() -> None:
-    assert list(LAYOUTS) == ["NTU25", "NTU25_PYSKL", "KINECT20", "OPENPOSE18", "COCO17"]
+    assert list(LAYOUTS) == [
+        *("NTU25", "NTU25_PYSKL", "KINECT20", "OPENPOSE18", "COCO17", "BODY25", "HALPE26"),
+        *("MEDIAPIPE33", "H36M17", "AZURE_KINECT32", "PENN13", "FLORENCE15", "UTD20"),
+    ]
     assert list(LAYOUTS.values()) == ALL
     assert [NTU25.joints[j] for j in (0, 3, 4, 7, 8, 12, 16, 20)] == [
         "spine_base",
@@ -137,6 +299,10 @@ def test_ten_parts() -> None:
         f"{s}_{limb}" for limb in ("upper_arm", "hand", "thigh", "foot") for s in ("left", "right")
     ]
     assert list(NTU25.parts) == list(NTU25_PYSKL.parts) == list(KINECT20.parts) == names
+    for layout in ALL:
+        assert set(layout.parts) <= {*names, "neck"} and set(names[2:]) < set(layout.parts)
+    without = {layout.name for layout in ALL if len(layout.parts) == 9}
+    assert without == {"COCO17", "MEDIAPIPE33", "PENN13"}, "these have no joint on the torso"
     assert [NTU25.joints[j] for j in NTU25.parts["right_hand"]] == [
         "right_wrist",
         "right_hand",

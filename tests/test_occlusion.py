@@ -34,6 +34,7 @@ from skeleton_focus.occlusion import (
     jitter_joints,
     keep_beginning,
 )
+from skeleton_focus.preparation import BODY_AXES
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3), (3, 4)], center=2, name="chain")
 LENGTHS = (10, 7, 1, 4)
@@ -297,6 +298,7 @@ PREPARED = [
     for layout in LAYOUTS.values()
     for how, what in PREPARATIONS.items()
     if what.origin is None or what.origin in layout.joints
+    if not what.aligned or set(BODY_AXES) <= set(layout.joints)
 ]
 
 
