@@ -25,7 +25,7 @@ __all__ = [
 
 
 def hop_distance(layout: SkeletonLayout) -> Tensor:
-    """Number of bones between every two joints.
+    """Number of bones between every two joints, -1 where there is no path.
 
     Breadth-first search, since powers of an adjacency matrix overflow small integers silently.
 
@@ -94,6 +94,7 @@ def multi_scale_adjacency(
         \quad \text{then } D^{-1/2} A_k D^{-1/2}
 
     A scale beyond the longest path is the identity (NTU25 from scale 13 on, NTU25_PYSKL from 12).
+    Joints without a path between them are joined at no scale.
 
     Shape:
         returns (K=num_scales, V, V).
@@ -132,7 +133,8 @@ def window_adjacency(
     """Compute the multi-scale adjacency of a window of frames.
 
     Every frame is joined to every frame as a joint is to itself. Joint v of one frame and joint w
-    of another are ``max(d(v, w), 1)`` apart, and a joint is 0 from itself.
+    of another are ``max(d(v, w), 1)`` apart, and a joint is 0 from itself. Joints without a path
+    between them are not joined.
 
     Shape:
         returns (K=num_scales, window * V, window * V), frame-major: index t * V + v.
@@ -147,7 +149,9 @@ def window_adjacency(
     """
     if window < 1:
         raise ValueError(message("window_adjacency", "a window of at least 1 frame", window))
-    hops = np.tile(_hops(layout).clip(min=1), (window, window))
+    hops = _hops(layout)
+    hops[hops == 0] = 1  # the same joint in another frame; -1 stays
+    hops = np.tile(hops, (window, window))
     np.fill_diagonal(hops, 0)
     return _scales("window_adjacency", hops, num_scales, dtype)
 
@@ -191,7 +195,7 @@ def directed_adjacency(
     farther away. In a graph of one direction the third of the paper's subsets {root, closer, far}
     is empty, so it is left out. A bone between two joints equally near the centre belongs to the
     root subset of both graphs, as in ST-GCN. Each subset is divided by its degrees, D_out^-1/2 A
-    D_in^-1/2.
+    D_in^-1/2. In a component without the centre, its root takes the centre's place.
 
     Shape:
         returns (K=2, V, V).
@@ -217,7 +221,7 @@ def directed_adjacency(
     check_choice("directed_adjacency", "direction", direction, ("outward", "inward"))
     outwards = torch.zeros(layout.num_joints, layout.num_joints, dtype=dtype)
     root = torch.eye(layout.num_joints, dtype=dtype)
-    distance = layout.hops(layout.center)
+    distance = layout.depths
     for joint, parent in layout.bones:
         if distance[joint] == distance[parent]:
             root[joint, parent] = root[parent, joint] = 1

@@ -36,11 +36,16 @@ class SkeletonLayout:
 
     Build one with :meth:`from_bones`, or take a named one from :data:`LAYOUTS`, such as ``NTU25``.
 
+    The bones may form several unconnected components, as MediaPipe's face and body do. Each has a
+    root: the centre, or the joint with the smallest index. A root is its own parent, so its entry
+    of a bone stream is 0. No bones lead from one component to another, so a graph convolution over
+    bones does not mix them.
+
     Attributes:
         name: the name in errors and pictures.
         joints: V joint names; a layout built without names calls them ``"joint_0"`` and so on.
         bones: ``(joint, parent)`` pairs in ascending order; the parent is the joint nearer to the
-            centre or, if both are equally near, the one with the smaller index.
+            root or, if both are equally near, the one with the smaller index.
         center: the centre joint, the origin of centred positions.
         pairs: ``(left, right)`` joints that mirroring swaps.
         parts: body parts, a mapping from name to joints.
@@ -71,61 +76,45 @@ class SkeletonLayout:
         center: int = 0,
         pairs: Iterable[Sequence[int]] = (),
         parts: Mapping[str, Sequence[int]] | None = None,
-        height: tuple[int, int] | None = None,
+        height: Sequence[int] | None = None,
     ) -> SkeletonLayout:
         """Build a layout from a list of bones, whose directions and order do not matter.
 
         Args:
-            bones: 0-based joint pairs that connect every joint.
+            bones: 0-based joint pairs.
             name: the name in errors.
             joints: V joint names; by default one joint for every index up to the largest in
-                ``bones``.
+                ``bones``, each with a bone. With names, joints may have no bones.
             center: the centre joint.
             pairs: ``(left, right)`` joints.
             parts: body parts; by default one part that holds every joint.
-            height: head and foot; by default the two ends of the longest path along the bones.
+            height: head and foot, with a path between them; by default the two ends of the longest
+                path along the bones.
 
         Raises:
-            ValueError: a bone out of range, from a joint to itself or repeated, joints without a
-                path to the centre, a repeated joint name, or invalid pairs, parts or height.
+            ValueError: a bone out of range, from a joint to itself or repeated, unnamed joints
+                without a bone, a repeated joint name, or invalid pairs, parts or height.
 
         Example:
             >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)], center=1)
             >>> chain.bones, chain.height
             (((0, 1), (2, 1)), (0, 2))
-            >>> SkeletonLayout.from_bones([(0, 1), (2, 3)])
+            >>> SkeletonLayout.from_bones([(0, 1), (2, 3)]).parents
+            (0, 0, 2, 2)
+            >>> SkeletonLayout.from_bones([(1, 2), (2, 3)])
             Traceback (most recent call last):
                 ...
-            ValueError: SkeletonLayout 'custom': expected bones that connect every joint to the \
-centre 0, got none that reach joints [2, 3]
+            ValueError: SkeletonLayout 'custom': expected a bone at every joint, got none at [0]; \
+bones are 0-based; joints= names joints without bones
         """
         who = f"SkeletonLayout {name!r}"
         edges = [tuple(int(j) for j in bone) for bone in bones]
-        if not edges:
-            raise ValueError(message(who, "at least one bone", "none"))
-        if not all(len(edge) == 2 for edge in edges):
-            raise ValueError(message(who, "bones of two joints each", edges))
+        _check_bones(who, edges, joints)
         size = len(joints) if joints is not None else 1 + max(max(edge) for edge in edges)
-        for edge in edges:
-            if not all(0 <= j < size for j in edge) or edge[0] == edge[1]:
-                raise ValueError(
-                    message(who, f"each bone to join two different joints in 0..{size - 1}", edge)
-                )
-        # A set, because (0, 1) and (1, 0) are one bone.
-        if len({frozenset(edge) for edge in edges}) != len(edges):
-            raise ValueError(message(who, "each bone once", edges))
         if not 0 <= center < size:
             raise ValueError(message(who, f"a centre in 0..{size - 1}", center))
-        hops = _hops_from(center, size, edges)
-        lost = [j for j in range(size) if hops[j] < 0]
-        if lost:
-            raise ValueError(
-                message(
-                    who,
-                    f"bones that connect every joint to the centre {center}",
-                    f"none that reach joints {lost}",
-                )
-            )
+        if height is not None and len(height) != 2:
+            raise ValueError(message(who, "a height of two joints, head and foot", height))
         sides = tuple((int(left), int(right)) for left, right in _pairs(who, pairs))
         paired = [joint for pair in sides for joint in pair]
         if len(set(paired)) != len(paired):
@@ -133,20 +122,24 @@ centre 0, got none that reach joints [2, 3]
         groups = {
             "pair": sides,
             "part": [tuple(part) for part in (parts or {}).values()],
-            "height": [height or (0, 0)],
+            "height": [] if height is None else [tuple(height)],
         }
         for what, kind in groups.items():
             for group in kind:
                 if not all(0 <= j < size for j in group):
                     expected = f"each {what} to hold joints in 0..{size - 1}"
                     raise ValueError(message(who, expected, tuple(group)))
+        ends = _longest_path(size, edges) if height is None else (height[0], height[1])
+        if _hops_from(ends[0], size, edges)[ends[1]] < 0:
+            raise ValueError(message(who, "a height whose two joints a path of bones joins", ends))
+        depth = _depths(center, size, edges)
         names = tuple(joints) if joints is not None else tuple(f"joint_{j}" for j in range(size))
         if len(set(names)) != size:
             raise ValueError(message(who, "each joint name once", names))
         # A bone may join two joints equally near the centre, in a ring: then the index decides.
         directed = []
         for a, b in edges:
-            b_is_parent = (hops[b], b) < (hops[a], a)
+            b_is_parent = (depth[b], b) < (depth[a], a)
             directed.append((a, b) if b_is_parent else (b, a))
         return cls(
             name=name,
@@ -155,7 +148,7 @@ centre 0, got none that reach joints [2, 3]
             center=center,
             pairs=sides,
             parts={key: tuple(value) for key, value in (parts or {"body": range(size)}).items()},
-            height=height if height is not None else _longest_path(size, edges),
+            height=ends,
         )
 
     @property
@@ -165,29 +158,49 @@ centre 0, got none that reach joints [2, 3]
 
     @property
     def parents(self) -> tuple[int, ...]:
-        """The parent of each joint, one step nearer to the centre; the centre is its own parent."""
-        hops = self.hops(self.center)
+        """The parent of each joint, one step nearer to its root; a root is its own parent."""
+        depths = self.depths
         parents = []
         for joint in range(self.num_joints):
-            nearer = [j for j in self.neighbors(joint) if hops[j] < hops[joint]]
+            nearer = [j for j in self.neighbors(joint) if depths[j] < depths[joint]]
             parents.append(min(nearer, default=joint))
         return tuple(parents)
 
-    def hops(self, joint: int) -> tuple[int, ...]:
-        """The number of bones between ``joint`` (0..V-1) and each joint.
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The number of bones between each joint and its root: the centre, in its component.
 
-        >>> SkeletonLayout.from_bones([(0, 1), (1, 2)]).hops(0)
-        (0, 1, 2)
+        >>> SkeletonLayout.from_bones([(0, 1), (1, 2), (3, 4)], center=2).depths
+        (2, 1, 0, 0, 1)
+        """
+        return tuple(_depths(self.center, self.num_joints, self.bones))
+
+    def hops(self, joint: int) -> tuple[int, ...]:
+        """The number of bones between ``joint`` (0..V-1) and each joint; -1 without a path.
+
+        >>> SkeletonLayout.from_bones([(0, 1), (1, 2), (3, 4)]).hops(0)
+        (0, 1, 2, -1, -1)
         """
         return tuple(_hops_from(joint, self.num_joints, self.bones))
 
     def path(self, start: int, end: int) -> tuple[int, ...]:
         """The joints of a shortest path along the bones, both ends included.
 
+        Raises:
+            ValueError: no path joins them.
+
         >>> [KINECT20.joints[j] for j in KINECT20.path(3, 7)]
         ['head', 'neck', 'left_shoulder', 'left_elbow', 'left_wrist', 'left_hand']
         """
         left = self.hops(end)
+        if left[start] < 0:
+            raise ValueError(
+                message(
+                    f"SkeletonLayout {self.name!r}",
+                    "two joints with a path along the bones",
+                    f"{self.joints[start]} and {self.joints[end]}",
+                )
+            )
         joints = [start]
         while joints[-1] != end:
             rest = left[joints[-1]] - 1
@@ -232,6 +245,28 @@ centre 0, got none that reach joints [2, 3]
         return tuple(other)
 
 
+def _check_bones(who: str, edges: Sequence[tuple[int, ...]], joints: Sequence[str] | None) -> None:
+    """Check that bones join two different joints each, and that unnamed joints all have a bone."""
+    if not edges and not joints:
+        raise ValueError(message(who, "at least one bone, or the names of joints", "none"))
+    if not all(len(edge) == 2 for edge in edges):
+        raise ValueError(message(who, "bones of two joints each", edges))
+    size = len(joints) if joints is not None else 1 + max(max(edge) for edge in edges)
+    for edge in edges:
+        if not all(0 <= j < size for j in edge) or edge[0] == edge[1]:
+            raise ValueError(
+                message(who, f"each bone to join two different joints in 0..{size - 1}", edge)
+            )
+    # A set, because (0, 1) and (1, 0) are one bone.
+    if len({frozenset(edge) for edge in edges}) != len(edges):
+        raise ValueError(message(who, "each bone once", edges))
+    # Without names, an index that no bone mentions most likely means bones counted from 1.
+    unused = sorted(set(range(size)) - {j for edge in edges for j in edge})
+    if unused and joints is None:
+        hint = "bones are 0-based; joints= names joints without bones"
+        raise ValueError(message(who, "a bone at every joint", f"none at {unused}", hint))
+
+
 def _pairs(who: str, pairs: Iterable[Sequence[int]]) -> list[Sequence[int]]:
     listed = list(pairs)
     if not all(len(pair) == 2 for pair in listed):
@@ -255,6 +290,17 @@ def _hops_from(start: int, size: int, edges: Iterable[Sequence[int]]) -> list[in
                 hops[other] = hops[joint] + 1
                 queue.append(other)
     return hops
+
+
+def _depths(center: int, size: int, edges: Sequence[Sequence[int]]) -> list[int]:
+    """Hop distances from the centre and, outside its component, from the smallest index."""
+    depths = _hops_from(center, size, edges)
+    for root in range(size):
+        if depths[root] < 0:
+            for joint, hops in enumerate(_hops_from(root, size, edges)):
+                if hops >= 0:
+                    depths[joint] = hops
+    return depths
 
 
 def _longest_path(size: int, edges: Sequence[Sequence[int]]) -> tuple[int, int]:

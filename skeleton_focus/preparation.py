@@ -289,10 +289,10 @@ def make_stream(
 ) -> Tensor:
     r"""Compute one of the field's four input streams.
 
-    ``"joint"``: positions; ``"bone"``: :math:`x_v - x_{parent(v)}`, zero at the centre;
-    ``"joint_motion"`` and ``"bone_motion"``: their differences :math:`x_{t+1} - x_t`, zero in the
-    last frame. A bone counts as seen if both its joints were seen, a motion if it was seen in both
-    frames.
+    ``"joint"``: positions; ``"bone"``: :math:`x_v - x_{parent(v)}`, zero at the centre and at the
+    root of each other component of the bones; ``"joint_motion"`` and ``"bone_motion"``: their
+    differences :math:`x_{t+1} - x_t`, zero in the last frame. A bone counts as seen if both its
+    joints were seen, a motion if it was seen in both frames.
 
     Shape:
         x (N, C, T, V, M) -> the same.

@@ -30,6 +30,14 @@ def graphs(draw: st.DrawFn, max_joints: int = 7) -> Bones:
 
 
 @st.composite
+def forests(draw: st.DrawFn, max_joints: int = 8) -> tuple[Bones, int]:
+    """Bones of a tree of which some are lost, and the number of joints, some without a bone."""
+    bones = draw(trees(max_joints))
+    kept = draw(st.lists(st.sampled_from(bones), unique=True, max_size=len(bones)))
+    return draw(shuffled(kept)), len(bones) + 1
+
+
+@st.composite
 def shuffled(draw: st.DrawFn, bones: Bones) -> Bones:
     """The same bones in another order, some of them turned round."""
     return [(b, a) if draw(st.booleans()) else (a, b) for a, b in draw(st.permutations(bones))]

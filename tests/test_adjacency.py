@@ -11,7 +11,8 @@ import reference_focus_diffusion
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Bones, graphs, trees
+from strategies import Bones, forests, graphs, trees
+from torch import Tensor
 
 from skeleton_focus import (
     KINECT20,
@@ -116,6 +117,43 @@ def test_a_window_is_a_graph_of_its_own(bones: Bones, window: int, num_scales: i
     expected = reference.multi_scale_adjacency(window * size, links, num_scales)
     ours = window_adjacency(layout, window, num_scales, dtype=torch.float64)
     assert ours.shape == expected.shape and np.abs(ours.numpy() - expected).max() < 1e-14
+
+
+def tables(layout: SkeletonLayout) -> Tensor:
+    """All adjacencies of a layout: (..., V, V)."""
+    window = window_adjacency(layout, 2, 9).unflatten(1, (2, -1)).unflatten(3, (2, -1))
+    return torch.cat(
+        [
+            multi_scale_adjacency(layout, 9),
+            multi_scale_adjacency(layout, 9, first=1),
+            window.permute(0, 1, 3, 2, 4).flatten(0, 2),
+            spatial_partition(layout),
+            directed_adjacency(layout, "outward"),
+            directed_adjacency(layout, "inward"),
+        ]
+    )
+
+
+@given(st.data(), forests())
+def test_components_of_a_forest_do_not_mix(data: st.DataObject, drawn: tuple[Bones, int]) -> None:
+    """Their adjacencies are those of each component by itself, and 0 between two of them."""
+    bones, size = drawn
+    center = data.draw(st.integers(0, size - 1))
+    layout = SkeletonLayout.from_bones(bones, center=center, joints="abcdefgh"[:size])
+    hops = reference.hop_distance(size, bones)
+    assert np.array_equal(hop_distance(layout).numpy(), hops)
+    expected = torch.zeros_like(tables(layout))
+    for first in range(size):
+        component = np.flatnonzero(hops[first] >= 0).tolist()
+        if component[0] != first:
+            continue
+        alone = SkeletonLayout.from_bones(
+            [(component.index(a), component.index(b)) for a, b in bones if a in component],
+            center=component.index(center) if center in component else 0,
+            joints="abcdefgh"[: len(component)],
+        )
+        expected[:, torch.tensor(component)[:, None], torch.tensor(component)] = tables(alone)
+    assert torch.equal(tables(layout), expected)
 
 
 def test_a_chain_of_three_by_hand() -> None:

@@ -12,11 +12,27 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Bones, graphs, shuffled, trees
+from stf_gcn import STFGCN
+from strategies import Bones, forests, graphs, shuffled, trees
 
-from skeleton_focus import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
+from skeleton_focus import (
+    COCO17,
+    KINECT20,
+    NTU25,
+    OPENPOSE18,
+    GraphConv,
+    SkeletonLayout,
+    STFObjective,
+    body_height,
+    directed_adjacency,
+    make_stream,
+    multi_scale_adjacency,
+    spatial_partition,
+    window_adjacency,
+)
 from skeleton_focus.layouts import (
     AZURE_KINECT32,
     BODY25,
@@ -29,6 +45,7 @@ from skeleton_focus.layouts import (
     PENN13,
     UTD20,
 )
+from skeleton_focus.plot import plot_adjacency, plot_film_strip, plot_focus_map
 
 # The tables of shared/FORMATS.md, (joint, parent), the first three counted from 1.
 NTU = """(1,2) (2,21) (3,21) (4,3) (5,21) (6,5) (7,6) (8,7) (9,21) (10,9) (11,10) (12,11) (13,1)
@@ -320,7 +337,8 @@ def test_height_runs_from_the_head_to_a_foot(layout: SkeletonLayout) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"bones": []}, "at least one bone, got none"),
+        ({"bones": []}, "at least one bone, or the names of joints, got none"),
+        ({"bones": [], "joints": ""}, "at least one bone, or the names of joints, got none"),
         ({"bones": [(0, 1, 2)]}, r"bones of two joints each, got \[\(0, 1, 2\)\]"),
         (
             {"bones": [(0, 1), (1, -1)]},
@@ -336,10 +354,14 @@ def test_height_runs_from_the_head_to_a_foot(layout: SkeletonLayout) -> None:
         ({"center": 4}, r"a centre in 0\.\.3, got 4"),
         ({"center": -1}, r"a centre in 0\.\.3, got -1"),
         (
-            {"bones": [(0, 1), (2, 3)], "center": 3},
-            r"to the centre 3, got none that reach joints \[0, 1\]",
+            {"bones": [(1, 2), (2, 3), (5, 6)]},  # counted from 1, and one is missing
+            r"a bone at every joint, got none at \[0, 4\]; bones are 0-based",
         ),
-        ({"joints": "abcde"}, r"to the centre 0, got none that reach joints \[4\]"),
+        (
+            {"bones": [(0, 1), (2, 3)], "height": (0, 3)},
+            r"a height whose two joints a path of bones joins, got \(0, 3\)",
+        ),
+        ({"height": (0, 1, 2)}, r"a height of two joints, head and foot, got \(0, 1, 2\)"),
         ({"pairs": [(0, 1), (2, 4)]}, r"each pair to hold joints in 0\.\.3, got \(2, 4\)"),
         ({"pairs": [(-1, 1)]}, r"each pair to hold joints in 0\.\.3, got \(-1, 1\)"),
         ({"parts": {"arm": [1, 7]}}, r"each part to hold joints in 0\.\.3, got \(1, 7\)"),
@@ -379,6 +401,86 @@ def test_a_chain_by_hand() -> None:
         ValueError, match=r"^SkeletonLayout 'custom': expected a joint among .*, got 'nose'$"
     ):
         chain.index("nose")
+
+
+def test_two_components_by_hand() -> None:
+    layout = SkeletonLayout.from_bones([(1, 0), (3, 2), (4, 3)], center=1, joints="abcdef")
+    assert layout.parents == (1, 1, 2, 2, 3, 5) and layout.depths == (1, 0, 0, 1, 2, 0)
+    assert layout.bones == ((0, 1), (3, 2), (4, 3)), "from the centre, or the smallest index"
+    assert layout.hops(3) == (-1, -1, 1, 0, 1, -1) and layout.hops(5) == (-1,) * 5 + (0,)
+    assert layout.height == (2, 4), "the longest path within a component"
+    assert layout.path(4, 2) == (4, 3, 2) and layout.path(5, 5) == (5,)
+    with pytest.raises(
+        ValueError,
+        match=r"^SkeletonLayout 'custom': expected two joints with a path along the bones, "
+        "got a and d$",
+    ):
+        layout.path(0, 3)
+
+
+def test_mediapipes_own_bones_have_a_face_a_mouth_and_a_body() -> None:
+    """Its POSE_CONNECTIONS."""
+    face = [(0, 1), (1, 2), (2, 3), (3, 7), (0, 4), (4, 5), (5, 6), (6, 8)]
+    body = [(11, 12), (11, 23), (12, 24), (23, 24)]
+    for j in (0, 1):
+        body += [(11 + j, 13 + j), (13 + j, 15 + j), (15 + j, 17 + j), (15 + j, 19 + j)]
+        body += [(15 + j, 21 + j), (17 + j, 19 + j), (23 + j, 25 + j), (25 + j, 27 + j)]
+        body += [(27 + j, 29 + j), (29 + j, 31 + j), (27 + j, 31 + j)]
+    layout = SkeletonLayout.from_bones(face + [(9, 10)] + body)
+    roots = [joint for joint, parent in enumerate(layout.parents) if joint == parent]
+    assert roots == [0, 9, 11] and layout.num_joints == 33 and len(layout.bones) == 35
+    assert all(layout.hops(0)[joint] == -1 for joint in range(9, 33))
+    assert layout.hops(20)[31] == 8
+
+
+@given(st.data(), forests())
+def test_hops_paths_and_parents_of_any_forest(
+    data: st.DataObject, drawn: tuple[Bones, int]
+) -> None:
+    bones, size = drawn
+    center = data.draw(st.integers(0, size - 1))
+    layout = SkeletonLayout.from_bones(bones, center=center, joints="abcdefgh"[:size])
+    hops = reference.hop_distance(size, bones)
+    assert [layout.hops(j) for j in range(size)] == [tuple(row) for row in hops.tolist()]
+    assert hops[layout.height] == hops.max()
+    for joint, parent in enumerate(layout.parents):
+        component = [j for j in range(size) if hops[joint, j] >= 0]
+        root = center if center in component else component[0]
+        assert layout.depths[joint] == hops[joint, root]
+        assert hops[parent, root] == max(hops[joint, root] - 1, 0)
+        assert hops[joint, parent] == int(joint != root)
+        for other in range(size):
+            if other in component:
+                assert len(layout.path(joint, other)) == hops[joint, other] + 1
+            else:
+                with pytest.raises(ValueError, match="two joints with a path"):
+                    layout.path(joint, other)
+
+
+def test_a_skeleton_of_one_joint() -> None:
+    """A network, its focus, the streams and the pictures work for it."""
+    layout = SkeletonLayout.from_bones([], joints=["head"])
+    assert layout.bones == () and layout.parents == layout.depths == layout.hops(0) == (0,)
+    assert layout.height == (0, 0) and layout.path(0, 0) == (0,) and layout.mirror == (0,)
+    for adjacency in (spatial_partition(layout), directed_adjacency(layout, "outward")):
+        assert adjacency[:, 0, 0].tolist() == [1.0] + [0.0] * (len(adjacency) - 1)
+    assert multi_scale_adjacency(layout, 3).tolist() == [[[1.0]]] * 3
+    assert window_adjacency(layout, 2, 2)[0].tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    torch.testing.assert_close(window_adjacency(layout, 2, 2)[1], torch.full((2, 2), 0.5))
+    x = torch.randn(2, 3, 8, 1, 1)
+    assert body_height(x, layout).tolist() == [1.0, 1.0]
+    assert not make_stream(x, "bone", layout).any()
+    assert GraphConv(3, 4, spatial_partition(layout))(x[..., 0]).shape == (2, 4, 8, 1)
+    network = STFGCN(2, layout, in_channels=3, widths=(6,) * 6)
+    objective = STFObjective(network, ["blocks.4", "blocks.5"], head="fc")
+    loss, *_, focus = objective(x, torch.tensor([0, 1]))[:4]
+    loss.backward()
+    assert network(x).shape == (2, 2) and focus.shape == (2, 1, 8, 1)
+    pytest.importorskip("matplotlib")
+    figure = plot_film_strip(x[0], focus[0].detach(), layout, frames=2)
+    assert len(figure.axes[0].collections[0].get_paths()) == 0
+    assert plot_focus_map(focus[0].detach(), layout).axes
+    assert plot_adjacency(x[0, :, 0, :, 0].T, {"A": multi_scale_adjacency(layout, 2)}, layout).axes
 
 
 def test_names_parts_and_height_as_given() -> None:

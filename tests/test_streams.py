@@ -323,6 +323,13 @@ def test_streams_equal_the_slow_reference(layout: SkeletonLayout, frames: int) -
     assert not make_stream(x, "bone_motion", layout)[:, :, -1].any()
 
 
+def test_streams_and_height_of_two_components() -> None:
+    layout = SkeletonLayout.from_bones([(1, 0), (2, 3), (4, 3)], center=1)
+    x = torch.tensor([1.0, 3, 8, 9, 13]).view(1, 1, 1, 5, 1)
+    assert make_stream(x, "bone", layout).flatten().tolist() == [-2, 0, 0, 1, 4]
+    assert body_height(x, layout).tolist() == [5.0], "from joint 2 to joint 4"
+
+
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("confidence", [1.0, 0.2])
 def test_what_counts_as_seen(stream: str, confidence: float) -> None:
