@@ -29,6 +29,7 @@ from .layouts import (
     PENN13,
     UTD20,
     SkeletonLayout,
+    load_layout,
 )
 from .losses import STFLoss, adjacency_focus_loss, coherence_loss, divergence_loss, exploration_loss
 from .objective import STFObjective
@@ -96,6 +97,7 @@ __all__ = [
     "fuse",
     "grad_cam",
     "guidance_loss",
+    "load_layout",
     "make_stream",
     "mask_padding",
     "min_max_normalize",

@@ -5,9 +5,12 @@ Joints with the same meaning have the same name in every named layout.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ._checks import message
 
@@ -27,6 +30,7 @@ __all__ = [
     "PENN13",
     "UTD20",
     "SkeletonLayout",
+    "load_layout",
 ]
 
 
@@ -151,6 +155,89 @@ bones are 0-based; joints= names joints without bones
             height=ends,
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the layout by plain values that ``json.dump`` can write; joints by their names.
+
+        >>> arm = SkeletonLayout.from_bones([(0, 1)], name="arm", joints=["elbow", "hand"])
+        >>> for key, value in arm.to_dict().items():
+        ...     print(key, value)
+        name arm
+        joints ['elbow', 'hand']
+        bones [['hand', 'elbow']]
+        center elbow
+        pairs []
+        parts {'body': ['elbow', 'hand']}
+        height ['elbow', 'hand']
+        """
+
+        def names(joints: Iterable[int]) -> list[str]:
+            return [self.joints[joint] for joint in joints]
+
+        return {
+            "name": self.name,
+            "joints": list(self.joints),
+            "bones": [names(bone) for bone in self.bones],
+            "center": self.joints[self.center],
+            "pairs": [names(pair) for pair in self.pairs],
+            "parts": {part: names(joints) for part, joints in self.parts.items()},
+            "height": names(self.height),
+        }
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any]) -> SkeletonLayout:
+        """Build a layout from what :meth:`to_dict` returns.
+
+        Args:
+            mapping: the keys ``joints`` (names) and ``bones`` (pairs of joints), optionally
+                ``name``, ``center``, ``pairs``, ``parts`` and ``height``, as in
+                :meth:`from_bones`. Joints are names or 0-based numbers.
+
+        Raises:
+            ValueError: a missing or unknown key, a value of the wrong type, an unknown joint, or
+                what :meth:`from_bones` refuses.
+
+        Example:
+            >>> arm = {"joints": ["elbow", "wrist", "hand"], "bones": [["wrist", "elbow"], [2, 1]]}
+            >>> SkeletonLayout.from_dict(arm).parents
+            (0, 0, 1)
+            >>> SkeletonLayout.from_dict(NTU25.to_dict()) == NTU25
+            True
+        """
+        if not isinstance(mapping, Mapping):
+            expected = "a mapping with the keys joints and bones"
+            raise ValueError(message(_FROM_DICT, expected, type(mapping).__name__))
+        unknown = [key for key in mapping if key not in _KEYS]
+        if unknown:
+            raise ValueError(message(_FROM_DICT, f"keys among {', '.join(_KEYS)}", unknown))
+        missing = [key for key in ("joints", "bones") if key not in mapping]
+        if missing:
+            raise ValueError(message(_FROM_DICT, "the keys joints and bones", f"no {missing[0]}"))
+        joints = _listed("joints", mapping["joints"])
+        if not all(isinstance(joint, str) for joint in joints):
+            raise ValueError(message(_FROM_DICT, "joints to be a list of names", joints))
+        parts = mapping.get("parts")
+        if parts is not None and not isinstance(parts, Mapping):
+            raise ValueError(
+                message(_FROM_DICT, "parts to map names to joints", type(parts).__name__)
+            )
+        name = mapping.get("name", "custom")
+        if not isinstance(name, str):
+            raise ValueError(message(_FROM_DICT, "name to be text", type(name).__name__))
+
+        def numbers(key: str, value: object) -> list[int]:
+            return [_number(key, joint, joints) for joint in _listed(key, value)]
+
+        height = mapping.get("height")
+        return cls.from_bones(
+            [numbers("bones", bone) for bone in _listed("bones", mapping["bones"])],
+            name=name,
+            joints=joints,
+            center=_number("center", mapping.get("center", 0), joints),
+            pairs=[numbers("pairs", pair) for pair in _listed("pairs", mapping.get("pairs", []))],
+            parts=None if parts is None else {key: numbers("parts", parts[key]) for key in parts},
+            height=None if height is None else numbers("height", height),
+        )
+
     @property
     def num_joints(self) -> int:
         """V, the number of joints."""
@@ -243,6 +330,27 @@ bones are 0-based; joints= names joints without bones
             other[left] = right
             other[right] = left
         return tuple(other)
+
+
+_KEYS = ("name", "joints", "bones", "center", "pairs", "parts", "height")
+_FROM_DICT = "SkeletonLayout.from_dict"
+
+
+def _listed(key: str, value: object) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(message(_FROM_DICT, f"{key} to hold lists", repr(value)))
+    return list(value)
+
+
+def _number(key: str, joint: object, joints: Sequence[str]) -> int:
+    """The number of a joint that is given by its name or its number."""
+    if isinstance(joint, str) and joint in joints:
+        return joints.index(joint)
+    # True is an int.
+    if isinstance(joint, int) and not isinstance(joint, bool):
+        return joint
+    expected = f"{key} of joints in {list(joints)}, or their 0-based numbers"
+    raise ValueError(message(_FROM_DICT, expected, repr(joint)))
 
 
 def _check_bones(who: str, edges: Sequence[tuple[int, ...]], joints: Sequence[str] | None) -> None:
@@ -670,3 +778,52 @@ LAYOUTS: Mapping[str, SkeletonLayout] = {
     )
 }
 """The named layouts, by name."""
+
+
+def load_layout(source: str | Path | SkeletonLayout) -> SkeletonLayout:
+    """Return a layout by its name, or from a JSON file of :meth:`SkeletonLayout.to_dict`.
+
+    Args:
+        source: a layout, which is returned; a name in :data:`LAYOUTS`, in any case; or the path of
+            a JSON file. A name is preferred to a file of that name: write ``./ntu25``.
+
+    Raises:
+        ValueError: neither a name nor a file; or a file that cannot be read, is not JSON or does
+            not describe a layout, with its path.
+
+    Example:
+        >>> load_layout("coco17").num_joints
+        17
+        >>> load_layout("body_25")
+        Traceback (most recent call last):
+            ...
+        ValueError: load_layout: expected a JSON file or one of NTU25, NTU25_PYSKL, KINECT20, \
+OPENPOSE18, COCO17, BODY25, HALPE26, MEDIAPIPE33, H36M17, AZURE_KINECT32, PENN13, FLORENCE15, \
+UTD20, got 'body_25'
+    """
+    if isinstance(source, SkeletonLayout):
+        return source
+    if not isinstance(source, str | Path):
+        expected = "a SkeletonLayout, the name of one or the path of a JSON file"
+        raise ValueError(message("load_layout", expected, type(source).__name__))
+    if isinstance(source, str) and source.upper() in LAYOUTS:
+        return LAYOUTS[source.upper()]
+    path = Path(source)
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # no possible name of a file
+        found = False
+    if not found:
+        expected = f"a JSON file or one of {', '.join(LAYOUTS)}"
+        raise ValueError(message("load_layout", expected, repr(str(source))))
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {error.lineno}, column {error.colno}"
+        raise ValueError(message(where, "JSON", error.msg)) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(message(str(path), "a file of JSON text", error)) from None
+    try:
+        return SkeletonLayout.from_dict(mapping)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,7 @@ from skeleton_focus.layouts import (
     NTU25_PYSKL,
     PENN13,
     UTD20,
+    load_layout,
 )
 from skeleton_focus.plot import plot_adjacency, plot_film_strip, plot_focus_map
 
@@ -540,6 +543,130 @@ def test_a_parent_is_one_bone_nearer_to_the_centre_on_any_graph(
         SkeletonLayout.from_bones(data.draw(shuffled(bones)), center=center).parents
         == layout.parents
     )
+
+
+@given(st.data(), forests())
+def test_a_layout_comes_back_from_its_description(
+    data: st.DataObject, drawn: tuple[Bones, int]
+) -> None:
+    bones, size = drawn
+    joint = st.integers(0, size - 1)
+    names = data.draw(st.lists(st.text(), min_size=size, max_size=size, unique=True))
+    order = data.draw(st.permutations(range(size)))
+    layout = SkeletonLayout.from_bones(
+        bones,
+        name=data.draw(st.text()),
+        joints=names,
+        center=data.draw(joint),
+        pairs=list(zip(order[::2], order[1::2], strict=False)),
+        parts=data.draw(st.none() | st.dictionaries(st.text(), st.lists(joint))),
+        height=data.draw(st.none() | joint.map(lambda at: (at, at))),
+    )
+    text = json.dumps(layout.to_dict())
+    again = SkeletonLayout.from_dict(json.loads(text))
+    assert again == layout and list(again.parts) == list(layout.parts)
+    assert json.dumps(again.to_dict()) == text
+
+
+def test_a_description_by_hand() -> None:
+    arm = SkeletonLayout.from_bones(
+        [(1, 0), (1, 2)],
+        name="arms",
+        joints=["left", "neck", "right"],
+        center=1,
+        pairs=[(0, 2)],
+        parts={"hands": (2, 0)},
+        height=(1, 2),
+    )
+    assert arm.to_dict() == {
+        "name": "arms",
+        "joints": ["left", "neck", "right"],
+        "bones": [["left", "neck"], ["right", "neck"]],
+        "center": "neck",
+        "pairs": [["left", "right"]],
+        "parts": {"hands": ["right", "left"]},
+        "height": ["neck", "right"],
+    }
+    numbers = {"joints": ["left", "neck", "right"], "bones": [[0, 1], ["right", 1]]}
+    assert SkeletonLayout.from_dict(numbers) == SkeletonLayout.from_bones(
+        [(0, 1), (1, 2)], joints=["left", "neck", "right"]
+    )
+
+
+@pytest.mark.parametrize("layout", ALL, ids=by_name)
+def test_a_layout_is_loaded_by_name_or_file(layout: SkeletonLayout, tmp_path: Path) -> None:
+    assert load_layout(layout) is layout
+    assert load_layout(layout.name) is load_layout(layout.name.lower()) is layout
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(layout.to_dict()))
+    assert load_layout(path) == load_layout(str(path)) == layout
+
+
+FINE = {"joints": ["a", "b", "c"], "bones": [["a", "b"], ["b", "c"]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (None, r"a mapping with the keys joints and bones, got NoneType"),
+        ([], r"a mapping with the keys joints and bones, got list"),
+        ({"centre": "a"}, r"keys among name, joints, bones, .*, height, got \['centre'\]"),
+        ({"joints": ...}, r"the keys joints and bones, got no joints"),
+        ({"bones": ...}, r"the keys joints and bones, got no bones"),
+        ({"joints": "abc"}, r"joints to hold lists, got 'abc'"),
+        ({"joints": ["a", "b", 3]}, r"joints to be a list of names, got \['a', 'b', 3\]"),
+        ({"joints": ["a", "b", "b", "c"]}, r"each joint name once"),
+        ({"bones": {"a": "b"}}, r"bones to hold lists, got {'a': 'b'}"),
+        ({"bones": ["ab"]}, r"bones to hold lists, got 'ab'"),
+        ({"bones": [["a", "d"]]}, r"bones of joints in \['a', .*numbers, got 'd'"),
+        ({"bones": [["a", 1.0]]}, r"bones of joints in \['a', .*numbers, got 1\.0"),
+        ({"bones": [["a", True]]}, r"bones of joints in \['a', .*numbers, got True"),
+        ({"bones": [["a", "b", "c"]]}, r"bones of two joints each"),
+        ({"bones": [["a", 7]]}, r"two different joints in 0\.\.2, got \(0, 7\)"),
+        ({"center": "d"}, r"center of joints in \['a', .*, got 'd'"),
+        ({"center": None}, r"center of joints in \['a', .*, got None"),
+        ({"center": 3}, r"a centre in 0\.\.2, got 3"),
+        ({"pairs": [["a"]]}, r"pairs of a left and a right joint"),
+        ({"pairs": 3}, r"pairs to hold lists, got 3"),
+        ({"parts": ["a"]}, r"parts to map names to joints, got list"),
+        ({"parts": {"arm": "a"}}, r"parts to hold lists, got 'a'"),
+        ({"parts": {"arm": ["d"]}}, r"parts of joints in \['a', .*, got 'd'"),
+        ({"height": "ab"}, r"height to hold lists, got 'ab'"),
+        ({"height": ["a"]}, r"a height of two joints, head and foot"),
+        ({"name": 3}, r"name to be text, got int"),
+    ],
+)
+def test_what_a_description_must_hold(change: Any, error: str, tmp_path: Path) -> None:
+    described = change
+    if isinstance(change, dict):
+        described = {key: value for key, value in {**FINE, **change}.items() if value is not ...}
+    with pytest.raises(ValueError, match=f"^SkeletonLayout.* expected .*{error}"):
+        SkeletonLayout.from_dict(described)
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: .*{error}"):
+        load_layout(path)
+
+
+def test_what_load_layout_refuses(tmp_path: Path) -> None:
+    names = "NTU25, NTU25_PYSKL, KINECT20, .*, UTD20"
+    for wrong in ("body_25", "none.json", tmp_path, "", "x" * 5000, "\0"):
+        with pytest.raises(
+            ValueError, match=f"^load_layout: expected a JSON file or one of {names}, got '"
+        ):
+            load_layout(wrong)
+    with pytest.raises(ValueError, match=r"^load_layout: expected a SkeletonLayout.*, got int$"):
+        load_layout(25)  # type: ignore[arg-type]
+    path = tmp_path / "mine.json"
+    for content, error in (
+        (b'{"joints":\n [1,}', r", line 2, column 5: expected JSON, got "),
+        (b"", r", line 1, column 1: expected JSON, got "),
+        (b"\xff\xfe", r": expected a file of JSON text, got .*utf-8"),
+        (b"[" * 100_000, r": expected a file of JSON text, got "),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="^" + re.escape(str(path)) + error):
+            load_layout(path)
 
 
 @pytest.mark.parametrize("layout", ALL, ids=by_name)
