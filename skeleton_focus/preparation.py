@@ -19,6 +19,7 @@ __all__ = [
     "align_body",
     "body_height",
     "center",
+    "convert_layout",
     "fuse",
     "make_stream",
     "prepare_stf",
@@ -342,6 +343,126 @@ def add_visibility(x: Tensor, visibility: Tensor | None = None) -> Tensor:
     _check("add_visibility", x, visibility=visibility)
     seen = torch.ones_like(x[:, 0]) if visibility is None else visibility.to(x.dtype)
     return torch.cat([x, seen[:, None]], dim=1)
+
+
+# What a joint that the source does not have is the mean of: the first entry whose joints it has, or
+# whose joints were made by the rows above.
+_SHOULDERS = ("left_shoulder", "right_shoulder")
+_MEANS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "neck": (_SHOULDERS,),
+    "upper_spine": (_SHOULDERS,),
+    "spine_base": (("left_hip", "right_hip"),),
+    "spine": (("spine_base", "neck"),),
+    "chest": (("spine", "neck"),),
+    "head": (("left_ear", "right_ear"), ("left_eye", "right_eye"), ("nose",)),
+    "nose": (("head",),),
+    "left_hand": (("left_index", "left_pinky"),),
+    "right_hand": (("right_index", "right_pinky"),),
+    "left_foot": (("left_big_toe", "left_small_toe"),),
+    "right_foot": (("right_big_toe", "right_small_toe"),),
+}
+
+
+def convert_layout(
+    x: Tensor,
+    source: SkeletonLayout,
+    target: SkeletonLayout,
+    *,
+    visibility: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Convert clips of one skeleton to another, so that a network of the latter takes them.
+
+    .. math:: x'_v = \sum_{w \in S_v} W_{vw} \, x_w, \qquad c'_v = \sum_{w \in S_v} W_{vw} \, c_w
+
+    W is (V', V) and its rows add up to 1; c is the visibility. A joint of the same name is copied:
+    W = 1. For some of the others a mean has the same meaning:
+
+    ===========  ===================================  ==============================================
+    joint        is the mean of                       reason
+    ===========  ===================================  ==============================================
+    neck         shoulders                            OpenPose defines its neck so
+    upper_spine  shoulders                            3 cm off in NTU RGB+D; the neck, 6 cm
+    spine_base   hips                                 3 cm off in NTU RGB+D
+    spine        spine_base, neck                     1 cm off in NTU RGB+D; 5 cm without its neck
+    chest        spine, neck                          Azure Kinect's chest lies between them
+    head         ears, or else eyes, or else nose     the ears are level with the head's centre
+    nose         head                                 the nearest joint; a head's radius off
+    hand         index and pinky                      MediaPipe's knuckles on both sides of the hand
+    foot         big and small toe                    Kinect's foot is the front of the foot
+    ===========  ===================================  ==============================================
+
+    The distances are means over two clips. The joints of a mean may be means themselves. A joint
+    that has no row is missing, since a wrist is not a hand, nor an ankle a foot, and so is each
+    joint for which not all of S_v were seen. Missing joints have position and visibility 0. S_v is
+    the same in all frames, so that no joint jumps.
+
+    Shape:
+        x (N, C, T, V, M), visibility (N, T, V, M) -> (N, C, T, V', M), (N, T, V', M).
+
+    Args:
+        x: positions, in any units.
+        source: the skeleton of x, with V joints.
+        target: the skeleton of the result, with V' joints.
+        visibility: by default all joints were seen.
+
+    Returns:
+        The positions and their visibility, which :func:`make_stream`, :func:`body_height` and
+        others take.
+
+    Raises:
+        ValueError: mismatched shapes, or no joint of ``target`` can be made from ``source``.
+
+    Example:
+        >>> from skeleton_focus import COCO17, NTU25
+        >>> x, seen = convert_layout(torch.randn(2, 2, 8, 17, 1), COCO17, NTU25)
+        >>> x.shape, int(seen[0, 0].sum())  # without hands and feet
+        (torch.Size([2, 2, 8, 25, 1]), 17)
+    """
+    who = "convert_layout"
+    _check(who, x, source, visibility=visibility)
+    known = _joint_means(source)
+    wanted = [known.get(joint, {}) for joint in target.joints]
+    if not any(wanted):
+        expected = "layouts with joints in common"
+        raise ValueError(message(who, expected, f"{source.name!r} and {target.name!r}"))
+    seen = torch.ones_like(x[:, 0]) if visibility is None else visibility.to(x.dtype)
+    # Sums over gathered joints: a product with W would spread NaN and, on GPUs, round in TF32.
+    slots = max(len(joints) for joints in wanted)
+    index = torch.zeros(len(wanted), slots, dtype=torch.int64)
+    weight = torch.zeros(len(wanted), slots, dtype=x.dtype)
+    for row, joints in enumerate(wanted):
+        if joints:
+            index[row] = next(iter(joints))  # with weight 0 in the slots that are left
+            index[row, : len(joints)] = torch.tensor(list(joints))
+            weight[row, : len(joints)] = torch.tensor(list(joints.values()), dtype=x.dtype)
+    index = index.to(x.device)
+    weight = weight.to(x.device)
+    made = (weight > 0).any(1)[:, None]  # (V', 1)
+    places = torch.zeros_like(x[:, :, :, index[:, 0]])  # (N, C, T, V', M)
+    confidence = torch.zeros_like(seen[:, :, index[:, 0]])  # (N, T, V', M)
+    for slot in range(slots):
+        joints_at = index[:, slot]
+        share = weight[:, slot, None]  # (V', 1)
+        places = places + share * x[:, :, :, joints_at]
+        confidence = confidence + share * seen[:, :, joints_at]
+        made = made & (seen[:, :, joints_at] > 0)  # (N, T, V', M)
+    confidence = torch.where(made, confidence, 0)
+    return torch.where(made[:, None], places, 0), confidence
+
+
+def _joint_means(source: SkeletonLayout) -> dict[str, dict[int, float]]:
+    """The joints that can be made from a layout, each as the weights of the layout's joints."""
+    known = {joint: {index: 1.0} for index, joint in enumerate(source.joints)}
+    for joint, choices in _MEANS.items():
+        usable = [choice for choice in choices if all(one in known for one in choice)]
+        if joint in known or not usable:
+            continue
+        weights: dict[int, float] = {}
+        for one in usable[0]:
+            for index, share in known[one].items():
+                weights[index] = weights.get(index, 0.0) + share / len(usable[0])
+        known[joint] = weights
+    return known
 
 
 def prepare_stf(

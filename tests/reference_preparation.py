@@ -107,3 +107,47 @@ def dgnn(x, seen, length, frames):
                 out[:, t, v, m] = turn @ (x[:, source, v, m] - origin)
                 visible[t, v, m] = 1
     return out, visible
+
+
+# Joint: what it is the mean of, in the order of preference; side_ stands for left_ and right_.
+MEANS = {
+    "neck": ["left_shoulder right_shoulder"],
+    "upper_spine": ["left_shoulder right_shoulder"],
+    "spine_base": ["left_hip right_hip"],
+    "spine": ["spine_base neck"],
+    "chest": ["spine neck"],
+    "head": ["left_ear right_ear", "left_eye right_eye", "nose"],
+    "nose": ["head"],
+    "side_hand": ["side_index side_pinky"],
+    "side_foot": ["side_big_toe side_small_toe"],
+}
+
+
+def joint_of(name, names, position, visible, asked=()):
+    """The position and confidence of a joint among named ones, or None: it cannot be made."""
+    if name in names:
+        return position[:, names.index(name)], visible[names.index(name)]
+    side = name.split("_")[0] if name.startswith(("left_", "right_")) else ""
+    general = name.replace(f"{side}_", "side_", 1) if side else name
+    for choice in MEANS.get(name, MEANS.get(general, [])):
+        members = [member.replace("side", side or "side") for member in choice.split()]
+        if set(members) & set(asked):  # the nose is made of the head, and the head of the nose
+            continue
+        made = [joint_of(one, names, position, visible, (*asked, name)) for one in members]
+        if any(one is None for one in made):
+            continue
+        if any(confidence == 0 for _, confidence in made):
+            return np.zeros(len(position)), 0.0
+        return sum(place for place, _ in made) / len(made), sum(c for _, c in made) / len(made)
+    return None
+
+
+def convert(x, seen, source, target):
+    """One clip x (C, T, V, M) of the joints named in source, as those named in target."""
+    out = np.zeros((*x.shape[:2], len(target), x.shape[3]))
+    visible = np.zeros((x.shape[1], len(target), x.shape[3]))
+    for t, v, m in np.ndindex(visible.shape):
+        made = joint_of(target[v], list(source), x[:, t, :, m], seen[t, :, m])
+        if made is not None and made[1] > 0:
+            out[:, t, v, m], visible[t, v, m] = made
+    return out, visible

@@ -14,6 +14,7 @@ import train
 from explain import to_draw
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_tools import draw
 from recipe import PREPARATIONS, Recipe, prepare
 from torch import Tensor
 
@@ -25,11 +26,12 @@ from skeleton_focus import (
     Batch,
     SkeletonLayout,
     center,
+    convert_layout,
     make_stream,
     resample_frames,
 )
 from skeleton_focus.augment import rotate
-from skeleton_focus.layouts import NTU25_PYSKL
+from skeleton_focus.layouts import LAYOUTS, NTU25_PYSKL, UTD20
 from skeleton_focus.preparation import align_body, repeat_frames
 
 LENGTHS = (9, 5, 12)
@@ -340,3 +342,134 @@ def test_a_preset_of_the_paper_is_trained_and_read_back(
     assert report["recipe"]["preparation"] == preparation
     left, anew = (read([str(tmp_path / "run")]) for read in (ensemble.read_all, ensemble.recognise))
     torch.testing.assert_close(anew[0][0], left[0][0], rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------- other skeletons
+
+
+@pytest.mark.parametrize("source", LAYOUTS)
+def test_conversion_equals_the_slow_reference(source: str) -> None:
+    """To every named layout, with joints that were not seen and confidences."""
+    old = LAYOUTS[source]
+    x = draw(2, 2, 3, old.num_joints, 2)
+    seen = draw(2, 3, old.num_joints, 2, seed=1).sigmoid()
+    seen[draw(2, 3, old.num_joints, 2, seed=2) > 1] = 0
+    for new in LAYOUTS.values():
+        ours, visible = convert_layout(x, old, new, visibility=seen)
+        assert ours.shape == (2, 2, 3, new.num_joints, 2)
+        assert visible.shape == (2, 3, new.num_joints, 2)
+        for n in range(2):
+            expected, known = reference.convert(
+                x[n].numpy(), seen[n].numpy(), old.joints, new.joints
+            )
+            close(ours[n], expected)
+            close(visible[n], known)
+
+
+def test_a_conversion_by_hand() -> None:
+    shoulders = SkeletonLayout.from_bones(
+        [(0, 1)], joints=["left_shoulder", "right_shoulder"], name="shoulders"
+    )
+    yoke = SkeletonLayout.from_bones(
+        [(0, 1), (1, 2), (2, 3)], joints=["head", "left_shoulder", "neck", "right_shoulder"]
+    )
+    x = torch.tensor([[1.0, 3.0], [5.0, 9.0]]).view(1, 1, 2, 2, 1)
+    ours, seen = convert_layout(x, shoulders, yoke)
+    assert ours.flatten().tolist() == [0, 1, 2, 3, 0, 5, 7, 9]
+    assert seen.flatten().tolist() == [0, 1, 1, 1] * 2
+    lost = torch.tensor([[1.0, 0.5], [0.0, 1.0]]).view(1, 2, 2, 1)
+    ours, seen = convert_layout(x, shoulders, yoke, visibility=lost)
+    assert ours.flatten().tolist() == [0, 1, 2, 3, 0, 0, 0, 9], "both shoulders make a neck"
+    assert seen.flatten().tolist() == [0, 1, 0.75, 0.5, 0, 0, 0, 1]
+    nose = SkeletonLayout.from_bones([], joints=["nose"], name="nose")
+    for pair in ((shoulders, nose), (nose, shoulders)):
+        with pytest.raises(
+            ValueError,
+            match=f"^convert_layout: expected layouts with joints in common, got '{pair[0].name}' "
+            f"and '{pair[1].name}'$",
+        ):
+            convert_layout(torch.zeros(1, 2, 3, pair[0].num_joints, 1), *pair)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_converted_to_itself_is_the_same(name: str) -> None:
+    layout = LAYOUTS[name]
+    x = draw(2, 3, 2, layout.num_joints, 1)
+    ours, seen = convert_layout(x, layout, layout)
+    assert torch.equal(ours, x) and torch.equal(seen, torch.ones_like(x[:, 0]))
+
+
+@given(st.permutations(range(20)), st.integers(0, 2))
+def test_conversion_follows_the_names(order: list[int], lost: int) -> None:
+    """Not the numbers; what was not seen changes only what is made of it."""
+    place = {joint: number for number, joint in enumerate(order)}
+    other = SkeletonLayout.from_bones(
+        [(place[a], place[b]) for a, b in KINECT20.bones],
+        joints=[KINECT20.joints[joint] for joint in order],
+    )
+    x = draw(1, 3, 2, 20, 1)
+    ours, _ = convert_layout(x, KINECT20, other)
+    assert torch.equal(ours, x[:, :, :, order])
+    assert torch.equal(convert_layout(ours, other, KINECT20)[0], x)
+    seen = torch.ones(1, 2, 20, 1)
+    seen[:, :, lost] = 0
+    x[:, :, :, lost] = torch.nan
+    for new in (NTU25, COCO17, UTD20):
+        ours, visible = convert_layout(x, KINECT20, new, visibility=seen)
+        assert ours.isfinite().all() and not ours.movedim(1, -1)[visible == 0].any()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "missing"),
+    [
+        ("COCO17", "NTU25", "hand foot hand_tip thumb"),
+        ("BODY25", "NTU25", "hand hand_tip thumb"),
+        ("MEDIAPIPE33", "NTU25", "hand_tip"),
+        ("HALPE26", "KINECT20", "hand"),
+        ("H36M17", "COCO17", "eye ear"),
+        ("AZURE_KINECT32", "NTU25", ""),
+        ("AZURE_KINECT32", "COCO17", ""),
+        ("NTU25", "KINECT20", ""),
+        ("KINECT20", "NTU25", "hand_tip thumb"),
+        ("UTD20", "KINECT20", ""),
+        ("COCO17", "OPENPOSE18", ""),
+        ("OPENPOSE18", "COCO17", ""),
+        ("COCO17", "PENN13", ""),
+        ("FLORENCE15", "UTD20", "hand foot"),
+        ("PENN13", "H36M17", ""),
+        ("COCO17", "H36M17", ""),
+    ],
+)
+def test_what_is_missing_after_a_conversion(source: str, target: str, missing: str) -> None:
+    old = LAYOUTS[source]
+    new = LAYOUTS[target]
+    _, seen = convert_layout(torch.ones(1, 2, 1, old.num_joints, 1), old, new)
+    expected = {f"{side}_{joint}" for joint in missing.split() for side in ("left", "right")}
+    assert {new.joints[v] for v in (seen.flatten() == 0).nonzero()} == expected
+    assert set(seen.flatten().tolist()) <= {0.0, 1.0}
+
+
+def test_converted_clips_have_the_bodys_size_and_sides() -> None:
+    """Real skeletons are the same height, and left is left, in either layout."""
+    batch = some_clips(joints=25, persons=1, lost=0.0)
+    new, seen = convert_layout(batch.x, NTU25, KINECT20, visibility=batch.visibility)
+    assert torch.equal(new, batch.x[:, :, :, :20] * seen[:, None]) and seen.shape[2] == 20
+    back, seen = convert_layout(new, KINECT20, NTU25, visibility=seen)
+    shoulders = batch.x[:, :, :, [4, 8]].mean(3) * batch.visibility[:, None, :, 4]
+    torch.testing.assert_close(back[:, :, :, 20], shoulders)
+
+
+def test_conversion_keeps_the_type_and_the_gradient() -> None:
+    x = torch.randn(2, 2, 3, 17, 1, dtype=torch.float16)
+    ours, seen = convert_layout(x, COCO17, NTU25, visibility=torch.ones(2, 3, 17, 1) > 0)
+    assert ours.dtype == seen.dtype == torch.float16
+    leaf = draw(1, 2, 2, 17, 1, grad=True)
+    assert torch.autograd.gradcheck(lambda x: convert_layout(x, COCO17, NTU25)[0], leaf)
+    empty, _ = convert_layout(torch.zeros(0, 2, 3, 17, 1), COCO17, NTU25)
+    assert empty.shape == (0, 2, 3, 25, 1)
+    with pytest.raises(ValueError, match=r"^convert_layout: expected x \(N, C, T, V=17, M\), got"):
+        convert_layout(torch.zeros(1, 2, 3, 18, 1), COCO17, NTU25)
+    with pytest.raises(
+        ValueError, match=r"^convert_layout: expected visibility \(N=1, T=3, V=17, "
+    ):
+        convert_layout(torch.zeros(1, 2, 3, 17, 1), COCO17, NTU25, visibility=torch.ones(1, 3, 18))

@@ -49,16 +49,17 @@ def test_the_code_blocks_run(ntu_folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_blocks_of_the_page_on_data_run(ntu_folder: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
-    opened, loaded, arrays, collected, augmented = blocks
+    assert len(blocks) == 6
+    opened, loaded, arrays, collected, converted, augmented = blocks
     scope: dict[str, object] = {"PATH": ntu_folder}
     exec(opened, scope)
     exec(loaded, scope)
     (ntu_folder / "S001C002P003R001A009.skeleton").write_text("x")
-    for block in (arrays, collected, augmented):
+    for block in (arrays, collected, converted, augmented):
         exec(block, scope)
     (problem,) = scope["problems"]  # type: ignore[misc]
     assert "line 1: expected numbers, got 'x'" in str(problem)
+    assert scope["x"].shape == (2, 2, 8, 25, 1)  # type: ignore[attr-defined]
     assert scope["seen"].x.shape == (8, 3, 32, 25, 2) and len(scope["one_array"]) == 2  # type: ignore
 
 
