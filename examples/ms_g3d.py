@@ -131,6 +131,7 @@ class MSG3D(nn.Module):
             raise ValueError(
                 f"MSG3D: expected 3 widths and 3 strides, got {len(widths)} and {len(strides)}"
             )
+        self.expected = (in_channels, layout.num_joints, num_persons)
         self.norm = nn.BatchNorm1d(num_persons * layout.num_joints * in_channels)
         same: dict[str, Any] = {
             "layout": layout,
@@ -147,8 +148,12 @@ class MSG3D(nn.Module):
         self.fc = nn.Linear(widths[2], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 5 or not x.numel():
-            raise ValueError(f"MSG3D: expected x (N, C, T, V, M) with values, got {tuple(x.shape)}")
+        if x.dim() != 5 or (x.shape[1], *x.shape[3:]) != self.expected or not x.numel():
+            channels, joints, persons = self.expected
+            raise ValueError(
+                f"MSG3D: expected x (N, C={channels}, T, V={joints}, M={persons}), got "
+                f"{tuple(x.shape)}"
+            )
         n, c, t, v, m = x.shape
         x = self.norm(x.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t))
         x = x.view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()  # (N*M, C, T, V)

@@ -65,6 +65,7 @@ class STFGCN(nn.Module):
                 f"STFGCN: expected as many widths as strides, got {len(widths)} and {len(strides)}"
             )
         adjacency = multi_scale_adjacency(layout, 3, first=first_scale)
+        self.in_channels = in_channels
         self.norm = nn.BatchNorm1d(in_channels * layout.num_joints)
         sizes = zip([in_channels, *widths[:-1]], widths, strides, strict=True)
         self.blocks = nn.ModuleList(
@@ -74,9 +75,11 @@ class STFGCN(nn.Module):
         self.fc = nn.Linear(widths[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 5 or not x.numel():
+        expected = (self.in_channels, self.norm.num_features // self.in_channels)
+        if x.dim() != 5 or (x.shape[1], x.shape[3]) != expected or not x.numel():
+            channels, joints = expected
             raise ValueError(
-                f"STFGCN: expected x (N, C, T, V, M) with values, got {tuple(x.shape)}"
+                f"STFGCN: expected x (N, C={channels}, T, V={joints}, M), got {tuple(x.shape)}"
             )
         n, c, t, v, m = x.shape
         x = x.permute(0, 4, 1, 3, 2).reshape(n * m, c * v, t)  # (N*M, C*V, T)

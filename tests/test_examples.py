@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,14 @@ import test_format_kinetics as kinetics
 import test_format_ntu as ntu
 import torch
 import train
+from bagcn import BAGCN
+from fg_stformer import FGSTFormer
+from ms_g3d import MSG3D
 from recipe import Recipe
 from stf_gcn import STFGCN
+from torch import nn
 
-from skeleton_focus import NTU25, SyntheticActions, fuse, multi_scale_adjacency
+from skeleton_focus import NTU25, OPENPOSE18, SyntheticActions, fuse, multi_scale_adjacency
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = [
@@ -196,6 +201,24 @@ def test_an_interruption_says_how_to_go_on(epoch: int, told: str, finished: Path
         *(["--resume", "--quiet", "--threads", "1"] if epoch else [*SMALL, "--epochs", "1"]),
     ]
     assert "top-1" in succeed("train.py", *again, cwd=finished)
+
+
+@pytest.mark.parametrize("network", [STFGCN, MSG3D, FGSTFormer, BAGCN])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 8, 17, 2), (2, 2, 8, 18, 2), (2, 3, 8, 18), (0, 3, 8, 18, 2)]
+)
+def test_a_network_names_the_shape_it_expects(
+    network: type[nn.Module], shape: tuple[int, ...]
+) -> None:
+    persons = "=2" if network is MSG3D else ""
+    expected = f"{network.__name__}: expected x (N, C=3, T, V=18, M{persons}), got {shape}"
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        network(4, OPENPOSE18, in_channels=3)(torch.zeros(shape))
+
+
+def test_ms_g3d_names_its_number_of_persons() -> None:
+    with pytest.raises(ValueError, match=r"V=18, M=1\), got \(2, 3, 8, 18, 2\)$"):
+        MSG3D(4, OPENPOSE18, num_persons=1)(torch.zeros(2, 3, 8, 18, 2))
 
 
 def test_stf_starts_from_a_trained_ms_g3d(finished: Path) -> None:
