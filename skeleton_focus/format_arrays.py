@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset
@@ -27,6 +28,7 @@ from .formats import (
     ClipFile,
     ClipSource,
     FormatError,
+    clamp_scores,
     layout_of,
     open_plain_file,
     short,
@@ -276,7 +278,7 @@ def _read_visibility(path: Path, names: Sequence[str], x: Tensor, index: int) ->
     """
     x = trim(f"{path}, clip {names[index]}", x.float())
     if _has_confidence(x):
-        return x[2].clamp(0, 1)
+        return torch.from_numpy(clamp_scores(x[2].numpy()))
     present = (x != 0).any(2, keepdim=True).any(0)  # (T, 1, M)
     return present.to(x.dtype).expand(x.shape[1:])
 

@@ -18,6 +18,7 @@ from .formats import (
     ClipSource,
     FormatError,
     beginning,
+    clamp_scores,
     files_in,
     grouped,
     parse_json,
@@ -29,6 +30,7 @@ from .layouts import OPENPOSE18
 
 __all__ = ["read_kinetics"]
 
+_POSITIONS = (-1, 2)  # OpenPose's estimates of positions may lie outside the image
 _SIDES = {"train": ("kinetics_train", "train"), "test": ("kinetics_val", "val", "test")}
 
 
@@ -44,12 +46,14 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
 
     Returns:
         x (C=2, T, V=18, M), positions as in the file: fractions of the image's width and height, 0
-        to 1 and slightly beyond at its edges; visibility (T, V, M), the confidence in [0, 1].
+        to 1 and slightly beyond at its edges; visibility (T, V, M), the confidence, clamped to
+        0..1.
 
     Raises:
         FormatError: broken JSON or missing keys, a repeated or missing frame number, a pose that is
-            not 36 such numbers or a score that is not 18 numbers in [0, 1], a label that is not a
-            class index, no person in any frame. It names the file, the frame and the person.
+            not 36 numbers in [-1, 2] or a score that is not 18 finite numbers, a label that is not
+            a class index, no person in any frame or scores of 0 only. It names the file, the frame
+            and the person.
 
     Example:
         >>> import json, tempfile
@@ -94,10 +98,14 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
             # OpenPose gives a joint that it did not find a score of 0; its position says nothing.
             x[:, t, :, m] = np.where(score > 0, pose.T, 0)  # (C, V)
             visibility[t, :, m] = score
-    if not visibility.any():
+    if not any(people):
         raise FormatError(
             message(str(path), "a person in some frame", f"none in {len(frames)} frames")
         )
+    if not visibility.any():
+        hint = "joints with a score of 0 count as not seen"
+        got = f"only scores of 0 in {len(frames)} frames"
+        raise FormatError(message(str(path), "a joint with a score above 0", got, hint))
     return ClipFile(path.stem, x, label, visibility=visibility, action=action)
 
 
@@ -142,13 +150,18 @@ def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.fl
                 array = np.array(values, np.float64).astype(np.float32)
         except OverflowError:
             array = np.full(count, np.inf, np.float32)
-        # OpenPose's estimates of positions may lie outside the image.
-        low, high = (0, 1) if key == "score" else (-1, 2)
-        # Not (array < low) | (array > high), which is False for NaN, a number in Python's JSON.
-        if not ((array >= low) & (array <= high)).all():
-            raise FormatError(message(where, f"{key} of finite numbers in [0, 1]", short(values)))
+        low, high = (-np.inf, np.inf) if key == "score" else _POSITIONS
+        wrong = np.flatnonzero(~((array >= low) & (array <= high) & np.isfinite(array)))
+        if len(wrong):
+            at = int(wrong[0])
+            limits = "" if key == "score" else f" in [{low}, {high}]"
+            hint = ""
+            if key == "pose" and high < array[at] < np.inf:
+                hint = "these look like pixels: divide x by the picture's width, y by its height"
+            got = f"{short(values[at])} at {at}"
+            raise FormatError(message(where, f"{key} of finite numbers{limits}", got, hint))
         arrays.append(array)
-    return arrays[0].reshape(-1, 2), arrays[1]
+    return arrays[0].reshape(-1, 2), clamp_scores(arrays[1])
 
 
 def open_kinetics(folder: Path, *, persons: int = 2) -> ClipSource | None:

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from ._checks import message
 from ._unpickle import PickledArray, describe, label_of, load_pickle
-from .formats import ClipFile, ClipSource, FormatError, layout_of, open_plain_file
+from .formats import (
+    ClipFile,
+    ClipSource,
+    FormatError,
+    clamp_scores,
+    layout_of,
+    open_plain_file,
+)
 from .layouts import NTU25, NTU25_PYSKL
 
 # "xsub_train", "train" or "train1": what precedes the side, or the number behind it, names the
@@ -236,7 +243,7 @@ class _Annotations:
             scores = _numbers(
                 f"{where}, keypoint_score", annotation["keypoint_score"], axes, seen.shape
             )
-            seen = scores.clip(0, 1)
+            seen = clamp_scores(scores)
         if not seen.any():
             raise FormatError(message(where, "a body in some frame", "none in any"))
         # The stable argsort prefers the earlier of bodies that are seen equally much; np.sort puts

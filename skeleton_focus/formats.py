@@ -282,6 +282,17 @@ def layout_of(where: str, num_joints: int) -> SkeletonLayout:
     )
 
 
+def clamp_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Clamp a detector's finite scores to 0..1, the range of a visibility.
+
+    Scores lie slightly outside by rounding, or as peaks of a heat map.
+
+    >>> clamp_scores(np.float32([-0.1, 0.5, 1.0001])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return scores.clip(0, 1)
+
+
 def short(value: object) -> str:
     """Format a value for an error message: its repr, cut to 60 characters.
 

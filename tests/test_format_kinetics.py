@@ -151,31 +151,29 @@ def with_person(**changes: Any) -> dict[str, Any]:
         ),
         (
             with_person(pose=[float("nan")] + [0.5] * 35),
-            r", frame 2, person 2: expected pose of finite numbers in \[0",
+            r", frame 2, person 2: expected pose of finite numbers in \[-1, 2\], got nan at 0$",
         ),
         (
             with_person(pose=[10**400] + [0.5] * 35),
-            r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]",
+            r", frame 2, person 2: expected pose of finite numbers in \[-1, 2\], got an integer of",
         ),
         (
             with_person(pose=[1e60] + [0.5] * 35),
-            r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]",
+            r", frame 2, person 2: expected pose of finite numbers in \[-1, 2\], got 1e\+60 at 0",
         ),
         (
-            with_person(pose=[320.0] + [0.5] * 35),
-            r", frame 2, person 2: expected pose of finite numbers in \[0, 1\]",
-        ),
-        (
-            with_person(score=[1.5] + [0.5] * 17),
-            r", frame 2, person 2: expected score of finite numbers in \[0, 1\]",
-        ),
-        (
-            with_person(score=[-0.1] + [0.5] * 17),
-            r", frame 2, person 2: expected score of finite numbers in \[0, 1\]",
+            with_person(pose=[0.5] * 3 + [320.5] + [0.5] * 32),
+            r", frame 2, person 2: expected pose of finite numbers in \[-1, 2\], got 320.5 at 3; "
+            r"these look like pixels: divide x by the picture's width, y by its height$",
         ),
         (
             with_person(score=[float("inf")] + [0.5] * 17),
-            r", frame 2, person 2: expected score of finite numbers in",
+            r", frame 2, person 2: expected score of finite numbers, got inf at 0$",
+        ),
+        (
+            clip([{"pose": [0.5] * 36, "score": [0.0] * 18}], []),
+            r": expected a joint with a score above 0, got only scores of 0 in 2 frames; "
+            r"joints with a score of 0 count as not seen$",
         ),
     ],
 )
@@ -183,6 +181,14 @@ def test_what_is_refused(tmp_path: Path, content: Any, error: str) -> None:
     with pytest.raises(FormatError, match=rf"-0EjYWnzVLA\.json{error}") as caught:
         read_kinetics(write(tmp_path, content))
     assert len(str(caught.value)) < len(str(tmp_path)) + 250
+
+
+def test_scores_are_clamped(tmp_path: Path) -> None:
+    scores = [1.0004, 1.5, -0.1] + [0.5] * 15
+    read = read_kinetics(write(tmp_path, clip([{"pose": [0.5] * 36, "score": scores}])))
+    assert read.visibility is not None
+    assert read.visibility[0, :4, 0].tolist() == [1, 1, 0, 0.5]
+    assert read.x[0, 0, :4, 0].tolist() == [0.5, 0.5, 0, 0.5]
 
 
 def test_an_option_that_is_none(tmp_path: Path) -> None:
