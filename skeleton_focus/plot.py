@@ -4,7 +4,8 @@ The functions need matplotlib, which ``pip install matplotlib pillow`` installs,
 ImportError without it. They return figures that are not registered with pyplot: no window opens and
 nothing has to be closed; ``figure.savefig("focus.png")`` saves one. Absent persons and missing
 joints, whose coordinates are all exactly 0, are not drawn. 3D positions are drawn with x to the
-right and y upwards.
+right and y upwards. 2D positions, C = 2, are picture coordinates in all formats of the field: their
+y points down and is drawn so; ``invert_y`` states another direction.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ def plot_skeleton(
 ) -> None:
     """Draw one body; joints with more focus are larger and darker.
 
+    Positions are drawn as they are: for picture coordinates, whose y points down, call
+    ``ax.invert_yaxis()``.
+
     Shape:
         joints (V, C), focus and truth (V,).
 
@@ -135,7 +139,7 @@ def plot_film_strip(
     frames: int = 8,
     title: str | None = None,
     truth: Values | None = None,
-    invert_y: bool = False,
+    invert_y: bool | None = None,
 ) -> Figure:
     """Draw evenly spaced frames of a clip with the focus on the joints.
 
@@ -151,7 +155,8 @@ def plot_film_strip(
         frames: number of frames to draw, 1 to T.
         title: title of the figure.
         truth: above 0 for the joints and frames that truly matter, which are outlined.
-        invert_y: set this for image coordinates, whose y points down.
+        invert_y: True if y points down in x, False if it points up; by default, it points down in
+            2D, C = 2, as in pictures, and up in 3D.
 
     Raises:
         ValueError: a shape is wrong, the focus is outside [0, 1], or the clip has no joints.
@@ -177,7 +182,7 @@ def plot_focus_comparison(
     *,
     frames: int = 8,
     truth: Values | None = None,
-    invert_y: bool = False,
+    invert_y: bool | None = None,
 ) -> Figure:
     """Draw a film strip for each focus, titled by its key: of two classes, layers or networks.
 
@@ -207,7 +212,7 @@ def animate_focus(
     fps: float = 15,
     title: str | None = None,
     truth: Values | None = None,
-    invert_y: bool = False,
+    invert_y: bool | None = None,
 ) -> Path:
     """Write a clip with its focus as a GIF that repeats for ever, and return its path.
 
@@ -307,7 +312,7 @@ def plot_joint_attention(
     frames: int = 4,
     lines: int = 12,
     title: str | None = None,
-    invert_y: bool = False,
+    invert_y: bool | None = None,
 ) -> Figure:
     """Draw evenly spaced frames of one body with its focal joints and the parts they attend to.
 
@@ -395,7 +400,7 @@ def plot_latent_edges(
     threshold: float = 0.8,
     frames: int = 4,
     title: str | None = None,
-    invert_y: bool = False,
+    invert_y: bool | None = None,
 ) -> Figure:
     """Draw evenly spaced frames of one body, its latent node joined to the joints of large weight.
 
@@ -456,7 +461,7 @@ def plot_adjacency(
     *,
     chords: int = 30,
     title: str | None = None,
-    invert_y: bool = False,
+    invert_y: bool | None = None,
 ) -> Figure:
     r"""Draw the strongest entries of adjacency matrices on a body, with a panel for each subset k.
 
@@ -565,7 +570,7 @@ def _check_clip(
     focuses: Mapping[str, Values],
     layout: SkeletonLayout,
     truth: Values | None,
-    invert_y: bool,
+    invert_y: bool | None,
 ) -> _Clip:
     load_matplotlib()  # if it is missing, this is the first error to mend
     clip = array(who, "x", x, f"C, T, V={layout.num_joints}, M")
@@ -580,7 +585,7 @@ def _check_clip(
     return _Clip(_upright(clip, invert_y), heats, outlined, layout)
 
 
-def _check_body(who: str, x: Values, layout: SkeletonLayout, invert_y: bool) -> Array:
+def _check_body(who: str, x: Values, layout: SkeletonLayout, invert_y: bool | None) -> Array:
     """Check one body's positions and return them, (C, T, V) with y upwards."""
     clip = array(who, "x", x, f"C, T, V={layout.num_joints}")
     if len(clip) < 2 or not clip.any():
@@ -589,12 +594,17 @@ def _check_body(who: str, x: Values, layout: SkeletonLayout, invert_y: bool) -> 
     return _upright(clip, invert_y)
 
 
-def _upright(x: Array, invert_y: bool) -> Array:
+def _upright(x: Array, invert_y: bool | None) -> Array:
     """Turn y of positions (C, ...) upwards, in a copy."""
     x = x.copy()
-    if invert_y:
+    if points_down(len(x), invert_y):
         x[1] = -x[1]
     return x
+
+
+def points_down(channels: int, invert_y: bool | None) -> bool:
+    """Whether y of positions with this many channels points down; in pictures, C = 2, it does."""
+    return channels == 2 if invert_y is None else invert_y
 
 
 def _evenly_spaced(who: str, frames: int, t: int) -> list[int]:

@@ -22,7 +22,19 @@ import numpy as np
 
 from ._checks import message
 from .layouts import SkeletonLayout
-from .plot import BONE, INK, MUTED, PANEL, SHADES, TRUTH, Array, Values, array, sort_by_part
+from .plot import (
+    BONE,
+    INK,
+    MUTED,
+    PANEL,
+    SHADES,
+    TRUTH,
+    Array,
+    Values,
+    array,
+    points_down,
+    sort_by_part,
+)
 
 # The one int16 that no position takes: these lie in -32767..32767.
 _MISSING = -32768
@@ -56,7 +68,7 @@ def write_report(
     *,
     title: str,
     facts: Mapping[str, object] | None = None,
-    invert_y: bool = False,
+    invert_y: bool | None = None,
 ) -> Path:
     """Write a page that shows clips with focus, ground truth and prediction; return its path.
 
@@ -70,7 +82,8 @@ def write_report(
         classes: unique names, at least two.
         title: the page's heading.
         facts: a small table below it, such as ``{"accuracy": "93.5 %"}``.
-        invert_y: for image coordinates, whose y grows downwards.
+        invert_y: True if y points down in the clips, False if it points up; by default it points
+            down in 2D, C = 2, as in pictures, and up in 3D.
 
     Raises:
         ValueError: an invalid path, clip or list of classes; the error names the clip.
@@ -159,7 +172,7 @@ def write_report(
 
 
 def _encode(
-    clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bool
+    clip: ReportClip, layout: SkeletonLayout, classes: int, invert_y: bool | None
 ) -> dict[str, Any]:
     """Check and encode a clip.
 
@@ -191,7 +204,7 @@ def _encode(
     truth = (
         None if clip.truth is None else array(who, "truth", clip.truth, f"M={m}, T={t}, V={v}") > 0
     )
-    if invert_y:
+    if points_down(c, invert_y):
         x[1] = -x[1]  # x is a copy
     # One step for all axes, so that a body keeps its proportions; 1 for a clip that is one point.
     low = x[:, seen].min(1)

@@ -23,6 +23,7 @@ from plot_tools import check_canvas, texts  # noqa: E402
 from skeleton_focus.layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout  # noqa: E402
 from skeleton_focus.plot import (  # noqa: E402
     animate_focus,
+    plot_adjacency,
     plot_film_strip,
     plot_focus_comparison,
     plot_focus_map,
@@ -178,6 +179,64 @@ def test_image_coordinates_are_flipped() -> None:
     assert np.allclose(
         up.collections[1].get_offsets() * np.array([1, -1]), down.collections[1].get_offsets()
     )
+
+
+def standing(channels: int) -> tuple[Tensor, SkeletonLayout]:
+    """A body (C, T=2, V=2) whose joint 1 has the larger y, and its layout."""
+    x = torch.tensor([[1.0, 1.2], [2.0, 5.0], [3.0, 3.5]])[:channels, None]
+    return x.repeat(1, 2, 1), SkeletonLayout.from_bones([(0, 1)])
+
+
+FIGURES = {
+    "film strip": lambda x, layout, **y: plot_film_strip(
+        x[..., None], torch.tensor([0.2, 0.8]).expand(1, 2, 2), layout, frames=1, **y
+    ),
+    "comparison": lambda x, layout, **y: plot_focus_comparison(
+        x[..., None], {"a": torch.tensor([0.2, 0.8]).expand(1, 2, 2)}, layout, frames=1, **y
+    ),
+    "joint attention": lambda x, layout, **y: plot_joint_attention(
+        x,
+        torch.tensor([[0, 1]] * 2),
+        torch.tensor([[0.1, 0.2]] * 2),
+        torch.ones(2, 2, 1),
+        layout,
+        frames=1,
+        **y,
+    ),
+    "latent edges": lambda x, layout, **y: plot_latent_edges(
+        x, torch.tensor([[0.2, 0.8]] * 2), layout, frames=1, **y
+    ),
+    "adjacency": lambda x, layout, **y: plot_adjacency(x[:, 0].T, {"A": torch.eye(2)}, layout, **y),
+}
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+@pytest.mark.parametrize(
+    ("channels", "invert_y", "down"),
+    [(2, None, True), (3, None, False), (2, False, False), (3, True, True)],
+)
+def test_y_of_a_picture_points_down(
+    draw: Callable[..., Figure], channels: int, invert_y: bool | None, down: bool
+) -> None:
+    """Joint 1, drawn last because it has more focus, has the larger y: in a picture it is lower."""
+    figure = draw(*standing(channels), invert_y=invert_y)
+    figure.draw_without_rendering()
+    ax = panels(figure)[0]
+    first, last = ax.transData.transform(np.asarray(ax.collections[1].get_offsets()))[:, 1]
+    bottom, top = ax.get_window_extent().get_points()[:, 1]  # in pixels, upwards
+    assert bottom < min(first, last) and max(first, last) < top
+    assert (last < first) == down
+
+
+def test_pixels_of_a_picture_stand_upright(tmp_path: Path) -> None:
+    """The joint with the larger y and all the focus, which is dark, is in the GIF's lower half."""
+    x, layout = standing(2)
+    focus = torch.tensor([0.0, 1.0]).expand(1, 2, 2)
+    path = animate_focus(x[..., None], focus, layout, tmp_path / "focus.gif")
+    with Image.open(path) as picture:
+        grey = np.asarray(picture.convert("L"), float)
+    body = grey[: int(0.8 * len(grey)), : int(0.8 * grey.shape[1])]  # without band and colour bar
+    assert np.argwhere(body < 60)[:, 0].mean() > len(body) / 2
 
 
 def test_comparison_has_a_row_a_focus() -> None:

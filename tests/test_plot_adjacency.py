@@ -56,6 +56,8 @@ def entries(*given: tuple[int, int, float]) -> Tensor:
 
 
 def draw(matrix: Tensor, body: Tensor = BODY, **options: Any) -> Axes:
+    """The panel of one adjacency; y of the body points up unless stated."""
+    options = {"invert_y": False, **options}
     return panels(plot_adjacency(body, {"A": matrix}, CHAIN, **options))[0]
 
 

@@ -89,7 +89,7 @@ def test_data_come_back_to_the_quantisation_error(
     layout: SkeletonLayout, c: int, tmp_path: Path
 ) -> None:
     clip = random_clip(layout, c=c)
-    path = write_report(tmp_path / "r.html", [clip], layout, CLASSES, title="t")
+    path = write_report(tmp_path / "r.html", [clip], layout, CLASSES, title="t", invert_y=False)
     assert path == tmp_path / "r.html" and list(tmp_path.iterdir()) == [path]
     data = embedded(path)
     (kept,) = data["clips"]
@@ -128,12 +128,20 @@ def test_a_body_that_never_moves_and_has_one_joint(tmp_path: Path) -> None:
     x = torch.zeros(2, 1, 17, 1)
     x[:, 0, 3, 0] = torch.tensor([5.0, 7.0])
     clip = ReportClip("a", x, None, torch.tensor([1.0, 0.0]), {1: torch.zeros(1, 1, 17)})
-    for invert_y, y in ((False, 7), (True, -7)):
+    # In 2D, as in a picture, y points down unless stated.
+    for invert_y, y in ((False, 7), (True, -7), (None, -7)):
         path = write_report(
             tmp_path / "r.html", [clip], COCO17, ["0", "1"], title="t", invert_y=invert_y
         )
         kept, _, truth = decoded(embedded(path)["clips"][0])
         assert truth is None and kept[0, 0, 3].tolist() == [5, y] and np.isnan(kept).sum() == 32
+
+
+def test_3d_positions_point_up(tmp_path: Path) -> None:
+    clip = random_clip()
+    data = embedded(write_report(tmp_path / "r.html", [clip], KINECT20, CLASSES, title="t"))
+    kept, _, _ = decoded(data["clips"][0])
+    assert np.abs(kept - np.asarray(clip.x).transpose(3, 1, 2, 0)).max() < 1e-3
 
 
 def test_names_are_harmless_whatever_they_hold(tmp_path: Path) -> None:
