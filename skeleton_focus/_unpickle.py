@@ -44,7 +44,7 @@ class RefusedError(Exception):
 
 
 class Dtype:
-    """Stand-in for a numpy dtype: numbers or, for scalars, text."""
+    """Stand-in for a numpy dtype of numbers or text."""
 
     def __init__(self, code: Any = None, *options: Any) -> None:
         if type(code) is not str or not _DTYPE.fullmatch(code):
@@ -61,15 +61,18 @@ class Dtype:
 
 
 class PickledArray:
-    """Stand-in for a numpy array; ``array`` is a view of the file."""
+    """Stand-in for an array of numbers or text; ``array`` is a view of the file.
+
+    Read text by :meth:`texts` only: numpy would accept any four bytes as a character.
+    """
 
     def __init__(
         self, raw: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None
     ) -> None:
         kind = _dtype_of(dtype)
-        if kind.kind == "U" or type(shape) is not tuple or min(shape, default=0) < 0:
+        if type(shape) is not tuple or min(shape, default=0) < 0:
             raise RefusedError(
-                "the shape, dtype and bytes of an array of numbers", f"{kind} and {describe(shape)}"
+                "the shape, dtype and bytes of an array", f"{kind} and {describe(shape)}"
             )
         # numpy checks the shape against the number of bytes. It writes axes with the order "K": the
         # bytes are then in C order, and the array is a transposed view of them.
@@ -85,6 +88,17 @@ class PickledArray:
             raise RefusedError("the state of an array", describe(state))
         _, shape, dtype, fortran, raw = state
         self.array = PickledArray(raw, dtype, shape, "F" if fortran else "C").array
+
+    def texts(self) -> list[str]:
+        """Decode an array of text; raise UnicodeDecodeError for bytes that are not characters."""
+        raw = self.array.tobytes()
+        size = self.array.dtype.itemsize
+        return [_text(raw[at : at + size], self.array.dtype) for at in range(0, len(raw), size)]
+
+
+def _text(raw: Any, kind: np.dtype[Any]) -> str:
+    encoding = "utf-32-be" if kind.str.startswith(">") else "utf-32-le"
+    return str(raw, encoding, "surrogatepass").rstrip("\0")
 
 
 def _dtype_of(value: Any) -> np.dtype[Any]:
@@ -104,9 +118,8 @@ def _scalar(dtype: Any = None, raw: Any = b"") -> Any:
     raw = raw.encode("latin-1") if type(raw) is str else raw  # bytes that Python 2 wrote
     if len(raw) != kind.itemsize:
         raise RefusedError(f"a number of {kind.itemsize} bytes", describe(raw))
-    if kind.kind == "U":  # numpy would accept any four bytes as a character
-        encoding = "utf-32-be" if kind.str.startswith(">") else "utf-32-le"
-        return str(raw, encoding, "surrogatepass").rstrip("\0")
+    if kind.kind == "U":
+        return _text(raw, kind)
     return np.frombuffer(raw, kind)[0].item()
 
 
@@ -197,8 +210,9 @@ class _Unpickler(pickle._Unpickler):
             raise RefusedError("a dict to add items to", describe(self.stack[-1]))
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Hashing a tuple that nests the same tuple twice on each level would take forever.
-            if type(key) is not str and not (type(key) is int and abs(key) <= _LARGEST_KEY):
-                raise RefusedError("keys that are strings or integers", describe(key))
+            number = type(key) in (int, float) and abs(key) <= _LARGEST_KEY  # NaN is not
+            if type(key) is not str and not number:
+                raise RefusedError("keys that are strings or numbers", describe(key))
             self.stack[-1][key] = value
 
     def load_setitem(self) -> None:

@@ -114,6 +114,11 @@ does not exist
             on_error(error)
 
     source = recognize(path, persons, missing)
+    if not source.splits:
+        hint = "add one to the file: {'split': {'train': [names], 'val': [names]}, ...}"
+        raise ValueError(
+            message(who, "a split into training and test clips", f"none in {path}", hint)
+        )
     split = source.splits[0] if split is None else split
     check_choice(who, "split", split, source.splits)
     options = {"persons": persons, "missing": missing}
@@ -386,6 +391,8 @@ def main(arguments: list[str] | None = None) -> int:
             test = of_clips.count("test")
             note = "" if train and test else ": open_dataset needs both"
             _print_lines(f"split {split}: {train} training and {test} test clips{note}")
+        if not sides:
+            _print_lines("no split: open_dataset needs one")
         if isinstance(data.clips, MappedClips):
             array = data.clips.array
             _print_lines(

@@ -7,8 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +37,11 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
 
     The file holds ``split``, {name: [frame_dir, ...]}, and ``annotations``, a list of {frame_dir,
     label, keypoint (M, T, V, C), keypoint_score (M, T, V), total_frames}, the last two not in every
-    file. ``xsub_train`` and ``xsub_val`` (or ``xsub_test``) make the split ``"xsub"``, ``train``
-    and ``val`` the split ``"given"``, ``train1`` and ``test1`` the split ``"split1"``; if a split
-    has both a val and a test list, val is not used. V determines the layout: 25 joints NTU25_PYSKL,
-    20 KINECT20, 18 OPENPOSE18, 17 COCO17.
+    file; or it is that list alone, without a split. Numbers are arrays or nested lists, names are
+    lists or arrays. ``xsub_train`` and ``xsub_val`` (or ``xsub_test``) make the split ``"xsub"``,
+    ``train`` and ``val`` the split ``"given"``, ``train1`` and ``test1`` the split ``"split1"``; if
+    a split has both a val and a test list, val is not used. V determines the layout: 25 joints
+    NTU25_PYSKL, 20 KINECT20, 18 OPENPOSE18, 17 COCO17.
 
     Visibility is the score, clamped to 0..1 (peaks of a heat map may lie slightly outside); without
     scores, a body whose joints are all 0 in a frame is absent there. Where visibility is 0, x is 0.
@@ -70,12 +72,14 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
     if persons < 1:
         raise ValueError(message("open_pyskl", "persons of at least 1", persons))
     content = load_pickle(path)
-    keys = "a dict with the keys split and annotations"
-    if type(content) is not dict or not {"split", "annotations"} <= set(content):
-        raise FormatError(message(str(path), keys, _describe_keys(content)))
-    split = content["split"]
+    if type(content) is list:
+        content = {"annotations": content}
+    if type(content) is not dict or "annotations" not in content:
+        expected = "a dict with the keys split and annotations, or a list of annotations"
+        raise FormatError(message(str(path), expected, _describe_keys(content)))
+    split = content.get("split")
     annotations = content["annotations"]
-    if type(split) is not dict or type(annotations) is not list or not annotations:
+    if type(split) not in (dict, type(None)) or type(annotations) is not list or not annotations:
         got = f"split {describe(split)}, annotations {describe(annotations)}"
         raise FormatError(
             message(str(path), "split as a dict, annotations as a non-empty list", got)
@@ -83,7 +87,7 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
     joints, channels = _common_shape(path, annotations)
     layout = layout_of(str(path), joints)
     sides: dict[str, dict[str, str]] = {name: {} for name in map(_name, annotations) if name}
-    splits = _read_splits(path, split, sides)
+    splits = () if split is None else _read_splits(path, split, sides)
     return ClipSource(
         format="pyskl pickle",
         layout=NTU25_PYSKL if layout is NTU25 else layout,
@@ -112,8 +116,8 @@ def _name(annotation: Any) -> str:
 def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
     """The most common V and C of the clips."""
     keypoints = [a.get("keypoint") for a in annotations if type(a) is dict]
-    arrays = [keypoint.array for keypoint in keypoints if type(keypoint) is PickledArray]
-    shapes = Counter(array.shape[2:] for array in arrays if len(array.shape) == 4)
+    found = [_shape_of(keypoint) for keypoint in keypoints]
+    shapes = Counter(shape[2:] for shape, _ in found if len(shape) == 4)
     if not shapes:
         first = annotations[0]
         if type(first) is dict and "keypoint" in first:
@@ -131,7 +135,7 @@ def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
         raise FormatError(
             message(str(path), "keypoint (M, T, V, C) with C of 2 or 3", f"C={channels}")
         )
-    total = sum(array.nbytes for array in arrays)
+    total = sum(prod(shape) * itemsize for shape, itemsize in found)
     with open_plain_file(path) as file:
         size = os.fstat(file.fileno()).st_size
     if total > size:  # a file that refers to one array ten thousand times would fill the disk
@@ -139,6 +143,20 @@ def _common_shape(path: Path, annotations: Sequence[Any]) -> tuple[int, int]:
             message(str(path), f"keypoint arrays of at most the file's {size} bytes", total)
         )
     return joints, channels
+
+
+def _shape_of(value: Any) -> tuple[tuple[int, ...], int]:
+    """The shape of an array or of nested lists, by their first entries; the bytes of a number.
+
+    A number in a list takes at least one byte of the file.
+    """
+    shape: tuple[int, ...] = ()
+    while type(value) in (list, tuple) and value and len(shape) < 4:
+        shape += (len(value),)
+        value = value[0]
+    if type(value) is PickledArray:
+        return shape + value.array.shape, value.array.itemsize
+    return shape, 1
 
 
 def _read_splits(
@@ -171,9 +189,7 @@ def _read_splits(
             )
         for side, key in (("train", lists["train"]), ("test", test)):
             where = f"{path}, split {describe(key)}"
-            if type(split[key]) not in (list, tuple):
-                raise FormatError(message(where, "a list of frame_dir", describe(split[key])))
-            for clip in split[key]:
+            for clip in _names_of(where, split[key]):
                 if type(clip) is not str or clip not in sides:
                     raise FormatError(
                         message(where, "the frame_dir of an annotation", describe(clip))
@@ -184,6 +200,18 @@ def _read_splits(
                     expected = f"clips that are not in {describe(lists['train'])}"
                     raise FormatError(message(where, expected, describe(clip)))
     return tuple(splits)
+
+
+def _names_of(where: str, value: Any) -> Sequence[Any]:
+    """The names in a list or in an array of text."""
+    if type(value) is PickledArray and value.array.dtype.kind == "U" and value.array.ndim == 1:
+        try:
+            return value.texts()
+        except UnicodeDecodeError:
+            raise FormatError(message(where, "names as text", "bytes that are none")) from None
+    if type(value) not in (list, tuple):
+        raise FormatError(message(where, "a list of frame_dir", describe(value)))
+    return cast(Sequence[Any], value)
 
 
 @dataclass(frozen=True)
@@ -264,10 +292,11 @@ class _Annotations:
 
 
 def _numbers(where: str, value: Any, axes: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Convert an array of this shape (0: any size but 0) to float32; check that it is finite."""
-    if type(value) is not PickledArray:
+    """Convert numbers of this shape (0: any size but 0) to float32; check that they are finite."""
+    found, _ = _shape_of(value)
+    array = _from_lists(value, found)
+    if array is None:
         raise FormatError(message(where, f"numbers ({axes})", describe(value)))
-    array = value.array
     fits = array.dtype.kind in "fiu" and array.ndim == len(shape)
     if fits:
         for got, size in zip(array.shape, shape, strict=True):
@@ -282,3 +311,22 @@ def _numbers(where: str, value: Any, axes: str, shape: tuple[int, ...]) -> NDArr
         at = tuple(np.argwhere(~np.isfinite(numbers))[0].tolist())
         raise FormatError(message(where, "finite numbers", f"{numbers[at]} at {at} of ({axes})"))
     return numbers
+
+
+def _from_lists(value: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """Convert nested lists of numbers or arrays to one array; None if their sizes differ.
+
+    The sizes are compared first: lists that share entries may claim more numbers than fit into
+    memory.
+    """
+    if type(value) is PickledArray:
+        return value.array if value.array.shape == shape else None
+    if type(value) not in (list, tuple) or not shape or len(value) != shape[0]:
+        return None
+    if len(shape) == 1:
+        try:
+            return np.array(value, np.float64) if {*map(type, value)} <= {int, float} else None
+        except OverflowError:  # an integer of thousands of digits
+            return None
+    parts = [_from_lists(part, shape[1:]) for part in value]
+    return None if any(part is None for part in parts) else np.stack(cast(list[Any], parts))

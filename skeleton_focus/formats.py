@@ -95,7 +95,7 @@ class ClipSource:
         num_clips: the number of clips, including those that cannot be read.
         readers: each yields some of the clips, or an error instead of a clip that cannot be read;
             in sequence they yield all clips. They are independent of each other.
-        splits: the names of the published splits, the default first.
+        splits: the names of the published splits, the default first; empty if there is none.
         classes: class names in label order; empty if they are stored in the clips.
         mapped: the clips themselves, if they are memory-mapped in place and need no reading.
     """

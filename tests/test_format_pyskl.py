@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skeleton_focus import open_dataset
+from skeleton_focus._unpickle import load_pickle
+from skeleton_focus.datasets import main
 from skeleton_focus.format_pyskl import open_pyskl
 from skeleton_focus.formats import ClipFile, FormatError
 
@@ -179,15 +183,11 @@ def test_names_of_splits(tmp_path: Path, names: list[str], splits: Any, sides: l
 @pytest.mark.parametrize(
     ("value", "error"),
     [
-        ([annotation()], "expected a dict with the keys split and annotations, got a list of 1"),
-        (
-            {"annotations": [], "x": 1},
-            "the keys split and annotations, got the keys annotations, x",
-        ),
-        (
-            {"annotations": [], "x\n": 1},
-            r"the keys split and annotations, got the keys annotations, 'x\\n'",
-        ),
+        (7, "a dict with the keys split and annotations, or a list of annotations, got 7"),
+        ([], "annotations as a non-empty list, got split None, annotations a list of 0"),
+        ([7], r"expected annotations that hold keypoint .*, got 7"),
+        ({"split": {}, "x": 1}, "or a list of annotations, got the keys split, x"),
+        ({"split": {}, "x\n": 1}, r"or a list of annotations, got the keys split, 'x\\n'"),
         (
             content(annotation(), **{"x" * 900 + "_train": ["a"], "x" * 900 + "_val": ["a"]}),
             r"split 'x{59}: expected clips that are not in 'x{59}, got 'a'",
@@ -269,6 +269,104 @@ def test_what_is_wrong_with_a_whole_file(tmp_path: Path, value: Any, error: str)
     ) as refused:
         open_pyskl(write(tmp_path, value))
     assert refused.match(error)
+
+
+def test_names_of_a_split_that_are_no_text(tmp_path: Path) -> None:
+    for names in (np.arange(2), np.array([["a"]])):
+        with pytest.raises(FormatError, match=r"split 'val': expected a list of frame_dir, got an"):
+            open_pyskl(write(tmp_path, content(annotation(), train=["a"], val=names)))
+    bad = pickle.dumps(content(annotation(), train=[], val=np.array(["\U00010fff"])))
+    bad = bad.replace(np.array(["\U00010fff"]).tobytes(), b"\xff\xff\xff\x7f")
+    (tmp_path / "data.pkl").write_bytes(bad)
+    with pytest.raises(FormatError, match=r"split 'val': expected names as text, got bytes"):
+        open_pyskl(tmp_path / "data.pkl")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_split_as_arrays_of_names(tmp_path: Path, protocol: int, order: str) -> None:
+    made = [annotation(name) for name in ("a", "bé", "cde")]
+    names = np.array(["bé", "cde"]).astype(f"{order}U3")
+    source = open_pyskl(write(tmp_path, content(*made, train=["a"], val=names), protocol))
+    assert [clip.sides["given"] for clip in source.read()] == ["train", "test", "test"]
+
+
+@pytest.mark.parametrize("listed", [list, {"annotations": ...}, {"split": None}])
+def test_annotations_without_a_split(
+    tmp_path: Path, listed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [annotation("a"), annotation("b")]
+    path = write(tmp_path, made if listed is list else {**listed, "annotations": made})
+    source = open_pyskl(path)
+    assert source.splits == () and [clip.name for clip in source.read()] == ["a", "b"]
+    assert all(clip.sides == {} for clip in source.read())
+    for split in (None, "xsub"):
+        with pytest.raises(
+            ValueError,
+            match=r"^open_dataset: expected a split into training and test clips, got none in .*; "
+            r"add one to the file: \{'split': \{'train': \[names\], 'val': \[names\]\}, \.\.\.\}$",
+        ):
+            open_dataset(path, split=split)
+    assert main([str(path), "--cache", str(tmp_path / "cache")]) == 0
+    said = capsys.readouterr().out
+    assert "2 clips of 4 classes" in said and "no split: open_dataset needs one" in said
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_keys_that_are_floats(tmp_path: Path, protocol: int) -> None:
+    """As in pyskl's Kinetics: the number of valid frames by threshold of the boxes' scores."""
+    made = annotation(valid={0.5: 10, np.float64(0.6): 9})
+    path = write(tmp_path, content(made), protocol)
+    (clip,) = open_pyskl(path).read()
+    assert isinstance(clip, ClipFile)
+    assert load_pickle(path)["annotations"][0]["valid"] == {0.5: 10, 0.6: 9}
+
+
+@pytest.mark.parametrize("nested", ["lists", "tuples", "arrays of persons"])
+def test_keypoints_as_nested_lists(tmp_path: Path, nested: str) -> None:
+    plain = annotation()
+    made = dict(plain)
+    for key in ("keypoint", "keypoint_score"):
+        made[key] = list(plain[key]) if nested == "arrays of persons" else plain[key].tolist()
+    if nested == "tuples":
+        made["keypoint"] = tuple(made["keypoint"])
+    expected = only(tmp_path, plain)
+    clip = only(tmp_path, made)
+    assert clip.visibility is not None and expected.visibility is not None
+    np.testing.assert_array_equal(clip.x, expected.x)
+    np.testing.assert_array_equal(clip.visibility, expected.visibility)
+
+
+RAGGED = np.ones((2, 5, 17, 2)).tolist()
+RAGGED[1][3] = RAGGED[1][3][:-1]
+SHARED: Any = [1.0, 2.0]
+for _size in (17, 1000, 1000):
+    SHARED = [SHARED] * _size
+
+
+@pytest.mark.parametrize(
+    ("keypoint", "error"),
+    [
+        (RAGGED, r"expected numbers \(M, T, V=17, C=2\), got a list of 2"),
+        ([[[[1, 2]] * 16 + [[1, None]]]], r"numbers \(M, T, V=17, C=2\), got a list of 1"),
+        ([[[[1, 2]] * 16 + [[1, 10**400]]]], r"numbers \(M, T, V=17, C=2\), got a list of 1"),
+        ([[[[1, 2]] * 16 + [[1, True]]]], r"numbers \(M, T, V=17, C=2\), got a list of 1"),
+        ([[[[1, 2]] * 16 + [[1, float("nan")]]]], "expected finite numbers, got nan"),
+        ([[[[1, 2]] * 16]], r"numbers \(M, T, V=17, C=2\), got a list of 1"),
+        ([np.ones((5, 17, 2)), np.ones((4, 17, 2))], r"V=17, C=2\), got a list of 2"),
+        ([np.full((5, 17, 2), "x")], r"V=17, C=2\), got a list of 1 of <U1"),
+    ],
+)
+def test_nested_lists_that_are_no_keypoints(tmp_path: Path, keypoint: Any, error: str) -> None:
+    made = [annotation(), annotation("b", keypoint=keypoint, keypoint_score=..., total_frames=...)]
+    _, refused = open_pyskl(write(tmp_path, content(*made))).read()
+    assert isinstance(refused, FormatError) and re.search(error, str(refused))
+
+
+def test_lists_that_share_entries_take_no_memory(tmp_path: Path) -> None:
+    shared = annotation(keypoint=SHARED, keypoint_score=..., total_frames=...)
+    with pytest.raises(FormatError, match=r"arrays of at most the file's .*, got 34000000"):
+        open_pyskl(write(tmp_path, content(shared)))
 
 
 def spoilt(what: str, at: Any, number: float) -> Any:

@@ -323,12 +323,12 @@ SHAPE = b"(K\x01K\x02\x85" + DTYPE + b"\x89"
         ),
         (b"}(K\x01e.", "'dict' object has no attribute 'append'"),
         (b"](K\x01K\x02u.", "expected a dict to add items to, got a list of 0"),
-        (b"})K\x01s.", r"expected keys that are strings or integers, got a tuple of 0"),
+        (b"})K\x01s.", r"expected keys that are strings or numbers, got a tuple of 0"),
         (
             b"}\x8a\x09" + b"\xff" * 8 + b"\x7fK\x01s.",
             "expected keys .*, got 2361183241434822606847",
         ),
-        (b"}NK\x01s.", "expected keys that are strings or integers, got None"),
+        (b"}NK\x01s.", "expected keys that are strings or numbers, got None"),
         (b"ccollections\nOrderedDict\n]\x85R.", "expected a dict that is filled item by item"),
         (
             b"cnumpy\ndtype\n" + text("O8") + b"\x85R.",
