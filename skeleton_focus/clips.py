@@ -26,7 +26,7 @@ class Clip(NamedTuple):
     """One clip.
 
     Attributes:
-        x: (C, T, V, M) joint positions.
+        x: (C, T, V, M) joint positions, float32.
         label: class index.
         visibility: (T, V, M), 0 where a joint is missing, otherwise 1 or a confidence.
         critical: (M, T, V), ground truth: 1 where a joint and frame determine the class; zeros if
@@ -65,7 +65,8 @@ class SkeletonDataset(Dataset[Clip]):
     Args:
         clips: arrays or tensors (C, T, V, M), or one (N, C, T, V, M); C, V and M are the same for
             all. An array mapped read-only, ``np.load(..., mmap_mode="r")``, is not loaded: each
-            clip is copied and checked when it is read.
+            clip is copied and checked when it is read. Other floating-point types, such as float64
+            and float16, are converted to float32, mapped arrays when a clip is read.
         labels: class indices, one for each clip.
         layout: the skeleton.
         classes: class names; by default ``"0"``, ``"1"``, ...
@@ -135,7 +136,7 @@ class SkeletonDataset(Dataset[Clip]):
         # than memory, so its clips are checked when they are read; all others are checked now.
         self._check_when_read = isinstance(clips, np.memmap) and isinstance(self.clips, MappedClips)
         if self._check_when_read:
-            self._check(0, self.clips[0])
+            self._check(0, _single(self.clips[0]))
         elif isinstance(self.clips, list):
             for i, x in enumerate(self.clips):
                 self._check(i, x)
@@ -249,14 +250,17 @@ class SkeletonDataset(Dataset[Clip]):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> Clip:
-        x = self.clips[index]
+        x = _single(self.clips[index])
         if self._check_when_read:
             self._check(index, x)
-        visibility = torch.ones_like(x[0]) if self.visibility is None else self.visibility[index]
+        if self.visibility is None:
+            visibility = torch.ones_like(x[0])
+        else:
+            visibility = _single(self.visibility[index])
         if self.critical is None:
             critical = x.new_zeros(x.shape[3], *x.shape[1:3])  # (M, T, V)
         else:
-            critical = self.critical[index]
+            critical = _single(self.critical[index])
         if self._added_persons:
             x = F.pad(x, (0, self._added_persons))
             visibility = F.pad(visibility, (0, self._added_persons))
@@ -383,9 +387,17 @@ def _tensors(values: Any) -> Any:
     for value in values:
         if isinstance(value, np.ndarray):
             # torch warns about arrays that are not writeable, because a tensor cannot be read-only.
-            value = torch.from_numpy(value if value.flags.writeable else value.copy())
-        tensors.append(value)
+            native = value.dtype.newbyteorder("=")
+            value = torch.from_numpy(value.astype(native, copy=not value.flags.writeable))
+        tensors.append(_single(value))
     return tensors
+
+
+def _single(value: Any) -> Any:
+    """Convert floating-point numbers to float32, the type of a network's weights."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.float()
+    return value
 
 
 def _select(values: Any, index: Sequence[int]) -> Any:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from skeleton_focus import NTU25, Batch, SkeletonDataset, SkeletonLayout, Split
+from skeleton_focus.clips import Clip
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2)])
 
@@ -297,9 +298,32 @@ def test_collate_pads_with_zeros() -> None:
     assert batch.visibility.shape == (3, 4, 3, 1) and batch.critical.shape == (3, 1, 4, 3)
 
 
-def test_collate_keeps_the_dtype() -> None:
-    data = SkeletonDataset([x.double() for x in clips(2, 1)], [0, 0], CHAIN)
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.dtype(">f8")])
+@pytest.mark.parametrize("form", ["list", "array", "mapped"])
+def test_clips_become_float32(tmp_path: Path, form: str, dtype: Any) -> None:
+    """Weights of a network are float32: other types stopped in it, with "mixed dtype"."""
+    x = np.random.default_rng(0).normal(size=(2, 2, 4, 3, 1)).astype(dtype)
+    given: Any = list(x) if form == "list" else x
+    if form == "mapped":
+        np.save(tmp_path / "x.npy", x)
+        given = np.load(tmp_path / "x.npy", mmap_mode="r")
+    seen: Any = np.full((2, 4, 3, 1), 0.5, dtype)
+    data = SkeletonDataset(given, [0, 0], CHAIN, visibility=seen, critical=np.moveaxis(seen, 3, 1))
+    assert all(part.dtype == torch.float32 for part in (data[0].x, *data[1][2:]))
     batch = SkeletonDataset.collate([data[0], data[1]])
+    assert batch.x.dtype == batch.visibility.dtype == batch.critical.dtype == torch.float32
+    np.testing.assert_array_equal(batch.x.numpy(), x.astype(np.float32))
+    nn.Linear(2, 3)(batch.x.transpose(1, -1))
+
+
+def test_numbers_beyond_float32_are_not_finite() -> None:
+    with pytest.raises(ValueError, match="expected clip '0' to be finite, got NaN or infinity"):
+        SkeletonDataset(np.full((1, 2, 4, 3, 1), 1e300), [0], CHAIN)
+
+
+def test_collate_keeps_the_dtype() -> None:
+    clip = Clip(torch.ones(2, 4, 3, 1).double(), 0, torch.ones(4, 3, 1), torch.zeros(1, 4, 3))
+    batch = SkeletonDataset.collate([clip])
     assert batch.x.dtype == batch.visibility.dtype == batch.critical.dtype == torch.float64
 
 
