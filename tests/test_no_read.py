@@ -25,6 +25,7 @@ from skeleton_focus import (
     body_height,
     center,
     coherence_loss,
+    convert_layout,
     directed_adjacency,
     divergence_loss,
     exploration_loss,
@@ -60,7 +61,7 @@ from skeleton_focus.focus_metrics import (
     pointing_game,
     relevance_mass,
 )
-from skeleton_focus.layouts import NTU25
+from skeleton_focus.layouts import COCO17, NTU25
 from skeleton_focus.occlusion import (
     body_parts,
     drop_frames,
@@ -287,6 +288,7 @@ WITH_A_LIST: dict[str, Callable[[dict[str, Any]], Any]] = {
         d["x"], d["lengths"], NTU25, visibility=d["visibility"], frames=12
     ),
     "shear": lambda d: shear(d["x"], d["factors"]),
+    "convert": lambda d: convert_layout(d["x"], NTU25, COCO17, visibility=d["visibility"]),
     "flip": lambda d: flip(d["x"], NTU25, d["mirrored"]),
 }
 
