@@ -77,7 +77,8 @@ class SkeletonDataset(Dataset[Clip]):
         origin: a name of the data, for :meth:`heading`.
 
     Raises:
-        ValueError: no clips, or clips, labels and layout that do not match.
+        ValueError: no clips, or clips, labels and layout that do not match. If the axes seem to be
+            in another order, such as (M, T, V, C), the error gives the call that reorders them.
 
     Example:
         >>> from skeleton_focus import KINECT20
@@ -132,6 +133,7 @@ class SkeletonDataset(Dataset[Clip]):
         self.layout = layout
         self.origin = origin
         self._added_persons = 0
+        self._one_array = isinstance(clips, Tensor | np.ndarray)
         # The readers check clips that open_dataset opens. The user's own mapped array may be larger
         # than memory, so its clips are checked when they are read; all others are checked now.
         self._check_when_read = isinstance(clips, np.memmap) and isinstance(self.clips, MappedClips)
@@ -154,9 +156,13 @@ class SkeletonDataset(Dataset[Clip]):
         if isinstance(first, Tensor) and first.ndim == 4:
             channels = f"C={first.shape[0]}"
             persons = f"M={first.shape[3]}"
-        check_shape(
-            who, f"clip {name!r}", x, f"{channels}, T, V={self.layout.num_joints}, {persons}"
-        )
+        axes = f"{channels}, T, V={self.layout.num_joints}, {persons}"
+        order = _order(x, self.layout.num_joints)
+        hint = "" if order is None else _reordering(order, self.layout.num_joints, self._one_array)
+        check_shape(who, f"clip {name!r}", x, axes, hint)
+        if order is not None:
+            got = f"{tuple(x.shape)}, which seems to be ({', '.join(order.upper().split())})"
+            raise ValueError(message(who, f"clip {name!r} ({axes})", got, hint))
         _, t, v, m = x.shape
         if t == 0:
             raise ValueError(message(who, f"clip {name!r} to have frames", "none"))
@@ -375,6 +381,45 @@ def _label(label: Any) -> int:
             message("SkeletonDataset", f"integer labels in 0..{MOST_CLASSES - 1}", short(value))
         )
     return int(value)
+
+
+def _order(x: Any, joints: int) -> str | None:
+    """The axes of a clip in another order than "c t v m", such as "m t v c"; None if unknown.
+
+    A clip that could be (C, T, V, M) is only taken for another one if its C cannot be: 1, with M of
+    2 or 3; more than 16, the channels of five streams; or 2, with M = 3 and a channel of zeros,
+    which is an absent person.
+    """
+    shape = tuple(x.shape) if isinstance(x, Tensor) else ()
+    if len(shape) == 4 and shape[2] == joints:
+        channels, _, _, persons = shape
+        if persons not in (2, 3):
+            return None
+        if channels > 16:
+            return "t m v c"
+        if channels == 1 or (shape[0::3] == (2, 3) and not x.flatten(1).any(1).all()):
+            return "m t v c"
+        return None
+    for order in _ORDERS:
+        axes = order.split()
+        if len(axes) == len(shape):
+            sizes = dict(zip(axes, shape, strict=True))
+            if sizes["v"] == joints and sizes["c"] in (2, 3):
+                return order
+    flat = len(shape) == 2 and shape[1] in (2 * joints, 3 * joints)
+    return "t (v c)" if flat else None
+
+
+_ORDERS = ("t v c m", "t v m c", "c t m v", "m c t v", "t v c", "c t v")
+
+
+def _reordering(order: str, joints: int, one_array: bool) -> str:
+    """The call that brings a clip, or an array of clips, from this order to (C, T, V, M)."""
+    target = "c t v m" if "m" in order else "c t v 1"
+    sizes = f", v={joints}" if "(" in order else ""
+    if one_array:
+        return f"x = einops.rearrange(x, 'n {order} -> n {target}'{sizes}) permutes the axes"
+    return f"clip = einops.rearrange(clip, '{order} -> {target}'{sizes}) permutes its axes"
 
 
 def _tensors(values: Any) -> Any:

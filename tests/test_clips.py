@@ -9,13 +9,14 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import einops
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skeleton_focus import NTU25, Batch, SkeletonDataset, SkeletonLayout, Split
+from skeleton_focus import COCO17, NTU25, Batch, SkeletonDataset, SkeletonLayout, Split
 from skeleton_focus.clips import Clip
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2)])
@@ -314,6 +315,63 @@ def test_clips_become_float32(tmp_path: Path, form: str, dtype: Any) -> None:
     assert batch.x.dtype == batch.visibility.dtype == batch.critical.dtype == torch.float32
     np.testing.assert_array_equal(batch.x.numpy(), x.astype(np.float32))
     nn.Linear(2, 3)(batch.x.transpose(1, -1))
+
+
+@pytest.mark.parametrize("one_array", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "permuted"),
+    [
+        ((1, 30, 17, 3), (3, 30, 17, 1)),  # M, T, V, C: was taken for C = 1, M = 3
+        ((1, 30, 17, 2), (2, 30, 17, 1)),
+        ((30, 1, 17, 3), (3, 30, 17, 1)),  # T, M, V, C
+        ((30, 2, 17, 2), (2, 30, 17, 2)),
+        ((30, 17, 3, 2), (3, 30, 17, 2)),
+        ((30, 17, 2, 3), (2, 30, 17, 3)),
+        ((30, 17, 1, 3), (3, 30, 17, 1)),
+        ((3, 30, 1, 17), (3, 30, 17, 1)),
+        ((1, 3, 30, 17), (3, 30, 17, 1)),
+        ((30, 17, 3), (3, 30, 17, 1)),
+        ((30, 17, 2), (2, 30, 17, 1)),
+        ((2, 30, 17), (2, 30, 17, 1)),
+        ((30, 51), (3, 30, 17, 1)),
+        ((30, 34), (2, 30, 17, 1)),
+    ],
+)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_an_error_about_the_axes_gives_the_call_that_mends_it(
+    tmp_path: Path, mapped: bool, shape: Any, permuted: Any, one_array: bool
+) -> None:
+    x: Any = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
+    if mapped:
+        np.save(tmp_path / "x.npy", x)
+    elif not one_array:
+        x = list(x)
+    given = np.load(tmp_path / "x.npy", mmap_mode="r") if mapped else x
+    with pytest.raises(ValueError, match=r"^SkeletonDataset: expected clip '0' \(C") as caught:
+        SkeletonDataset(given, [0, 1, 0, 1], COCO17)
+    _, _, call = str(caught.value).partition("; ")
+    call, _, _ = call.partition(" permutes ")
+    name, _, call = call.partition(" = ")
+    whole = mapped or one_array
+    assert name == ("x" if whole else "clip")
+    mended = [eval(call, {"einops": einops, name: part}) for part in ([x] if whole else x)]
+    data = SkeletonDataset(mended[0] if whole else mended, [0, 1, 0, 1], COCO17)
+    assert data[3].x.shape == permuted
+
+
+def test_two_persons_in_space_are_known_by_an_absent_one() -> None:
+    """(M=2, T, V, C=3) could be (C=2, T, V, M=3), but for a channel that is 0 throughout."""
+    x = torch.randn(2, 30, 25, 3)
+    assert SkeletonDataset([x], [0], NTU25)[0].x.shape == (2, 30, 25, 3)
+    x[1] = 0
+    error = r"\(2, 30, 25, 3\), which seems to be \(M, T, V, C\); clip = .*'m t v c -> c t v m'"
+    with pytest.raises(ValueError, match=error):
+        SkeletonDataset([torch.randn(2, 30, 25, 3), x], [0, 0], NTU25)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 17, 1), (6, 5, 17, 2), (3, 5, 17, 3), (4, 2, 17, 1)])
+def test_other_channels_pass(shape: tuple[int, ...]) -> None:
+    assert SkeletonDataset([torch.ones(shape)], [0], COCO17)[0].x.shape == shape
 
 
 def test_numbers_beyond_float32_are_not_finite() -> None:
