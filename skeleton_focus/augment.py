@@ -22,17 +22,21 @@ from .preparation import resample_frames
 __all__ = ["Augment", "drop_joints", "flip", "rotate", "scale", "seeded_generator", "shear"]
 
 
-def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> torch.Generator:
+def seeded_generator(seed: int, *, epoch: int, step: int, rank: int = 0) -> torch.Generator:
     """Make a random generator seeded by the state of training: epoch, step, process and worker.
 
     The same arguments give the same numbers, so that a resumed run draws the same numbers as an
     uninterrupted one. In a DataLoader worker, the worker's id is also used. A persistent worker
     keeps its copy of the ``collate_fn``: pass it the epoch by a tensor in shared memory.
 
+    ``step`` has no default: without it, all batches of an epoch, or all clips if it is called in a
+    data set's ``__getitem__``, would be augmented alike.
+
     Args:
         seed: seed of the run, at least 0.
         epoch: at least 0.
-        step: step within the epoch, at least 0.
+        step: the batch's number within the epoch, or, in ``__getitem__``, the clip's index; at
+            least 0. 0 for a generator that is kept for the whole epoch.
         rank: rank of the process in distributed training, at least 0.
 
     Raises:
@@ -40,7 +44,8 @@ def seeded_generator(seed: int, *, epoch: int, step: int = 0, rank: int = 0) -> 
 
     Example:
         >>> def numbers(epoch):
-        ...     return torch.randint(100, (3,), generator=seeded_generator(1, epoch=epoch)).tolist()
+        ...     random = seeded_generator(1, epoch=epoch, step=17)
+        ...     return torch.randint(100, (3,), generator=random).tolist()
         >>> numbers(0) == numbers(0), numbers(0) == numbers(1)
         (True, False)
     """
@@ -229,7 +234,7 @@ class Augment(nn.Module):
         >>> from skeleton_focus import NTU25, SyntheticActions
         >>> batch = SyntheticActions(frames=40).generate(8, seed=0)
         >>> augment = Augment(NTU25, rotation=(15, 60, 0), crop=0.7, flip=0.5, frames=32)
-        >>> augment(batch, seeded_generator(1, epoch=0)).x.shape
+        >>> augment(batch, seeded_generator(1, epoch=0, step=0)).x.shape
         torch.Size([8, 3, 32, 25, 2])
     """
 

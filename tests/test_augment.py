@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layer_tools import draw
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from skeleton_focus import (
     COCO17,
@@ -359,6 +359,37 @@ def test_every_place_in_training_has_its_own_numbers() -> None:
     assert len(numbers) == len(places)
 
 
+class AugmentingClips(Dataset[Tensor]):
+    """Augment each clip in ``__getitem__``: eight times the same one."""
+
+    def __init__(self, seed: int, epoch: int) -> None:
+        self.seed = seed
+        self.epoch = epoch
+        self.augment = Augment(ARMS, rotation=(0, 90, 0), crop=0.5, frames=4)
+        self.clips = SkeletonDataset([draw(3, 6, 5, 2).float()] * 8, [0] * 8, ARMS)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Tensor:
+        random = seeded_generator(self.seed, epoch=self.epoch, step=index)
+        return self.augment(SkeletonDataset.collate([self.clips[index]]), random).x[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_clips_augmented_one_by_one_all_differ(workers: int) -> None:
+    shown = [
+        x for epoch in (0, 1) for x in DataLoader(AugmentingClips(1, epoch), 1, num_workers=workers)
+    ]
+    assert len({tuple(x.flatten().tolist()) for x in shown}) == 16
+
+
+def test_a_generator_needs_the_step() -> None:
+    """In ``__getitem__``, the seed and the epoch alone give every clip the same view."""
+    with pytest.raises(TypeError, match="required keyword-only argument: 'step'"):
+        seeded_generator(1, epoch=3)  # type: ignore[call-arg]
+
+
 class AugmentingCollate:
     """Serve as ``collate_fn`` whose epoch, in shared memory, a persistent worker sees change."""
 
@@ -372,7 +403,7 @@ class AugmentingCollate:
 
     def __call__(self, clips: Any) -> Tensor:
         if self.epoch >= 0 and self.drawn_for != int(self.epoch):
-            self.random = seeded_generator(self.seed, epoch=int(self.epoch))
+            self.random = seeded_generator(self.seed, epoch=int(self.epoch), step=0)
             self.drawn_for = int(self.epoch)
         return self.augment(SkeletonDataset.collate(clips), self.random).x
 
@@ -508,8 +539,8 @@ def test_seeds_are_not_negative(place: dict[str, int]) -> None:
     with pytest.raises(
         ValueError, match=r"^seeded_generator: expected numbers of at least 0, got \{'seed': 1, "
     ):
-        seeded_generator(1, **place)
+        seeded_generator(1, **{"epoch": 0, "step": 0, **place})
     with pytest.raises(
         ValueError, match=r"^seeded_generator: expected numbers of at least 0, got \{'seed': -1, "
     ):
-        seeded_generator(-1, epoch=0)
+        seeded_generator(-1, epoch=0, step=0)

@@ -311,19 +311,21 @@ BATCHES: dict[str, Callable[[Any], Any]] = {
         joint_dropout=0.1,
         speed=0.2,
         frames=12,
-    )(b, seeded_generator(1, epoch=0)),
+    )(b, seeded_generator(1, epoch=0, step=0)),
     "augment, in tests": lambda b: Augment(NTU25, test_crop=0.9, frames=12)(b, None),
     "hide joints": lambda b: hide_joints(b, body_parts(NTU25)["left_arm"]),
     "hide frames": lambda b: hide_frames(b, 0.5),
-    "hide random joints": lambda b: hide_random_joints(b, 0.5, seeded_generator(1, epoch=0)),
+    "hide random joints": lambda b: hide_random_joints(
+        b, 0.5, seeded_generator(1, epoch=0, step=0)
+    ),
     "jitter": lambda b: jitter_joints(
-        b, NTU25, p=0.1, sigma=0.1, generator=seeded_generator(1, epoch=0)
+        b, NTU25, p=0.1, sigma=0.1, generator=seeded_generator(1, epoch=0, step=0)
     ),
 }
 # T' is the longest clip's new length, which is a value.
 SHORTER: dict[str, Callable[[Any], Any]] = {
     "beginning": lambda b: keep_beginning(b, 0.5),
-    "drop frames": lambda b: drop_frames(b, 0.5, seeded_generator(1, epoch=0)),
+    "drop frames": lambda b: drop_frames(b, 0.5, seeded_generator(1, epoch=0, step=0)),
 }
 
 
