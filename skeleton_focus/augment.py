@@ -215,7 +215,10 @@ class Augment(nn.Module):
         rotation: largest angles about x, y and z, 0 to 180 degrees; for C = 2, those about x and y
             must be 0.
         scale: factors lie in 1 - scale to 1 + scale, 0 <= scale < 1.
-        crop: smallest fraction of a clip that is kept, 0 < crop <= 1.
+        crop: smallest fraction of a clip that is kept, 0 < crop <= 1. Frames before the first and
+            after the last in which anybody was seen are part of a clip, but of the frames between
+            these two the same fraction is kept, too: a span with fewer of them is moved, and a span
+            in which nobody was seen is replaced by the whole clip.
         shear: largest factor, 0 <= shear <= 1.
         flip: probability of mirroring, 0 to 1.
         joint_dropout: probability that a joint of a person is dropped, 0 <= p < 1.
@@ -312,6 +315,9 @@ class Augment(nn.Module):
         extra = torch.stack([batch.visibility.to(exact), truth.to(exact)], dim=1)  # (N, 2, T, V, M)
         lengths = batch.lengths
         drawn = self._middle(x) if random is None else self._draw(x, random)
+        if random is not None and self.crop < 1:
+            seen = (batch.visibility > 0).flatten(2).any(2)  # (N, T)
+            drawn |= _keep_seen(seen, lengths, self.crop, drawn["start"], drawn["stop"])
         with torch.autocast(x.device.type, enabled=False):
             if random is not None:
                 x, extra = self._transform(x, extra, drawn)
@@ -414,6 +420,33 @@ class Augment(nn.Module):
         return f"{self.layout.name}, " + ", ".join(
             f"{name}={getattr(self, name)}" for name in names
         )
+
+
+def _keep_seen(
+    seen: Tensor, lengths: Tensor, crop: float, start: Tensor, stop: Tensor
+) -> dict[str, Tensor]:
+    """Move spans, fractions (N,) of clips, that keep less than ``crop`` of what was seen (N, T)."""
+    frame = torch.arange(seen.shape[1], device=seen.device)
+    last = lengths.to(seen.device)[:, None] - 1
+    seen = seen & (frame <= last)
+    time = frame / last.clamp(min=1)  # (N, T), 0 to 1
+    begin = torch.where(seen, time, 1.0).amin(1)
+    end = torch.where(seen, time, 0.0).amax(1)
+    kept = crop * (end - begin)
+    length = stop - start
+    moved = torch.minimum(torch.maximum(start, begin + kept - length), end - kept)
+    # Differences smaller than this are due to rounding: spans of whole clips must not move at all.
+    margin = 1e-6
+    enough = torch.minimum(stop, end) - torch.maximum(start, begin) >= kept - margin
+    start = torch.where(enough, start, moved)
+    stop = torch.where(enough, stop, moved + length)
+    inside = (time >= start[:, None] - margin) & (time <= stop[:, None] + margin)
+    # A span of less than a frame may lie between two.
+    both = seen[:, :-1] & seen[:, 1:]
+    between = both & (time[:, :-1] <= start[:, None]) & (time[:, 1:] >= stop[:, None])
+    # The span may lie in a gap in which nobody was seen.
+    empty = ~((seen & inside).any(1) | between.any(1))
+    return {"start": start.masked_fill(empty, 0.0), "stop": stop.masked_fill(empty, 1.0)}
 
 
 def _resample(

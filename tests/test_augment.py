@@ -28,7 +28,7 @@ from skeleton_focus import (
     resample_frames,
     seeded_generator,
 )
-from skeleton_focus.augment import drop_joints, flip, rotate, scale, shear
+from skeleton_focus.augment import _keep_seen, drop_joints, flip, rotate, scale, shear
 
 ARMS = SkeletonLayout.from_bones(
     [(0, 1), (0, 2), (1, 3), (2, 4)], pairs=[(1, 2), (3, 4)], name="arms"
@@ -237,6 +237,56 @@ def test_what_was_seen_or_not_stays_zero_or_one(seed: int) -> None:
         assert ((part == 0) | (part == 1)).all()
     assert not ours.x[(ours.visibility == 0)[:, None].expand_as(ours.x)].any()
     assert not (ours.critical * (ours.visibility == 0).permute(0, 3, 1, 2)).any()
+
+
+def seen_in(frames: int, *parts: tuple[int, int], clips: int = 512) -> Batch:
+    """Many times the same clip, in which all joints were seen in some parts and none elsewhere.
+
+    Its position is the frame's number, from 1.
+    """
+    seen = torch.zeros(clips, frames, 5, 2)
+    for first, last in parts:
+        seen[:, first : last + 1] = 1
+    x = torch.arange(1.0, frames + 1).view(1, 1, -1, 1, 1) * seen[:, None]
+    lengths = torch.full((clips,), frames)
+    return Batch(x, lengths, torch.zeros(clips).long(), seen, torch.zeros(clips, 2, frames, 5))
+
+
+@pytest.mark.parametrize("crop", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize(
+    ("first", "last"), [(80, 102), (0, 22), (40, 45), (102, 102), (0, 0), (0, 102)]
+)
+def test_a_crop_keeps_its_share_of_what_was_seen(first: int, last: int, crop: float) -> None:
+    """A clip with 80 empty frames of 103: a fifth of its views at a crop of 0.5 held nobody."""
+    views = Augment(ARMS, crop=crop, frames=400)(seen_in(103, (first, last)), generator())
+    shown = views.x[:, 0, :, 0, 0]  # (N, T)
+    assert (shown > 0).any(1).all()
+    begin = torch.where(shown > 0, shown, 1e9).amin(1)
+    # Half a frame at each end lies between the views' 400 times.
+    assert (shown.amax(1) - begin >= crop * (last - first) - 1).all()
+    assert shown.unique(dim=0).shape[0] > 1 or first == last
+
+
+def test_a_crop_in_a_gap_is_the_whole_clip() -> None:
+    views = Augment(ARMS, crop=0.5, frames=100)(seen_in(100, (0, 4), (95, 99)), generator())
+    shown = views.x[:, 0, :, 0, 0]
+    whole = (shown[:, 0] == 1) & (shown[:, -1] == 100)
+    assert (shown > 0).any(1).all() and whole.any() and not whole.all()
+
+
+def test_crops_of_clips_in_which_nobody_was_seen() -> None:
+    assert not Augment(ARMS, crop=0.5, frames=9)(seen_in(12), generator()).x.any()
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.01, 0.3, 0.5, 0.7, 0.99]))
+def test_crops_of_clips_seen_throughout_do_not_move(seed: int, crop: float) -> None:
+    augment = Augment(ARMS, crop=crop, frames=8)
+    lengths = torch.arange(1, 513)
+    seen = torch.arange(512) < lengths[:, None]
+    drawn = augment._draw(torch.zeros(512, 3, 1, 5, 2), generator(seed))
+    moved = _keep_seen(seen, lengths, crop, drawn["start"], drawn["stop"])
+    for name, value in moved.items():
+        assert torch.equal(value[1:], drawn[name][1:]), name  # one frame is the same anyway
 
 
 # --------------------------------------------------------------------------- what a clip depends on
