@@ -208,6 +208,22 @@ def share_slots(bodies: list[Track], persons: int) -> list[Track]:
     return slots
 
 
+def clip_of(
+    slots: Sequence[Track], num_frames: int, joints: int, channels: int, persons: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Lay the bodies of a clip out as x (C, T, V, M) and visibility (T, V, M).
+
+    Where nothing was seen, both are 0.
+    """
+    x = np.zeros((channels, num_frames, joints, persons), np.float32)
+    visibility = np.zeros(x.shape[1:], np.float32)
+    for m, body in enumerate(slots):
+        poses = np.where(body.seen[..., None] > 0, body.poses, 0)
+        x[..., m][:, body.frames] = poses.transpose(2, 0, 1)  # (C, t, V)
+        visibility[..., m][body.frames] = body.seen
+    return x, visibility
+
+
 def _take(track: Track, rows: Any) -> Track:
     return Track(track.frames[rows], track.poses[rows], track.seen[rows])
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._bodies import MOST_PEOPLE, clip_of, follow, join_tracks, share_slots
 from ._checks import message
 from .formats import (
     MOST_CLASSES,
@@ -37,7 +38,9 @@ _SIDES = {"train": ("kinetics_train", "train"), "test": ("kinetics_val", "val", 
 def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
     """Read one clip of Kinetics-Skeleton.
 
-    In each frame, the people with the highest mean confidence are kept, the most confident first.
+    People are followed through the frames. Those with the largest sum of confidence over the clip
+    are kept, the most confident first; people who are not there at the same time may share a place,
+    so that a frame of at most ``persons`` people loses nobody.
 
     Args:
         path: a JSON file ``{"data": [...], "label", "label_index"}``, with a frame of the data as
@@ -84,21 +87,18 @@ def read_kinetics(path: str | Path, *, persons: int = 2) -> ClipFile:
         raise FormatError(message(str(path), "label as text", short(action)))
     if not isinstance(frames, list) or not frames:
         raise FormatError(message(str(path), "at least one frame in data", "none"))
-    people = [*_people(path, frames)]
-    x = np.zeros((2, len(frames), OPENPOSE18.num_joints, persons), np.float32)
-    visibility = np.zeros(x.shape[1:], np.float32)
-    for t, of_frame in enumerate(people):
-        poses = [
-            _person(f"{path}, frame {t + 1}, person {i + 1}", person)
-            for i, person in enumerate(of_frame)
-        ]
-        # The sort is stable: people of equal confidence keep the file's order.
-        poses.sort(key=lambda person: -person[1].mean())
-        for m, (pose, score) in enumerate(poses[:persons]):
-            # OpenPose gives a joint that it did not find a score of 0; its position says nothing.
-            x[:, t, :, m] = np.where(score > 0, pose.T, 0)  # (C, V)
-            visibility[t, :, m] = score
-    if not any(people):
+    joints = OPENPOSE18.num_joints
+    people = []
+    for t, of_frame in enumerate(_people(path, frames)):
+        poses = np.zeros((len(of_frame), joints, 2), np.float32)
+        scores = np.zeros((len(of_frame), joints), np.float32)
+        for i, person in enumerate(of_frame):
+            where = f"{path}, frame {t + 1}, person {i + 1}"
+            poses[i], scores[i] = _person(where, person)
+        people.append((poses, scores))
+    slots = share_slots(join_tracks(follow(people), metres=False), persons)
+    x, visibility = clip_of(slots, len(frames), joints, 2, persons)
+    if not any(len(scores) for _, scores in people):
         raise FormatError(
             message(str(path), "a person in some frame", f"none in {len(frames)} frames")
         )
@@ -125,11 +125,12 @@ def _people(path: Path, frames: list[Any]) -> Iterator[list[Any]]:
             if first in (0, 1) and type(first) is int:
                 expected = f"frame_index {first + t}"
             raise FormatError(message(where, expected, short(index), "each frame once, in order"))
-        if not isinstance(frame["skeleton"], list):
-            raise FormatError(
-                message(where, "a list of people in skeleton", short(frame["skeleton"]))
-            )
-        yield frame["skeleton"]
+        people = frame["skeleton"]
+        if not isinstance(people, list):
+            raise FormatError(message(where, "a list of people in skeleton", short(people)))
+        if len(people) > MOST_PEOPLE:
+            raise FormatError(message(where, f"at most {MOST_PEOPLE} people", len(people)))
+        yield people
 
 
 def _person(where: str, person: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._bodies import Track, fill_gaps, join_tracks, main_bodies
+from ._bodies import Track, clip_of, fill_gaps, join_tracks, main_bodies
 from ._checks import check_choice, message
 from .formats import (
     ClipFile,
@@ -122,12 +122,9 @@ def read_ntu(path: str | Path, *, persons: int = 2, missing: str = "mask") -> Cl
     setup, view, subject, action = (name[part] for part in ("setup", "view", "subject", "action"))
     frames, tracks = _tracks(path, read_bytes(path))
     bodies = main_bodies(join_tracks(tracks.items()), frames, persons)
-    x = np.zeros((3, frames, NTU25.num_joints, persons), np.float32)
-    visibility = np.zeros(x.shape[1:], np.float32)
-    for m, body in enumerate(map(fill_gaps, bodies) if missing == "fill" else bodies):
-        poses = np.where(body.seen[..., None], body.poses, 0)
-        x[..., m][:, body.frames] = poses.transpose(2, 0, 1)  # (C, t, V)
-        visibility[..., m][body.frames] = body.seen
+    if missing == "fill":
+        bodies = [*map(fill_gaps, bodies)]
+    x, visibility = clip_of(bodies, frames, NTU25.num_joints, 3, persons)
     # A clip whose only tracked joints lie at the origin has no body, since zeros mean absence.
     if not x.any():
         raise FormatError(

@@ -1,4 +1,4 @@
-"""Kinetics-Skeleton: a good file, the most confident people, and every way a file can be wrong."""
+"""Kinetics-Skeleton: a good file, people through the frames, and every way a file can be wrong."""
 
 from __future__ import annotations
 
@@ -34,19 +34,58 @@ def write(folder: Path, content: Any, name: str = "-0EjYWnzVLA") -> Path:
 
 
 def test_a_good_file(tmp_path: Path) -> None:
-    weak = person(1, 0.3)
+    weak = person(1, 0.45)
     strong = person(2, 0.8)
     other = person(3, 0.5)
     read = read_kinetics(write(tmp_path, clip([weak, strong, other], [], [weak])))
     assert read.x.shape == (2, 3, 18, 2) and read.x.dtype == np.float32
     assert (read.name, read.label, read.action) == ("-0EjYWnzVLA", 0, "abseiling")
     assert read.visibility is not None and read.visibility.shape == (3, 18, 2)
-    for t, m, who in ((0, 0, strong), (0, 1, other), (2, 0, weak)):
+    # The weak person's sum is larger than the other's.
+    for t, m, who in ((0, 0, weak), (0, 1, strong), (2, 0, weak)):
         assert read.x[:, t, :, m].T.flatten().tolist() == np.float32(who["pose"]).tolist()
         assert read.visibility[t, :, m].tolist() == np.float32(who["score"]).tolist()
     assert not read.x[:, 1].any() and not read.visibility[1].any() and not read.x[:, 2, :, 1].any()
     alone = read_kinetics(write(tmp_path, clip([weak, strong, other], [], [weak])), persons=1)
     assert alone.x.shape == (2, 3, 18, 1) and np.array_equal(alone.x, read.x[..., :1])
+
+
+def walker(x: float, confidence: float) -> dict[str, list[float]]:
+    pose = np.stack([x + np.linspace(-0.03, 0.03, 18), np.linspace(0.2, 0.8, 18)], 1)
+    return {"pose": pose.flatten().round(4).tolist(), "score": [round(confidence, 3)] * 18}
+
+
+def test_people_keep_their_places_while_their_confidences_cross(tmp_path: Path) -> None:
+    frames = []
+    for t in range(30):
+        left = walker(0.2 + 0.005 * t, 0.5 + 0.01 * t)
+        right = walker(0.8 - 0.005 * t, 0.78 - 0.01 * t)
+        frames.append([left, right] if t % 3 else [right, left])
+    read = read_kinetics(write(tmp_path, clip(*frames)))
+    x = read.x[0, :, 9]  # (T, M)
+    expected = np.linspace(-0.03, 0.03, 18)[9] + 0.005 * np.arange(30)
+    np.testing.assert_allclose(x[:, 0] - 0.2, expected, atol=1e-3)
+    np.testing.assert_allclose(0.8 - x[:, 1], 0.005 * np.arange(30), atol=3e-3)
+    assert read.visibility is not None
+    assert (np.diff(read.visibility[:, 0, 0]) > 0).all()
+
+
+@pytest.mark.parametrize("persons", [1, 2, 3])
+def test_clips_of_few_people_keep_every_observation(tmp_path: Path, persons: int) -> None:
+    rng = np.random.default_rng(persons)
+    frames = []
+    for t in range(40):  # people jump about and come and go
+        count = int(rng.integers(0, persons + 1))
+        frames.append([person(1000 * t + i, rng.uniform(0.2, 1)) for i in range(count)])
+    read = read_kinetics(write(tmp_path, clip(*frames)), persons=persons)
+    assert read.visibility is not None
+    for t, of_frame in enumerate(frames):
+        kept = [
+            read.x[:, t, :, m].T.flatten().tolist()
+            for m in range(persons)
+            if read.visibility[t, :, m].any()
+        ]
+        assert sorted(kept) == sorted(np.float32(one["pose"]).tolist() for one in of_frame)
 
 
 def test_the_mean_confidence_counts_and_not_the_best_joint(tmp_path: Path) -> None:
@@ -130,6 +169,7 @@ def with_person(**changes: Any) -> dict[str, Any]:
             {**clip([person(1)]), "data": [{"a": 1}]},
             r", frame 1: expected the keys frame_index and skeleton, got",
         ),
+        (changed(1, skeleton=[{}] * 201), r", frame 2: expected at most 200 people, got 201"),
         (changed(1, skeleton=[7]), r", frame 2, person 1: expected pose with 36 numbers, got None"),
         (
             with_person(pose=[0.5] * 35),
