@@ -24,7 +24,7 @@ from ._checks import message
 from ._packed import Index, Loaded, MappedClips, lock, map_file
 from .formats import ClipFile, ClipSource, FormatError, UnreadableFileError
 
-_VERSION = 2  # of the cache format; caches of other versions are not used
+_VERSION = 3  # of the cache format; caches of other versions are not used
 _SUFFIXES = (".npy", ".json")
 
 

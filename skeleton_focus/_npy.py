@@ -42,7 +42,8 @@ def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
     Args:
         where: the array's name in errors.
         head: the bytes.
-        axes: the array's axes, such as ``"N, C, T, V, M"``; only the first may be empty.
+        axes: the array's axes, such as ``"N, C, T, V, M"`` or ``"T, V or T, M, V"``; only the first
+            may be empty.
         kinds: numpy's letters of the allowed dtypes.
 
     >>> file = io.BytesIO()
@@ -72,10 +73,11 @@ def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
         raise FormatError(message(where, "a dtype of float32, float64 or float16", dtype))
     if fortran:
         raise FormatError(message(where, "numbers in C order", "Fortran order"))
-    names = axes.split(", ")
+    counts = [len(names.split(", ")) for names in axes.split(" or ")]
     # shape[0] + 1 lets the first axis be empty, such as a test side without clips.
-    if len(shape) != len(names) or min(shape[0] + 1, *shape[1:]) < 1 or max(shape) >= _MOST:
-        raise FormatError(message(where, f"({axes})", short(shape)))
+    if len(shape) not in counts or min(shape[0] + 1, *shape[1:]) < 1 or max(shape) >= _MOST:
+        shown = axes.replace(" or ", ") or (")
+        raise FormatError(message(where, f"({shown})", short(shape)))
     return Npy(shape, dtype, text.tell())
 
 
@@ -106,8 +108,10 @@ def zip_errors(where: str) -> Iterator[None]:
         raise FormatError(message(where, "an intact .npz", _reason(error))) from None
 
 
-def member_header(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Npy:
-    """Read the header of x (N, T, M*V*C) or y (N, classes); check it against the member's size."""
+def member_header(
+    where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, axes: str, *, kinds: str = "f"
+) -> Npy:
+    """Read the header of a member and check it against the member's size."""
     # A zip's directory may state any size. One that the member's bytes cannot expand to is refused
     # here, before it is trusted.
     least = info.file_size
@@ -119,10 +123,7 @@ def member_header(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -
         raise FormatError(message(where, "a member that is stored or deflated", got))
     with zip_errors(where), archive.open(info) as member:
         head = member.read(HEAD)
-    is_x = info.filename.startswith("x")
-    header = read_header(
-        where, head, "N, T, M*V*C" if is_x else "N, classes", kinds="f" if is_x else "fiub"
-    )
+    header = read_header(where, head, axes, kinds=kinds)
     if header.size != info.file_size:
         raise FormatError(
             message(where, f"{header.size} bytes for {header.shape} {header.dtype}", info.file_size)

@@ -16,11 +16,13 @@ from typing import Any
 from ._cache import default_folder, in_memory, open_pack
 from ._checks import check_choice, message
 from ._packed import Index, Loaded, MappedClips
+from ._pose_files import is_pose_archive
 from .clips import SkeletonDataset, Split
 from .format_arrays import open_ctr_gcn, open_st_gcn
 from .format_kinetics import open_kinetics
 from .format_ntu import open_ntu
 from .format_nw_ucla import open_nw_ucla
+from .format_poses import open_poses
 from .format_pyskl import open_pyskl
 from .formats import (
     ClipFile,
@@ -40,8 +42,8 @@ __path__: list[str] = []
 
 _KNOWN = (
     "a folder of NTU .skeleton files, NW-UCLA .json files, Kinetics-Skeleton .json files in "
-    "kinetics_train and kinetics_val, or ST-GCN .npy and .pkl files; "
-    "or a pyskl .pkl, or a CTR-GCN .npz"
+    "kinetics_train and kinetics_val, ST-GCN .npy and .pkl files, or poses of OpenPose, AlphaPose, "
+    "MMPose, MediaPipe or .npy arrays; or a pyskl .pkl, a CTR-GCN .npz, or a file of such poses"
 )
 
 
@@ -59,7 +61,9 @@ def open_dataset(
     """Open a published data set of clips with its split; the format is detected from the files.
 
     Supported are NTU RGB+D 60 and 120, NW-UCLA, Kinetics-Skeleton, pyskl and mmaction2 pickles,
-    CTR-GCN ``.npz``, ST-GCN and 2s-AGCN ``.npy``. Pass your own arrays to :class:`SkeletonDataset`.
+    CTR-GCN ``.npz``, ST-GCN and 2s-AGCN ``.npy``, and what pose estimators write:
+    :func:`~skeleton_focus.format_poses.open_poses`. Pass your own arrays to
+    :class:`SkeletonDataset`.
 
     The clips are stored in a cache that later calls memory-map: no copy in memory, and a loader's
     processes share its pages. The cache is written atomically and rebuilt if a source file
@@ -69,7 +73,7 @@ def open_dataset(
         path: a folder, or a file for formats that consist of one file.
         split: the name of a published split, such as ``"xsub"``, ``"xview"`` (NTU 60), ``"xset"``
             (NTU 120); by default the data set's first split.
-        persons: M, bodies kept (NTU, Kinetics, pyskl); by default 2.
+        persons: M, bodies kept (NTU, Kinetics, pyskl, pose estimators); by default 2.
         missing: for NTU, ``"mask"`` (default) or ``"fill"``: see :func:`read_ntu`.
         on_error: ``"raise"``; ``"skip"`` to leave out clips that cannot be read and warn once with
             their number; or a function that is called with each error.
@@ -211,7 +215,7 @@ def _open_file(path: Path, *, persons: int = 2) -> ClipSource | None:
     """Open a zip or a pickle, recognised by its first bytes."""
     start = beginning(path, 4)
     if start == b"PK\x03\x04":
-        return open_ctr_gcn(path)
+        return None if is_pose_archive(path) else open_ctr_gcn(path)
     # Protocols from 2 on begin with \x80, older ones with the opcode of a dict, list or tuple.
     if start[:1] in (b"\x80", b"(", b"}", b"]"):
         return open_pyskl(path, persons=persons)
@@ -223,9 +227,11 @@ _FOLDERS: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
     (open_nw_ucla, ()),
     (open_kinetics, ("persons",)),
     (open_st_gcn, ()),
+    (open_poses, ("persons",)),
 ]
 _FILES: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
-    (_open_file, ("persons",))
+    (_open_file, ("persons",)),
+    (open_poses, ("persons",)),
 ]
 
 
@@ -357,7 +363,9 @@ def main(arguments: list[str] | None = None) -> int:
         "path", type=Path, help="a folder, or a file for formats that consist of one file"
     )
     parser.add_argument(
-        "--persons", type=int, help="bodies kept (NTU, Kinetics, pyskl); by default 2"
+        "--persons",
+        type=int,
+        help="bodies kept (NTU, Kinetics, pyskl, pose estimators); by default 2",
     )
     parser.add_argument(
         "--missing",

@@ -71,10 +71,12 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
         if names != sorted(_MEMBERS):
             got = ", ".join(map(short, names[:8]))[:200] or "none"
             raise FormatError(message(str(path), f"the members {', '.join(_MEMBERS)}", got))
-        heads = {
-            name: member_header(f"{path}, {name}", archive, archive.getinfo(name))
-            for name in _MEMBERS
-        }
+        heads = {}
+        for name in _MEMBERS:
+            axes, kinds = ("N, T, M*V*C", "f") if name[0] == "x" else ("N, classes", "fiub")
+            heads[name] = member_header(
+                f"{path}, {name}", archive, archive.getinfo(name), axes, kinds=kinds
+            )
     _, frames, width = heads["x_train.npy"].shape
     if width not in _WIDTHS or frames > _MOST_FRAMES:
         widths = ", ".join(map(str, sorted(_WIDTHS)))

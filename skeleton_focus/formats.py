@@ -1,8 +1,9 @@
 """Types and functions of all readers: a clip, a source of clips, errors that name file and line.
 
 Modules of formats: ``format_ntu``, ``format_nw_ucla``, ``format_kinetics``, ``format_pyskl``,
-``format_arrays``. To add one, write ``format_NAME.py`` with a function ``open_NAME(path)`` that
-returns a :class:`ClipSource`, or None for a path of another format, and list it in ``datasets.py``.
+``format_arrays``, ``format_poses``. To add one, write ``format_NAME.py`` with a function
+``open_NAME(path)`` that returns a :class:`ClipSource`, or None for a path of another format, and
+list it in ``datasets.py``.
 """
 
 from __future__ import annotations

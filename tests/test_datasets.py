@@ -66,7 +66,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "empty" / "file").write_text("")
     with pytest.raises(
         ValueError,
-        match=r"CTR-GCN \.npz, got .*/file, which is none of these; pass your own arrays",
+        match=r"a file of such poses, got .*/file, which is none of these; pass your own arrays",
     ):
         open_dataset(tmp_path / "empty" / "file")
     with pytest.raises(
