@@ -81,6 +81,64 @@ def npy(array: Any) -> bytes:
     return file.getvalue()
 
 
+def poses(joints: int) -> Any:
+    """Two people in two of three frames: x, y, score (3, 2, V, 3)."""
+    points = RNG.uniform(10, 900, (3, 2, joints, 3)).round(3)
+    points[..., 2] /= 1000
+    points[1] = 0
+    return points
+
+
+def openpose() -> bytes:
+    people = [{"person_id": [-1], "pose_keypoints_2d": p.flatten().tolist()} for p in poses(25)[0]]
+    return json.dumps({"version": 1.3, "people": people}).encode()
+
+
+def alphapose() -> bytes:
+    people = [
+        {"image_id": f"{t}.jpg", "keypoints": p.flatten().tolist(), "score": 2.5, "idx": m}
+        for t, frame in enumerate(poses(26))
+        for m, p in enumerate(frame)
+        if t != 1
+    ]
+    return json.dumps(people).encode()
+
+
+def mmpose() -> bytes:
+    frames = []
+    for t, frame in enumerate(poses(17)):
+        people = [
+            {"keypoints": p[:, :2].tolist(), "keypoint_scores": p[:, 2].tolist()} for p in frame
+        ]
+        frames.append({"frame_id": t + 1, "instances": people if t != 1 else []})
+    return json.dumps({"meta_info": {}, "instance_info": frames}).encode()
+
+
+def mediapipe() -> bytes:
+    points = RNG.random((2, 33, 4)).round(4).tolist()
+    frames = [[dict(zip(("x", "y", "z", "visibility"), p, strict=True)) for p in f] for f in points]
+    return json.dumps([frames[0], None, {"pose_landmarks": frames[1]}]).encode()
+
+
+def mediapipe_table(long: bool) -> bytes:
+    points = RNG.random((2, 33, 4)).round(4).tolist()
+    if long:
+        lines = ["frame,landmark,x,y,z,visibility"]
+        for t, frame in enumerate(points):
+            lines += [",".join(map(str, (2 * t, v, *point))) for v, point in enumerate(frame)]
+    else:
+        lines = [",".join(f"{c}{v}" for v in range(33) for c in "xyzv")]
+        lines += [",".join(str(n) for point in frame for n in point) for frame in points]
+    return "\n".join(lines).encode() + b"\n"
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    points = poses(17)
+    np.savez_compressed(file, keypoints=points[..., :2], scores=points[..., 2])
+    return file.getvalue()
+
+
 # Of each kind: the file that is changed, its content, and the files beside it.
 X = npy(RNG.normal(size=(2, 3, 4, 18, 2)).astype("f4"))
 LABELS = pickle.dumps((["a", "b"], np.arange(2)), 2)
@@ -94,6 +152,14 @@ FILES: dict[str, tuple[str, bytes, dict[str, bytes]]] = {
     "CTR-GCN, deflated": ("x.npz", ctr_gcn(zipfile.ZIP_DEFLATED), {}),
     "ST-GCN": ("train_data.npy", X, {"train_label.pkl": LABELS}),
     "ST-GCN, labels": ("train_label.pkl", LABELS, {"train_data.npy": X}),
+    "OpenPose": ("a/v_1_keypoints.json", openpose(), {"a/v_2_keypoints.json": openpose()}),
+    "AlphaPose": ("a.json", alphapose(), {}),
+    "MMPose": ("a.json", mmpose(), {"b.json": mmpose()}),
+    "MediaPipe, JSON": ("a.json", mediapipe(), {}),
+    "MediaPipe, a row a frame": ("a.csv", mediapipe_table(False), {}),
+    "MediaPipe, a row a landmark": ("a.csv", mediapipe_table(True), {}),
+    "pose array": ("a.npy", npy(poses(18)), {}),
+    "pose archive": ("a.npz", archive(), {}),
 }
 PIECES = [
     *(
