@@ -238,6 +238,14 @@ def test_mmpose(tmp_path: Path, joints: int, kept: int, name: str, form: str) ->
     np.testing.assert_allclose(unscaled(clip, size)[2, 0], body(joints, t=2)[:kept], rtol=1e-4)
 
 
+def test_a_joint_at_the_corner_of_the_picture_was_not_found(tmp_path: Path) -> None:
+    pose = body(17)
+    pose[3] = 0
+    clip = clip_of(put(tmp_path / "a.json", mmpose([[mmpose_person(pose)]])))
+    assert clip.visibility is not None
+    assert [v for v in range(17) if not clip.visibility[0, v, 0]] == [3]
+
+
 def test_one_picture_of_mmpose(tmp_path: Path) -> None:
     path = put(tmp_path / "a.json", [mmpose_person(body(17)), mmpose_person(body(17, 500.0))])
     clip = clip_of(path)
@@ -309,7 +317,9 @@ def test_mediapipe_in_metres(tmp_path: Path, content: Any) -> None:
 def test_people_of_mediapipe_are_told_apart_by_their_places(tmp_path: Path) -> None:
     frames = []
     for t in range(6):
-        people = [(in_shares(t, 0.1), METRES[0]), (in_shares(t, 0.7), METRES[0] * 0.5)]
+        # Each looks in every frame as the other did in the frame before.
+        small, large = METRES[0] * (1 + t % 2), METRES[0] * (2 - t % 2)
+        people = [(in_shares(t, 0.1), small), (in_shares(t, 0.3), large)]
         if t % 2:
             people.reverse()
         frames.append(
@@ -319,9 +329,11 @@ def test_people_of_mediapipe_are_told_apart_by_their_places(tmp_path: Path) -> N
             }
         )
     clip = clip_of(put(tmp_path / "a.json", frames))
-    for m, size in ((0, 1.0), (1, 0.5)):
-        expected = np.broadcast_to(METRES[0] * size * np.array([1, -1, -1]), (6, 33, 3))
-        np.testing.assert_allclose(clip.x[..., m].transpose(1, 2, 0), expected, atol=1e-5)
+    for m in (0, 1):
+        for t in range(6):
+            size = 2 if t % 2 == 1 - m else 1
+            expected = METRES[0] * size * np.array([1, -1, -1])
+            np.testing.assert_allclose(clip.x[:, t, :, m].T, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -347,6 +359,14 @@ def test_mediapipe_tables(tmp_path: Path, text: str) -> None:
         np.testing.assert_allclose(
             unscaled(clip, size)[t, 0], SHARES[t] * np.array([1, -1, -1]), rtol=1e-4, atol=1e-6
         )
+
+
+def test_landmarks_without_hips_are_not_taken_for_metres(tmp_path: Path) -> None:
+    lines = long_csv({0: SHARES[0]}).splitlines()
+    lines = [line for line in lines if line.split(",")[1] not in ("23", "24")]
+    clip = clip_of(put(tmp_path / "a.csv", "\n".join(lines)))
+    assert clip.visibility is not None and not clip.visibility[:, 23:25].any()
+    assert 0.9 < np.ptp(clip.x[1, 0, clip.visibility[0, :, 0] > 0, 0]) < 1.1
 
 
 def test_a_table_with_frame_numbers(tmp_path: Path) -> None:
