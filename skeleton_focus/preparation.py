@@ -90,10 +90,18 @@ def center(
 
 
 def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None = None) -> Tensor:
-    """Measure each clip's tallest body: the sum of its bone lengths from head to foot.
+    r"""Measure each clip's tallest body: the sum of its bone lengths from head to foot.
 
-    It is averaged over the frames in which the whole path was seen; it is 1 if there is no such
-    frame or the path has length 0, so that dividing by it is always safe.
+    .. math:: h = \max_m \frac{1}{|F_m|} \sum_{t \in F_m} \sum_{(v, w) \in path} \|x_{tv} - x_{tw}\|
+
+    F_m are the frames in which all joints v of the path of person m were seen.
+
+    If nobody has such a frame, the height is estimated from the person whose path is best known,
+    the tallest of several: each bone of the path has its mean length over the frames in which both
+    its joints were seen. For a bone that was never seen, the same bone of the other side stands in
+    (``layout.pairs``), then the mean of the path's known bones, then that of all bones seen. If
+    only single joints were seen, the height is the largest mean diagonal of their bounding box, and
+    if nothing or only one joint was seen, it is 1, so that dividing by it is always safe.
 
     Shape:
         x (N, C, T, V, M) -> (N,), in the units of x.
@@ -101,8 +109,11 @@ def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None 
     Example:
         >>> from skeleton_focus import SkeletonLayout
         >>> chain = SkeletonLayout.from_bones([(0, 1), (1, 2)])
-        >>> body_height(torch.tensor([0.0, 1.0, 3.0]).view(1, 1, 1, 3, 1), chain)
+        >>> x = torch.tensor([0.0, 1.0, 3.0]).view(1, 1, 1, 3, 1)
+        >>> body_height(x, chain)
         tensor([3.])
+        >>> body_height(x, chain, visibility=torch.tensor([1.0, 1, 0]).view(1, 1, 3, 1))
+        tensor([2.])
 
     Reference:
         STF (Ke et al., AAAI 2022), "Data preparation".
@@ -116,8 +127,60 @@ def body_height(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None 
     if visibility is not None:
         seen = seen & (visibility[:, :, path] > 0).all(2)
     frames = seen.sum(1)  # (N, M)
-    height = ((length * seen).sum(1) / frames.clamp(min=1)).amax(1)
+    height: Tensor = ((length * seen).sum(1) / frames.clamp(min=1)).amax(1)
+    # Most batches need no estimates, which take longer.
+    if can_read(height) and (height > 0).all():
+        return height
+    for estimate in (_height_of_bones(x, layout, visibility), _extent(x, visibility)):
+        height = torch.where(height > 0, height, estimate)
     return torch.where(height > 0, height, 1.0)
+
+
+def _height_of_bones(x: Tensor, layout: SkeletonLayout, visibility: Tensor | None) -> Tensor:
+    """Estimate heights (N,) by the bones that were seen at some time; 0 if there is none."""
+    path = list(layout.path(*layout.height))
+    mirror = [layout.mirror[joint] for joint in path]
+    same_side, known = _bone_lengths(x, path[:-1], path[1:], visibility)  # (N, path - 1, M)
+    other_side, known_there = _bone_lengths(x, mirror[:-1], mirror[1:], visibility)
+    length = torch.where(known, same_side, other_side)
+    known = known | known_there
+    starts = [start for start, _ in layout.bones]
+    ends = [end for _, end in layout.bones]
+    every, known_anywhere = _bone_lengths(x, starts, ends, visibility)
+    count = known.sum(1)  # (N, M)
+    mean = torch.where(
+        count > 0,
+        (length * known).sum(1) / count.clamp(min=1),
+        (every * known_anywhere).sum(1) / known_anywhere.sum(1).clamp(min=1),
+    )
+    height = torch.where(known, length, mean[:, None]).sum(1)  # (N, M)
+    best = count == count.amax(1, keepdim=True)
+    tallest: Tensor = (height * best).amax(1)
+    return tallest
+
+
+def _bone_lengths(
+    x: Tensor, starts: list[int], ends: list[int], visibility: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean lengths of bones (N, bones, M) over the frames that show them, and whether any does."""
+    length = (x[:, :, :, ends] - x[:, :, :, starts]).norm(dim=1)  # (N, T, bones, M)
+    seen = length > 0
+    if visibility is not None:
+        seen = seen & (visibility[:, :, starts] > 0) & (visibility[:, :, ends] > 0)
+    frames = seen.sum(1)
+    return (length * seen).sum(1) / frames.clamp(min=1), frames > 0
+
+
+def _extent(x: Tensor, visibility: Tensor | None) -> Tensor:
+    """The largest of the persons' mean diagonals (N,) of the box around the joints seen; or 0."""
+    seen = x.new_ones(x.shape[0], *x.shape[2:]) if visibility is None else visibility
+    seen = (seen > 0)[:, None]  # (N, 1, T, V, M)
+    low = x.masked_fill(~seen, torch.inf).amin(3)  # (N, C, T, M)
+    high = x.masked_fill(~seen, -torch.inf).amax(3)
+    here = seen.any(3)  # (N, 1, T, M)
+    diagonal = (high - low).masked_fill(~here, 0).norm(dim=1)  # (N, T, M)
+    extent: Tensor = (diagonal.sum(1) / here[:, 0].sum(1).clamp(min=1)).amax(1)
+    return extent
 
 
 BODY_AXES = ("spine_base", "spine", "left_shoulder", "right_shoulder")

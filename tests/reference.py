@@ -421,31 +421,71 @@ def center(x, joint):
     return out
 
 
-def body_height(x, visibility, path):
+def mean_length(body, seen, joints):
+    """The mean length of a chain of joints over the frames that show all of them, or None.
+
+    body is (C, T, V), seen (T, V).
+    """
+    lengths = []
+    for t in range(body.shape[1]):
+        if all(seen[t, v] > 0 for v in joints):
+            length = 0.0
+            for v, w in itertools.pairwise(joints):
+                length += math.dist(*([float(a) for a in body[:, t, joint]] for joint in (v, w)))
+            lengths.append(length)
+    return sum(lengths) / len(lengths) if lengths else None
+
+
+def mean_diagonal(body, seen):
+    """The mean diagonal of the box around the visible joints, over the frames with any, or 0."""
+    diagonals = []
+    for t in range(body.shape[1]):
+        shown = [body[:, t, v] for v in range(body.shape[2]) if seen[t, v] > 0]
+        if shown:
+            sides = [float(max(axis) - min(axis)) for axis in zip(*shown, strict=True)]
+            diagonals.append(math.hypot(*sides))
+    return sum(diagonals) / len(diagonals) if diagonals else 0.0
+
+
+def body_height(x, visibility, path, bones=(), mirror=None):
     """Data preparation: the "body height", (N,): bone lengths summed along the joints of path.
 
     The mean over the frames in which all joints of path are visible (visibility (N, T, V, M), 1 or
-    0), then the largest over persons that have such a frame; 1.0 when nobody has.
+    0), then the largest over persons that have such a frame. When nobody has, each bone of path by
+    itself, over the frames in which it is visible; else its mirror image; else the mean of path's
+    known bones, or of all known ``bones``; of the persons with the most known bones, the largest
+    sum. Without any bone, the mean diagonal of the box around the joints; 1.0 when that is 0, too.
     """
-    batch, channels, frames, _, persons = x.shape
-    heights = np.ones(batch)
-    for n in range(batch):
-        by_person = []
-        for m in range(persons):
+    mirror = range(x.shape[3]) if mirror is None else mirror
+    heights = np.ones(len(x))
+    for n in range(len(x)):
+        whole = []
+        estimates = []
+        boxes = []
+        for m in range(x.shape[4]):
+            body = x[n, ..., m]
+            seen = visibility[n, ..., m]
+            whole.append(mean_length(body, seen, path))
             lengths = []
-            for t in range(frames):
-                if all(visibility[n, t, v, m] > 0 for v in path):
-                    length = 0.0
-                    for v, w in itertools.pairwise(path):
-                        length += math.dist(
-                            [float(x[n, c, t, v, m]) for c in range(channels)],
-                            [float(x[n, c, t, w, m]) for c in range(channels)],
-                        )
-                    lengths.append(length)
-            if lengths:
-                by_person.append(sum(lengths) / len(lengths))
-        if by_person:
-            heights[n] = max(by_person)
+            for v, w in itertools.pairwise(path):
+                own = mean_length(body, seen, (v, w))
+                other = mean_length(body, seen, (mirror[v], mirror[w]))
+                lengths.append(other if own is None else own)
+            known = [length for length in lengths if length is not None]
+            every = [mean_length(body, seen, bone) for bone in bones]
+            rest = known or [length for length in every if length is not None]
+            if rest:
+                mean = sum(rest) / len(rest)
+                total = sum(mean if length is None else length for length in lengths)
+                estimates.append((len(known), total))
+            boxes.append(mean_diagonal(body, seen))
+        whole = [length for length in whole if length is not None]
+        if whole:
+            heights[n] = max(whole)
+        elif estimates:
+            heights[n] = max(estimates)[1]
+        else:
+            heights[n] = max(boxes) or 1.0
     return heights
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from torch import Tensor
 from skeleton_focus import (
     KINECT20,
     NTU25,
+    OPENPOSE18,
     SkeletonLayout,
+    SyntheticActions,
     add_visibility,
     body_height,
     center,
@@ -28,6 +31,7 @@ from skeleton_focus import (
     prepare_stf,
     resample_frames,
 )
+from skeleton_focus.format_nw_ucla import read_nw_ucla
 from skeleton_focus.layouts import LAYOUTS
 from skeleton_focus.preparation import STREAMS, repeat_frames
 
@@ -115,7 +119,7 @@ def test_body_height_equals_the_slow_reference(frames: int) -> None:
     x, seen = clip(frames, visible=True)
     path = CHAIN.path(*CHAIN.height)
     assert path == (0, 1, 2, 3)
-    close(body_height(x, CHAIN, visibility=seen), reference.body_height(x, seen, path))
+    close(body_height(x, CHAIN, visibility=seen), reference.body_height(x, seen, path, CHAIN.bones))
     ones = torch.ones_like(seen)
     close(
         body_height(draw(2, 3, frames, 4, 2), CHAIN),
@@ -135,8 +139,111 @@ def test_body_height_by_hand() -> None:
     clip = torch.cat([straight, 3 * straight, 0 * straight], dim=2)
     assert body_height(clip, CHAIN).tolist() == [14]
     assert body_height(0 * straight, CHAIN).tolist() == [1]  # nobody: dividing by it is safe
-    seen = torch.tensor([1.0, 1, 0, 1]).view(1, 1, 4, 1)
-    assert body_height(straight, CHAIN, visibility=seen).tolist() == [1]
+
+
+def shown(*joints: int) -> Tensor:
+    """A visibility (N=1, T=1, V=4, M=1) of these joints."""
+    return torch.zeros(1, 1, 4, 1).index_fill(2, torch.tensor(joints, dtype=torch.int64), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("joints", "height"),
+    [
+        ((0, 1, 2, 3), 7),
+        ((0, 1, 3), 3),  # one bone of length 1, for three
+        ((1, 2, 3), 9),  # 2 + 4, and their mean for the third
+        ((0, 2), 3),  # no bone: the extent
+        ((0, 3), 7),
+        ((2,), 1),
+        ((), 1),
+    ],
+)
+def test_the_height_of_what_was_seen_of_a_body(joints: tuple[int, ...], height: float) -> None:
+    straight = torch.tensor([0.0, 1.0, 3.0, 7.0]).view(1, 1, 1, 4, 1)
+    seen = shown(*joints)
+    assert body_height(straight * seen[:, None], CHAIN, visibility=seen).tolist() == [height]
+
+
+def test_the_other_side_stands_in_for_a_bone() -> None:
+    """Arms of bones 1 and 5 (left), and 1.1 and 5.5 (right), never seen together."""
+    arms = SkeletonLayout.from_bones(
+        [(0, 1), (1, 2), (0, 3), (3, 4)], pairs=[(1, 3), (2, 4)], height=(0, 2)
+    )
+    x = torch.tensor([0.0, 1.0, 6.0, -1.1, -6.6]).view(1, 1, 1, 5, 1)
+    seen = torch.tensor([1.0, 1, 0, 1, 1]).view(1, 1, 5, 1)
+    torch.testing.assert_close(body_height(x, arms, visibility=seen), torch.tensor([6.5]))
+    # Bones that are seen in different frames are added, and so are those of the better known body.
+    x = x.repeat(1, 1, 2, 1, 2)
+    seen = torch.tensor([[1.0, 1, 0, 0, 0], [0, 1, 1, 0, 0]]).view(1, 2, 5, 1).repeat(1, 1, 1, 2)
+    x[..., 1] *= 10
+    seen[:, 1, :, 1] = 0  # the taller is known less
+    torch.testing.assert_close(body_height(x, arms, visibility=seen), torch.tensor([6.0]))
+    # Without any bone of the path, the mean of the others: an arm and a head of length 3.
+    head = SkeletonLayout.from_bones([(0, 1), (1, 2), (0, 3)], height=(0, 2))
+    x = torch.tensor([0.0, 1.0, 6.0, 3.0]).view(1, 1, 1, 4, 1)
+    seen = torch.tensor([1.0, 0, 0, 1]).view(1, 1, 4, 1)
+    assert body_height(x, head, visibility=seen).tolist() == [6]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.6, 0.9]))
+def test_heights_of_hidden_bodies_equal_the_slow_reference(seed: int, hidden: float) -> None:
+    random = np.random.default_rng(seed)
+    layout = SkeletonLayout.from_bones(
+        [(0, 1), (1, 2), (2, 3), (1, 4), (4, 5)], pairs=[(2, 4), (3, 5)], height=(0, 3)
+    )
+    seen = torch.from_numpy((random.random((3, 2, 6, 2)) > hidden).astype(float))
+    x = torch.from_numpy(random.normal(size=(3, 2, 2, 6, 2)))
+    expected = reference.body_height(x, seen, (0, 1, 2, 3), layout.bones, layout.mirror)
+    close(body_height(x, layout, visibility=seen), expected)
+    # On a device whose values are not read, all estimates are computed; the result is the same.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skeleton_focus.preparation.can_read", lambda x: False)
+        close(body_height(x, layout, visibility=seen), expected)
+
+
+def test_one_ankle_that_is_never_seen_hardly_changes_the_height() -> None:
+    """The value from a real clip of OpenPose: the height was 1, and pixels entered the network."""
+    x = torch.rand(2, 2, 30, 18, 1, generator=torch.Generator().manual_seed(0)) * 400
+    seen = torch.ones(2, 30, 18, 1)
+    whole = body_height(x, OPENPOSE18, visibility=seen)
+    seen[1, :, OPENPOSE18.index("left_ankle")] = 0
+    ours = body_height(x, OPENPOSE18, visibility=seen)
+    assert whole.min() > 400 and torch.equal(ours[:1], whole[:1])
+    assert (ours[1] / whole[1] - 1).abs() < 0.1
+
+
+LOST = pytest.mark.parametrize(
+    ("lost", "tolerance"),
+    [
+        (["left_ankle"], 0.2),
+        (["left_ankle", "right_ankle", "left_foot", "right_foot"], 0.2),
+        (["head"], 0.2),
+        ([f"{s}_{j}" for s in ("left", "right") for j in ("knee", "ankle", "foot")], 0.4),
+    ],
+)
+
+
+@LOST
+def test_heights_of_generated_bodies_seen_in_part(lost: list[str], tolerance: float) -> None:
+    batch = SyntheticActions(frames=16).generate(32, seed=0)
+    seen = batch.visibility.clone()
+    whole = body_height(batch.x, NTU25, visibility=seen)
+    seen[:, :, [NTU25.index(joint) for joint in lost]] = 0
+    ours = body_height(batch.x * seen[:, None], NTU25, visibility=seen)
+    assert ((ours / whole - 1).abs() < tolerance).all()
+
+
+@LOST
+def test_heights_of_real_clips_seen_in_part(
+    shared_data: Path, lost: list[str], tolerance: float
+) -> None:
+    for file in sorted((shared_data / "all_sqe").glob("*.json"))[::20]:
+        x = torch.from_numpy(read_nw_ucla(file).x)[None]
+        seen = torch.ones_like(x[:, 0])
+        whole = body_height(x, KINECT20, visibility=seen)
+        seen[:, :, [KINECT20.index(joint) for joint in lost]] = 0
+        ours = body_height(x * seen[:, None], KINECT20, visibility=seen)
+        assert (ours / whole - 1).abs() < tolerance
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.integers(1, 12))
@@ -300,7 +407,7 @@ def test_prepare_stf_is_its_steps(visible: bool, lengths: list[int]) -> None:
         seen[n, length:] = 0
     path = CHAIN.path(*CHAIN.height)
     lone = seen[:, None].numpy()
-    height = reference.body_height(x, seen, path)[:, None, None, None, None]
+    height = reference.body_height(x, seen, path, CHAIN.bones)[:, None, None, None, None]
     steps = np.concatenate([reference.center(x.numpy(), 1) * lone / height, lone], axis=1)
     ours = prepare_stf(x, torch.tensor(lengths), CHAIN, visibility=seen, frames=7)
     close(ours, reference.repeat_frames(steps, lengths, 7))
