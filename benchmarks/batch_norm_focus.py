@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--batches", type=int, default=10)
     given = parser.parse_args()
-    objective, recipe, layout, classes = load_run(given.run)
+    objective, recipe, layout, classes, *_ = load_run(given.run)
     data, _ = clips_of(given.run, recipe, layout, classes, data=given.data)
     data = data.subset(range(min(given.batch * given.batches, len(data))))
     loader = DataLoader(data, given.batch, collate_fn=SkeletonDataset.collate, drop_last=True)

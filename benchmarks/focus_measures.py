@@ -72,7 +72,7 @@ def measure(folder: Path, score: str, shortcut: float | None = None) -> dict[str
         values: dict[str, float] = found["values"]
         return values
     torch.set_num_threads(1)
-    objective, recipe, layout, classes = load_run(folder)
+    objective, recipe, layout, classes, *_ = load_run(folder)
     objective.score = score
     recipe.shortcut = recipe.shortcut if shortcut is None else shortcut
     data, _ = clips_of(str(folder), recipe, layout, classes)
@@ -126,7 +126,7 @@ def without_network(folder: Path) -> dict[str, dict[str, float]]:
     One is constant over the joints that are present, the other is their speed in the prepared clip,
     averaged over five frames.
     """
-    _, recipe, layout, classes = load_run(folder)
+    _, recipe, layout, classes, *_ = load_run(folder)
     data, _ = clips_of(str(folder), recipe, layout, classes)
     batch = SkeletonDataset.collate([data[i] for i in range(len(data))])
     critical = augmentation(recipe, layout)(batch, None).critical

@@ -62,7 +62,7 @@ def check(folder: Path, score: str) -> dict[str, float]:
         values: dict[str, float] = found["values"]
         return values
     torch.set_num_threads(1)
-    objective, recipe, layout, classes = load_run(folder)
+    objective, recipe, layout, classes, *_ = load_run(folder)
     objective.score = score
     data, _ = clips_of(str(folder), recipe, layout, classes)
     chosen = range(0, len(data), max(len(data) // 16, 1))

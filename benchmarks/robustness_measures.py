@@ -103,7 +103,7 @@ def robustness(folder: Path) -> dict[str, float]:
         values: dict[str, float] = found["values"]
         return values
     torch.set_num_threads(1)
-    objective, recipe, layout, classes = load_run(folder)
+    objective, recipe, layout, classes, *_ = load_run(folder)
     data, _ = clips_of(str(folder), recipe, layout, classes)
     hits = dict.fromkeys(SETTINGS, 0)
     # Batches of their own size, so that every network sees the same random numbers.

@@ -73,7 +73,7 @@ def tested(folder: Path, share: float, number: int) -> dict[str, float]:
     The focus on the truth is that of the run's own score.
     """
     torch.set_num_threads(1)
-    objective, recipe, _, _ = load_run(folder)
+    objective, recipe, *_ = load_run(folder)
     found = dict(measure(folder, recipe.score, None if recipe.shortcut == share else share))
     for title, of_clips in (("shuffled", share), ("none", 0.0)):
         actions = SyntheticActions(frames=recipe.frames, shortcut=of_clips)

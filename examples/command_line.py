@@ -25,6 +25,9 @@ from recipe import (
 
 from skeleton_focus import NTU25
 
+# Options besides the recipe that a run keeps when it is resumed.
+KEPT = ("preset", "data", "precision", "split", "layout", "skip_bad_clips", "validate_every")
+
 
 def as_text(value: Any) -> str:
     """Write a value as the command line takes it."""
@@ -67,6 +70,11 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", help="folder or file of clips; default: generated actions")
     add("--split", help="split of the data, such as xsub; default: the first one of the format")
+    add(
+        "--layout",
+        help="skeleton of the data, where the files do not name it: a name such as COCO17, or a "
+        "JSON file; with --start-from, the clips are converted to that run's skeleton",
+    )
     add("--skip-bad-clips", action="store_true", help="skip clips that cannot be read")
     add(
         "--preset",
@@ -131,8 +139,7 @@ def parse(
             f"{given.threads}, {given.workers} and {given.devices}"
         )
     if given.resume:
-        kept = ("preset", "data", "precision", "split", "skip_bad_clips", "validate_every")
-        if chosen or any(getattr(given, name) for name in kept):
+        if chosen or any(getattr(given, name) for name in KEPT):
             raise ValueError(
                 "expected --resume with --out alone, got options that the run keeps from its start"
             )
@@ -184,7 +191,7 @@ def resumed_recipe(given: argparse.Namespace) -> Recipe:
         )
     facts = json.loads(path.read_text())
     try:
-        for name in ("data", "preset", "precision", "split", "skip_bad_clips", "validate_every"):
+        for name in KEPT:
             setattr(given, name, facts[name])
         given.clip_counts = facts["clips"]
         given.threads = given.threads or facts["threads"]
@@ -251,9 +258,11 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         "clips": "" if given.data is None else "with --data",
         "shortcut": "" if given.data is None else "with --data",
         "split": "without --data" if given.data is None else "",
+        "layout": "without --data" if given.data is None else "",
         "skip_bad_clips": "without --data" if given.data is None else "",
     }
-    named = [*chosen, *(name for name in ("split", "skip_bad_clips") if getattr(given, name))]
+    of_data = ("split", "layout", "skip_bad_clips")
+    named = [*chosen, *(name for name in of_data if getattr(given, name))]
     for name in named:
         if reason := idle.get(name):
             flag = f"--{name.replace('_', '-')}"

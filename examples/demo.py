@@ -102,7 +102,7 @@ def measured(out: Path) -> tuple[dict[str, Any], SkeletonDataset]:
         run_of = trained(
             out / name, [*options, *start, "--validate-every", "100", "--devices", "1"]
         )
-        objective, recipe, _, _ = load_run(out / name)
+        objective, recipe, *_ = load_run(out / name)
         data: Split = load_data(None, recipe)
         report[name] = {"top1": run_of["top1"], "seconds": run_of["seconds"]}
         if name != "base":
@@ -112,13 +112,13 @@ def measured(out: Path) -> tuple[dict[str, Any], SkeletonDataset]:
 
 def draw(out: Path, test: SkeletonDataset) -> None:
     """Draw a clip's film strip: the truth, the focus with the losses and without."""
-    objective, recipe, layout, classes = load_run(out / "focus")
+    objective, recipe, layout, classes, *_ = load_run(out / "focus")
     batch = SkeletonDataset.collate([test[pick(None, test, objective, recipe)]])
     x, critical = to_draw(batch, layout, recipe)
     bodies = x.flatten(0, 2).any(0)
     rows = {f"{classes[int(batch.label)]}: the truth": critical[bodies]}
     for branch, title in (("focus", "focus, with the losses"), ("plain", "focus, without")):
-        objective, recipe, _, _ = load_run(out / branch)
+        objective, recipe, *_ = load_run(out / branch)
         rows[title] = objective.explain(prepare(batch, recipe, layout), batch.label)[0][0][bodies]
     plot_focus_comparison(x[..., bodies], rows, layout, truth=critical[bodies]).savefig(
         out / "focus.png"

@@ -60,7 +60,7 @@ def recognise(
     """Run each run's network on its test clips, or on those of other data."""
     found = []
     for folder in folders:
-        objective, recipe, layout, classes = load_run(folder)
+        objective, recipe, layout, classes, *_ = load_run(folder)
         clips, _ = clips_of(folder, recipe, layout, classes, **clips_asked)
         probabilities = predict(objective.model, clips, recipe, mirror=mirror)
         found.append((probabilities, torch.tensor(clips.labels), list(clips.names)))
@@ -100,7 +100,7 @@ def main() -> None:
         found = accuracy(p, label)
         print(f"{title:{width}}  top-1 {found['top1']:.2%}  top-5 {found['top5']:.2%}")
     if given.wrong:
-        *_, classes = load_run(given.runs[0])
+        classes = load_run(given.runs[0]).classes
         taken = together.argmax(1)
         for i in (taken != label).nonzero().flatten().tolist():
             print(f"{names[i]}: {classes[label[i]]}, classified as {classes[taken[i]]}")

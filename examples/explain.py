@@ -245,7 +245,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
 
-    objective, recipe, layout, classes = load_run(given.run)
+    objective, recipe, layout, classes, *_ = load_run(given.run)
     objective.score = given.score or objective.score
     if given.label is not None and given.label not in classes:
         raise ValueError(
@@ -276,7 +276,7 @@ def main(arguments: list[str] | None = None) -> None:
     focus = explain(chosen)
     rows = {names[chosen]: focus, names[rival]: explain(rival)}
     if given.compare is not None:
-        other, others, same_layout, same_classes = load_run(given.compare)
+        other, others, same_layout, same_classes, *_ = load_run(given.compare)
         other.score = given.score or other.score
         if same_layout != layout or same_classes != classes:
             raise ValueError(

@@ -19,7 +19,14 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
 
-from skeleton_focus import SkeletonDataset, SkeletonLayout, Split, SyntheticActions, open_dataset
+from skeleton_focus import (
+    SkeletonDataset,
+    SkeletonLayout,
+    Split,
+    SyntheticActions,
+    open_clips,
+    open_dataset,
+)
 
 
 class Clips(L.LightningDataModule):
@@ -55,12 +62,13 @@ class Clips(L.LightningDataModule):
         )
 
 
+reading = partial(tqdm, desc="reading", leave=False, delay=1)
+
+
 def load_data(path: str | None, recipe: Recipe, **options: Any) -> Split:
     """Read clips, or generate them; take the recipe's share of the training clips."""
     if path is not None:
-        split = open_dataset(
-            path, progress=partial(tqdm, desc="reading", leave=False, delay=1), **options
-        )
+        split = open_dataset(path, progress=reading, **options)
     else:
         split = generated(recipe)
     if recipe.share == 1:
@@ -103,13 +111,19 @@ def clip_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="folder or file of clips; default: the data of the run")
     parser.add_argument("--split", help="split of the data, such as xsub; default: the run's")
     parser.add_argument(
+        "--layout",
+        dest="data_layout",
+        help="skeleton of the data, a name or a JSON file; default: the run's",
+    )
+    parser.add_argument(
         "--skip-bad-clips", action="store_true", help="skip clips that cannot be read"
     )
 
 
 def chosen_clips(given: argparse.Namespace) -> dict[str, Any]:
     """The options of :func:`clip_options`, as arguments of :func:`clips_of`."""
-    return {"data": given.data, "split": given.split, "skip_bad_clips": given.skip_bad_clips}
+    names = ("data", "split", "data_layout", "skip_bad_clips")
+    return {name: getattr(given, name) for name in names}
 
 
 def clips_of(
@@ -120,21 +134,47 @@ def clips_of(
     *,
     data: str | None = None,
     split: str | None = None,
+    data_layout: str | None = None,
     skip_bad_clips: bool = False,
 ) -> tuple[SkeletonDataset, str | None]:
-    """Return the test clips of a run, or other clips, and their source (None if generated)."""
+    """Return the test clips of a run, or other clips, and their source (None if generated).
+
+    Clips of another skeleton, such as ``data_layout``, are converted to ``layout``.
+    """
     facts = facts_of(folder)
     source = facts["data"] if data is None else data
     if data is None and source is not None and not Path(source).exists():
         raise ValueError(
             f"expected the clips that {folder} was trained on, got no {source}; --data names others"
         )
-    on_error = "skip" if skip_bad_clips or facts.get("skip_bad_clips") else "raise"
-    clips = load_data(source, recipe, split=split or facts.get("split"), on_error=on_error).test
-    if clips.layout != layout or list(clips.classes) != classes:
-        got = f"{clips.layout.name} in {len(clips.classes)} classes"
+    if source is None:
+        clips = generated(recipe).test
+    else:
+        skip = skip_bad_clips or facts.get("skip_bad_clips")
+        stated = facts.get("layout") if data is None and data_layout is None else data_layout
+        # Not open_dataset: there may be no training clips.
+        clips = open_clips(
+            source,
+            split=split or facts.get("split"),
+            side="test",
+            layout=stated,
+            on_error="skip" if skip else "raise",
+            progress=reading,
+        )
+    if list(clips.classes) != classes:
+        got = f"{len(clips.classes)} classes of {clips.layout.name}"
         raise ValueError(
-            f"expected clips of {layout.name} in the {len(classes)} classes of {folder}, got "
+            f"expected clips in the {len(classes)} classes of {folder}, got "
             f"{got} from {source or 'generated actions'}; --data names others"
         )
-    return clips.with_persons(load_file(finished(folder, "model.pt"))["persons"]), source
+    if clips.layout != layout:
+        note = f"note: clips of {clips.layout.name} are converted to {layout.name}, as in {folder}"
+        print(note, file=sys.stderr)
+    persons = load_file(finished(folder, "model.pt"))["persons"]
+    bodies = clips[0].x.shape[3]
+    if bodies > persons:
+        raise ValueError(
+            f"expected clips of at most {persons} bodies, as {folder} was trained on, got {bodies} "
+            f"from {source or 'generated actions'}"
+        )
+    return clips.with_layout(layout).with_persons(persons), source

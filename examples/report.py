@@ -62,7 +62,7 @@ def build_report(
     **clips_asked: Any,
 ) -> str:
     """Write the page of a run; return a sentence about what it shows."""
-    objective, recipe, layout, classes = load_run(folder)
+    objective, recipe, layout, classes, *_ = load_run(folder)
     objective.score = score or objective.score
     test, source = clips_of(folder, recipe, layout, classes, **clips_asked)
 

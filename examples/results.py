@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,7 +17,14 @@ from recipe import Recipe, build_objective, prepare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skeleton_focus import Batch, SkeletonDataset, SkeletonLayout, Split, STFObjective
+from skeleton_focus import (
+    Batch,
+    SkeletonDataset,
+    SkeletonLayout,
+    Split,
+    STFObjective,
+    __version__,
+)
 from skeleton_focus.layouts import LAYOUTS
 
 
@@ -70,12 +77,12 @@ def write_results(
 ) -> dict[str, float]:
     """Write model.pt and probabilities.npz; return top-1 and top-5."""
     channels, _, _, persons = clips[0].x.shape
+    named = LAYOUTS.get(clips.layout.name) == clips.layout
     kept = {
+        "version": __version__,
         "weights": objective.state_dict(),
         "recipe": asdict(recipe),
-        "layout": clips.layout.name,
-    }
-    kept |= {
+        "layout": clips.layout.name if named else clips.layout.to_dict(),
         "classes": list(clips.classes),
         "persons": persons,
         "channels": channels,
@@ -186,21 +193,35 @@ def load_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
         ) from None
 
 
-def load_run(folder: str | Path) -> tuple[STFObjective, Recipe, SkeletonLayout, list[str]]:
+class Run(NamedTuple):
+    """A trained network and what it was trained on."""
+
+    objective: STFObjective
+    recipe: Recipe
+    layout: SkeletonLayout
+    classes: list[str]
+    persons: int  # M of its clips
+    channels: int  # C of its clips
+
+
+def load_run(folder: str | Path) -> Run:
     """Load a run: the trained network, its recipe, skeleton and classes."""
     path = finished(folder, "model.pt")
     saved = load_file(path)
     try:
         recipe = Recipe(**saved["recipe"])
-        layout = LAYOUTS[saved["layout"]]
+        layout = saved["layout"]
+        layout = SkeletonLayout.from_dict(layout) if isinstance(layout, dict) else LAYOUTS[layout]
         sizes = (len(saved["classes"]), saved["persons"], layout)
         objective = build_objective(recipe, *sizes, channels=saved["channels"])
         objective.load_state_dict(saved["weights"])
     except (KeyError, TypeError, RuntimeError) as error:
+        version = saved.get("version", "an unknown version")
         raise ValueError(
-            f"expected {path} from this version of the program, got another: {error}"
+            f"expected {path} from skeleton_focus {__version__}, got {version}: {error}"
         ) from None
-    return objective.eval(), recipe, layout, saved["classes"]
+    sizes = (saved["persons"], saved["channels"])
+    return Run(objective.eval(), recipe, layout, saved["classes"], *sizes)
 
 
 def load_file(path: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ import torch
 from loading import Clips, held_out, load_data  # first: it says what to install without Lightning
 
 # isort: split
+import errors
 import lightning as L
 from command_line import as_text, parse
 from lightning.pytorch.callbacks import (
@@ -162,12 +163,11 @@ def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) ->
 def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     """Load the weights of a finished run, except STF's own where that run has none.
 
-    With --freeze the last layer keeps its initial weights, so the run may have other classes.
+    The last layer keeps its initial weights with --freeze, or if the run has other classes.
     """
-    objective, theirs, layout, known = load_run(folder)
+    objective, theirs, _, known, *_ = load_run(folder)
     ours = module.recipe
     same = {
-        "layout": (module.layout.name, layout.name),
         "stream": (ours.stream, theirs.stream),
         "preparation": (ours.preparation, theirs.preparation),
     }
@@ -182,11 +182,6 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
         same["hold-out"] = (ours.hold_out, theirs.hold_out)
         same["share"] = (ours.share, theirs.share)
         same["draw"] = (ours.draw, theirs.draw)
-    elif not ours.freeze:
-        raise ValueError(
-            f"expected --start-from with a run of the same classes, {listed(classes)}, got "
-            f"{folder} with {listed(known)}; with --freeze a new last layer is trained"
-        )
     for name, (own, other) in same.items():
         if own != other:
             wanted = as_text(own) or "none"
@@ -200,9 +195,12 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     weights = objective.model.state_dict()
     initial = network.state_dict()
     optional = [] if ours.freeze else stf_weights(network)
-    if ours.freeze:
-        optional = [name for name in initial if name.startswith("fc.")]
-        weights = {name: value for name, value in weights.items() if name not in optional}
+    if ours.freeze or classes != known:
+        last = [name for name in initial if name.startswith("fc.")]
+        weights = {name: value for name, value in weights.items() if name not in last}
+        optional += last
+        if rank_zero_only.rank == 0:
+            print(f"note: a new last layer for {len(classes)} classes")
     strange = [
         name
         for name, weight in weights.items()
@@ -232,10 +230,6 @@ def stf_weights(network: nn.Module) -> list[str]:
     ]
 
 
-def listed(classes: list[str]) -> str:
-    return f"{len(classes)} from {classes[0]!r} to {classes[-1]!r}"
-
-
 def machines(given: argparse.Namespace) -> tuple[int | str, int]:
     """Return the devices per machine and the number of machines, from torchrun or the options."""
     if "LOCAL_WORLD_SIZE" in os.environ:
@@ -250,9 +244,12 @@ def read_clips(
     """Read the training and test clips, the hold-out clips, and the errors of skipped clips."""
     skipped: list[Exception] = []
     on_error = skipped.append if given.skip_bad_clips else "raise"
-    data = load_data(
-        given.data, recipe, split=given.split, on_error=on_error, workers=given.workers
-    )
+    options = {"on_error": on_error, "workers": given.workers}
+    if given.data is not None:
+        options |= {"split": given.split, "layout": given.layout}
+    data = load_data(given.data, recipe, **options)
+    if recipe.start_from:
+        data = converted(data, recipe)
     data, validation = held_out(data, recipe)
     clips = [len(data.train), len(data.test)]
     if given.clip_counts not in (None, clips):
@@ -264,6 +261,16 @@ def read_clips(
     if planar and "rotation" in recipe.augment and not given.resume and not given.own_rotation:
         recipe.augment["rotation"] = (0.0, 0.0, recipe.augment["rotation"][2])  # of the preset
     return data, validation, skipped
+
+
+def converted(data: Split, recipe: Recipe) -> Split:
+    """Convert clips to the skeleton of the run that they start from, and add absent bodies."""
+    trained = load_run(recipe.start_from)
+    own = data.train.layout
+    if own != trained.layout and rank_zero_only.rank == 0:
+        print(f"note: clips of {own.name} are converted to {trained.layout.name}")
+    persons = max(trained.persons, data.train[0].x.shape[3])
+    return Split(*(part.with_layout(trained.layout).with_persons(persons) for part in data))
 
 
 def build_module(given: argparse.Namespace, recipe: Recipe, train: SkeletonDataset) -> Recogniser:
@@ -298,7 +305,7 @@ def announce(
 ) -> dict[str, Any]:
     """Write recipe.json and print what is trained; returns the facts that go into the reports."""
     train = data.train
-    kept = ("preset", "split", "skip_bad_clips", "precision", "validate_every", "threads")
+    kept = ("preset", "split", "layout", "skip_bad_clips", "precision", "validate_every", "threads")
     facts = {
         "clips": [len(train), len(data.test)],
         "data": given.data and str(Path(given.data).resolve()),  # to resume from another folder
@@ -412,13 +419,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def run(program: Any) -> None:
-    """Run a program of this folder; a user's mistake ends in one line."""
+    """Run a program that trains; a user's mistake ends in one line."""
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    try:
-        program()
-    except (ValueError, OSError, ImportError, MisconfigurationException) as error:
-        sys.exit(f"error: {error}")
+    errors.run(program, MisconfigurationException)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A typical ST-GCN, trained with the STF losses by three added lines, each marked "added".
 
-    python examples/your_backbone.py            # generated actions
-    python examples/your_backbone.py --plain    # the same training with cross-entropy alone
+    python examples/your_backbone.py                # generated actions
+    python examples/your_backbone.py --data PATH    # your clips, in any format of the package
+    python examples/your_backbone.py --plain        # the same training with cross-entropy alone
 
 The network and the training loop are plain PyTorch: replace them with your own.
 """
@@ -13,6 +14,7 @@ import time
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import skeleton_focus as sf  # for the data
 from skeleton_focus import STFLoss, STFObjective  # added, line 1
@@ -44,12 +46,16 @@ class STGCN(nn.Module):
     """Clips (N, C, T, V, M) to logits (N, classes)."""
 
     def __init__(
-        self, num_classes: int, A: Tensor, widths: tuple[int, ...] = (32, 32, 64, 64)
+        self,
+        num_classes: int,
+        A: Tensor,
+        channels: int = 3,
+        widths: tuple[int, ...] = (32, 32, 64, 64),
     ) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(3 * A.shape[1])
+        self.norm = nn.BatchNorm1d(channels * A.shape[1])
         self.blocks = nn.ModuleList()
-        before = 3
+        before = channels
         for i, width in enumerate(widths):
             self.blocks.append(Block(before, width, A, stride=2 if i and width > before else 1))
             before = width
@@ -66,10 +72,27 @@ class STGCN(nn.Module):
         return self.fc(x.mean((2, 3)).view(n, m, -1).mean(1))
 
 
-def prepare(batch: sf.Batch) -> Tensor:
-    """Around the hips, in body heights."""
-    x = sf.center(batch.x, sf.NTU25.center, visibility=batch.visibility)
-    return x / sf.body_height(x, sf.NTU25, visibility=batch.visibility)[:, None, None, None, None]
+def prepare(batch: sf.Batch, layout: sf.SkeletonLayout, frames: int) -> Tensor:
+    """Around the centre joint, in body heights, resampled to ``frames``."""
+    x = sf.center(batch.x, layout.center, visibility=batch.visibility)
+    height = sf.body_height(x, layout, visibility=batch.visibility)
+    return sf.resample_frames(x / height[:, None, None, None, None], batch.lengths, frames)
+
+
+def load(given: argparse.Namespace) -> sf.Split:
+    """Your clips, or generated ones."""
+    if given.data is not None:
+        return sf.open_dataset(given.data, split=given.split, layout=given.layout)
+    actions = sf.SyntheticActions(frames=given.frames)
+    parts = ((given.clips, 1), (given.clips // 4, 2))
+    return sf.Split(
+        *(
+            sf.SkeletonDataset.from_batch(
+                actions.generate(n, seed=seed), actions.layout, classes=actions.classes
+            )
+            for n, seed in parts
+        )
+    )
 
 
 def main(arguments: list[str] | None = None) -> float:
@@ -77,12 +100,16 @@ def main(arguments: list[str] | None = None) -> float:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--plain", action="store_true", help="train with cross-entropy alone")
+    parser.add_argument("--data", help="folder or file of clips; default: generated actions")
+    parser.add_argument("--split", help="split of the data; default: its first one")
+    parser.add_argument("--layout", help="skeleton of the data, a name or a JSON file")
+    parser.add_argument("--frames", type=int, default=32, help="frames of every prepared clip")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument(
         "--clips",
         type=int,
         default=1200,
-        help="number of training clips; a quarter as many for testing",
+        help="number of generated training clips; a quarter as many for testing",
     )
     parser.add_argument("--batch", type=int, default=16)
     given = parser.parse_args(arguments)
@@ -91,15 +118,14 @@ def main(arguments: list[str] | None = None) -> float:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(1)
 
-    actions = sf.SyntheticActions(frames=32)
-    train, test = (
-        actions.generate(n, seed=seed) for n, seed in ((given.clips, 1), (given.clips // 4, 2))
+    train, test = load(given)
+    layout = train.layout
+    channels = train[0].x.shape[0]
+    model = STGCN(len(train.classes), sf.spatial_partition(layout), channels).to(device)
+    batches = DataLoader(
+        train, given.batch, shuffle=True, drop_last=True, collate_fn=sf.SkeletonDataset.collate
     )
-    x_train = prepare(train)
-    x_test = prepare(test)
-    model = STGCN(len(actions.classes), sf.spatial_partition(sf.NTU25)).to(device)
-    steps = given.clips // given.batch
-    total = given.epochs * steps
+    total = given.epochs * len(batches)
     optimizer = torch.optim.SGD(
         model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
     )
@@ -114,9 +140,9 @@ def main(arguments: list[str] | None = None) -> float:
     accuracy = 0.0
     for epoch in range(given.epochs):
         objective.train()
-        for chosen in torch.randperm(given.clips)[: steps * given.batch].view(steps, -1):
-            x = x_train[chosen].to(device)
-            label = train.label[chosen].to(device)
+        for batch in batches:
+            x = prepare(batch, layout, given.frames).to(device)
+            label = batch.label.to(device)
             # before: loss = nn.functional.cross_entropy(model(x), label)
             out = objective(x, label)  # added, line 3
             optimizer.zero_grad()
@@ -124,9 +150,12 @@ def main(arguments: list[str] | None = None) -> float:
             optimizer.step()
             schedule.step()
         model.eval()
+        right = 0
         with torch.no_grad():
-            logits = torch.cat([model(part.to(device)) for part in x_test.split(64)]).cpu()
-        accuracy = (logits.argmax(1) == test.label).float().mean().item()
+            for batch in DataLoader(test, 64, collate_fn=sf.SkeletonDataset.collate):
+                logits = model(prepare(batch, layout, given.frames).to(device)).cpu()
+                right += int((logits.argmax(1) == batch.label).sum())
+        accuracy = right / len(test)
         last = ", ".join(f"{name} {term.item():.3f}" for name, term in out.terms.items())
         seconds = time.perf_counter() - start
         print(

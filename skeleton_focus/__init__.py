@@ -9,7 +9,7 @@ from .adjacency import (
 from .attention import DilatedTemporalAttention, JointPartAttention, SpatialAttention
 from .augment import Augment, seeded_generator
 from .clips import Batch, SkeletonDataset, Split
-from .datasets import open_dataset
+from .datasets import open_clips, open_dataset
 from .focal_joints import FocalJointSelection, PartEncoding, ScatterToJoints
 from .focus import grad_cam, min_max_normalize
 from .focus_diffusion import FocusDiffusionBlock
@@ -104,6 +104,7 @@ __all__ = [
     "mask_padding",
     "min_max_normalize",
     "multi_scale_adjacency",
+    "open_clips",
     "open_dataset",
     "prepare_stf",
     "resample_frames",

@@ -118,6 +118,7 @@ def _load(stem: str) -> tuple[Loaded, list[FormatError]]:
         index.names,
         index.labels,
         index.actions,
+        index.subjects,
         index.shapes,
         *index.sides.values(),
     ]
@@ -224,6 +225,7 @@ def _add(index: Index, clip: ClipFile, splits: Sequence[str]) -> None:
     index.names.append(clip.name)
     index.labels.append(clip.label)
     index.actions.append(clip.action)
+    index.subjects.append(clip.subject)
     index.shapes.append([*clip.x.shape])
     for split in splits:
         index.sides.setdefault(split, []).append(clip.sides.get(split, ""))

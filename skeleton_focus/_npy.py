@@ -24,11 +24,12 @@ _MOST_DEFLATED = 1032  # deflate expands by at most this factor
 
 
 class Npy(NamedTuple):
-    """A header; the numbers start at byte ``offset``, in C order."""
+    """A header; the numbers start at byte ``offset``, in C order or else in Fortran's."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     offset: int
+    fortran: bool = False
 
     @property
     def size(self) -> int:
@@ -36,20 +37,23 @@ class Npy(NamedTuple):
         return self.offset + prod(self.shape) * self.dtype.itemsize
 
 
-def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
+def read_header(
+    where: str, head: bytes, axes: str, *, kinds: str = "f", any_order: bool = False
+) -> Npy:
     """Read the header in the first ``HEAD`` bytes of an array of numbers.
 
     Args:
         where: the array's name in errors.
         head: the bytes.
         axes: the array's axes, such as ``"N, C, T, V, M"`` or ``"T, V or T, M, V"``; only the first
-            may be empty.
+            may be empty. ``""`` is a single value.
         kinds: numpy's letters of the allowed dtypes.
+        any_order: whether Fortran order is allowed.
 
     >>> file = io.BytesIO()
     >>> np.save(file, np.zeros((2, 3)))
     >>> read_header("x.npy", file.getvalue()[:HEAD], "N, C")
-    Npy(shape=(2, 3), dtype=dtype('float64'), offset=128)
+    Npy(shape=(2, 3), dtype=dtype('float64'), offset=128, fortran=False)
     """
     text = io.BytesIO(head)
     try:
@@ -67,18 +71,19 @@ def read_header(where: str, head: bytes, axes: str, *, kinds: str = "f") -> Npy:
     except Exception as error:
         raise FormatError(message(where, "an .npy header", _reason(error))) from None
     if dtype.kind not in kinds or dtype.hasobject:
-        allowed = "float32, float64 or float16" if kinds == "f" else "numbers"
+        allowed = {"f": "float32, float64 or float16", "U": "text"}.get(kinds, "numbers")
         raise FormatError(message(where, f"a dtype of {allowed}", short(str(dtype))))
     if dtype.kind == "f" and dtype.itemsize > 8:
         raise FormatError(message(where, "a dtype of float32, float64 or float16", dtype))
-    if fortran:
+    if fortran and not any_order:
         raise FormatError(message(where, "numbers in C order", "Fortran order"))
-    counts = [len(names.split(", ")) for names in axes.split(" or ")]
-    # shape[0] + 1 lets the first axis be empty, such as a test side without clips.
-    if len(shape) not in counts or min(shape[0] + 1, *shape[1:]) < 1 or max(shape) >= _MOST:
+    counts = [len(names.split(", ")) if names else 0 for names in axes.split(" or ")]
+    # The first axis may be empty, such as a test side without clips.
+    possible = min(shape[:1], default=0) >= 0 and min(shape[1:], default=1) >= 1
+    if len(shape) not in counts or not possible or max(shape, default=0) >= _MOST:
         shown = axes.replace(" or ", ") or (")
         raise FormatError(message(where, f"({shown})", short(shape)))
-    return Npy(shape, dtype, text.tell())
+    return Npy(shape, dtype, text.tell(), fortran)
 
 
 def _reason(error: Exception) -> str:
@@ -109,7 +114,13 @@ def zip_errors(where: str) -> Iterator[None]:
 
 
 def member_header(
-    where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, axes: str, *, kinds: str = "f"
+    where: str,
+    archive: zipfile.ZipFile,
+    info: zipfile.ZipInfo,
+    axes: str,
+    *,
+    kinds: str = "f",
+    any_order: bool = False,
 ) -> Npy:
     """Read the header of a member and check it against the member's size."""
     # A zip's directory may state any size. One that the member's bytes cannot expand to is refused
@@ -123,7 +134,7 @@ def member_header(
         raise FormatError(message(where, "a member that is stored or deflated", got))
     with zip_errors(where), archive.open(info) as member:
         head = member.read(HEAD)
-    header = read_header(where, head, axes, kinds=kinds)
+    header = read_header(where, head, axes, kinds=kinds, any_order=any_order)
     if header.size != info.file_size:
         raise FormatError(
             message(where, f"{header.size} bytes for {header.shape} {header.dtype}", info.file_size)

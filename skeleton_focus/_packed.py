@@ -115,6 +115,7 @@ class Index:
     names: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     actions: list[str] = field(default_factory=list)
+    subjects: list[int] = field(default_factory=list)
     sides: dict[str, list[str]] = field(default_factory=dict)
     shapes: list[list[int]] = field(default_factory=list)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -16,10 +19,15 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ._checks import check_shape, message
 from ._packed import MappedClips
+from .format_clips import write_clips
 from .formats import MOST_CLASSES, short
 from .layouts import SkeletonLayout
+from .preparation import convert_layout
 
 __all__ = ["Batch", "Clip", "SkeletonDataset", "Split"]
+
+UNKNOWN = -1
+"""The label of a clip whose class is unknown."""
 
 
 class Clip(NamedTuple):
@@ -27,7 +35,7 @@ class Clip(NamedTuple):
 
     Attributes:
         x: (C, T, V, M) joint positions, float32.
-        label: class index.
+        label: class index, -1 if it is unknown.
         visibility: (T, V, M), 0 where a joint is missing, otherwise 1 or a confidence.
         critical: (M, T, V), ground truth: 1 where a joint and frame determine the class; zeros if
             it is unknown.
@@ -45,7 +53,7 @@ class Batch(NamedTuple):
     Attributes:
         x: (N, C, T, V, M) joint positions.
         lengths: (N,) true number of frames.
-        label: (N,) class indices.
+        label: (N,) class indices, -1 where unknown.
         visibility: (N, T, V, M), 0 where a joint is missing or padding, otherwise 1 or a
             confidence.
         critical: (N, M, T, V), ground truth: 1 where a joint and frame determine the class; zeros
@@ -67,10 +75,11 @@ class SkeletonDataset(Dataset[Clip]):
             all. An array mapped read-only, ``np.load(..., mmap_mode="r")``, is not loaded: each
             clip is copied and checked when it is read. Other floating-point types, such as float64
             and float16, are converted to float32, mapped arrays when a clip is read.
-        labels: class indices, one for each clip.
+        labels: class indices, one for each clip, -1 where the class is unknown; None: all unknown.
         layout: the skeleton.
         classes: class names; by default ``"0"``, ``"1"``, ...
         names: clip names; by default their numbers.
+        subjects: the number of each clip's performer; by default 0, unknown.
         visibility: (T, V, M) for each clip: 0 where a joint is missing, otherwise 1 or a
             confidence; by default ones.
         critical: (M, T, V) for each clip, by default zeros.
@@ -91,11 +100,12 @@ class SkeletonDataset(Dataset[Clip]):
     def __init__(
         self,
         clips: Sequence[Tensor | NDArray[Any]] | Tensor | NDArray[Any],
-        labels: Sequence[int] | Tensor | NDArray[Any],
+        labels: Sequence[int] | Tensor | NDArray[Any] | None,
         layout: SkeletonLayout,
         *,
         classes: Sequence[str] | None = None,
         names: Sequence[str] | None = None,
+        subjects: Sequence[int] | None = None,
         visibility: Sequence[Tensor | NDArray[Any]] | None = None,
         critical: Sequence[Tensor | NDArray[Any]] | None = None,
         origin: str = "clips",
@@ -105,6 +115,8 @@ class SkeletonDataset(Dataset[Clip]):
             raise ValueError(message(who, "a SkeletonLayout", type(layout).__name__))
         if len(clips) == 0:
             raise ValueError(message(who, "at least one clip", "none"))
+        if labels is None:
+            labels = [UNKNOWN] * len(clips)
         if len(labels) != len(clips):
             raise ValueError(message(who, f"{len(clips)} labels, one for each clip", len(labels)))
         numbers = [_label(label) for label in labels]
@@ -115,23 +127,28 @@ class SkeletonDataset(Dataset[Clip]):
             classes = [str(i) for i in range(max(numbers) + 1)]
         self.classes = tuple(classes)
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(clips)))
+        self.subjects = tuple(subjects) if subjects is not None else (0,) * len(clips)
         for what, values in (
             ("names", self.names),
+            ("subjects", self.subjects),
             ("visibility", visibility),
             ("critical", critical),
         ):
             count = len(clips) if values is None else len(values)
             if count != len(clips):
                 raise ValueError(message(who, f"{len(clips)} {what}, one for each clip", count))
-        outside = sorted({label for label in numbers if not 0 <= label < len(self.classes)})
+        known = {*range(len(self.classes)), UNKNOWN}
+        outside = sorted({*numbers} - known)
         if outside:
-            raise ValueError(message(who, f"labels in 0..{len(self.classes) - 1}", outside))
+            expected = f"labels in 0..{len(self.classes) - 1}, or -1"
+            raise ValueError(message(who, expected, outside))
         self.clips = _tensors(clips)
         self.visibility = _tensors(visibility)
         self.critical = _tensors(critical)
         self.labels = numbers
         self.layout = layout
         self.origin = origin
+        self._stored_layout = layout
         self._added_persons = 0
         self._one_array = isinstance(clips, Tensor | np.ndarray)
         # The readers check clips that open_dataset opens. The user's own mapped array may be larger
@@ -197,17 +214,19 @@ class SkeletonDataset(Dataset[Clip]):
         part = copy.copy(self)
         part.labels = [self.labels[i] for i in index]
         part.names = tuple(self.names[i] for i in index)
+        part.subjects = tuple(self.subjects[i] for i in index)
         part.clips = _select(self.clips, index)
         part.visibility = _select(self.visibility, index)
         part.critical = _select(self.critical, index)
         return part
 
     def with_persons(self, persons: int) -> SkeletonDataset:
-        """Return the same clips padded to M = ``persons``.
+        """Return the same clips with M = ``persons``.
 
-        The added persons are absent: zeros with visibility 0. A network that was trained on clips
-        of two persons takes the mean over both, so it needs M = 2 even if only one person is
-        present.
+        Added persons are absent: zeros with visibility 0. A network that was trained on clips of
+        two persons takes the mean over both, so it needs M = 2 even if only one person is present.
+        With fewer persons than before, the first ones are kept, which the readers of detected
+        people sort by their importance.
 
         >>> from skeleton_focus import KINECT20
         >>> alone = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20)
@@ -215,17 +234,32 @@ class SkeletonDataset(Dataset[Clip]):
         >>> clip.x.shape, clip.visibility[0, 0].tolist()
         (torch.Size([3, 5, 20, 2]), [1.0, 0.0])
         """
-        current = self[0].x.shape[3]
-        if persons < current:
-            hint = "the network was trained on clips of fewer bodies"
+        if persons < 1:
             raise ValueError(
-                message(
-                    "SkeletonDataset.with_persons", f"at least M={current} persons", persons, hint
-                )
+                message("SkeletonDataset.with_persons", "at least one person", persons)
             )
-        wider = copy.copy(self)
-        wider._added_persons = self._added_persons + persons - current
-        return wider
+        changed = copy.copy(self)
+        changed._added_persons = self._added_persons + persons - self[0].x.shape[3]
+        return changed
+
+    def with_layout(self, layout: SkeletonLayout) -> SkeletonDataset:
+        """Return the same clips with the joints of another skeleton, by :func:`convert_layout`.
+
+        Joints that the clips do not have are missing: zeros with visibility 0.
+
+        >>> from skeleton_focus import COCO17, KINECT20
+        >>> data = SkeletonDataset(torch.rand(1, 2, 5, 17, 1), [0], COCO17).with_layout(KINECT20)
+        >>> clip = data[0]
+        >>> clip.x.shape, int(clip.visibility[0].sum())
+        (torch.Size([2, 5, 20, 1]), 15)
+        """
+        if layout == self.layout:
+            return self
+        changed = copy.copy(self)
+        changed.layout = layout
+        changed._stored_layout = self._stored_layout
+        changed[0]  # raises now for skeletons without a common joint
+        return changed
 
     @classmethod
     def from_batch(
@@ -248,6 +282,40 @@ class SkeletonDataset(Dataset[Clip]):
             critical=[truth[:, :t] for truth, t in zip(batch.critical, cut, strict=True)],
         )
 
+    def save(self, path: str | Path, *, splits: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Write the clips to one ``.npz`` that :func:`open_dataset` reads.
+
+        It holds the joints of all frames, labels, names, subjects, visibility, layout and classes,
+        but no ground truth. The clips are written one by one. The file replaces an older one when
+        it is complete.
+
+        Args:
+            path: the file; its folder is created.
+            splits: for each split its name, and "train", "test" or "" for each clip.
+
+        Raises:
+            ValueError: a path that does not end in .npz, or a split that does not match the clips.
+            OSError: a file that cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> from skeleton_focus import COCO17, open_dataset
+            >>> path = Path(tempfile.mkdtemp()) / "mine.npz"
+            >>> clips = [torch.rand(2, t, 17, 1) for t in (5, 8)]
+            >>> data = SkeletonDataset(clips, [0, 1], COCO17, classes=["run", "wave"])
+            >>> data.save(path, splits={"mine": ["train", "test"]})
+            >>> open_dataset(path, cache=False).test
+            SkeletonDataset(clips, 1 clips, 2 classes, COCO17)
+        """
+        for name, sides in (splits or {}).items():
+            if len(sides) != len(self) or not {*sides} <= {"train", "test", ""}:
+                expected = f"'train', 'test' or '' for each of {len(self)} clips in split {name!r}"
+                raise ValueError(message("SkeletonDataset.save", expected, short([*sides])))
+        _save(path, [self], self.names, splits or {})
+
+    def __iter__(self) -> Iterator[Clip]:
+        return (self[i] for i in range(len(self)))
+
     def __repr__(self) -> str:
         sizes = f"{len(self)} clips, {len(self.classes)} classes"
         return f"SkeletonDataset({self.origin}, {sizes}, {self.layout.name})"
@@ -267,12 +335,30 @@ class SkeletonDataset(Dataset[Clip]):
             critical = x.new_zeros(x.shape[3], *x.shape[1:3])  # (M, T, V)
         else:
             critical = _single(self.critical[index])
-        if self._added_persons:
+        if self.layout != self._stored_layout:
+            x, visibility, critical = self._converted(x, visibility, critical)
+        if self._added_persons:  # below 0 to leave out the last persons
             x = F.pad(x, (0, self._added_persons))
             visibility = F.pad(visibility, (0, self._added_persons))
             # F.pad lists the last axis first; the persons of critical (M, T, V) are the first axis.
             critical = F.pad(critical, (0, 0, 0, 0, 0, self._added_persons))
         return Clip(x, self.labels[index], visibility, critical)
+
+    def _converted(
+        self, x: Tensor, visibility: Tensor, critical: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Convert one clip from the stored skeleton to the layout."""
+
+        def convert(positions: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+            both = convert_layout(
+                positions[None], self._stored_layout, self.layout, visibility=seen[None]
+            )
+            return both[0][0], both[1][0]
+
+        # A joint is critical if one of those that it is made of is.
+        truth, _ = convert(critical.permute(1, 2, 0)[None], torch.ones_like(visibility))
+        x, visibility = convert(x, visibility)
+        return x, visibility, (truth[0] > 0).to(x.dtype).permute(2, 0, 1)
 
     def heading(self) -> str:
         """Describe what is common to all clips: origin, skeleton, channels, persons.
@@ -303,13 +389,14 @@ class SkeletonDataset(Dataset[Clip]):
         bodies: 1 in 100.0 % of the clips
         missing joints of present bodies: 0.0 %
         """
-        counts = torch.bincount(torch.tensor(self.labels), minlength=len(self.classes))
+        of_label = Counter(self.labels)
+        counts = [of_label[label] for label in range(len(self.classes))]
         frames = []
         bodies = []
         missing = 0
         expected = 0
         for i, x in enumerate(self.clips):
-            seen = np.ones(x.shape[1:])  # (T, V, M)
+            seen = np.ones(x.shape[1:])  # (T, V, M), of the stored skeleton
             if self.visibility is not None:
                 seen = np.asarray(self.visibility[i])
             joints = np.count_nonzero(seen > 0, axis=1)  # (T, M)
@@ -323,10 +410,13 @@ class SkeletonDataset(Dataset[Clip]):
             f"{m} in {100 * bodies.count(m) / len(bodies):.1f} %" for m in sorted({*bodies})
         )
         clips = "clip" if len(self) == 1 else "clips"
-        least = int(counts.min())
-        most = int(counts.max())
+        classes = (
+            f" of {len(counts)} classes, {min(counts)} to {max(counts)} a class" if counts else ""
+        )
+        if of_label[UNKNOWN]:
+            classes += f", {of_label[UNKNOWN]} without a label"
         return (
-            f"{len(self)} {clips} of {len(self.classes)} classes, {least} to {most} a class\n"
+            f"{len(self)} {clips}{classes}\n"
             f"frames: {min(frames)} to {max(frames)}, median {median(frames):g}\n"
             f"bodies: {shares} of the clips\n"
             f"missing joints of present bodies: {100 * missing / max(expected, 1):.1f} %"
@@ -355,6 +445,15 @@ class Split(NamedTuple):
     train: SkeletonDataset
     test: SkeletonDataset
 
+    def save(self, path: str | Path) -> None:
+        """Write both parts to one file by :meth:`SkeletonDataset.save`, as the split "given"."""
+        names = [*self.train.names, *self.test.names]
+        if len({*names}) < len(names):  # as in parts that number their clips from 0
+            names = [f"train_{name}" for name in self.train.names]
+            names += [f"test_{name}" for name in self.test.names]
+        sides = ["train"] * len(self.train) + ["test"] * len(self.test)
+        _save(path, [self.train, self.test], names, {"given": sides})
+
     def describe(self) -> str:
         """Describe both parts: one heading, then :meth:`SkeletonDataset.describe` of each.
 
@@ -368,6 +467,41 @@ class Split(NamedTuple):
             first, *rest = part.describe().splitlines()
             lines += [f"{side}: {first}", *(f"  {line}" for line in rest)]
         return "\n".join(lines)
+
+
+def _save(
+    path: str | Path,
+    parts: Sequence[SkeletonDataset],
+    names: Sequence[str],
+    splits: Mapping[str, Sequence[str]],
+) -> None:
+    """Write the clips of data sets with one layout and the same classes to one file."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise ValueError(message("save", "a path that ends in .npz", path))
+    lengths = [clip.x.shape[1] for part in parts for clip in part]
+    channels, _, joints, persons = parts[0][0].x.shape
+    shape = (sum(lengths), persons, joints)
+
+    def positions() -> Iterator[NDArray[Any]]:
+        return (clip.x.permute(1, 3, 2, 0).numpy() for part in parts for clip in part)
+
+    def visibility() -> Iterator[NDArray[Any]]:
+        return (clip.visibility.transpose(1, 2).numpy() for part in parts for clip in part)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    members = {
+        "lengths": np.array(lengths),
+        "label": np.array([label for part in parts for label in part.labels]),
+        "name": np.array(names, np.str_),
+        "subject": np.array([subject for part in parts for subject in part.subjects]),
+        "layout": np.array(json.dumps(parts[0].layout.to_dict())),
+        **{f"split_{name}": np.array(sides, np.str_) for name, sides in splits.items()},
+    }
+    if parts[0].classes:
+        members["classes"] = np.array(parts[0].classes, np.str_)
+    large = {"x": ((*shape, channels), positions), "visibility": (shape, visibility)}
+    write_clips(path, members, large)
 
 
 def _label(label: Any) -> int:

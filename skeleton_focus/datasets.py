@@ -1,6 +1,7 @@
 """Open a folder or file of clips in any supported format: recognise, read, cache, split.
 
-python -m skeleton_focus.datasets PATH    # describes the clips, lists problems with file and line
+python -m skeleton_focus.datasets PATH                 # describes the clips, lists problems
+python -m skeleton_focus.datasets PATH --save my.npz   # also writes them to one file
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ import argparse
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ._cache import default_folder, in_memory, open_pack
 from ._checks import check_choice, message
 from ._packed import Index, Loaded, MappedClips
 from ._pose_files import is_pose_archive
-from .clips import SkeletonDataset, Split
+from .clips import UNKNOWN, SkeletonDataset, Split
 from .format_arrays import open_ctr_gcn, open_st_gcn
+from .format_clips import is_clips_file, open_clips_file
 from .format_kinetics import open_kinetics
 from .format_ntu import open_ntu
 from .format_nw_ucla import open_nw_ucla
@@ -34,8 +39,9 @@ from .formats import (
     folders_in,
     short,
 )
+from .layouts import SkeletonLayout, load_layout
 
-__all__ = ["open_dataset"]
+__all__ = ["open_clips", "open_dataset"]
 
 # Keeps python -m from warning that the package has imported this file before.
 __path__: list[str] = []
@@ -43,27 +49,32 @@ __path__: list[str] = []
 _KNOWN = (
     "a folder of NTU .skeleton files, NW-UCLA .json files, Kinetics-Skeleton .json files in "
     "kinetics_train and kinetics_val, ST-GCN .npy and .pkl files, or poses of OpenPose, AlphaPose, "
-    "MMPose, MediaPipe or .npy arrays; or a pyskl .pkl, a CTR-GCN .npz, or a file of such poses"
+    "MMPose, MediaPipe or .npy arrays; or a pyskl .pkl, a CTR-GCN .npz, an .npz of "
+    "SkeletonDataset.save, or a file of such poses"
 )
+_BY_SUBJECT = ("train_subjects", "test_subjects")
+_TEST_SHARE = 5  # of the split "random": one clip in five
 
 
 def open_dataset(
     path: str | Path,
     *,
     split: str | None = None,
+    layout: str | Path | SkeletonLayout | None = None,
     persons: int | None = None,
     missing: str | None = None,
+    threshold: float | None = None,
     on_error: str | Callable[[FormatError], object] = "raise",
     cache: str | Path | bool = True,
     workers: int = 0,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> Split:
-    """Open a published data set of clips with its split; the format is detected from the files.
+    """Open a data set of labelled clips with its split; the format is detected from the files.
 
     Supported are NTU RGB+D 60 and 120, NW-UCLA, Kinetics-Skeleton, pyskl and mmaction2 pickles,
-    CTR-GCN ``.npz``, ST-GCN and 2s-AGCN ``.npy``, and what pose estimators write:
-    :func:`~skeleton_focus.format_poses.open_poses`. Pass your own arrays to
-    :class:`SkeletonDataset`.
+    CTR-GCN ``.npz``, ST-GCN and 2s-AGCN ``.npy``, what pose estimators write
+    (:func:`~skeleton_focus.format_poses.open_poses`), and the file of
+    :meth:`SkeletonDataset.save`. Pass your own arrays to :class:`SkeletonDataset`.
 
     The clips are stored in a cache that later calls memory-map: no copy in memory, and a loader's
     processes share its pages. The cache is written atomically and rebuilt if a source file
@@ -71,9 +82,17 @@ def open_dataset(
 
     Args:
         path: a folder, or a file for formats that consist of one file.
-        split: the name of a published split, such as ``"xsub"``, ``"xview"`` (NTU 60), ``"xset"``
-            (NTU 120); by default the data set's first split.
-        persons: M, bodies kept (NTU, Kinetics, pyskl, pose estimators); by default 2.
+        split: the name of a split of the data set, such as ``"xsub"``, ``"xview"`` (NTU 60),
+            ``"xset"`` (NTU 120), its first one by default; ``"train_subjects=1,3,5"`` or
+            ``"test_subjects=2"``, where the performers are known; or ``"random"``, the default
+            of data without a split: one clip in five of each class is tested, always the same.
+        layout: the skeleton, where the format does not fix it: a layout, the name of one, or a
+            JSON file (:func:`load_layout`). By default it is assumed from the number of joints.
+        persons: M, bodies kept; by default 2 where the format has any number of them (NTU,
+            Kinetics, pyskl, pose estimators), else those of the file. Bodies that a clip does not
+            have are zeros.
+        threshold: for pose estimators, the score below which a joint counts as missing; by
+            default 0.
         missing: for NTU, ``"mask"`` (default) or ``"fill"``: see :func:`read_ntu`.
         on_error: ``"raise"``; ``"skip"`` to leave out clips that cannot be read and warn once with
             their number; or a function that is called with each error.
@@ -85,7 +104,7 @@ def open_dataset(
 
     Raises:
         ValueError: a path that does not exist or has an unknown format, an unknown split, a split
-            without training or test clips.
+            without training or test clips, a layout that does not fit.
         FormatError: a file that does not follow its format.
         OSError: a cache that cannot be written.
 
@@ -96,6 +115,85 @@ def open_dataset(
         ValueError: open_dataset: expected a folder or file of clips, got no/such/folder, which \
 does not exist
     """
+    options = {
+        "layout": layout,
+        "persons": persons,
+        "missing": missing,
+        "threshold": threshold,
+    }
+    data, sides = _open(path, options, on_error, cache, workers, progress)
+    side_of_clip = _sides(split, data, sides)
+    split = _named(split, sides)
+    train = _side(data, side_of_clip, "train", f"training clips of split {split!r}", path)
+    test = _side(data, side_of_clip, "test", f"test clips of split {split!r}", path)
+    for part in (train, test):
+        if UNKNOWN in part.labels:
+            name = part.names[part.labels.index(UNKNOWN)]
+            hint = "open_clips opens clips without labels"
+            got = f"none for clip {name!r}"
+            raise ValueError(message("open_dataset", "a label for each clip", got, hint))
+    return Split(train, test)
+
+
+def open_clips(
+    path: str | Path,
+    *,
+    split: str | None = None,
+    side: str | None = None,
+    layout: str | Path | SkeletonLayout | None = None,
+    persons: int | None = None,
+    missing: str | None = None,
+    threshold: float | None = None,
+    on_error: str | Callable[[FormatError], object] = "raise",
+    cache: str | Path | bool = True,
+    workers: int = 0,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+) -> SkeletonDataset:
+    """Open all clips, labelled or not, or one side of a split.
+
+    Use it for inference; the formats and options are those of :func:`open_dataset`.
+
+    Args:
+        path: a folder or file of clips.
+        split: the split that ``side`` refers to.
+        side: ``"train"`` or ``"test"``; by default all clips. The other side may be absent.
+        layout: as in :func:`open_dataset`, like the remaining arguments.
+
+    Raises:
+        ValueError, FormatError, OSError: as :func:`open_dataset`.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from skeleton_focus import COCO17
+        >>> path = Path(tempfile.mkdtemp()) / "poses.npz"
+        >>> SkeletonDataset([torch.rand(2, 30, 17, 1)], None, COCO17).save(path)
+        >>> open_clips(path, cache=False)[0].label
+        -1
+    """
+    check_choice("open_clips", "side", side, (None, "train", "test"))
+    options = {
+        "layout": layout,
+        "persons": persons,
+        "missing": missing,
+        "threshold": threshold,
+    }
+    data, sides = _open(path, options, on_error, cache, workers, progress)
+    if side is None:
+        return data
+    chosen = _sides(split, data, sides)
+    return _side(data, chosen, side, f"{side} clips of split {_named(split, sides)!r}", path)
+
+
+def _open(
+    path: str | Path,
+    options: dict[str, Any],
+    on_error: str | Callable[[FormatError], object],
+    cache: str | Path | bool,
+    workers: int,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
+) -> tuple[SkeletonDataset, dict[str, list[str]]]:
+    """Open all clips, and the side of each clip in each split."""
     who = "open_dataset"
     path = Path(path)
     if not callable(on_error):
@@ -117,38 +215,77 @@ does not exist
         if callable(on_error):
             on_error(error)
 
-    source = recognize(path, persons, missing)
-    if not source.splits:
-        hint = "add one to the file: {'split': {'train': [names], 'val': [names]}, ...}"
-        raise ValueError(
-            message(who, "a split into training and test clips", f"none in {path}", hint)
-        )
-    split = source.splits[0] if split is None else split
-    check_choice(who, "split", split, source.splits)
-    options = {"persons": persons, "missing": missing}
+    source = recognize(path, **options)
     clips = _good_clips(source, path, report, workers, progress)
     data, sides = _load(
         source, path, options, clips, report, problems, cache, check_mapped=on_error != "raise"
     )
+    if options["persons"] is not None:
+        data = data.with_persons(options["persons"])
     if problems and on_error == "skip":
         text = (
             f"open_dataset: {len(problems)} of {source.num_clips} clips cannot be read "
             f"and are left out; the first: {problems[0]}"
         )
-        warnings.warn(text, stacklevel=2)
-    parts = []
-    for side, called in (("train", "training"), ("test", "test")):
-        # A clip may be on neither side, such as those of a pyskl val list beside a test list.
-        chosen = [i for i, clip_side in enumerate(sides[split]) if clip_side == side]
-        if not chosen:
-            raise ValueError(
-                message("open_dataset", f"{called} clips of split {split!r}", f"none in {path}")
-            )
-        parts.append(data.subset(chosen))
-    return Split(*parts)
+        warnings.warn(text, stacklevel=3)
+    return data, sides
 
 
-def recognize(path: Path, persons: int | None = None, missing: str | None = None) -> ClipSource:
+def _named(split: str | None, sides: dict[str, list[str]]) -> str:
+    """The name of the chosen split, or of the default one."""
+    return next(iter(sides), "random") if split is None else split
+
+
+def _sides(split: str | None, data: SkeletonDataset, sides: dict[str, list[str]]) -> list[str]:
+    """The side of each clip, "train", "test" or "", in a split of the files or of our own."""
+    split = _named(split, sides)
+    if split in sides:
+        return sides[split]
+    kind, _, listed = split.partition("=")
+    subjects = sorted({*data.subjects} - {0})
+    if kind in _BY_SUBJECT and subjects:
+        try:
+            chosen = {int(number) for number in listed.split(",")}
+        except ValueError:
+            raise ValueError(message("open_dataset", f"{kind}=1,3,5", repr(split))) from None
+        if not chosen <= {*subjects}:
+            strange = sorted(chosen - {*subjects})
+            raise ValueError(message("open_dataset", f"subjects among {subjects}", strange))
+        inside, outside = ("train", "test") if kind == "train_subjects" else ("test", "train")
+        return [inside if subject in chosen else outside for subject in data.subjects]
+    ours = [*sides, "random", *(f"{kind}=1,2" for kind in _BY_SUBJECT if subjects)]
+    check_choice("open_dataset", "split", split, ours)
+    return _random_sides(data.labels)
+
+
+def _random_sides(labels: Sequence[int]) -> list[str]:
+    """Draw one clip in five of each class for testing, the same in every call.
+
+    >>> _random_sides([0] * 5 + [1] * 2).count("test")
+    2
+    """
+    order = np.random.default_rng(0).permutation(len(labels)).tolist()
+    seen = Counter[int]()
+    sides = ["train"] * len(labels)
+    for i in order:
+        # The second, seventh ... of a class: a class of two clips has one on each side.
+        if seen[labels[i]] % _TEST_SHARE == 1:
+            sides[i] = "test"
+        seen[labels[i]] += 1
+    return sides
+
+
+def _side(
+    data: SkeletonDataset, sides: Sequence[str], side: str, wanted: str, path: str | Path
+) -> SkeletonDataset:
+    # A clip may be on neither side, such as those of a pyskl val list beside a test list.
+    chosen = [i for i, of_clip in enumerate(sides) if of_clip == side]
+    if not chosen:
+        raise ValueError(message("open_dataset", wanted, f"none in {path}"))
+    return data.subset(chosen)
+
+
+def recognize(path: Path, **options: Any) -> ClipSource:
     """Detect the format of the clips at ``path`` from the folder's files or the file's first bytes.
 
     >>> recognize(Path("no/such/folder"))
@@ -158,11 +295,9 @@ def recognize(path: Path, persons: int | None = None, missing: str | None = None
 not exist
     """
     who = "open_dataset"
-    options = {
-        option: value
-        for option, value in (("persons", persons), ("missing", missing))
-        if value is not None
-    }
+    options = {name: value for name, value in options.items() if value is not None}
+    if "layout" in options:
+        options["layout"] = load_layout(options["layout"])
     try:
         folder = path.is_dir()
         if not folder and not path.is_file():
@@ -177,7 +312,8 @@ not exist
         # Only the options that this format takes: the error below names the format of the others.
         source = opens(path, **{option: options[option] for option in takes if option in options})
         if source is not None:
-            unsupported = sorted(set(options) - set(takes))
+            # Where the readers do not choose bodies, `_open` cuts or pads their axis.
+            unsupported = sorted(set(options) - {*takes, "persons"})
             if unsupported:
                 raise ValueError(
                     message(
@@ -211,27 +347,30 @@ def _hint(path: Path) -> str:
     return "pass your own arrays to SkeletonDataset"
 
 
-def _open_file(path: Path, *, persons: int = 2) -> ClipSource | None:
-    """Open a zip or a pickle, recognised by its first bytes."""
-    start = beginning(path, 4)
-    if start == b"PK\x03\x04":
-        return None if is_pose_archive(path) else open_ctr_gcn(path)
+def _open_zip(path: Path, *, layout: SkeletonLayout | None = None) -> ClipSource | None:
+    if beginning(path, 4) != b"PK\x03\x04" or is_pose_archive(path, layout):
+        return None
+    opens = open_clips_file if is_clips_file(path) else open_ctr_gcn
+    return opens(path, layout=layout)
+
+
+def _open_pickle(path: Path, **options: Any) -> ClipSource | None:
     # Protocols from 2 on begin with \x80, older ones with the opcode of a dict, list or tuple.
-    if start[:1] in (b"\x80", b"(", b"}", b"]"):
-        return open_pyskl(path, persons=persons)
-    return None
+    is_pickle = beginning(path, 1) in (b"\x80", b"(", b"}", b"]")
+    return open_pyskl(path, **options) if is_pickle else None
 
 
 _FOLDERS: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
     (open_ntu, ("persons", "missing")),
     (open_nw_ucla, ()),
     (open_kinetics, ("persons",)),
-    (open_st_gcn, ()),
-    (open_poses, ("persons",)),
+    (open_st_gcn, ("layout",)),
+    (open_poses, ("persons", "layout", "threshold")),
 ]
 _FILES: list[tuple[Callable[..., ClipSource | None], tuple[str, ...]]] = [
-    (_open_file, ("persons",)),
-    (open_poses, ("persons",)),
+    (_open_zip, ("layout",)),
+    (_open_pickle, ("persons", "layout")),
+    (open_poses, ("persons", "layout", "threshold")),
 ]
 
 
@@ -270,14 +409,18 @@ def _load(
             message("open_dataset", "at least one clip that can be read", f"none in {path}")
         )
     classes = source.classes or _classes(path, index)
+    assumed = ""
+    if source.assumed:
+        assumed = f", {source.layout.name} assumed from {source.layout.num_joints} joints"
     data = SkeletonDataset(
         loaded.x,
         index.labels,
         source.layout,
         classes=classes,
         names=index.names,
+        subjects=index.subjects,
         visibility=loaded.visibility,
-        origin=source.format,
+        origin=source.format + assumed,
     )
     # Without bad clips the data stay one mapped array rather than a Subset of it.
     if chosen is None or len(chosen) == len(data):
@@ -337,7 +480,7 @@ class _ReadingWithLength:
 
 def _classes(path: Path, index: Index) -> list[str]:
     """Class names as given by the clips, or numbers for classes without a name."""
-    names = [str(label) for label in range(max(index.labels) + 1)]
+    names = [str(label) for label in range(max(index.labels) + 1)]  # none if all are unknown
     named: dict[int, str] = {}
     for clip, label, action in zip(index.names, index.labels, index.actions, strict=True):
         if action and named.setdefault(label, action) != action:
@@ -372,6 +515,11 @@ def main(arguments: list[str] | None = None) -> int:
         choices=["mask", "fill"],
         help="for NTU: how to treat bodies that were not seen",
     )
+    parser.add_argument(
+        "--layout",
+        help="name of the skeleton or a JSON file of one, where the format does not fix it",
+    )
+    parser.add_argument("--save", metavar="FILE", help="also write the clips to one .npz")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--cache", help="folder of the cache; by default in the user's cache folder")
     where.add_argument("--no-cache", action="store_true", help="write no cache")
@@ -386,9 +534,10 @@ def main(arguments: list[str] | None = None) -> int:
             )
         # Not by open_dataset: that would stop at a side without clips, whereas this command reports
         # all problems and every split.
-        source = recognize(given.path, given.persons, given.missing)
+        names = ("layout", "persons", "missing", "threshold")
+        options = {name: getattr(given, name) for name in names}
+        source = recognize(given.path, **options)
         cache = False if given.no_cache else given.cache or True
-        options = {"persons": given.persons, "missing": given.missing}
         clips = _good_clips(source, given.path, problems.append, given.workers, _progress)
         data, sides = _load(
             source, given.path, options, clips, problems.append, problems, cache, check_mapped=True
@@ -400,12 +549,18 @@ def main(arguments: list[str] | None = None) -> int:
             note = "" if train and test else ": open_dataset needs both"
             _print_lines(f"split {split}: {train} training and {test} test clips{note}")
         if not sides:
-            _print_lines("no split: open_dataset needs one")
+            _print_lines("no split: open_dataset tests one clip in five of each class")
+        subjects = sorted({*data.subjects} - {0})
+        if len(subjects) > 1:
+            _print_lines(f"{len(subjects)} subjects: split train_subjects=... or test_subjects=...")
         if isinstance(data.clips, MappedClips):
             array = data.clips.array
             _print_lines(
                 f"cached in {array.filename} ({array.nbytes / 1e6:.1f} MB), which open_dataset maps"
             )
+        if given.save:
+            data.save(given.save, splits=sides)
+            _print_lines(f"written: {given.save}")
     except (ValueError, OSError) as error:
         failed = str(error)
     texts = [*map(str, problems)]

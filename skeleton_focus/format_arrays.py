@@ -33,7 +33,7 @@ from .formats import (
     open_plain_file,
     short,
 )
-from .layouts import KINECT20, NTU25, OPENPOSE18
+from .layouts import KINECT20, NTU25, OPENPOSE18, SkeletonLayout
 
 _SIDES = ("train", "test")
 _MEMBERS = [f"{what}_{side}.npy" for side in _SIDES for what in "xy"]
@@ -42,7 +42,7 @@ _WIDTHS = {3 * m * layout.num_joints: (m, layout) for m in (1, 2) for layout in 
 _MOST_FRAMES = 10_000
 
 
-def open_ctr_gcn(path: str | Path) -> ClipSource:
+def open_ctr_gcn(path: str | Path, *, layout: SkeletonLayout | None = None) -> ClipSource:
     """Open CTR-GCN's ``.npz``: x_train, x_test (N, T, M*V*C), y_train, y_test (N, classes).
 
     The labels y are one-hot. The file is never loaded as a whole: clips are streamed from its
@@ -74,9 +74,8 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
         heads = {}
         for name in _MEMBERS:
             axes, kinds = ("N, T, M*V*C", "f") if name[0] == "x" else ("N, classes", "fiub")
-            heads[name] = member_header(
-                f"{path}, {name}", archive, archive.getinfo(name), axes, kinds=kinds
-            )
+            info = archive.getinfo(name)
+            heads[name] = member_header(f"{path}, {name}", archive, info, axes, kinds=kinds)
     _, frames, width = heads["x_train.npy"].shape
     if width not in _WIDTHS or frames > _MOST_FRAMES:
         widths = ", ".join(map(str, sorted(_WIDTHS)))
@@ -93,14 +92,16 @@ def open_ctr_gcn(path: str | Path) -> ClipSource:
                 raise FormatError(
                     message(f"{path}, {name}", f"({axes}) of {sizes}", heads[name].shape)
                 )
-    persons, layout = _WIDTHS[width]
+    persons, usual = _WIDTHS[width]
+    skeleton = usual if layout is None else layout_of(str(path), usual.num_joints, layout)
     return ClipSource(
         format="CTR-GCN arrays",
-        layout=layout,
+        layout=skeleton,
+        assumed=layout is None,
         files=[path],
         num_clips=heads["x_train.npy"].shape[0] + heads["x_test.npy"].shape[0],
         # One reader for all clips: a deflated member can only be read from its start.
-        readers=[partial(_read_ctr_gcn, path, heads, (frames, persons, layout.num_joints, 3))],
+        readers=[partial(_read_ctr_gcn, path, heads, (frames, persons, skeleton.num_joints, 3))],
         splits=("given",),
     )
 
@@ -189,7 +190,7 @@ def _length(where: str, x: NDArray[np.float32]) -> int:
     return int(frames[-1]) + 1
 
 
-def open_st_gcn(path: str | Path) -> ClipSource | None:
+def open_st_gcn(path: str | Path, *, layout: SkeletonLayout | None = None) -> ClipSource | None:
     """Open a folder of ST-GCN or 2s-AGCN, memory-mapped; None if it holds none of its files.
 
     ``train_data_joint.npy`` or else ``train_data.npy``, (N, C, T, V, M), has its names and labels
@@ -238,6 +239,7 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
         # Of the padded arrays; the true lengths are only known once a clip is read.
         index.shapes += [[*header.shape[1:]]] * len(names)
         index.actions += [""] * len(names)
+        index.subjects += [0] * len(names)
         index.sides["given"] += [side] * len(names)
         files += [data, labels]
     if not files:
@@ -253,7 +255,8 @@ def open_st_gcn(path: str | Path) -> ClipSource | None:
         )
     return ClipSource(
         format="ST-GCN arrays",
-        layout=layout_of(str(files[0]), index.shapes[0][2]),
+        layout=layout_of(str(files[0]), index.shapes[0][2], layout),
+        assumed=layout is None,
         files=files,
         num_clips=len(index.names),
         readers=(),

@@ -106,6 +106,7 @@ def open_poses(
     return ClipSource(
         format=kind,
         layout=first.layout,
+        assumed=layout is None and kind == "pose arrays",
         files=[*chain(*files)],
         num_clips=len(clips),
         readers=[

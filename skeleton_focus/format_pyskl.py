@@ -24,7 +24,7 @@ from .formats import (
     layout_of,
     open_plain_file,
 )
-from .layouts import NTU25, NTU25_PYSKL
+from .layouts import NTU25, NTU25_PYSKL, SkeletonLayout
 
 # "xsub_train", "train" or "train1": what precedes the side, or the number behind it, names the
 # split.
@@ -32,7 +32,9 @@ _SIDE = re.compile(r"(?:(?P<name>.+)_)?(?P<side>train|val|test)(?P<number>\d*)")
 _NTU_NAME = re.compile(r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R\d{3}A\d{3}")
 
 
-def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
+def open_pyskl(
+    path: str | Path, *, persons: int = 2, layout: SkeletonLayout | None = None
+) -> ClipSource:
     """Open a pickle of pyskl or mmaction2 without running its code; its arrays are read one by one.
 
     The file holds ``split``, {name: [frame_dir, ...]}, and ``annotations``, a list of {frame_dir,
@@ -40,8 +42,7 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
     file; or it is that list alone, without a split. Numbers are arrays or nested lists, names are
     lists or arrays. ``xsub_train`` and ``xsub_val`` (or ``xsub_test``) make the split ``"xsub"``,
     ``train`` and ``val`` the split ``"given"``, ``train1`` and ``test1`` the split ``"split1"``; if
-    a split has both a val and a test list, val is not used. V determines the layout: 25 joints
-    NTU25_PYSKL, 20 KINECT20, 18 OPENPOSE18, 17 COCO17.
+    a split has both a val and a test list, val is not used.
 
     Visibility is the score, clamped to 0..1 (peaks of a heat map may lie slightly outside); without
     scores, a body whose joints are all 0 in a frame is absent there. Where visibility is 0, x is 0.
@@ -50,6 +51,8 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
     Args:
         path: the pickle, of any protocol.
         persons: M, bodies kept: those seen the most, in the file's order; absent bodies are zeros.
+        layout: the skeleton; by default it follows from V: 25 joints NTU25_PYSKL, 20 KINECT20, 18
+            OPENPOSE18, 17 COCO17.
 
     Raises:
         FormatError: another kind of file, no skeletons, or a split that does not match the clips.
@@ -85,12 +88,13 @@ def open_pyskl(path: str | Path, *, persons: int = 2) -> ClipSource:
             message(str(path), "split as a dict, annotations as a non-empty list", got)
         )
     joints, channels = _common_shape(path, annotations)
-    layout = layout_of(str(path), joints)
+    skeleton = layout_of(str(path), joints, layout)
     sides: dict[str, dict[str, str]] = {name: {} for name in map(_name, annotations) if name}
     splits = () if split is None else _read_splits(path, split, sides)
     return ClipSource(
         format="pyskl pickle",
-        layout=NTU25_PYSKL if layout is NTU25 else layout,
+        layout=NTU25_PYSKL if skeleton is NTU25 and layout is None else skeleton,
+        assumed=layout is None,
         files=[path],
         num_clips=len(annotations),
         readers=[_Annotations(path, annotations, sides, joints, channels, persons)],

@@ -24,13 +24,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from ._checks import message
 from ._packed import Loaded
-from .layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout
+from .layouts import COCO17, KINECT20, LAYOUTS, NTU25, OPENPOSE18, SkeletonLayout
 
 __all__ = ["ClipFile", "FormatError", "UnreadableFileError"]
 
 MOST_CLASSES = 100_000
 """The end of the labels: larger ones are mistakes that would fill the memory with class names."""
 
+# NTU25_PYSKL has 25 joints, too; open_pyskl chooses it by itself.
+# The skeletons that a number of joints stands for. 17 and 25 joints have others, too.
+_USUAL = (NTU25, KINECT20, OPENPOSE18, COCO17, *LAYOUTS.values())
 _Read = TypeVar("_Read")
 # Without O_NONBLOCK, opening a pipe would block.
 _OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -64,7 +67,7 @@ class ClipFile(NamedTuple):
     Attributes:
         name: the clip's name.
         x: (C, T, V, M) float32, in the format's units; 0 where a joint was not seen.
-        label: class index from 0.
+        label: class index from 0, or -1 if it is unknown.
         subject: the performer's number, 0 if the format has none.
         view: the camera's number, 0 if the format has none.
         setup: the number of the camera setup, 0 if the format has none.
@@ -96,9 +99,11 @@ class ClipSource:
         num_clips: the number of clips, including those that cannot be read.
         readers: each yields some of the clips, or an error instead of a clip that cannot be read;
             in sequence they yield all clips. They are independent of each other.
-        splits: the names of the published splits, the default first; empty if there is none.
+        splits: the names of the splits that the files or their publication give, the default first;
+            empty if there is none.
         classes: class names in label order; empty if they are stored in the clips.
         mapped: the clips themselves, if they are memory-mapped in place and need no reading.
+        assumed: whether the layout follows from the number of joints alone.
     """
 
     format: str
@@ -109,6 +114,7 @@ class ClipSource:
     splits: tuple[str, ...]
     classes: tuple[str, ...] = ()
     mapped: Loaded | None = None
+    assumed: bool = False
 
     def read(self, workers: int = 0) -> Iterator[ClipFile | FormatError]:
         """Yield all clips in order, or an error instead of a clip, by ``workers`` processes."""
@@ -266,21 +272,23 @@ def parse_json(path: Path, text: bytes) -> Any:
         raise FormatError(message(str(path), "JSON text", type(error).__name__)) from None
 
 
-def layout_of(where: str, num_joints: int) -> SkeletonLayout:
-    """Return the named layout with this number of joints.
+def layout_of(where: str, num_joints: int, stated: SkeletonLayout | None = None) -> SkeletonLayout:
+    """Return the stated layout, or else the usual one with this number of joints.
 
     >>> layout_of("clips.npy", 18).name
     'OPENPOSE18'
     """
-    # NTU25_PYSKL has 25 joints, too; open_pyskl chooses it by itself.
-    for layout in (NTU25, KINECT20, OPENPOSE18, COCO17):
+    if stated is not None:
+        if stated.num_joints != num_joints:
+            expected = f"V={stated.num_joints} joints of the layout {stated.name}"
+            raise FormatError(message(where, expected, num_joints))
+        return stated
+    for layout in _USUAL:
         if layout.num_joints == num_joints:
             return layout
-    raise FormatError(
-        message(
-            where, "V of 25, 20, 18 or 17 joints", num_joints, "for others, use SkeletonDataset"
-        )
-    )
+    known = ", ".join(str(layout.num_joints) for layout in _USUAL)
+    hint = "pass layout (--layout): the name of a skeleton, or a JSON file of yours"
+    raise FormatError(message(where, f"V of {known} joints", num_joints, hint))
 
 
 def clamp_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -92,8 +92,8 @@ def test_everything_as_given() -> None:
             {"visibility": torch.full((2, 2, 3, 1), 1.5), "clips": torch.ones(2, 2, 2, 3, 1)},
             "visibility of clip",
         ),
-        ({"labels": [0, -1]}, r"labels in 0\.\.0, got \[-1\]"),
-        ({"labels": [7, 1], "classes": ["a", "b"]}, r"labels in 0\.\.1, got \[7\]"),
+        ({"labels": [0, -2]}, r"labels in 0\.\.0, or -1, got \[-2\]"),
+        ({"labels": [7, 1], "classes": ["a", "b"]}, r"labels in 0\.\.1, or -1, got \[7\]"),
         ({"layout": NTU25}, r"clip '0' \(C=2, T, V=25, M=1\), got \(2, 2, 3, 1\)"),
         (
             {"clips": [torch.zeros(2, 2, 3, 1), torch.zeros(3, 2, 3, 1)]},
@@ -423,7 +423,12 @@ def test_room_for_more_persons() -> None:
     assert data[0].x.shape[3] == 1 and wider.subset([1])[0].x.shape[3] == 3
     assert wider.with_persons(3)[0].x.shape[3] == 3 and "M=3 bodies" in wider.heading()
     assert SkeletonDataset.collate([wider[0], wider[1]]).x.shape[-1] == 3
-    with pytest.raises(
-        ValueError, match="at least M=3 persons, got 2; the network was trained on clips"
-    ):
-        wider.with_persons(2)
+
+
+def test_fewer_persons() -> None:
+    three = SkeletonDataset(torch.rand(2, 3, 5, 3, 3), [0, 1], CHAIN)
+    two = three.with_persons(2)
+    assert torch.equal(two[1].x, three[1].x[..., :2]) and two[1].critical.shape == (2, 5, 3)
+    assert torch.equal(two.with_persons(3)[0].x, three[0].x)
+    with pytest.raises(ValueError, match="at least one person, got 0"):
+        three.with_persons(0)

@@ -116,7 +116,7 @@ def test_a_split_with_an_empty_side(tmp_path: Path, names: list[str], lost: str)
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"split": "xsub"}, "split to be one of 'xview', got 'xsub'"),
+        ({"split": "xsub"}, "split to be one of 'xview', 'random', 'train_subjects=1,2'"),
         ({"workers": -1}, "workers as an integer of at least 0, got -1"),
         ({"workers": 1.5}, r"workers as an integer of at least 0, got 1\.5"),
         ({"progress": True}, "progress as a function of the clips, such as tqdm, got True"),
@@ -124,10 +124,10 @@ def test_a_split_with_an_empty_side(tmp_path: Path, names: list[str], lost: str)
         ({"cache": None}, "cache as a folder, True or False, got None"),
         ({"on_error": None}, "on_error to be one of 'raise', 'skip', got None"),
         ({"on_error": "ignore"}, "on_error to be one of 'raise', 'skip', got 'ignore'"),
-        ({"persons": 1}, "options for NW-UCLA, got persons; leave them out"),
+        ({"layout": "NTU25"}, "options for NW-UCLA, got layout; leave them out"),
         (
             {"persons": 1, "missing": "fill"},
-            "options for NW-UCLA, got missing, persons; leave them out",
+            "options for NW-UCLA, got missing; leave them out",
         ),
     ],
 )

@@ -426,7 +426,7 @@ def test_ensemble(finished: Path) -> None:
     ).splitlines()
     told = [f"{results.accuracy(p, label)['top1']:.2%}" for p in (*mirrored, fuse(mirrored))]
     assert [line.split()[2] for line in lines[:3]] == told
-    classes = results.load_run(folders[0])[3]
+    classes = results.load_run(folders[0]).classes
     taken = fuse(mirrored).argmax(1)
     wrong = [i for i in range(len(names)) if taken[i] != label[i]]
     assert lines[3:] == [

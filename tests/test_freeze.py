@@ -137,7 +137,7 @@ def test_all_but_the_last_layer_stay_as_they_are(
     told = f"{new:,} parameters trained and {report['frozen']:,} frozen"
     assert told in capsys.readouterr().out.splitlines()[-1]
 
-    _, recipe, layout, classes = results.load_run(run)
+    _, recipe, layout, classes, *_ = results.load_run(run)
     assert recipe.freeze and layout is NTU25 and len(classes) == 5
     left = ensemble.read_all([str(run)])
     anew = ensemble.recognise([str(run)])
@@ -181,7 +181,7 @@ def test_the_last_layer_is_trained_by_cross_entropy_alone(
         trained("stf_gcn", clips[5], tmp_path / "run", *more)
     assert kept["modes"] == {False}
     data = results.facts_of(tmp_path / "run")
-    recipe = results.load_run(tmp_path / "run")[1]
+    recipe = results.load_run(tmp_path / "run").recipe
     split = train.load_data(data["data"], recipe)
     batch = SkeletonDataset.collate([split.train[i] for i in range(20)])
     network = kept["module"].eval()

@@ -231,7 +231,7 @@ def test_a_run_in_the_plane_is_kept_and_loaded(
         "rotation=0,0,15",
     ]
     train.main([*SMALL, *changes, "--out", str(tmp_path / "run"), "--devices", "1"])
-    objective, recipe, layout, _ = results.load_run(tmp_path / "run")
+    objective, recipe, layout, *_ = results.load_run(tmp_path / "run")
     assert layout is COCO17
     changed = {name: recipe.augment[name] for name in ("flip", "shear", "joint_dropout", "speed")}
     assert changed == {"flip": 0.5, "shear": 0.2, "joint_dropout": 0.1, "speed": 0.3}
@@ -253,7 +253,7 @@ def test_a_file_of_other_sizes_is_refused(tmp_path: Path) -> None:
         "persons": 1,
     }
     torch.save({**saved, "channels": 3}, tmp_path / "model.pt")
-    loaded, kept, _, _ = results.load_run(tmp_path)
+    loaded, kept, *_ = results.load_run(tmp_path)
     assert kept == recipe and loaded.model(torch.zeros(1, 4, 16, 25, 1)).shape == (1, 3)
     torch.save({**saved, "channels": 2}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="size mismatch"):
@@ -267,7 +267,7 @@ def test_the_arrangement_of_stf_is_kept(tmp_path: Path) -> None:
     trained = train.Recogniser(recipe, NTU25, 3, 1).objective
     saved |= {"persons": 1, "channels": 3, "weights": trained.state_dict()}
     torch.save(saved, tmp_path / "model.pt")
-    objective, loaded, _, _ = results.load_run(tmp_path)
+    objective, loaded, *_ = results.load_run(tmp_path)
     assert loaded == recipe and repr(objective.model) == repr(trained.model)
     other = Recipe(model="stf_ms_g3d", network=network, frames=16)
     six = train.Recogniser(other, NTU25, 3, 1)
@@ -517,7 +517,7 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
     assert results.write_best(out, module.objective, module.recipe, data, validation, None) == best
     (probabilities,), label, _ = ensemble.read_all([str(out / "best")])
     assert results.accuracy(probabilities, label)["top1"] == best["top1"]
-    objective, recipe, _, _ = results.load_run(out / "best")
+    objective, recipe, *_ = results.load_run(out / "best")
     again = results.accuracy(
         results.predict(objective.model, data.test, recipe), torch.tensor(data.test.labels)
     )
@@ -556,7 +556,7 @@ def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
             str(tmp_path / "run"),
         ]
     )
-    objective, recipe, layout, _ = results.load_run(tmp_path / "run")
+    objective, recipe, layout, *_ = results.load_run(tmp_path / "run")
     averaged = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
     kept = {name: value.clone() for name, value in objective.state_dict().items()}
     moved = [

@@ -299,9 +299,7 @@ def test_a_guided_run_resumes_in_another_folder_to_the_same_weights(
                 if row.get("train/guidance")
             ]
         assert values and all(0 < value < 1 for value in values)
-    objective, _, _, _ = results.load_run(
-        tmp_path / "stopped"
-    )  # the guide is not needed to look at it
+    objective, *_ = results.load_run(tmp_path / "stopped")  # the guide is not needed to look at it
     assert (
         objective.explain(torch.randn(1, objective.model.norm.num_features // 25, 16, 25, 1))[0]
         .isfinite()

@@ -1,0 +1,284 @@
+"""Recognise clips: the class of each, its probability, the joints and frames that mattered.
+
+    python examples/predict.py RUN CLIPS                      # any format, with or without labels
+    python examples/predict.py RUN CLIPS --layout COCO17      # where files do not name the skeleton
+    python examples/predict.py RUN CLIPS --json               # one JSON object for each clip
+    python examples/predict.py RUN CLIPS --picture pictures   # a film strip of the focus for each
+    python examples/predict.py RUN LONG --window 60           # the class over time, by 60 frames
+
+RUN is a folder of train.py, or one of weights/. Clips of another skeleton are converted to the
+run's. From Python:
+
+    from predict import recognise
+    answers = recognise("weights/nw_ucla/joint", "clips")
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from errors import run
+from recipe import PREPARATIONS, Recipe, prepare
+from results import Run, load_run
+from torch import Tensor
+
+from skeleton_focus import SkeletonDataset, SkeletonLayout, open_clips
+from skeleton_focus.clips import Clip
+
+
+class Answer(NamedTuple):
+    """What a network says of a clip, or of a window of its frames."""
+
+    clip: str
+    window: tuple[int, int]  # first and last frame that the network was given
+    label: str
+    probability: float
+    ranked: list[tuple[str, float]]  # all classes, the most probable first
+    truth: str | None  # the clip's class, if it is known
+    joints: list[str]  # those with the highest focus, the highest first
+    frames: tuple[int, int]  # first and last frame around the peak of the focus
+    focus: Tensor  # (M, T, V), at the frames of the network's input
+    x: Tensor  # (C, T, V, M), the positions at these frames
+
+
+class Window(NamedTuple):
+    """Frames of a clip, in the network's skeleton."""
+
+    clip: Clip
+    name: str
+    start: int
+
+
+def recognise(folder: str | Path, path: str | Path, **options: Any) -> list[Answer]:
+    """Recognise all clips at ``path``; the options are those of :func:`answers`, and the layout."""
+    trained = load_run(folder)
+    clips = open_clips(path, layout=options.pop("layout", None), persons=trained.persons)
+    return list(answers(trained, clips, **options))
+
+
+def answers(
+    trained: Run, clips: SkeletonDataset, *, window: int = 0, step: int = 0, batch: int = 32
+) -> Iterator[Answer]:
+    """Yield an answer for each clip or, with ``window``, for each window of so many frames.
+
+    Windows begin every ``step`` frames, by default a quarter of a window.
+    """
+    clips = suited(trained, clips)
+    waiting: list[Window] = []
+    for i in range(len(clips)):
+        waiting += windows(clips[i], clips.names[i], window, step or max(window // 4, 1))
+        while len(waiting) >= batch:
+            yield from _answers(trained, clips, waiting[:batch])
+            waiting = waiting[batch:]
+    if waiting:
+        yield from _answers(trained, clips, waiting)
+
+
+def suited(trained: Run, clips: SkeletonDataset) -> SkeletonDataset:
+    """Convert clips to the skeleton and the number of bodies that the network takes."""
+    channels = clips[0].x.shape[0]
+    if channels != trained.channels:
+        raise ValueError(
+            f"expected clips of {trained.channels} coordinates, as in training, got {channels}"
+        )
+    return clips.with_layout(trained.layout).with_persons(trained.persons)
+
+
+def windows(clip: Clip, name: str, window: int, step: int) -> list[Window]:
+    """Cut a clip into windows; the last one ends with the clip. Without a window, take it whole."""
+    length = clip.x.shape[1]
+    if not window or length <= window:
+        return [Window(clip, name, 0)]
+    starts = [*range(0, length - window, step), length - window]
+    return [Window(cut(clip, start, start + window), name, start) for start in starts]
+
+
+def cut(clip: Clip, start: int, stop: int) -> Clip:
+    return clip._replace(
+        x=clip.x[:, start:stop],
+        visibility=clip.visibility[start:stop],
+        critical=clip.critical[:, start:stop],
+    )
+
+
+def _answers(trained: Run, clips: SkeletonDataset, parts: list[Window]) -> Iterator[Answer]:
+    batch = SkeletonDataset.collate([part.clip for part in parts])
+    inputs = prepare(batch, trained.recipe, trained.layout)
+    focus, logits = trained.objective.explain(inputs)
+    for i, part in enumerate(parts):
+        p, order = logits[i].detach().softmax(0).sort(descending=True, stable=True)
+        ranked = [
+            (trained.classes[k], p_k) for k, p_k in zip(order.tolist(), p.tolist(), strict=True)
+        ]
+        label = part.clip.label
+        length = int(batch.lengths[i])
+        first, last = frames_of(focus[i], trained.recipe, length)
+        yield Answer(
+            clip=part.name,
+            window=(part.start, part.start + length - 1),
+            label=ranked[0][0],
+            probability=ranked[0][1],
+            ranked=ranked,
+            truth=clips.classes[label] if label >= 0 else None,
+            joints=joints_of(focus[i], trained.layout),
+            frames=(part.start + first, part.start + last),
+            focus=focus[i],
+            x=inputs[i, : trained.channels],
+        )
+
+
+def joints_of(focus: Tensor, layout: SkeletonLayout, count: int = 3) -> list[str]:
+    """Name the joints with the highest focus (M, T, V), with the person if there are several."""
+    over_joints = focus.mean(1).flatten()  # (M V)
+    chosen = [i for i in over_joints.argsort(descending=True)[:count].tolist() if over_joints[i]]
+    several = focus.any(2).any(1).sum() > 1
+    names = []
+    for i in chosen:
+        person, joint = divmod(i, layout.num_joints)
+        names.append(layout.joints[joint] + (f" of person {person + 1}" if several else ""))
+    return names
+
+
+def frames_of(focus: Tensor, recipe: Recipe, length: int) -> tuple[int, int]:
+    """Find the clip's frames around the peak of the focus (M, T, V), down to half the peak."""
+    over_time = focus.mean((0, 2))
+    how = PREPARATIONS[recipe.preparation]
+    frames = torch.arange(length)
+    if how.repeats:  # prepared frame t shows frame t modulo the length
+        shown = frames[: len(over_time)]
+    else:
+        relative = (frames / max(length - 1, 1) - 0.5) / how.test_crop + 0.5
+        shown = (relative * (len(over_time) - 1)).round().long().clamp(0, len(over_time) - 1)
+    of_clip = over_time[shown]
+    low = (of_clip < of_clip.max() / 2).nonzero().flatten().tolist()
+    peak = int(of_clip.argmax())
+    first = max((t for t in low if t < peak), default=-1) + 1
+    last = min((t for t in low if t > peak), default=len(of_clip)) - 1
+    return first, last
+
+
+def as_line(answer: Answer, *, window: bool, top: int) -> str:
+    """One line for people."""
+    first, last = answer.frames
+    names = ", ".join(f"{name} {p:.1%}" for name, p in answer.ranked[:top])
+    where = f" frames {answer.window[0]}-{answer.window[1]}" if window else ""
+    truth = ""
+    if answer.truth is not None:
+        truth = " (right)" if answer.truth == answer.label else f" (labelled {answer.truth})"
+    joints = ", ".join(answer.joints) or "none"
+    return f"{answer.clip}{where}: {names}{truth}; joints: {joints}; frames {first}-{last}"
+
+
+def as_json(answer: Answer, top: int) -> str:
+    """One line for programs."""
+    return json.dumps(
+        {
+            "clip": answer.clip,
+            "window": answer.window,
+            "label": answer.label,
+            "probability": round(answer.probability, 6),
+            "ranked": [[name, round(p, 6)] for name, p in answer.ranked[:top]],
+            "truth": answer.truth,
+            "joints": answer.joints,
+            "frames": answer.frames,
+        }
+    )
+
+
+def draw(found: list[Answer], trained: Run, folder: Path, *, window: bool) -> list[Path]:
+    """Draw a film strip of each clip's focus or, with windows, the class over time."""
+    from matplotlib import pyplot
+
+    from skeleton_focus.plot import plot_film_strip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    of_clip: dict[str, list[Answer]] = {}
+    for answer in found:
+        of_clip.setdefault(answer.clip, []).append(answer)
+    written = []
+    for name, parts in of_clip.items():
+        if window:
+            figure = draw_over_time(parts, trained.classes)
+        else:
+            title = f"{parts[0].label}, {parts[0].probability:.0%}"
+            present = parts[0].x.flatten(0, 2).any(0)  # (M,)
+            figure = plot_film_strip(
+                parts[0].x[..., present], parts[0].focus[present], trained.layout, title=title
+            )
+        written.append(folder / f"{name.replace('/', '-')}.png")
+        figure.savefig(written[-1])
+        pyplot.close(figure)
+    return written
+
+
+def draw_over_time(parts: list[Answer], classes: list[str]) -> Any:
+    """Draw the probability of each class that was ever first, over the frames of one clip."""
+    from matplotlib import pyplot
+
+    shown = sorted({part.label for part in parts}, key=classes.index)
+    figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(shown) + 1.2), layout="constrained")
+    middles = [sum(part.window) / 2 for part in parts]
+    edges = [(a + b) / 2 for a, b in itertools.pairwise(middles)]
+    edges = [parts[0].window[0], *edges, parts[-1].window[1] + 1]
+    p = [[dict(part.ranked)[label] for part in parts] for label in shown]
+    mesh = axes.pcolormesh(edges, range(len(shown) + 1), p, vmin=0, vmax=1, cmap="viridis")
+    axes.set_yticks([i + 0.5 for i in range(len(shown))], shown)
+    axes.set_xlabel("frame")
+    axes.invert_yaxis()
+    figure.colorbar(mesh, label="probability")
+    return figure
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("run", help="folder of a run of train.py, or of weights")
+    add("clips", help="folder or file of clips, in any format that open_clips reads")
+    add("--layout", help="name of the clips' skeleton, or a JSON file of it")
+    add("--window", type=int, default=0, metavar="FRAMES", help="recognise windows of each clip")
+    add("--step", type=int, default=0, help="frames between two windows; default: window / 4")
+    add("--top", type=int, default=1, help="number of classes to print, the most probable first")
+    add("--json", action="store_true", help="print one JSON object for each clip or window")
+    add("--picture", metavar="FOLDER", help="also draw the focus, or the class over time")
+    given = parser.parse_args(arguments)
+    if min(given.window, given.step) < 0 or given.top < 1:
+        raise ValueError(
+            "expected --window and --step of at least 0 frames and --top of at least 1, got "
+            f"{given.window}, {given.step} and {given.top}"
+        )
+    if given.step and not given.window:
+        raise ValueError("expected --step with --window, got no --window")
+    trained = load_run(given.run)
+    clips = open_clips(
+        given.clips, layout=given.layout, persons=trained.persons, on_error="skip", cache=False
+    )
+    if clips.layout != trained.layout:
+        print(
+            f"note: clips of {clips.layout.name} are converted to {trained.layout.name}",
+            file=sys.stderr,
+        )
+    found = []
+    for answer in answers(trained, clips, window=given.window, step=given.step):
+        line = as_line(answer, window=bool(given.window), top=given.top)
+        print(as_json(answer, given.top) if given.json else line, flush=True)
+        found.append(answer if given.picture else answer._replace(focus=None, x=None))
+    known = [answer for answer in found if answer.truth is not None]
+    if known and not given.json and not given.window:
+        right = sum(answer.truth == answer.label for answer in known)
+        print(f"top-1 {right / len(known):.2%} of {len(known)} labelled clips")
+    if given.picture:
+        written = draw(found, trained, Path(given.picture), window=bool(given.window))
+        print(f"written: {len(written)} pictures in {given.picture}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,329 @@
+"""The library's own file of clips: one ``.npz`` that numpy alone can write.
+
+The frames of all clips lie one after another in ``x``; ``lengths`` cuts them. Every other member is
+optional::
+
+    x           (frames, V, C) or (frames, M, V, C), positions
+    lengths     (clips,), frames of each clip
+    layout      the name of a skeleton, or SkeletonLayout.to_dict() as JSON
+    label       (clips,), class from 0, or -1 if it is unknown
+    classes     (classes,), names
+    name        (clips,), unique names
+    subject     (clips,), the performer's number
+    visibility  (frames, V) or (frames, M, V), 0 where a joint is missing, else 1 or a confidence
+    train       (clips,), True for training clips of the split "given"
+    split_NAME  (clips,), "train", "test" or "" in the split NAME
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checks import message
+from ._npy import Npy, member_header, take, zip_errors
+from .formats import (
+    MOST_CLASSES,
+    ClipFile,
+    ClipSource,
+    FormatError,
+    layout_of,
+    open_plain_file,
+    short,
+)
+from .layouts import SkeletonLayout, load_layout
+
+_MOST_FRAMES = 1 << 31
+_MOST_BYTES = 1 << 28  # of a member other than x and visibility, which are read clip by clip
+_SIDES = ("train", "test", "")
+_KINDS = {
+    "lengths": "iu",
+    "label": "iu",
+    "subject": "iu",
+    "train": "biu",
+    "name": "U",
+    "classes": "U",
+    "layout": "U",
+}
+
+
+def is_clips_file(path: Path) -> bool:
+    """Whether a file is a zip with the members ``x.npy`` and ``lengths.npy``.
+
+    >>> is_clips_file(Path(__file__))
+    False
+    """
+    try:
+        with open_plain_file(path) as file, zipfile.ZipFile(file) as archive:
+            return {"x.npy", "lengths.npy"} <= {*archive.namelist()}
+    except Exception:  # zipfile raises many exceptions for damaged files
+        return False
+
+
+def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -> ClipSource:
+    """Open the library's own ``.npz``; the module's first lines list its members.
+
+    ``x`` and ``visibility`` are read clip by clip and never loaded as a whole. Where no visibility
+    is stored, a person whose joints are all 0 or NaN in a frame is absent there.
+
+    Args:
+        path: the file.
+        layout: the skeleton; by default the file's own, else the named layout with this number of
+            joints.
+
+    Raises:
+        FormatError: a member is missing, has the wrong shape or dtype, or holds invalid values; it
+            names the member. The error of a single clip is yielded instead of the clip.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "clips.npz"
+        >>> x = np.random.rand(12, 17, 2)  # a clip of 5 frames and one of 7
+        >>> np.savez(path, x=x, lengths=[5, 7], label=[0, 1], layout="COCO17")
+        >>> [(clip.name, clip.x.shape, clip.label) for clip in open_clips_file(path).read()]
+        [('0', (2, 5, 17, 1), 0), ('1', (2, 7, 17, 1), 1)]
+    """
+    path = Path(path)
+    with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
+        members = {name[:-4]: archive.getinfo(name) for name in archive.namelist()}
+
+        def read(name: str, axes: str = "clips") -> NDArray[Any]:
+            kinds = "U" if name.startswith("split_") else _KINDS[name]
+            return _read_member(f"{path}, {name}", archive, members[name], axes, kinds)
+
+        lengths = read("lengths").astype(np.int64)
+        count = len(lengths)
+        where = f"{path}, lengths"
+        if not count or lengths.min() < 1 or lengths.max() > _MOST_FRAMES:
+            raise FormatError(
+                message(
+                    where, "at least one clip, each of at least one frame", short(lengths.tolist())
+                )
+            )
+        heads = {"x": _large_header(path, archive, members["x"], "frames, V, C", "frames, M, V, C")}
+        shape = heads["x"].shape
+        frames, persons, joints, channels = (shape[0], 1, *shape[1:]) if len(shape) == 3 else shape
+        if channels not in (2, 3):
+            raise FormatError(message(f"{path}, x", "C of 2 or 3 as the last axis", shape))
+        if frames != lengths.sum():
+            raise FormatError(
+                message(f"{path}, x", f"{lengths.sum()} frames, the sum of lengths", frames)
+            )
+        if "visibility" in members:
+            heads["visibility"] = _large_header(
+                path, archive, members["visibility"], "frames, V", "frames, M, V"
+            )
+            if heads["visibility"].shape != shape[:-1]:
+                raise FormatError(
+                    message(f"{path}, visibility", shape[:-1], heads["visibility"].shape)
+                )
+        columns = {
+            name: read(name) for name in ("label", "name", "subject", "train") if name in members
+        }
+        splits = {
+            name.removeprefix("split_"): read(name).tolist()
+            for name in members
+            if name.startswith("split_")
+        }
+        classes = read("classes", "classes").tolist() if "classes" in members else []
+        stated = str(read("layout", "")) if "layout" in members and layout is None else None
+    if "train" in columns:
+        train = columns.pop("train")
+        splits = {"given": ["train" if side else "test" for side in train.tolist()], **splits}
+    for name, column in [*columns.items(), *splits.items()]:
+        if len(column) != count:
+            raise FormatError(
+                message(f"{path}, {name}", f"{count} values, one for each clip", len(column))
+            )
+    _check_splits(path, splits)
+    labels = _labels(path, columns.get("label"), count, classes)
+    names = columns["name"].tolist() if "name" in columns else [str(i) for i in range(count)]
+    subjects = columns["subject"].tolist() if "subject" in columns else [0] * count
+    if stated is not None:
+        layout = _stated_layout(path, stated)
+    sides = [{split: column[i] for split, column in splits.items()} for i in range(count)]
+    clips = [*zip(names, labels, subjects, sides, lengths.tolist(), strict=True)]
+    return ClipSource(
+        format="clips",
+        layout=layout_of(f"{path}, x", joints, layout),
+        assumed=layout is None,
+        files=[path],
+        num_clips=count,
+        readers=[partial(_read_clips, path, heads, (persons, joints, channels), clips)],
+        splits=tuple(splits),
+        classes=tuple(classes),
+    )
+
+
+def _large_header(
+    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, alone: str, several: str
+) -> Npy:
+    """The header of x or visibility, which have an axis of persons or none."""
+    where = f"{path}, {info.filename[:-4]}"
+    try:
+        header = member_header(where, archive, info, several, kinds="fiub", any_order=True)
+    except FormatError:
+        header = member_header(where, archive, info, alone, kinds="fiub", any_order=True)
+    # Fortran order keeps the frames of a clip apart, so such an array is read as a whole.
+    if header.fortran and info.file_size > _MOST_BYTES:
+        hint = "write it with numpy.ascontiguousarray"
+        raise FormatError(message(where, "numbers in C order", "Fortran order", hint))
+    return header
+
+
+def _read_member(
+    where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, axes: str, kinds: str
+) -> NDArray[Any]:
+    """Read a small member as a whole."""
+    if info.file_size > _MOST_BYTES:
+        raise FormatError(message(where, f"at most {_MOST_BYTES} bytes", info.file_size))
+    header = member_header(where, archive, info, axes, kinds=kinds)
+    with zip_errors(where), archive.open(info) as member:
+        content = member.read()
+    return np.frombuffer(content, header.dtype, offset=header.offset).reshape(header.shape)
+
+
+def _stated_layout(path: Path, text: str) -> SkeletonLayout:
+    where = f"{path}, layout"
+    try:
+        if text.lstrip().startswith("{"):
+            return SkeletonLayout.from_dict(json.loads(text))
+        return load_layout(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(
+            message(where, "the name of a layout, or one as JSON", short(str(error)))
+        ) from None
+
+
+def _labels(
+    path: Path, column: NDArray[Any] | None, count: int, classes: Sequence[str]
+) -> list[int]:
+    where = f"{path}, label"
+    labels = [-1] * count if column is None else [int(label) for label in column]
+    most = len(classes) or MOST_CLASSES
+    outside = [label for label in labels if not -1 <= label < most]
+    if outside:
+        raise FormatError(message(where, f"classes in 0..{most - 1}, or -1 if unknown", outside[0]))
+    if len({*classes}) != len(classes):
+        raise FormatError(message(f"{path}, classes", "each name once", short([*classes])))
+    return labels
+
+
+def _check_splits(path: Path, splits: Mapping[str, Sequence[str]]) -> None:
+    for name, column in splits.items():
+        strange = {*column} - {*_SIDES}
+        if strange:
+            raise FormatError(
+                message(
+                    f"{path}, split_{name}", "train, test or an empty text", short(min(strange))
+                )
+            )
+
+
+def _read_clips(
+    path: Path,
+    heads: Mapping[str, Npy],
+    sizes: tuple[int, int, int],
+    clips: Sequence[tuple[str, int, int, Mapping[str, str], int]],
+) -> Iterator[ClipFile | FormatError]:
+    """Yield every clip, reading x and the visibility in parallel; ``sizes`` is (M, V, C)."""
+    persons, joints, channels = sizes
+    with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
+        members = {
+            name: _at_first_number(path, archive, name, head) for name, head in heads.items()
+        }
+        for name, label, subject, sides, frames in clips:
+            where = f"{path}, clip {short(name)}"
+            shape = (frames, persons, joints)
+            x = _numbers(where, members["x"], heads["x"].dtype, (*shape, channels))
+            seen = None
+            if "visibility" in heads:
+                seen = _numbers(where, members["visibility"], heads["visibility"].dtype, shape)
+            try:
+                x, seen = _checked(where, x, seen)
+            except FormatError as error:
+                yield error
+                continue
+            yield ClipFile(name, x, label, subject, visibility=seen, sides=sides)
+
+
+def _at_first_number(path: Path, archive: zipfile.ZipFile, name: str, head: Npy) -> IO[bytes]:
+    """Open a member after its header, with its numbers in C order."""
+    where = f"{path}, {name}"
+    member = archive.open(f"{name}.npy")
+    take(where, member, head.offset)
+    if not head.fortran:
+        return member
+    content = take(where, member, head.size - head.offset)
+    numbers = np.frombuffer(content, head.dtype).reshape(head.shape, order="F")
+    return io.BytesIO(numbers.tobytes())
+
+
+def _numbers(
+    where: str, member: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    content = take(where, member, prod(shape) * dtype.itemsize)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values raise in `_checked`
+        return np.frombuffer(content, dtype).reshape(shape).astype(np.float32)
+
+
+def _checked(
+    where: str, x: NDArray[np.float32], seen: NDArray[np.float32] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Convert x (T, M, V, C) and visibility (T, M, V) to a clip's (C, T, V, M) and (T, V, M)."""
+    if seen is None:
+        present = (np.nan_to_num(x) != 0).any((2, 3), keepdims=True)[..., 0]  # (T, M, 1)
+        seen = np.broadcast_to(present, x.shape[:3]).astype(np.float32)
+    if not ((seen >= 0) & (seen <= 1)).all():
+        raise FormatError(message(where, "visibility in [0, 1]", "other values"))
+    if not seen.any():
+        raise FormatError(message(where, "a joint that was seen", "none in any frame"))
+    x = np.where(seen[..., None] > 0, x, 0)
+    if not np.isfinite(x).all():
+        t, m, v, _ = np.argwhere(~np.isfinite(x))[0].tolist()
+        hint = "set its visibility to 0"
+        got = f"joint {v} of person {m} in frame {t}"
+        raise FormatError(message(where, "finite numbers", f"NaN or infinity, {got}", hint))
+    visibility = None if (seen == 1).all() else np.ascontiguousarray(seen.transpose(0, 2, 1))
+    return np.ascontiguousarray(x.transpose(3, 0, 2, 1)), visibility
+
+
+def write_clips(
+    path: Path,
+    members: Mapping[str, NDArray[Any]],
+    large: Mapping[str, tuple[tuple[int, ...], Callable[[], Iterator[NDArray[Any]]]]],
+) -> None:
+    """Write an ``.npz`` under another name and rename it when it is complete.
+
+    Args:
+        path: the file.
+        members: arrays by name.
+        large: for each large array its shape and a function that yields it part by part, so that it
+            is never in memory as a whole.
+    """
+    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            for name, (shape, parts) in large.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    for part in parts():
+                        member.write(np.ascontiguousarray(part, "<f4").data)
+            for name, value in members.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,323 @@
+"""Own poses, from COCO-17 arrays to a trained network, its answers, pictures and a new data set."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ensemble
+import numpy as np
+import predict
+import pytest
+import results
+import torch
+import train
+from recipe import Recipe
+
+from skeleton_focus import COCO17, KINECT20, SkeletonDataset, open_clips
+from skeleton_focus.layouts import H36M17
+from skeleton_focus.preparation import convert_layout
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's
+
+CLASSES = ["raise left", "raise right", "squat"]
+ROOT = Path(__file__).parents[1]
+SMALL = ["--preset", "synthetic", "--frames", "16", "--batch", "8", "--threads", "1", "--quiet"]
+SMALL += ["--network", "widths=8,8,8", "strides=2,1,1"]
+
+
+def moving(label: int, frames: int, random: np.random.Generator) -> Any:
+    """A person (T, 17, 2) in pixels that raises an arm or bends the knees."""
+    body = np.array(
+        [[0, 20], [-3, 17], [3, 17], [-6, 19], [6, 19], [-15, 40], [15, 40], [-18, 65], [18, 65]]
+        + [[-20, 90], [20, 90], [-10, 95], [10, 95], [-11, 140], [11, 140], [-11, 185], [11, 185]]
+    )
+    x = np.repeat(body[None].astype(np.float32), frames, 0)
+    lifted = 60 * np.sin(np.linspace(0, np.pi, frames))
+    if label < 2:
+        x[:, 7 + label, 1] -= 0.5 * lifted
+        x[:, 9 + label, 1] -= 1.5 * lifted
+    else:
+        x[:, :13, 1] += 0.8 * lifted[:, None]
+    return x + random.normal(0, 1, x.shape) + random.uniform(100, 500, 2)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of COCO-17 arrays with one or two persons and lengths of their own."""
+    random = np.random.default_rng(0)
+    made = []
+    labels = []
+    for i in range(45):
+        frames = int(random.integers(20, 40))
+        people = np.zeros((2, frames, 17, 2), np.float32)
+        people[0] = moving(i % 3, frames, random)
+        if i % 5 == 0:
+            people[1] = moving(i % 3, frames, random)
+        made.append(torch.from_numpy(people).permute(3, 1, 2, 0))
+        labels.append(i % 3)
+    seen = [(x != 0).any(0).float() for x in made]
+    names = [f"clip {i}" for i in range(45)]
+    path = tmp_path_factory.mktemp("clips") / "mine.npz"
+    data = SkeletonDataset(made, labels, COCO17, classes=CLASSES, names=names, visibility=seen)
+    data.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "run"
+    report = train.main(
+        [*SMALL, "--data", str(clips), "--epochs", "40", "--branch", "plain", "--out", str(out)]
+    )
+    assert report["top1"] > 0.8 and report["clips"] == [36, 9]
+    return out
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
+    capsys.readouterr()
+    predict.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_a_line_for_each_clip(
+    trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = said(capsys, trained, clips)
+    *lines, top1 = out.splitlines()
+    assert len(lines) == 45 and err == ""
+    right = [line for line in lines if "(right)" in line]
+    assert top1 == f"top-1 {len(right) / 45:.2%} of 45 labelled clips" and len(right) > 40
+    name, rest = lines[1].split(": ", 1)
+    assert name == "clip 1" and rest.startswith("raise right ") and "; joints: " in rest
+
+
+def test_the_answer_is_the_networks(trained: Path, clips: Path) -> None:
+    run = results.load_run(trained)
+    data = open_clips(clips, cache=False)
+    expected = results.predict(run.objective.model, data, run.recipe)
+    got = predict.recognise(trained, clips)
+    for answer, p, name, clip in zip(got, expected, data.names, data, strict=True):
+        assert answer.clip == name and answer.label == CLASSES[int(p.argmax())]
+        assert dict(answer.ranked) == pytest.approx(
+            dict(zip(CLASSES, p.tolist(), strict=True)), abs=1e-5
+        )
+        assert answer.window == (0, clip.x.shape[1] - 1)
+        first, last = answer.frames
+        assert 0 <= first <= last < clip.x.shape[1]
+
+
+def test_json_for_programs(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = said(capsys, trained, clips, "--json", "--top", 3)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert len(found) == 45
+    assert found[0].keys() == {
+        "clip",
+        "window",
+        "label",
+        "probability",
+        "ranked",
+        "truth",
+        "joints",
+        "frames",
+    }
+    assert found[0]["truth"] == "raise left" and len(found[0]["ranked"]) == 3
+    assert sum(p for _, p in found[0]["ranked"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_one_array_without_a_label(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = moving(2, 31, np.random.default_rng(5))
+    np.savez(tmp_path / "new.npz", x=x, lengths=[31])
+    out, err = said(capsys, trained, tmp_path / "new.npz", "--picture", tmp_path / "pictures")
+    assert out.startswith("0: squat ") and "(right)" not in out and "labelled" not in out
+    assert err == f"written: 1 pictures in {tmp_path / 'pictures'}\n"
+    assert (tmp_path / "pictures" / "0.png").stat().st_size > 1000
+
+
+def test_windows_over_a_long_recording(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(6)
+    x = np.concatenate([moving(label, 30, random) for label in (0, 2, 1)])
+    np.savez(tmp_path / "long.npz", x=x, lengths=[90], name=["day/one"])
+    given = [trained, tmp_path / "long.npz", "--window", 30, "--step", 15]
+    out, _ = said(capsys, *given, "--picture", tmp_path)
+    lines = out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        f"day/one frames {start}-{start + 29}" for start in (0, 15, 30, 45, 60)
+    ]
+    at_rest = [lines[i].split(": ")[1].rsplit(" ", 1)[0] for i in (0, 2, 4)]
+    assert [line.split(";")[0].rsplit(" ", 1)[0] for line in at_rest]
+    assert "raise left" in lines[0] and "squat" in lines[2] and "raise right" in lines[4]
+    first, last = lines[2].rsplit(" ", 1)[1].split("-")
+    assert 30 <= int(first) <= int(last) <= 59  # of the recording, not of the window
+    assert (tmp_path / "day-one.png").exists()
+
+
+def test_windows_end_with_the_clip() -> None:
+    clip = SkeletonDataset(torch.rand(1, 2, 50, 17, 1), None, COCO17)[0]
+    parts = predict.windows(clip, "a", 20, 12)
+    assert [part.start for part in parts] == [0, 12, 24, 30]
+    assert all(part.clip.x.shape[1] == 20 for part in parts)
+    assert torch.equal(parts[3].clip.x, clip.x[:, 30:])
+    assert [part.clip.x.shape[1] for part in predict.windows(clip, "a", 60, 12)] == [50]
+
+
+@pytest.mark.parametrize("preparation", ["view", "paper"])
+@pytest.mark.parametrize("length", [1, 5, 16, 47])
+def test_frames_are_those_of_the_clip(preparation: str, length: int) -> None:
+    """A focus on one frame of the clip is found there, whatever the preparation does to time."""
+    recipe = Recipe(preparation=preparation, frames=16)
+    for frame in range(min(length, 16)):
+        focus = torch.zeros(1, 16, 3)
+        if preparation == "paper":
+            focus[:, frame::length] = 1
+            expected = (frame, frame)
+        else:
+            at = frame if length == 1 else round(frame / (length - 1) * 15)
+            focus[:, at] = 1
+            near = [t for t in range(length) if round(t / max(length - 1, 1) * 15) == at]
+            expected = (near[0], near[-1])
+        assert predict.frames_of(focus, recipe, length) == expected
+
+
+def test_clips_of_another_skeleton(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Human3.6M's joints hold those that move here, so the classes stay the same."""
+    random = np.random.default_rng(7)
+    x = torch.from_numpy(np.stack([moving(i % 3, 30, random) for i in range(9)])).float()
+    x = x.permute(0, 3, 1, 2)[..., None]
+    converted, seen = convert_layout(x, COCO17, H36M17)
+    data = SkeletonDataset(
+        converted, [i % 3 for i in range(9)], H36M17, classes=CLASSES, visibility=list(seen)
+    )
+    data.save(tmp_path / "h36m.npz")
+    out, err = said(capsys, trained, tmp_path / "h36m.npz")
+    assert err == "note: clips of H36M17 are converted to COCO17\n"
+    assert out.count("(right)") >= 7
+
+
+def test_other_coordinates_are_refused(trained: Path, tmp_path: Path) -> None:
+    SkeletonDataset(torch.rand(1, 3, 20, 17, 1), None, COCO17).save(tmp_path / "x.npz")
+    with pytest.raises(ValueError, match="clips of 2 coordinates, as in training, got 3"):
+        predict.main([str(trained), str(tmp_path / "x.npz")])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--window", "-1"], "of at least 0 frames"),
+        (["--top", "0"], "--top of at least 1"),
+        (["--step", "3"], "--step with --window"),
+    ],
+)
+def test_options_are_checked(trained: Path, clips: Path, options: list[str], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        predict.main([str(trained), str(clips), *options])
+
+
+def test_a_mistake_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "predict.py"), str(tmp_path), "none"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1 and ran.stderr.startswith("error: expected a finished run")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_predicting_imports_no_trainer() -> None:
+    """An answer should come at once; Lightning and matplotlib take seconds to import."""
+    program = "import sys, predict; print({'lightning', 'matplotlib', 'pandas'} & {*sys.modules})"
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT / "examples",
+    )
+    assert ran.stdout == "set()\n"
+
+
+def test_the_test_side_alone_is_evaluated(
+    trained: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = open_clips(clips, cache=False).subset(range(6))
+    data.save(tmp_path / "test.npz", splits={"mine": ["test"] * 6})
+    probabilities, label, names = ensemble.recognise(
+        [str(trained)], data=str(tmp_path / "test.npz"), split="mine"
+    )
+    assert probabilities[0].shape == (6, 3) and label.tolist() == data.labels
+    assert names == list(data.names)
+
+
+@pytest.fixture(scope="module")
+def other_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two of the movements, in the joints of Human3.6M and one person."""
+    random = np.random.default_rng(8)
+    x = torch.from_numpy(np.stack([moving(i % 2, 24, random) for i in range(20)])).float()
+    converted, seen = convert_layout(x.permute(0, 3, 1, 2)[..., None], COCO17, H36M17)
+    path = tmp_path_factory.mktemp("other") / "other.npz"
+    SkeletonDataset(
+        converted, [i % 2 for i in range(20)], H36M17, classes=["L", "R"], visibility=list(seen)
+    ).save(path)
+    return path
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_start_from_a_run_of_other_classes_and_joints(
+    freeze: bool,
+    trained: Path,
+    other_classes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [*SMALL, "--data", str(other_classes), "--epochs", "3", "--branch", "plain"]
+    given += ["--start-from", str(trained), "--out", str(tmp_path / "run")]
+    report = train.main([*given, *(["--freeze"] if freeze else [])])
+    out = capsys.readouterr().out
+    assert "note: clips of H36M17 are converted to COCO17" in out
+    assert "note: a new last layer for 2 classes" in out
+    assert report["top1"] >= 0.75
+    run = results.load_run(tmp_path / "run")
+    assert (run.layout, run.classes, run.persons) == (COCO17, ["L", "R"], 2)
+    old = results.load_run(trained).objective.model.state_dict()
+    new = run.objective.model.state_dict()
+    same = [
+        name for name in old if not name.startswith("fc.") and torch.equal(old[name], new[name])
+    ]
+    assert (len(same) == len(old) - 2) is freeze
+    answers = predict.recognise(tmp_path / "run", other_classes)
+    assert sum(answer.label == answer.truth for answer in answers) >= 15
+
+
+def test_a_model_carries_a_skeleton_of_ones_own(clips: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps({**COCO17.to_dict(), "name": "my seventeen"}))
+    np_file = dict(np.load(clips))
+    del np_file["layout"]
+    np.savez(tmp_path / "x.npz", **np_file)
+    out = tmp_path / "run"
+    given = [*SMALL, "--data", str(tmp_path / "x.npz"), "--layout", str(mine), "--epochs", "1"]
+    train.main([*given, "--out", str(out)])
+    saved = results.load_file(out / "model.pt")
+    assert (
+        saved["version"]
+        and saved["classes"] == CLASSES
+        and saved["layout"]["name"] == "my seventeen"
+    )
+    run = results.load_run(out)
+    assert run.layout.name == "my seventeen" and run.layout.bones == COCO17.bones
+    mine.unlink()  # nothing but the model is needed
+    assert len(predict.recognise(out, tmp_path / "x.npz", layout=run.layout)) == 45
+
+
+def test_weights_of_the_repository(tmp_path: Path) -> None:
+    x = 0.3 * torch.rand(2, 3, 20, 20, 1)
+    SkeletonDataset(x, None, KINECT20).save(tmp_path / "x.npz")
+    found = predict.recognise(ROOT / "weights" / "nw_ucla" / "joint", tmp_path / "x.npz")
+    assert [answer.clip for answer in found] == ["0", "1"] and found[0].truth is None
