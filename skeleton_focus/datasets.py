@@ -171,7 +171,8 @@ def open_clips(
         >>> open_clips(path, cache=False)[0].label
         -1
     """
-    check_choice("open_clips", "side", side, (None, "train", "test"))
+    if side is not None:
+        check_choice("open_clips", "side", side, ("train", "test"))
     options = {
         "layout": layout,
         "persons": persons,
@@ -508,7 +509,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--persons",
         type=int,
-        help="bodies kept (NTU, Kinetics, pyskl, pose estimators); by default 2",
+        help="bodies kept; by default 2 (NTU, Kinetics, pyskl, pose estimators) or the file's",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="for pose estimators: joints with a lower score count as missing",
     )
     parser.add_argument(
         "--missing",

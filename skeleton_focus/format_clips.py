@@ -111,7 +111,8 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
                     where, "at least one clip, each of at least one frame", short(lengths.tolist())
                 )
             )
-        heads = {"x": _large_header(path, archive, members["x"], "frames, V, C", "frames, M, V, C")}
+        axes = "frames, V, C or frames, M, V, C"
+        heads = {"x": _large_header(path, archive, members["x"], axes)}
         shape = heads["x"].shape
         frames, persons, joints, channels = (shape[0], 1, *shape[1:]) if len(shape) == 3 else shape
         if channels not in (2, 3):
@@ -121,12 +122,11 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
                 message(f"{path}, x", f"{lengths.sum()} frames, the sum of lengths", frames)
             )
         if "visibility" in members:
-            heads["visibility"] = _large_header(
-                path, archive, members["visibility"], "frames, V", "frames, M, V"
-            )
+            info = members["visibility"]
+            heads["visibility"] = _large_header(path, archive, info, "frames, V or frames, M, V")
             if heads["visibility"].shape != shape[:-1]:
                 raise FormatError(
-                    message(f"{path}, visibility", shape[:-1], heads["visibility"].shape)
+                    message(f"{path}, visibility", str(shape[:-1]), heads["visibility"].shape)
                 )
         columns = {
             name: read(name) for name in ("label", "name", "subject", "train") if name in members
@@ -166,15 +166,10 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
     )
 
 
-def _large_header(
-    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, alone: str, several: str
-) -> Npy:
-    """The header of x or visibility, which have an axis of persons or none."""
+def _large_header(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, axes: str) -> Npy:
+    """The header of x or visibility."""
     where = f"{path}, {info.filename[:-4]}"
-    try:
-        header = member_header(where, archive, info, several, kinds="fiub", any_order=True)
-    except FormatError:
-        header = member_header(where, archive, info, alone, kinds="fiub", any_order=True)
+    header = member_header(where, archive, info, axes, kinds="fiub", any_order=True)
     # Fortran order keeps the frames of a clip apart, so such an array is read as a whole.
     if header.fortran and info.file_size > _MOST_BYTES:
         hint = "write it with numpy.ascontiguousarray"
