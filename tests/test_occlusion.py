@@ -64,6 +64,11 @@ def some_batch(
     return Batch(x, torch.tensor(lengths), torch.arange(n), seen, truth.double())
 
 
+def single(batch: Batch) -> Batch:
+    """The batch in float32, as data sets hold it."""
+    return Batch(*(part.float() if part.is_floating_point() else part for part in batch))
+
+
 def generator(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -232,7 +237,7 @@ def test_nothing_but_the_result_changes(change: str) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_clips_are_a_data_set_again(change: str) -> None:
     """Padding, zeros and lengths are those of collated clips."""
-    ours = CHANGES[change](some_batch())
+    ours = single(CHANGES[change](some_batch()))
     data = SkeletonDataset.from_batch(ours, CHAIN)
     assert equal(SkeletonDataset.collate([data[i] for i in range(len(data))]), ours)
 
@@ -307,7 +312,7 @@ PREPARED = [
 )
 def test_what_is_hidden_is_as_if_never_seen(layout: SkeletonLayout, preparation: str) -> None:
     """Hidden joints, even the centre and those of the height, are as in clips read without them."""
-    batch = some_batch(layout.num_joints, lost=0.05)
+    batch = single(some_batch(layout.num_joints, lost=0.05))
     everything = {
         **body_parts(layout),
         "center": (layout.center,),
