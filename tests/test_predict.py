@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +20,7 @@ import torch
 import train
 from recipe import Recipe
 
-from skeleton_focus import COCO17, KINECT20, SkeletonDataset, open_clips
+from skeleton_focus import COCO17, KINECT20, SkeletonDataset, datasets, open_clips
 from skeleton_focus.layouts import H36M17
 from skeleton_focus.preparation import convert_layout
 
@@ -314,6 +317,53 @@ def test_a_model_carries_a_skeleton_of_ones_own(clips: Path, tmp_path: Path) -> 
     assert run.layout.name == "my seventeen" and run.layout.bones == COCO17.bones
     mine.unlink()  # nothing but the model is needed
     assert len(predict.recognise(out, tmp_path / "x.npz", layout=run.layout)) == 45
+
+
+README = (ROOT / "README.md").read_text()
+SECTION = README.split("## Your own poses")[1].split("\n## ")[0]
+
+
+def test_the_commands_of_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a folder of COCO-17 arrays to a network, answers, pictures and ONNX."""
+    random = np.random.default_rng(1)
+    for i in range(45):
+        folder = tmp_path / "poses" / CLASSES[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        x = moving(i % 3, int(random.integers(20, 40)), random)
+        if i % 5 == 0:  # two persons
+            x = np.stack([x, moving(i % 3, len(x), random) + [300, 0]], 1)
+        elif i % 5 == 1:  # a score as the third number
+            x = np.concatenate([x, random.uniform(0.3, 1, (*x.shape[:2], 1))], 2)
+        np.save(folder / f"{i:03d}.npy", x.astype(np.float32))
+    np.save(tmp_path / "new.npy", moving(0, 33, random))
+    long = np.concatenate([moving(label, 60, random) for label in (0, 2, 1)])
+    np.save(tmp_path / "long.npy", long)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKELETON_FOCUS_CACHE", str(tmp_path / "cache"))
+    (block,) = re.findall(r"```bash\n(.*?)```", SECTION, re.DOTALL)
+    ran = []
+    for line in block.splitlines():
+        _, program, *arguments = shlex.split(line, comments=True)
+        ran.append(Path(program).stem)
+        if program == "-m":
+            assert datasets.main([*arguments[1:], "--no-cache"]) == 0
+            assert "45 clips of 3 classes, 15 to 15 a class" in capsys.readouterr().out
+            continue
+        more = [*SMALL, "--epochs", "40", "--branch", "plain"] if ran[-1] == "train" else []
+        importlib.import_module(ran[-1]).main([*arguments, *more])
+    assert ran == ["-m", "train", "predict", "predict", "explain", "export"]
+    out = capsys.readouterr().out
+    assert "36 training and 9 test clips of 3 classes, COCO17" in out
+    assert re.search(r"^new: raise left \d", out, re.MULTILINE)
+    assert "long frames 0-59: raise left" in out and "long frames 120-179: raise right" in out
+    ((difference, largest),) = re.findall("differ by (.*) in logits of up to (.*)", out)
+    assert float(difference) < 1e-5 * float(largest)
+    assert (tmp_path / "pictures" / "new.png").exists() and (tmp_path / "mine.onnx").exists()
+    (code,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("raise left 0.")
 
 
 def test_weights_of_the_repository(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 import test_format_ntu as ntu
 import torch
 
+from skeleton_focus import open_dataset
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [
@@ -33,7 +35,8 @@ def ntu_folder(tmp_path: Path) -> Path:
 
 def test_the_code_blocks_run(ntu_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ntu_folder.parent)
-    first, data, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, poses, data, block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "from predict import recognise" in poses  # tests/test_predict.py runs it
     assert len([line for line in first.splitlines() if line]) <= 15
     scope: dict[str, object] = {}
     exec(first, scope)
@@ -47,16 +50,22 @@ def test_the_code_blocks_run(ntu_folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert any(p.grad is not None for p in scope["objective"].parameters())  # type: ignore[attr-defined]
 
 
-def test_the_blocks_of_the_page_on_data_run(ntu_folder: Path) -> None:
+def test_the_blocks_of_the_page_on_data_run(
+    ntu_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
-    assert len(blocks) == 6
-    opened, loaded, arrays, collected, converted, augmented = blocks
+    assert len(blocks) == 7
+    opened, loaded, arrays, numpy_alone, collected, converted, augmented = blocks
     scope: dict[str, object] = {"PATH": ntu_folder}
     exec(opened, scope)
     exec(loaded, scope)
     (ntu_folder / "S001C002P003R001A009.skeleton").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    exec(numpy_alone, scope)
     for block in (arrays, collected, converted, augmented):
         exec(block, scope)
+    mine = open_dataset("mine.npz")
+    assert len(mine.train) == 2 and mine.test.classes == ("wave", "run")
     (problem,) = scope["problems"]  # type: ignore[misc]
     assert "line 1: expected numbers, got 'x'" in str(problem)
     assert scope["x"].shape == (2, 2, 8, 25, 1)  # type: ignore[attr-defined]
