@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     first, second = given.runs
     probabilities, label, _ = gather(given.runs, given)
-    (*_, classes), (*_, others) = map(load_run, given.runs)
+    classes, others = (load_run(folder).classes for folder in given.runs)
     if classes != others:
         raise ValueError(
             f"expected runs on the same {len(classes)} classes, got {second} on {len(others)} "

@@ -637,7 +637,7 @@ def test_a_run_of_two_bodies_takes_clips_of_one(
     torch.manual_seed(0)
     objective = build_objective(recipe, len(one.classes), 2, one.layout)
     results.write_results(tmp_path, objective, recipe, empty, None)
-    monkeypatch.setattr(loading, "load_data", lambda *given, **options: Split(one, one))
+    monkeypatch.setattr(loading, "generated", lambda recipe: Split(one, one))
     found, _ = loading.clips_of(tmp_path, recipe, one.layout, list(one.classes))
     assert found[0].x.shape[3] == 2
     again = results.predict(objective.model, found, recipe)
@@ -645,8 +645,8 @@ def test_a_run_of_two_bodies_takes_clips_of_one(
     narrow = results.predict(objective.model, one, recipe)
     assert (narrow - again).abs().max() > 1e-4  # or the clips show nothing
     assert results.write_results(tmp_path, objective, recipe, one, None)
-    monkeypatch.setattr(loading, "load_data", lambda *given, **options: both)
-    with pytest.raises(ValueError, match="at least M=2 persons, got 1"):
+    monkeypatch.setattr(loading, "generated", lambda recipe: both)
+    with pytest.raises(ValueError, match="expected clips of at most 1 bodies, .* got 2 from generated actions"):
         loading.clips_of(tmp_path, recipe, one.layout, list(one.classes))
 
 
