@@ -650,7 +650,7 @@ def test_a_demo_of_another_version_names_the_way_out(
             run / left,
         )
     monkeypatch.setattr("sys.argv", ["demo.py", "--out", str(tmp_path / "demo")])
-    with pytest.raises(ValueError, match="from (this version|skeleton_focus)") as refused:
+    with pytest.raises(ValueError, match=r"from (this version|skeleton_focus)") as refused:
         demo.main()
     assert "momentum" in str(refused.value)
     assert str(refused.value).endswith(
