@@ -23,6 +23,7 @@ from ._bodies import MOST_PEOPLE
 from ._checks import message
 from ._npy import HEAD, Npy, member_header, read_header, take, zip_errors
 from .formats import (
+    PICTURE_LAYOUTS,
     FormatError,
     beginning,
     clamp_scores,
@@ -66,8 +67,6 @@ _LAYOUTS: Mapping[str, Mapping[int, str]] = {
         136: "HALPE26",
     },
 }
-# Skeletons of pictures: a third number of a joint is its score.
-_FLAT = ("COCO17", "OPENPOSE18", "BODY25", "HALPE26", "PENN13")
 _LANDMARKS = 33
 _HIPS = slice(23, 25)
 _NUMBERS = {int, float}  # excludes bool, a subclass of int
@@ -572,7 +571,7 @@ def _add_array(
     """Add the people of (T, M, V, C); NaN and (0, 0) are not seen."""
     found.expect(str(path), points.shape[2])
     name = found.layout.name if found.layout else ""
-    flat = points.shape[3] == 2 or name in _FLAT
+    flat = points.shape[3] == 2 or name in PICTURE_LAYOUTS
     placed = points[..., :2] if flat else points
     known = np.asarray(placed.any(3) & ~np.isnan(points).any(3))
     seen = np.ones(points.shape[:3])

@@ -29,11 +29,12 @@ from .formats import (
     ClipSource,
     FormatError,
     clamp_scores,
+    holds_scores,
     layout_of,
     open_plain_file,
     short,
 )
-from .layouts import KINECT20, NTU25, OPENPOSE18, SkeletonLayout
+from .layouts import KINECT20, NTU25, SkeletonLayout
 
 _SIDES = ("train", "test")
 _MEMBERS = [f"{what}_{side}.npy" for side in _SIDES for what in "xy"]
@@ -196,8 +197,8 @@ def open_st_gcn(path: str | Path, *, layout: SkeletonLayout | None = None) -> Cl
     ``train_data_joint.npy`` or else ``train_data.npy``, (N, C, T, V, M), has its names and labels
     in ``train_label.pkl``; the test side's files begin with ``val``. A folder may hold only one
     side. A clip's length, its bodies and whether it is finite are determined when it is read:
-    :func:`trim`. With OpenPose's 18 joints, as in ST-GCN's Kinetics, the third channel is the
-    confidence: it becomes the visibility.
+    :func:`trim`. A third channel in 0..1 of a skeleton of pictures, such as OpenPose's 18 joints in
+    ST-GCN's Kinetics, is the confidence: it becomes the visibility. Otherwise it is z.
 
     Raises:
         FormatError: data without labels or labels without data; a header, a size, names or labels
@@ -215,8 +216,7 @@ def open_st_gcn(path: str | Path, *, layout: SkeletonLayout | None = None) -> Cl
     folder = Path(path)
     files = list[Path]()
     index = Index(sides={"given": []})
-    xs = list[Any]()
-    seen = list[Any]()
+    arrays_of: dict[Path, tuple[Any, Sequence[str]]] = {}
     for side, prefix in zip(_SIDES, ("train", "val"), strict=True):
         arrays = [folder / f"{prefix}_data_joint.npy", folder / f"{prefix}_data.npy"]
         data = next((file for file in arrays if file.exists()), None)
@@ -232,8 +232,7 @@ def open_st_gcn(path: str | Path, *, layout: SkeletonLayout | None = None) -> Cl
         names, numbers = _read_labels(labels, header.shape[0])
         # Positions and visibility are two views of the same map, each computed when a clip is read.
         array = map_file(str(data), header.dtype, header.offset, header.shape)
-        xs.append(MappedClips(array, refine=partial(_read_positions, data, names)))
-        seen.append(MappedClips(array, refine=partial(_read_visibility, data, names)))
+        arrays_of[data] = (array, names)
         index.names += names
         index.labels += numbers
         # Of the padded arrays; the true lengths are only known once a clip is read.
@@ -253,9 +252,17 @@ def open_st_gcn(path: str | Path, *, layout: SkeletonLayout | None = None) -> Cl
         raise FormatError(
             message(str(folder), "each clip on one side of the split", "names on both")
         )
+    channels, _, joints, _ = index.shapes[0]
+    scored = channels == 3 and all(_has_scores(array, layout) for array, _ in arrays_of.values())
+    xs = list[Any]()
+    seen = list[Any]()
+    for data, (array, of_array) in arrays_of.items():
+        xs.append(MappedClips(array, refine=partial(_read_positions, data, of_array, scored)))
+        seen.append(MappedClips(array, refine=partial(_read_visibility, data, of_array, scored)))
+    flat = scored or channels == 2
     return ClipSource(
         format="ST-GCN arrays",
-        layout=layout_of(str(files[0]), index.shapes[0][2], layout),
+        layout=layout_of(str(files[0]), joints, layout, flat=flat),
         assumed=layout is None,
         files=files,
         num_clips=len(index.names),
@@ -265,10 +272,18 @@ def open_st_gcn(path: str | Path, *, layout: SkeletonLayout | None = None) -> Cl
     )
 
 
-def _read_positions(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
+def _has_scores(array: NDArray[Any], layout: SkeletonLayout | None) -> bool:
+    """Whether the third channel is a score, as in ST-GCN's Kinetics, judged by some clips."""
+    some = array[:: max(len(array) // 16, 1), 2]
+    return holds_scores(some, array.shape[3], layout)
+
+
+def _read_positions(
+    path: Path, names: Sequence[str], scored: bool, x: Tensor, index: int
+) -> Tensor:
     where = f"{path}, clip {names[index]}"
     x = trim(where, x.float())
-    if not _has_confidence(x):
+    if not scored:
         return x
     if not (x[2] > 0).any():
         raise FormatError(message(where, "a joint with some confidence", "none in any frame"))
@@ -276,21 +291,18 @@ def _read_positions(path: Path, names: Sequence[str], x: Tensor, index: int) -> 
     return x[:2] * (x[2:] > 0)
 
 
-def _read_visibility(path: Path, names: Sequence[str], x: Tensor, index: int) -> Tensor:
+def _read_visibility(
+    path: Path, names: Sequence[str], scored: bool, x: Tensor, index: int
+) -> Tensor:
     """Return the visibility (T, V, M): the confidence, if there is one.
 
     Else it is 0 for a body whose joints are all 0 in a frame, and 1 for others.
     """
     x = trim(f"{path}, clip {names[index]}", x.float())
-    if _has_confidence(x):
+    if scored:
         return torch.from_numpy(clamp_scores(x[2].numpy()))
     present = (x != 0).any(2, keepdim=True).any(0)  # (T, 1, M)
     return present.to(x.dtype).expand(x.shape[1:])
-
-
-def _has_confidence(x: Tensor) -> bool:
-    """Check for a confidence as third channel: the 2D OpenPose poses of ST-GCN's Kinetics."""
-    return x.shape[0] == 3 and x.shape[2] == OPENPOSE18.num_joints
 
 
 def _read_data_header(data: Path) -> Npy:

@@ -38,6 +38,8 @@ from .formats import (
     ClipFile,
     ClipSource,
     FormatError,
+    clamp_scores,
+    holds_scores,
     layout_of,
     open_plain_file,
     short,
@@ -75,7 +77,8 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
     """Open the library's own ``.npz``; the module's first lines list its members.
 
     ``x`` and ``visibility`` are read clip by clip and never loaded as a whole. Where no visibility
-    is stored, a person whose joints are all 0 or NaN in a frame is absent there.
+    is stored, a person whose joints are all 0 or NaN in a frame is absent there; and a third number
+    in 0..1 of a skeleton of pictures, such as COCO17, is the score, which becomes the visibility.
 
     Args:
         path: the file.
@@ -154,13 +157,22 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
         layout = _stated_layout(path, stated)
     sides = [{split: column[i] for split, column in splits.items()} for i in range(count)]
     clips = [*zip(names, labels, subjects, sides, lengths.tolist(), strict=True)]
+    sizes = (persons, joints, channels)
+    scored = False
+    if channels == 3 and "visibility" not in heads:
+        first = (int(lengths[0]), *sizes)
+        with open_plain_file(path) as file, zipfile.ZipFile(file) as archive:
+            member = _at_first_number(path, archive, "x", heads["x"])
+            x = _numbers(f"{path}, x", member, heads["x"].dtype, first)
+        scored = holds_scores(np.nan_to_num(x[..., 2]), joints, layout)
+    flat = scored or channels == 2
     return ClipSource(
         format="clips",
-        layout=layout_of(f"{path}, x", joints, layout),
+        layout=layout_of(f"{path}, x", joints, layout, flat=flat),
         assumed=layout is None,
         files=[path],
         num_clips=count,
-        readers=[partial(_read_clips, path, heads, (persons, joints, channels), clips)],
+        readers=[partial(_read_clips, path, heads, sizes, clips, scored)],
         splits=tuple(splits),
         classes=tuple(classes),
     )
@@ -231,6 +243,7 @@ def _read_clips(
     heads: Mapping[str, Npy],
     sizes: tuple[int, int, int],
     clips: Sequence[tuple[str, int, int, Mapping[str, str], int]],
+    scored: bool,
 ) -> Iterator[ClipFile | FormatError]:
     """Yield every clip, reading x and the visibility in parallel; ``sizes`` is (M, V, C)."""
     persons, joints, channels = sizes
@@ -245,6 +258,9 @@ def _read_clips(
             seen = None
             if "visibility" in heads:
                 seen = _numbers(where, members["visibility"], heads["visibility"].dtype, shape)
+            if scored:
+                seen = clamp_scores(np.nan_to_num(x[..., 2]))
+                x = x[..., :2]
             try:
                 x, seen = _checked(where, x, seen)
             except FormatError as error:

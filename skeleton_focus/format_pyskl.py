@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -21,6 +22,7 @@ from .formats import (
     ClipSource,
     FormatError,
     clamp_scores,
+    holds_scores,
     layout_of,
     open_plain_file,
 )
@@ -88,7 +90,8 @@ def open_pyskl(
             message(str(path), "split as a dict, annotations as a non-empty list", got)
         )
     joints, channels = _common_shape(path, annotations)
-    skeleton = layout_of(str(path), joints, layout)
+    scored = channels == 3 and _has_scores(annotations, joints, layout)
+    skeleton = layout_of(str(path), joints, layout, flat=scored or channels == 2)
     sides: dict[str, dict[str, str]] = {name: {} for name in map(_name, annotations) if name}
     splits = () if split is None else _read_splits(path, split, sides)
     return ClipSource(
@@ -97,7 +100,7 @@ def open_pyskl(
         assumed=layout is None,
         files=[path],
         num_clips=len(annotations),
-        readers=[_Annotations(path, annotations, sides, joints, channels, persons)],
+        readers=[_Annotations(path, annotations, sides, joints, channels, persons, scored)],
         splits=splits,
     )
 
@@ -161,6 +164,17 @@ def _shape_of(value: Any) -> tuple[tuple[int, ...], int]:
     if type(value) is PickledArray:
         return shape + value.array.shape, value.array.itemsize
     return shape, 1
+
+
+def _has_scores(annotations: Sequence[Any], joints: int, layout: SkeletonLayout | None) -> bool:
+    """Whether the third channel is a score, judged by some clips."""
+    thirds = []
+    for annotation in annotations[:: max(len(annotations) // 16, 1)]:
+        keypoint = annotation.get("keypoint") if type(annotation) is dict else None
+        with contextlib.suppress(FormatError):  # reported when the clip is read
+            points = _numbers("", keypoint, "", (0, 0, joints, 3))
+            thirds.append(points[..., 2].ravel())
+    return bool(thirds) and holds_scores(np.concatenate(thirds), joints, layout)
 
 
 def _read_splits(
@@ -228,6 +242,7 @@ class _Annotations:
     joints: int
     channels: int
     persons: int
+    scored: bool  # whether the last channel is the score
 
     def __call__(self) -> Iterator[ClipFile | FormatError]:
         seen: set[str] = set()
@@ -276,13 +291,17 @@ class _Annotations:
                 f"{where}, keypoint_score", annotation["keypoint_score"], axes, seen.shape
             )
             seen = clamp_scores(scores)
+        elif self.scored:
+            seen = clamp_scores(points[..., 2])
+        if self.scored:
+            points = points[..., :2]
         if not seen.any():
             raise FormatError(message(where, "a body in some frame", "none in any"))
         # The stable argsort prefers the earlier of bodies that are seen equally much; np.sort puts
         # those kept back into the file's order.
         kept = np.sort(np.argsort(-seen.sum((1, 2)), kind="stable")[: self.persons])
         points = np.where(seen[kept, ..., None] > 0, points[kept], 0)
-        x = np.zeros((self.channels, frames, self.joints, self.persons), np.float32)
+        x = np.zeros((points.shape[3], frames, self.joints, self.persons), np.float32)
         visibility = np.zeros(x.shape[1:], np.float32)
         x[..., : len(kept)] = points.transpose(3, 1, 2, 0)
         visibility[..., : len(kept)] = seen[kept].transpose(1, 2, 0)

@@ -31,6 +31,9 @@ __all__ = ["ClipFile", "FormatError", "UnreadableFileError"]
 MOST_CLASSES = 100_000
 """The end of the labels: larger ones are mistakes that would fill the memory with class names."""
 
+PICTURE_LAYOUTS = ("COCO17", "OPENPOSE18", "BODY25", "HALPE26", "PENN13")
+"""The skeletons of pictures: a third number of a joint may be its score."""
+
 # NTU25_PYSKL has 25 joints, too; open_pyskl chooses it by itself.
 # The skeletons that a number of joints stands for. 17 and 25 joints have others, too.
 _USUAL = (NTU25, KINECT20, OPENPOSE18, COCO17, *LAYOUTS.values())
@@ -272,23 +275,45 @@ def parse_json(path: Path, text: bytes) -> Any:
         raise FormatError(message(str(path), "JSON text", type(error).__name__)) from None
 
 
-def layout_of(where: str, num_joints: int, stated: SkeletonLayout | None = None) -> SkeletonLayout:
+def layout_of(
+    where: str, num_joints: int, stated: SkeletonLayout | None = None, *, flat: bool = False
+) -> SkeletonLayout:
     """Return the stated layout, or else the usual one with this number of joints.
 
-    >>> layout_of("clips.npy", 18).name
-    'OPENPOSE18'
+    ``flat`` prefers the skeletons of pictures.
+
+    >>> layout_of("clips.npy", 25).name, layout_of("clips.npy", 25, flat=True).name
+    ('NTU25', 'BODY25')
     """
     if stated is not None:
         if stated.num_joints != num_joints:
             expected = f"V={stated.num_joints} joints of the layout {stated.name}"
             raise FormatError(message(where, expected, num_joints))
         return stated
-    for layout in _USUAL:
+    usual = [LAYOUTS[name] for name in PICTURE_LAYOUTS] if flat else []
+    for layout in (*usual, *_USUAL):
         if layout.num_joints == num_joints:
             return layout
     known = ", ".join(str(layout.num_joints) for layout in _USUAL)
     hint = "pass layout (--layout): the name of a skeleton, or a JSON file of yours"
     raise FormatError(message(where, f"V of {known} joints", num_joints, hint))
+
+
+def holds_scores(third: NDArray[Any], num_joints: int, stated: SkeletonLayout | None) -> bool:
+    """Whether the third numbers of joints are scores and not z.
+
+    They are if the skeleton is one of pictures and they lie in 0..1, but not all at 0.
+
+    >>> scores = np.array([0.9, 0.1, 1.0])
+    >>> holds_scores(scores, 17, None), holds_scores(scores - 0.5, 17, None)
+    (True, False)
+    """
+    layouts = LAYOUTS.values() if stated is None else [stated]
+    names = {layout.name for layout in layouts if layout.num_joints == num_joints}
+    if names.isdisjoint(PICTURE_LAYOUTS):
+        return False
+    # Scores leave 0..1 by rounding, or as peaks of a heat map.
+    return bool(((third > -0.1) & (third < 1.1)).all() and (third > 0).any())
 
 
 def clamp_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -431,6 +431,9 @@ def test_a_good_folder(
         name: {"data": RNG.uniform(size=(3, c, t, v, 2)).astype(dtype)}
         for name, t in (("train", 6), ("val", 4))
     }
+    if v == 25:  # z, which would be a score if all of it lay in 0..1
+        for parts in made.values():
+            parts["data"][:, 2] -= 2
     source = open_st_gcn(str(st_gcn(tmp_path, joint=joint, **made)))
     assert source is not None and source.layout.name == layout and source.classes == ()
     assert [file.name for file in source.files][::2] == [
@@ -461,7 +464,7 @@ def test_a_good_folder(
 
 
 def test_the_data_set_reads_in_place(tmp_path: Path) -> None:
-    data = RNG.uniform(0.5, 1, (3, 3, 9, 25, 2)).astype(np.float32)
+    data = RNG.uniform(1.5, 2, (3, 3, 9, 25, 2)).astype(np.float32)
     data[0, :, 6:] = 0  # padding
     data[1, :, :, :, 1] = 0  # one body
     data[2, :, 4, :, 0] = 0  # that is not there in a frame
@@ -487,7 +490,7 @@ def test_the_data_set_reads_in_place(tmp_path: Path) -> None:
 
 
 def test_a_bad_clip_in_place_is_named_when_it_is_read(tmp_path: Path) -> None:
-    data = np.ones((2, 3, 4, 25, 2), np.float32)
+    data = np.full((2, 3, 4, 25, 2), 2, np.float32)
     data[1, 0, 2, 3, 1] = np.nan
     split = open_dataset(st_gcn(tmp_path, n=2, train={"data": data}, val={}))
     assert split.train[0].x.shape == (3, 4, 25, 2)
@@ -682,3 +685,25 @@ def test_a_damaged_folder_is_refused_or_read_whole(
             assert x.shape[0] in (2, 3) and x.shape[1] > 0 and x.isfinite().all()
     except FormatError as error:
         assert str(folder) in str(error) and ": expected " in str(error)  # noqa: PT017
+
+
+def test_eighteen_joints_in_space_keep_their_z(tmp_path: Path) -> None:
+    """They lost every entry whose z was not above 0."""
+    data = RNG.normal(size=(3, 3, 6, 18, 2)).astype(np.float32)
+    split = open_dataset(
+        st_gcn(tmp_path, train={"data": data}, val={"data": data, "names": list("abc")})
+    )
+    assert torch.equal(split.train[1].x, torch.from_numpy(data[1]))
+    assert (split.train[1].visibility == 1).all()
+
+
+@pytest.mark.parametrize(("joints", "layout"), [(17, "COCO17"), (25, "BODY25")])
+def test_x_y_and_score(tmp_path: Path, joints: int, layout: str) -> None:
+    """17 joints were COCO17 in 3D with the score as z, 25 were NTU25."""
+    data = RNG.uniform(0.1, 1, size=(3, 3, 6, joints, 2)).astype(np.float32)
+    split = open_dataset(
+        st_gcn(tmp_path, train={"data": data}, val={"data": data, "names": list("abc")})
+    )
+    assert split.train.layout.name == layout
+    assert torch.equal(split.train[1].x, torch.from_numpy(data[1, :2]))
+    assert torch.equal(split.train[1].visibility, torch.from_numpy(data[1, 2]))

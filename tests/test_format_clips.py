@@ -199,6 +199,24 @@ def test_unlabelled_clips_are_not_trained(tmp_path: Path) -> None:
     assert open_clips(path, cache=False).labels == [0, -1, 1]
 
 
+@pytest.mark.parametrize(
+    ("joints", "flat", "space"), [(17, "COCO17", "COCO17"), (25, "BODY25", "NTU25")]
+)
+def test_a_third_number_is_a_score_or_z(tmp_path: Path, joints: int, flat: str, space: str) -> None:
+    random = np.random.default_rng(3)
+    x = random.uniform(0, 400, (9, joints, 3))
+    x[..., 2] = random.uniform(0, 1.001, (9, joints))
+    x[0, 2, 2] = 0
+    data = open_clips(written(tmp_path, x=x, layout=None), cache=False)
+    assert data.layout.name == flat and data[0].x.shape == (2, 2, joints, 1)
+    seen = data[0].visibility[..., 0].numpy()
+    assert np.allclose(seen, x[:2, :, 2].clip(0, 1)) and (data[0].x[:, 0, 2] == 0).all()
+    x[..., 2] -= 0.5
+    data = open_clips(written(tmp_path, x=x, layout=None), cache=False)
+    assert data.layout.name == space and data[0].x.shape == (3, 2, joints, 1)
+    assert (data[0].visibility == 1).all()
+
+
 def test_absent_persons_and_missing_joints(tmp_path: Path) -> None:
     x = np.ones((9, 2, 17, 2), np.float32)
     x[3, 1] = 0

@@ -534,3 +534,19 @@ def test_a_damaged_file_is_refused_or_read_whole(
             assert (
                 np.isfinite(answer.x).all() and answer.x.dtype == np.float32 and answer.label >= 0
             )
+
+
+@pytest.mark.parametrize("score", [True, False])
+def test_a_third_number_is_a_score_or_z(tmp_path: Path, score: bool) -> None:
+    """17 joints with (x, y, score) were COCO17 in 3D with the score as z."""
+    random = np.random.default_rng(0)
+    keypoint = random.uniform(0, 400, (1, 5, 17, 3))
+    keypoint[..., 2] = random.uniform(0, 1, (1, 5, 17)) - (0 if score else 0.5)
+    made = {**annotation("a"), "keypoint": keypoint, "total_frames": 5}
+    made.pop("keypoint_score", None)
+    (clip,) = open_pyskl(write(tmp_path, [made])).read()
+    assert clip.x.shape[0] == (2 if score else 3)
+    if score:
+        assert np.allclose(clip.visibility[..., 0], keypoint[0, ..., 2], atol=1e-6)
+    else:
+        assert np.allclose(clip.x[2, ..., 0], keypoint[0, ..., 2], atol=1e-6)
