@@ -26,14 +26,13 @@ import torch
 from bagcn import BAGCN
 from fg_stformer import FGSTFormer
 from loading import chosen_clips, clip_options, clips_of
-from recipe import PREPARATIONS, Recipe, prepare
+from predict import around_peak, joints_of, to_draw
+from recipe import Recipe, prepare
 from results import load_run
 from torch import Tensor, nn
 from train import run
 
 from skeleton_focus import (
-    Augment,
-    Batch,
     SkeletonDataset,
     SkeletonLayout,
     STFAdjacency,
@@ -54,7 +53,6 @@ from skeleton_focus.plot import (
     plot_latent_edges,
 )
 from skeleton_focus.plot_runs import plot_curves
-from skeleton_focus.preparation import repeat_frames
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,37 +78,14 @@ def pick(name: str | None, data: SkeletonDataset, objective: STFObjective, recip
     return 0
 
 
-def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Return positions (C, T, V, M) and ground truth (M, T, V) of one clip, at its input's frames.
-
-    Stretched to that many frames, or repeated, as the recipe's preparation has it.
-    """
-    how = PREPARATIONS[recipe.preparation]
-    if how.repeats:
-        truth = repeat_frames(
-            batch.critical.permute(0, 2, 3, 1)[:, None], batch.lengths, recipe.frames
-        )
-        return repeat_frames(batch.x, batch.lengths, recipe.frames)[0], truth[0, 0].permute(2, 0, 1)
-    drawn = Augment(layout, frames=recipe.frames, test_crop=how.test_crop)(batch, None)
-    return drawn.x[0], drawn.critical[0]
-
-
 def tell(focus: Tensor, layout: SkeletonLayout) -> str:
     """Name the joints and the frames with the highest focus."""
     if not focus.any():
         return "nowhere: no joint and no frame speaks for it"
-    order = focus.mean(1).flatten().argsort(descending=True)[:5].tolist()  # over (M, V)
-    persons = [f" of person {i // layout.num_joints + 1}" if len(focus) > 1 else "" for i in order]
-    joints = ", ".join(
-        layout.joints[i % layout.num_joints] + who for i, who in zip(order, persons, strict=True)
-    )
-    over_time = focus.mean((0, 2))
-    low = [-1, *(over_time < over_time.max() / 2).nonzero().flatten().tolist(), len(over_time)]
-    peak = int(over_time.argmax())
-    first = max(t for t in low if t < peak) + 1
-    last = min(t for t in low if t > peak) - 1
+    joints = ", ".join(joints_of(focus, layout, 5))
+    first, last = around_peak(focus.mean((0, 2)))
     return (
-        f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to {len(over_time) - 1}"
+        f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to {focus.shape[1] - 1}"
     )
 
 

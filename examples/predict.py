@@ -29,8 +29,9 @@ from recipe import PREPARATIONS, Recipe, prepare
 from results import Run, load_run
 from torch import Tensor
 
-from skeleton_focus import SkeletonDataset, SkeletonLayout, open_clips
+from skeleton_focus import Augment, Batch, SkeletonDataset, SkeletonLayout, open_clips
 from skeleton_focus.clips import Clip
+from skeleton_focus.preparation import repeat_frames
 
 
 class Answer(NamedTuple):
@@ -130,7 +131,7 @@ def _answers(trained: Run, clips: SkeletonDataset, parts: list[Window]) -> Itera
             joints=joints_of(focus[i], trained.layout),
             frames=(part.start + first, part.start + last),
             focus=focus[i],
-            x=inputs[i, : trained.channels],
+            x=to_draw(SkeletonDataset.collate([part.clip]), trained.layout, trained.recipe)[0],
         )
 
 
@@ -156,12 +157,31 @@ def frames_of(focus: Tensor, recipe: Recipe, length: int) -> tuple[int, int]:
     else:
         relative = (frames / max(length - 1, 1) - 0.5) / how.test_crop + 0.5
         shown = (relative * (len(over_time) - 1)).round().long().clamp(0, len(over_time) - 1)
-    of_clip = over_time[shown]
-    low = (of_clip < of_clip.max() / 2).nonzero().flatten().tolist()
-    peak = int(of_clip.argmax())
+    return around_peak(over_time[shown])
+
+
+def around_peak(values: Tensor) -> tuple[int, int]:
+    """The first and the last index around the largest value, down to half of it."""
+    low = (values < values.max() / 2).nonzero().flatten().tolist()
+    peak = int(values.argmax())
     first = max((t for t in low if t < peak), default=-1) + 1
-    last = min((t for t in low if t > peak), default=len(of_clip)) - 1
+    last = min((t for t in low if t > peak), default=len(values)) - 1
     return first, last
+
+
+def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Return positions (C, T, V, M) and ground truth (M, T, V) of one clip, at its input's frames.
+
+    Stretched to that many frames, or repeated, as the recipe's preparation has it.
+    """
+    how = PREPARATIONS[recipe.preparation]
+    if how.repeats:
+        truth = repeat_frames(
+            batch.critical.permute(0, 2, 3, 1)[:, None], batch.lengths, recipe.frames
+        )
+        return repeat_frames(batch.x, batch.lengths, recipe.frames)[0], truth[0, 0].permute(2, 0, 1)
+    drawn = Augment(layout, frames=recipe.frames, test_crop=how.test_crop)(batch, None)
+    return drawn.x[0], drawn.critical[0]
 
 
 def as_line(answer: Answer, *, window: bool, top: int) -> str:

@@ -143,6 +143,14 @@ def test_one_array_without_a_label(
     assert (tmp_path / "pictures" / "0.png").stat().st_size > 1000
 
 
+def test_the_pictures_show_positions_whatever_the_stream(clips: Path, tmp_path: Path) -> None:
+    given = [*SMALL, "--data", str(clips), "--epochs", "1", "--branch", "plain"]
+    train.main([*given, "--stream", "bone", "--out", str(tmp_path / "run")])
+    answer = predict.recognise(tmp_path / "run", clips)[3]
+    clip = open_clips(clips, cache=False)[3]
+    assert torch.allclose(answer.x[:, [0, -1]], clip.x[:, [0, -1]])  # the ends of the clip
+
+
 def test_windows_over_a_long_recording(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
