@@ -16,18 +16,11 @@ from .focus_diffusion import FocusDiffusionBlock
 from .graph_conv import GraphConv, MultiScaleG3D, MultiScaleGraphConv
 from .guidance import allowed_joints, guidance_loss
 from .layouts import (
-    AZURE_KINECT32,
-    BODY25,
     COCO17,
-    FLORENCE15,
-    H36M17,
-    HALPE26,
     KINECT20,
-    MEDIAPIPE33,
+    LAYOUTS,
     NTU25,
     OPENPOSE18,
-    PENN13,
-    UTD20,
     SkeletonLayout,
     load_layout,
 )
@@ -51,18 +44,11 @@ from .temporal_conv import MultiScaleTemporalConv, TemporalConv
 __version__ = "0.1.0"
 
 __all__ = [
-    "AZURE_KINECT32",
-    "BODY25",
     "COCO17",
-    "FLORENCE15",
-    "H36M17",
-    "HALPE26",
     "KINECT20",
-    "MEDIAPIPE33",
+    "LAYOUTS",
     "NTU25",
     "OPENPOSE18",
-    "PENN13",
-    "UTD20",
     "Augment",
     "Batch",
     "DilatedTemporalAttention",
