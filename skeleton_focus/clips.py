@@ -161,7 +161,7 @@ class SkeletonDataset(Dataset[Clip]):
                 self._check(i, x)
 
     def _check(self, index: int, x: Tensor) -> None:
-        """Raise for a clip that is not finite, or misfits the layout or the first clip."""
+        """Raise for a stored clip that is not finite, or misfits the layout or the first clip."""
         who = "SkeletonDataset"
         name = self.names[index]
         # C and M are those of the first clip. All clips of a mapped array have the same shape, so
@@ -173,9 +173,10 @@ class SkeletonDataset(Dataset[Clip]):
         if isinstance(first, Tensor) and first.ndim == 4:
             channels = f"C={first.shape[0]}"
             persons = f"M={first.shape[3]}"
-        axes = f"{channels}, T, V={self.layout.num_joints}, {persons}"
-        order = _order(x, self.layout.num_joints)
-        hint = "" if order is None else _reordering(order, self.layout.num_joints, self._one_array)
+        joints = self._stored_layout.num_joints
+        axes = f"{channels}, T, V={joints}, {persons}"
+        order = _order(x, joints)
+        hint = "" if order is None else _reordering(order, joints, self._one_array)
         check_shape(who, f"clip {name!r}", x, axes, hint)
         if order is not None:
             got = f"{tuple(x.shape)}, which seems to be ({', '.join(order.upper().split())})"
@@ -257,7 +258,6 @@ class SkeletonDataset(Dataset[Clip]):
             return self
         changed = copy.copy(self)
         changed.layout = layout
-        changed._stored_layout = self._stored_layout
         changed[0]  # raises now for skeletons without a common joint
         return changed
 
@@ -378,7 +378,7 @@ class SkeletonDataset(Dataset[Clip]):
     def describe(self) -> str:
         """Describe the clips: their number, classes, lengths, bodies and missing joints.
 
-        This reads the visibility of every clip.
+        This reads every clip.
 
         >>> from skeleton_focus import KINECT20
         >>> clips = [torch.ones(3, t, 20, 1) for t in (5, 8, 5)]
@@ -395,10 +395,8 @@ class SkeletonDataset(Dataset[Clip]):
         bodies = []
         missing = 0
         expected = 0
-        for i, x in enumerate(self.clips):
-            seen = np.ones(x.shape[1:])  # (T, V, M), of the stored skeleton
-            if self.visibility is not None:
-                seen = np.asarray(self.visibility[i])
+        for clip in self:  # with the layout and the persons of __getitem__
+            seen = clip.visibility.numpy()  # (T, V, M)
             joints = np.count_nonzero(seen > 0, axis=1)  # (T, M)
             frames.append(len(joints))
             bodies.append(np.count_nonzero(joints.any(0)))
@@ -446,7 +444,11 @@ class Split(NamedTuple):
     test: SkeletonDataset
 
     def save(self, path: str | Path) -> None:
-        """Write both parts to one file by :meth:`SkeletonDataset.save`, as the split "given"."""
+        """Write both parts to one file by :meth:`SkeletonDataset.save`, as the split "given".
+
+        Raises:
+            ValueError: parts of other classes, layouts, channels or numbers of persons.
+        """
         names = [*self.train.names, *self.test.names]
         if len({*names}) < len(names):  # as in parts that number their clips from 0
             names = [f"train_{name}" for name in self.train.names]
@@ -475,12 +477,23 @@ def _save(
     names: Sequence[str],
     splits: Mapping[str, Sequence[str]],
 ) -> None:
-    """Write the clips of data sets with one layout and the same classes to one file."""
+    """Write the clips of data sets with the same layout, classes, channels and persons."""
     path = Path(path)
     if path.suffix != ".npz":
         raise ValueError(message("save", "a path that ends in .npz", path))
-    lengths = [clip.x.shape[1] for part in parts for clip in part]
     channels, _, joints, persons = parts[0][0].x.shape
+    for part in parts[1:]:
+        c, _, _, m = part[0].x.shape
+        if part.classes != parts[0].classes:
+            expected = f"parts of the same classes {short(parts[0].classes)}"
+            raise ValueError(message("save", expected, short(part.classes)))
+        if part.layout != parts[0].layout:
+            expected = f"parts of the same layout {parts[0].layout.name}"
+            raise ValueError(message("save", expected, part.layout.name))
+        if (c, m) != (channels, persons):
+            expected = f"parts of C={channels} channels and M={persons} persons"
+            raise ValueError(message("save", expected, f"C={c} and M={m}"))
+    lengths = [clip.x.shape[1] for part in parts for clip in part]
     shape = (sum(lengths), persons, joints)
 
     def positions() -> Iterator[NDArray[Any]]:

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from skeleton_focus import COCO17, NTU25, Batch, SkeletonDataset, SkeletonLayout, Split
+from skeleton_focus import (
+    COCO17,
+    KINECT20,
+    NTU25,
+    Batch,
+    SkeletonDataset,
+    SkeletonLayout,
+    Split,
+    convert_layout,
+    open_clips,
+)
 from skeleton_focus.clips import Clip
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2)])
@@ -432,3 +442,61 @@ def test_fewer_persons() -> None:
     assert torch.equal(two.with_persons(3)[0].x, three[0].x)
     with pytest.raises(ValueError, match="at least one person, got 0"):
         three.with_persons(0)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_another_skeleton_and_other_persons(tmp_path: Path, mapped: bool) -> None:
+    """Both views of a data set, in any order, with subsets, workers and a saved file."""
+    x = torch.rand(3, 2, 5, 17, 2) + 1
+    np.save(tmp_path / "x.npy", x.numpy())
+    given = np.load(tmp_path / "x.npy", mmap_mode="r") if mapped else x
+    truth = torch.zeros(3, 2, 5, 17)
+    truth[:, 1, 2, COCO17.joints.index("left_hip")] = 1
+    data = SkeletonDataset(given, [0, 1, 0], COCO17, critical=[*truth], names=["a", "b", "c"])
+    expected, seen = convert_layout(x, COCO17, KINECT20)
+    missing = 1 - seen[0, 0, :, 0].mean().item()
+    orders = (
+        data.with_layout(KINECT20).with_persons(3).subset([2, 0]),
+        data.subset([2, 0]).with_persons(1).with_layout(NTU25).with_layout(KINECT20),
+    )
+    for view, persons, present in zip(orders, ("3 bodies", "1 body"), (2, 1), strict=True):
+        assert view.heading().endswith(f"KINECT20, 20 joints, C=2 channels, M={persons}")
+        assert f"bodies: {present} in 100.0 % of the clips" in view.describe()
+        assert torch.equal(view[0].x[..., :1], expected[2][..., :1])
+    wide = orders[0]
+    assert wide.describe().endswith(f"present bodies: {100 * missing:.1f} %")
+    wide.save(tmp_path / "saved.npz")
+    saved = open_clips(tmp_path / "saved.npz", cache=False)
+    assert saved.layout == KINECT20 and saved.names == ("c", "a")
+    loaded = DataLoader(wide, 2, collate_fn=SkeletonDataset.collate, num_workers=1)
+    (batch,) = loaded
+    for i, k in enumerate((2, 0)):
+        assert torch.equal(wide[i].x[..., :2], expected[k])
+        assert torch.equal(wide[i].visibility[..., :2], seen[k])
+        assert not wide[i].x[..., 2].any() and not wide[i].visibility[..., 2].any()
+        marked = {KINECT20.joints[v] for m, t, v in wide[i].critical.nonzero().tolist()}
+        assert marked == {"left_hip", "spine_base", "spine"}
+        assert wide[i].critical[1, 2].any() and wide[i].critical.sum() == 3
+        assert torch.equal(batch.x[i], wide[i].x) and torch.equal(saved[i].x, wide[i].x)
+        assert torch.equal(saved[i].visibility, wide[i].visibility)
+    assert torch.equal(wide.with_layout(COCO17)[0].x[..., :2], x[2])
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ({"classes": ["b", "a"]}, r"classes \('a', 'b'\), got \('b', 'a'\)"),
+        ({"layout": SkeletonLayout.from_bones([(0, 2), (2, 1)])}, "the same layout"),
+        ({"persons": 2}, "C=2 channels and M=1 persons, got C=2 and M=2"),
+    ],
+)
+def test_parts_that_differ_are_not_saved(
+    tmp_path: Path, other: dict[str, Any], expected: str
+) -> None:
+    train = SkeletonDataset(clips(2, 4), [0, 1], CHAIN, classes=["a", "b"])
+    test = SkeletonDataset(
+        clips(2, 4), [0, 1], other.get("layout", CHAIN), classes=other.get("classes", ["a", "b"])
+    ).with_persons(other.get("persons", 1))
+    with pytest.raises(ValueError, match=expected):
+        Split(train, test).save(tmp_path / "x.npz")
+    assert [*tmp_path.iterdir()] == []
