@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ._cache import default_folder, in_memory, open_pack
 from ._checks import check_choice, message
@@ -85,7 +84,8 @@ def open_dataset(
         split: the name of a split of the data set, such as ``"xsub"``, ``"xview"`` (NTU 60),
             ``"xset"`` (NTU 120), its first one by default; ``"train_subjects=1,3,5"`` or
             ``"test_subjects=2"``, where the performers are known; or ``"random"``, the default
-            of data without a split: one clip in five of each class is tested, always the same.
+            of data without a split: one clip in five of each class is tested, by the clips' names
+            and so the same everywhere.
         layout: the skeleton, where the format does not fix it: a layout, the name of one, or a
             JSON file (:func:`load_layout`). By default it is assumed from the number of joints.
         persons: M, bodies kept; by default 2 where the format has any number of them (NTU,
@@ -245,6 +245,10 @@ def _sides(split: str | None, data: SkeletonDataset, sides: dict[str, list[str]]
     kind, _, listed = split.partition("=")
     subjects = sorted({*data.subjects} - {0})
     if kind in _BY_SUBJECT and subjects:
+        if 0 in data.subjects:  # on either side, they could be performers of the other one
+            name = data.names[data.subjects.index(0)]
+            expected = f"the performer of each clip for split {split!r}, counted from 1"
+            raise ValueError(message("open_dataset", expected, f"0 for clip {name!r}"))
         try:
             chosen = {int(number) for number in listed.split(",")}
         except ValueError:
@@ -256,19 +260,21 @@ def _sides(split: str | None, data: SkeletonDataset, sides: dict[str, list[str]]
         return [inside if subject in chosen else outside for subject in data.subjects]
     ours = [*sides, "random", *(f"{kind}=1,2" for kind in _BY_SUBJECT if subjects)]
     check_choice("open_dataset", "split", split, ours)
-    return _random_sides(data.labels)
+    return _random_sides(data.names, data.labels)
 
 
-def _random_sides(labels: Sequence[int]) -> list[str]:
+def _random_sides(names: Sequence[str], labels: Sequence[int]) -> list[str]:
     """Draw one clip in five of each class for testing, the same in every call.
 
-    >>> _random_sides([0] * 5 + [1] * 2).count("test")
+    >>> _random_sides("abcdefg", [0] * 5 + [1] * 2).count("test")
     2
     """
-    order = np.random.default_rng(0).permutation(len(labels)).tolist()
+    # By the names: a generator's numbers may change with numpy's version, and a clip that is added
+    # or cannot be read would change the sides of all others.
+    digests = [hashlib.sha256(name.encode("utf8", "surrogatepass")).digest() for name in names]
     seen = Counter[int]()
     sides = ["train"] * len(labels)
-    for i in order:
+    for i in sorted(range(len(labels)), key=digests.__getitem__):
         # The second, seventh ... of a class: a class of two clips has one on each side.
         if seen[labels[i]] % _TEST_SHARE == 1:
             sides[i] = "test"
@@ -557,7 +563,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not sides:
             _print_lines("no split: open_dataset tests one clip in five of each class")
         subjects = sorted({*data.subjects} - {0})
-        if len(subjects) > 1:
+        if len(subjects) > 1 and 0 not in data.subjects:
             _print_lines(f"{len(subjects)} subjects: split train_subjects=... or test_subjects=...")
         if isinstance(data.clips, MappedClips):
             array = data.clips.array

@@ -9,7 +9,7 @@ optional::
     label       (clips,), class from 0, or -1 if it is unknown
     classes     (classes,), names
     name        (clips,), unique names
-    subject     (clips,), the performer's number
+    subject     (clips,), the performer's number from 1, or 0 if it is unknown
     visibility  (frames, V) or (frames, M, V), 0 where a joint is missing, else 1 or a confidence
     train       (clips,), True for training clips of the split "given"
     split_NAME  (clips,), "train", "test" or "" in the split NAME

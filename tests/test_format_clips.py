@@ -160,8 +160,37 @@ def test_random_split(tmp_path: Path) -> None:
     train, test = open_dataset(path, cache=False)
     assert [test.labels.count(label) for label in (0, 1, 2)] == [2, 1, 1]
     assert {*train.names} | {*test.names} == {str(i) for i in range(17)}
+    assert test.names == ("7", "8", "10", "15")  # on every machine
     again = open_dataset(path, split="random", cache=False)
     assert again.test.names == test.names
+
+
+def test_random_split_follows_the_names(tmp_path: Path) -> None:
+    """Other clips of a class move a clip's rank by one, clips of other classes by nothing."""
+    names = [f"clip {i}" for i in range(30)]
+    x = np.ones((30, 17, 2))
+
+    def tested(order: list[int]) -> set[str]:
+        path = written(
+            tmp_path,
+            x=x[order],
+            lengths=np.ones(len(order), int),
+            name=[names[i] for i in order],
+            label=[i % 2 for i in order],
+        )
+        return {*open_dataset(path, cache=False).test.names}
+
+    every = tested([*range(30)])
+    assert tested([*range(29, -1, -1)]) == every and len(every) == 6
+    odd = {name for name in every if int(name[5:]) % 2}
+    assert odd <= tested([i for i in range(30) if i != 4])
+
+
+def test_clips_of_unknown_performers_are_on_no_side(tmp_path: Path) -> None:
+    path = written(tmp_path, subject=[1, 0, 2])
+    for split in ("train_subjects=1", "test_subjects=1"):
+        with pytest.raises(ValueError, match=r"performer of each clip .* 0 for clip '1'"):
+            open_dataset(path, split=split, cache=False)
 
 
 def test_subject_splits(tmp_path: Path) -> None:
