@@ -20,6 +20,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,9 +45,11 @@ from .formats import (
     open_plain_file,
     short,
 )
-from .layouts import SkeletonLayout, load_layout
+from .layouts import LAYOUTS, SkeletonLayout, load_layout
 
-_MOST_FRAMES = 1 << 31
+# Zeros deflate to a thousandth: without limits, a small file could fill the memory.
+_MOST_CLIPS = 1 << 22
+_MOST_NUMBERS = 1 << 27  # of x in one clip: three hours of two persons of 25 joints at 60 fps
 _MOST_BYTES = 1 << 28  # of a member other than x and visibility, which are read clip by clip
 _SIDES = ("train", "test", "")
 _KINDS = {
@@ -79,6 +82,7 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
     ``x`` and ``visibility`` are read clip by clip and never loaded as a whole. Where no visibility
     is stored, a person whose joints are all 0 or NaN in a frame is absent there; and a third number
     in 0..1 of a skeleton of pictures, such as COCO17, is the score, which becomes the visibility.
+    The first clip in which it is not 0 throughout decides whether it is a score or z.
 
     Args:
         path: the file.
@@ -105,10 +109,12 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
             kinds = "U" if name.startswith("split_") else _KINDS[name]
             return _read_member(f"{path}, {name}", archive, members[name], axes, kinds)
 
-        lengths = read("lengths").astype(np.int64)
+        lengths = read("lengths")
         count = len(lengths)
         where = f"{path}, lengths"
-        if not count or lengths.min() < 1 or lengths.max() > _MOST_FRAMES:
+        if count > _MOST_CLIPS:
+            raise FormatError(message(where, f"at most {_MOST_CLIPS} clips", count))
+        if not count or lengths.min() < 1:
             raise FormatError(
                 message(
                     where, "at least one clip, each of at least one frame", short(lengths.tolist())
@@ -120,10 +126,13 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
         frames, persons, joints, channels = (shape[0], 1, *shape[1:]) if len(shape) == 3 else shape
         if channels not in (2, 3):
             raise FormatError(message(f"{path}, x", "C of 2 or 3 as the last axis", shape))
-        if frames != lengths.sum():
-            raise FormatError(
-                message(f"{path}, x", f"{lengths.sum()} frames, the sum of lengths", frames)
-            )
+        longest = int(lengths.max())
+        if longest * prod(shape[1:]) > _MOST_NUMBERS:
+            expected = f"clips of at most {_MOST_NUMBERS} numbers"
+            raise FormatError(message(f"{path}, x", expected, f"{longest} x {shape[1:]}"))
+        total = sum(lengths.tolist())
+        if frames != total:
+            raise FormatError(message(f"{path}, x", f"{total} frames, the sum of lengths", frames))
         if "visibility" in members:
             info = members["visibility"]
             heads["visibility"] = _large_header(path, archive, info, "frames, V or frames, M, V")
@@ -160,11 +169,7 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
     sizes = (persons, joints, channels)
     scored = False
     if channels == 3 and "visibility" not in heads:
-        first = (int(lengths[0]), *sizes)
-        with open_plain_file(path) as file, zipfile.ZipFile(file) as archive:
-            member = _at_first_number(path, archive, "x", heads["x"])
-            x = _numbers(f"{path}, x", member, heads["x"].dtype, first)
-        scored = holds_scores(np.nan_to_num(x[..., 2]), joints, layout)
+        scored = _has_scores(path, heads["x"], sizes, lengths.tolist(), layout)
     flat = scored or channels == 2
     return ClipSource(
         format="clips",
@@ -176,6 +181,24 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
         splits=tuple(splits),
         classes=tuple(classes),
     )
+
+
+def _has_scores(
+    path: Path,
+    head: Npy,
+    sizes: tuple[int, int, int],
+    lengths: Sequence[int],
+    layout: SkeletonLayout | None,
+) -> bool:
+    """Whether the third number is a score, judged by the first clip with a third number above 0."""
+    where = f"{path}, x"
+    with open_plain_file(path) as file, zip_errors(where), zipfile.ZipFile(file) as archive:
+        member = _at_first_number(path, archive, "x", head)
+        for frames in lengths:
+            third = np.nan_to_num(_numbers(where, member, head.dtype, (frames, *sizes))[..., 2])
+            if third.any():
+                return holds_scores(third, sizes[1], layout)
+    return False
 
 
 def _large_header(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, axes: str) -> Npy:
@@ -198,6 +221,11 @@ def _read_member(
     header = member_header(where, archive, info, axes, kinds=kinds)
     with zip_errors(where), archive.open(info) as member:
         content = member.read()
+    if kinds == "U":
+        order = header.dtype.str[0]
+        points = np.frombuffer(content, f"{order}u4", offset=header.offset)
+        if points.max(initial=0) > sys.maxunicode:
+            raise FormatError(message(where, "text", "numbers that are no characters"))
     return np.frombuffer(content, header.dtype, offset=header.offset).reshape(header.shape)
 
 
@@ -206,10 +234,13 @@ def _stated_layout(path: Path, text: str) -> SkeletonLayout:
     try:
         if text.lstrip().startswith("{"):
             return SkeletonLayout.from_dict(json.loads(text))
-        return load_layout(text)
+        if text.upper() in LAYOUTS:
+            return load_layout(text)
+        # Not load_layout, which would read any file that a downloaded file of clips names.
+        raise ValueError(f"expected one of {', '.join(LAYOUTS)}, got {short(text)}")
     except (ValueError, RecursionError) as error:
         raise FormatError(
-            message(where, "the name of a layout, or one as JSON", short(str(error)))
+            message(where, "the name of a layout, or one as JSON", short(text), str(error)[:200])
         ) from None
 
 
@@ -258,10 +289,9 @@ def _read_clips(
             seen = None
             if "visibility" in heads:
                 seen = _numbers(where, members["visibility"], heads["visibility"].dtype, shape)
-            if scored:
-                seen = clamp_scores(np.nan_to_num(x[..., 2]))
-                x = x[..., :2]
             try:
+                if scored:
+                    x, seen = _with_scores(where, x)
                 x, seen = _checked(where, x, seen)
             except FormatError as error:
                 yield error
@@ -287,6 +317,18 @@ def _numbers(
     content = take(where, member, prod(shape) * dtype.itemsize)
     with np.errstate(over="ignore", invalid="ignore"):  # infinite values raise in `_checked`
         return np.frombuffer(content, dtype).reshape(shape).astype(np.float32)
+
+
+def _with_scores(
+    where: str, x: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Divide x, y, score into positions and visibility."""
+    scores = np.nan_to_num(x[..., 2])
+    strange = scores[(scores <= -0.1) | (scores >= 1.1)]
+    if strange.size:
+        hint = "if the third number is z, store a visibility"
+        raise FormatError(message(where, "a score in 0..1 as third number", strange[0], hint))
+    return x[..., :2], clamp_scores(scores)
 
 
 def _checked(

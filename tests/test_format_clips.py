@@ -246,6 +246,37 @@ def test_a_third_number_is_a_score_or_z(tmp_path: Path, joints: int, flat: str, 
     assert (data[0].visibility == 1).all()
 
 
+def test_the_first_third_numbers_decide(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    x = random.uniform(0.1, 1, (9, 17, 3))
+    x[:2, :, 2] = 0  # a clip in which nothing was found
+    first, second, third = open_clips_file(written(tmp_path, x=x)).read()
+    assert isinstance(first, FormatError) and "a joint that was seen" in str(first)
+    assert second.x.shape == (2, 4, 17, 1)
+    assert np.allclose(third.visibility[..., 0], x[6:, :, 2])
+    x[7, 5, 2] = 3.5
+    first, second, third = open_clips_file(written(tmp_path, x=x)).read()
+    assert second.x.shape == (2, 4, 17, 1) and isinstance(third, FormatError)
+    assert "clip '2': expected a score in 0..1 as third number, got 3.5" in str(third)
+    x[..., 2] = 0
+    assert next(open_clips_file(written(tmp_path, x=x)).read()).x.shape == (3, 2, 17, 1)
+
+
+def test_small_files_that_would_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bomb.npz"
+    members: dict[str, Any] = {"x": np.zeros((4_000_000, 17, 2), np.uint8), "lengths": [4_000_000]}
+    np.savez_compressed(path, **members)
+    assert path.stat().st_size < 200_000
+    with pytest.raises(FormatError, match=r"at most 134217728 numbers, got 4000000 x \(17, 2\)"):
+        open_clips_file(path)
+    members["lengths"] = np.ones(1 << 23, np.uint8)
+    np.savez_compressed(path, **members)
+    with pytest.raises(FormatError, match="at most 4194304 clips, got 8388608"):
+        open_clips_file(path)
+
+
 def test_absent_persons_and_missing_joints(tmp_path: Path) -> None:
     x = np.ones((9, 2, 17, 2), np.float32)
     x[3, 1] = 0
@@ -280,6 +311,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a layout of others": ({"layout": "NTU25"}, "V=25 joints of the layout NTU25, got 17"),
     "no layout's name": ({"layout": "MARS"}, "layout: expected the name of a layout"),
     "no layout": ({"layout": '{"bones": 3}'}, "layout: expected the name of a layout"),
+    "a file": ({"layout": __file__}, "layout: .* got .*expected one of NTU25"),
+    "no characters": (
+        {"name": np.array([65, 66, 0x110000], "<u4").view("<U1")},
+        "name: expected text, got numbers that are no characters",
+    ),
     "no JSON": ({"layout": "{"}, "layout: expected the name of a layout"),
 }
 
