@@ -50,6 +50,7 @@ MOST_FRAMES = 100_000
 """An hour at 27 frames per second. Frame numbers beyond it would fill the memory with gaps."""
 
 _MOST_POSITION = 1e6
+_MOST_NUMBERS = 1 << 26  # of an array: zeros deflate to a thousandth and would fill the memory
 # The skeletons that each format writes, by the number of joints. Whole-body skeletons, with hands
 # and face behind the body's joints, are cut.
 _LAYOUTS: Mapping[str, Mapping[int, str]] = {
@@ -609,6 +610,8 @@ def _check_shape(where: str, shape: tuple[int, ...]) -> None:
     if not 1 <= shape[0] <= MOST_FRAMES or people > MOST_PEOPLE or shape[-1] not in (2, 3):
         limits = f"T in 1..{MOST_FRAMES}, M up to {MOST_PEOPLE}, C of 2 or 3"
         raise FormatError(message(where, f"(T, V, C) or (T, M, V, C) with {limits}", shape))
+    if prod(shape) > _MOST_NUMBERS:
+        raise FormatError(message(where, f"an array of at most {_MOST_NUMBERS} numbers", shape))
 
 
 def _member(
@@ -650,11 +653,17 @@ def _check_frames(path: Path, frames: int) -> None:
 def _by_number(path: Path, named: Sequence[tuple[str, Any]]) -> Iterator[Any]:
     """Order frames by the last number in their names; None where a frame is missing."""
     numbered: dict[int, Any] = {}
+    around: tuple[str, str] | None = None
     for name, value in named:
-        digits = re.findall(r"[0-9]+", name)
-        if not digits or len(digits[-1]) > 15:
+        found = re.fullmatch(r"(.*?)([0-9]{1,15})([^0-9]*)", name, re.DOTALL)
+        if found is None or found[1][-1:].isdecimal():
             raise FormatError(message(str(path), "a number in each frame's name", short(name)))
-        number = int(digits[-1])
+        # The frames of two videos, or seconds with a fraction, would be in a wrong order.
+        if around not in (None, (found[1], found[3])):
+            expected = f"names of frames that differ by their last number, as {short(named[0][0])}"
+            raise FormatError(message(str(path), expected, short(name)))
+        around = (found[1], found[3])
+        number = int(found[2])
         if number in numbered:
             expected = "each frame number once"
             raise FormatError(message(str(path), expected, f"{short(name)}, again {number}"))

@@ -182,14 +182,20 @@ def _find(path: Path, layout: SkeletonLayout | None) -> tuple[list[_Place], list
                 continue
             for folder in folders_in(above):
                 by_class.append((folder, _SIDES[above.name], _clips_in(folder, layout)))
+    for folder, _, _ in by_class:
+        for deeper in folders_in(folder):
+            if not _is_frames(deeper) and _clips_in(deeper, layout):
+                expected = "clips directly in the folder of each class"
+                raise FormatError(message(str(folder), expected, f"clips in {deeper.name}"))
     classes = sorted({folder.name for folder, _, clips in by_class if clips})
     places = []
     for folder, side, clips in by_class:
-        for place, kind in clips:
+        # A class without a clip that can be read must not be left out in silence.
+        for place, kind in clips or [(file, "") for file in _pose_files(folder)]:
             name = place.relative_to(path).with_name(_stem(place)).as_posix()
-            label = classes.index(folder.name)
+            label = classes.index(folder.name) if clips else -1
             places.append(_Place(place, name, kind, label, folder.name, side))
-    return places, classes
+    return places if classes else [], classes
 
 
 def _stem(path: Path) -> str:
@@ -205,10 +211,15 @@ def _clips_in(folder: Path, layout: SkeletonLayout | None) -> list[tuple[Path, s
 
     Files of an unknown format beside clips are probably damaged clips, and are listed, too.
     """
-    files = [file for suffix in SUFFIXES for file in files_in(folder, suffix)]
-    clips = [(file, kind_of(file, layout)) for file in sorted(files)]
+    clips = [(file, kind_of(file, layout)) for file in _pose_files(folder)]
     clips += [(inner, kind_of(inner)) for inner in folders_in(folder) if _is_frames(inner)]
     return clips if any(kind for _, kind in clips) else []
+
+
+def _pose_files(folder: Path) -> list[Path]:
+    """The files of a folder that could hold poses, by their names."""
+    files = [file for suffix in SUFFIXES for file in files_in(folder, suffix)]
+    return sorted(files, key=str)  # on Windows, paths are compared without regard to case
 
 
 def _holds_clips(folder: Path, layout: SkeletonLayout | None, depth: int) -> bool:

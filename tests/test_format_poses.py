@@ -731,6 +731,18 @@ def test_mixtures_are_refused(tmp_path: Path) -> None:
     )
 
 
+def test_no_class_is_left_out(tmp_path: Path) -> None:
+    clip = np.stack([body(17)] * 3)
+    put(tmp_path / "jump" / "a.npy", clip)
+    put(tmp_path / "wave" / "a.npy", clip.reshape(3, 34))
+    good, bad = source(tmp_path).read()
+    assert isinstance(good, ClipFile) and isinstance(bad, FormatError)
+    assert "wave/a.npy: expected pose arrays as in a.npy, got another file" in str(bad)
+    put(tmp_path / "wave" / "first performer" / "b.npy", clip)
+    with pytest.raises(FormatError, match=r"wave: expected clips directly .* in first performer"):
+        open_poses(tmp_path)
+
+
 def test_folders_that_are_ambiguous(tmp_path: Path) -> None:
     clip = np.stack([body(17)] * 3)
     put(tmp_path / "a" / "x.npy", clip)
@@ -941,9 +953,25 @@ def test_openpose_files_that_are_refused(tmp_path: Path, person: Any, error: str
     put(folder / "video_000000000001_keypoints.json", {"people": 3})
     with pytest.raises(FormatError, match=r"_keypoints\.json: expected a list people, got 3"):
         open_poses(folder)
-    put(folder / "other_000000000001_keypoints.json", {"people": []})
+    put(folder / "video_0000000000001_keypoints.json", {"people": []})
     with pytest.raises(FormatError, match=r"clip: expected each frame number once, got '"):
         open_poses(folder)
+
+
+@pytest.mark.parametrize("names", [("a_0", "b_1"), ("1699.95", "1700.05"), ("0_a", "1_b")])
+def test_frames_of_several_videos(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        put(tmp_path / f"{name}_keypoints.json", {"people": [openpose_person(body(25))]})
+    with pytest.raises(FormatError, match=rf"differ by their last number, as '{names[0]}', got"):
+        open_poses(tmp_path)
+
+
+def test_an_archive_that_would_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, np.zeros((99_000, 20, 17, 2), np.uint8))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(FormatError, match=r"an array of at most 67108864 numbers, got \(99000, 20"):
+        open_poses(path)
 
 
 def test_a_truncated_array(tmp_path: Path) -> None:
