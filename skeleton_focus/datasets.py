@@ -403,7 +403,10 @@ def _load(
         loaded = in_memory(clips, source.splits)
     else:
         where = (default_folder() if cache is True else Path(cache)).expanduser().absolute()
-        # The options are part of the cache's name: clips read with others must not be found.
+        # The options are part of the cache's name: clips read with others must not be found. The
+        # layout itself, since a JSON file of one may change under the same path.
+        if options["layout"] is not None:
+            options = {**options, "layout": source.layout}
         loaded, stored_problems = open_pack(
             source, path, where, repr((source.format, options)), clips, problems
         )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skeleton_focus import COCO17, NTU25, SkeletonLayout, open_dataset
+from skeleton_focus import COCO17, NTU25, SkeletonLayout, open_clips, open_dataset
 from skeleton_focus.datasets import recognize
 from skeleton_focus.format_poses import open_poses
 from skeleton_focus.formats import ClipFile, ClipSource, FormatError
@@ -648,6 +648,19 @@ def test_open_dataset_reads_them(tmp_path: Path) -> None:
         open_dataset(tmp_path)
     with pytest.warns(UserWarning, match="1 of 10 clips cannot be read"):
         assert len(open_dataset(tmp_path, on_error="skip").train) == 5
+
+
+def test_a_layout_file_that_changes(tmp_path: Path) -> None:
+    """The cache of the clips as another skeleton read them must not be found."""
+    x = np.stack([np.c_[body(17, t=t), np.linspace(0.2, 1, 17)] for t in range(3)])
+    put(tmp_path / "poses" / "a.npy", x)
+    layout = {**COCO17.to_dict(), "name": "mine"}
+    for name, channels in (("mine", 3), ("COCO17", 2)):
+        put(tmp_path / "layout.json", {**layout, "name": name})
+        data = open_clips(
+            tmp_path / "poses", layout=tmp_path / "layout.json", cache=tmp_path / "cache"
+        )
+        assert data[0].x.shape == (channels, 3, 17, 2)
 
 
 def test_one_side_alone_and_three(tmp_path: Path) -> None:
