@@ -27,6 +27,7 @@ from skeleton_focus import (
     open_clips,
     open_dataset,
 )
+from skeleton_focus.clips import UNKNOWN
 
 
 class Clips(L.LightningDataModule):
@@ -113,7 +114,7 @@ def clip_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout",
         dest="data_layout",
-        help="skeleton of the data, a name or a JSON file; default: the run's",
+        help="skeleton of the data, a name or a JSON file; without --data: the run's",
     )
     parser.add_argument(
         "--skip-bad-clips", action="store_true", help="skip clips that cannot be read"
@@ -166,6 +167,12 @@ def clips_of(
         raise ValueError(
             f"expected clips in the {len(classes)} classes of {folder}, got "
             f"{got} from {source or 'generated actions'}; --data names others"
+        )
+    if UNKNOWN in clips.labels:
+        name = clips.names[clips.labels.index(UNKNOWN)]
+        raise ValueError(
+            f"expected clips with labels, got none for {name!r} in {source}; predict.py recognises "
+            "clips without"
         )
     if clips.layout != layout:
         note = f"note: clips of {clips.layout.name} are converted to {layout.name}, as in {folder}"

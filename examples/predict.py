@@ -291,7 +291,14 @@ def main(arguments: list[str] | None = None) -> None:
         line = as_line(answer, window=bool(given.window), top=given.top)
         print(as_json(answer, given.top) if given.json else line, flush=True)
         found.append(answer if given.picture else answer._replace(focus=None, x=None))
-    known = [answer for answer in found if answer.truth is not None]
+    labelled = [answer for answer in found if answer.truth is not None]
+    known = [answer for answer in labelled if answer.truth in trained.classes]
+    if len(known) < len(labelled):
+        print(
+            f"note: {len(labelled) - len(known)} clips are of classes that {given.run} does not "
+            f"know, such as {next(a.truth for a in labelled if a.truth not in trained.classes)!r}",
+            file=sys.stderr,
+        )
     if known and not given.json and not given.window:
         right = sum(answer.truth == answer.label for answer in known)
         print(f"top-1 {right / len(known):.2%} of {len(known)} labelled clips")
