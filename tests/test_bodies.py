@@ -80,6 +80,34 @@ def test_the_reach_without_metres_is_that_of_a_body(size: float) -> None:
     assert count(0.54) == 1 and count(0.56) == 2  # 0.3 and 0.05 for each of 5 frames
 
 
+def test_a_track_takes_one_person_of_a_frame() -> None:
+    """A second person appears within reach of the first."""
+    both = np.stack([STANDING + np.array([0.2, 0]), STANDING])
+    tracks = follow([(both[1:], np.ones((1, 17))), (both, np.ones((2, 17)))])
+    assert [track.frames.tolist() for _, track in tracks] == [[0, 1], [1]]
+    assert np.allclose(tracks[0][1].poses[1], STANDING)
+
+
+@pytest.mark.parametrize("size", [1.0, 400.0])
+def test_the_reach_of_a_step_is_that_of_a_body(size: float) -> None:
+    def count(step: float) -> int:
+        poses = np.stack([STANDING, STANDING + np.array([step, 0])]) * size
+        return len(follow([(poses[:1], np.ones((1, 17))), (poses[1:], np.ones((1, 17)))]))
+
+    assert count(0.34) == 1 and count(0.36) == 2  # 0.3 and 0.05 for a frame
+
+
+def test_a_person_of_whom_one_joint_is_seen_has_the_reach_of_others() -> None:
+    seen = np.zeros((2, 17))
+    seen[0] = 1
+    seen[1, 3] = 1
+    people = []
+    for t in range(3):
+        alone = STANDING + np.array([5 + 0.02 * t, 0])  # a quarter of the median body is its unit
+        people.append((np.stack([STANDING, alone]), seen))
+    assert [len(track.frames) for _, track in follow(people)] == [3, 3]
+
+
 def test_other_channels_are_carried_along() -> None:
     """Positions about the hips say nothing about where a person is; those in the picture do."""
     people = []

@@ -18,6 +18,7 @@ from skeleton_focus import (
     SkeletonDataset,
     SkeletonLayout,
     Split,
+    format_clips,
     open_clips,
     open_dataset,
 )
@@ -106,17 +107,26 @@ def test_saving_without_labels(tmp_path: Path) -> None:
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
+    """It fails while the file is written: every clip is read before, for the lengths."""
+    reads = 0
+
     class Broken(SkeletonDataset):
         def __getitem__(self, index: int) -> Any:
-            if index == 2:
+            nonlocal reads
+            reads += index == 2
+            if reads == 2:
+                assert len([*tmp_path.iterdir()]) == 2
                 raise OSError("disk full")
             return super().__getitem__(index)
 
     path = tmp_path / "x.npz"
     path.write_bytes(b"old")
+    clips = torch.randn(3, 3, 5, 3, 1)
     with pytest.raises(OSError, match="disk full"):
-        Broken(torch.randn(3, 3, 5, 3, 1), [0, 1, 0], CHAIN).save(path)
+        Broken(clips, [0, 1, 0], CHAIN).save(path)
     assert path.read_bytes() == b"old" and [*tmp_path.iterdir()] == [path]
+    SkeletonDataset(clips, [0, 1, 0], CHAIN).save(path)
+    assert torch.equal(open_clips(path, cache=False)[2].x, clips[2])
 
 
 @pytest.mark.parametrize(
@@ -219,6 +229,10 @@ def test_own_splits(tmp_path: Path) -> None:
     assert open_dataset(path, cache=False).train.names == ("0",)
     assert open_dataset(path, split="night", cache=False).train.names == ("1",)
     assert open_clips(path, split="night", side="test", cache=False).names == ("0",)
+    assert open_clips(path, split="night", side="train", cache=False).names == ("1",)
+    assert open_clips(path, side="train", cache=False).names == ("0",)
+    with pytest.raises(ValueError, match="side to be one of 'train', 'test', got 'val'"):
+        open_clips(path, side="val", cache=False)
 
 
 def test_unlabelled_clips_are_not_trained(tmp_path: Path) -> None:
@@ -226,6 +240,25 @@ def test_unlabelled_clips_are_not_trained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a label for each clip.*clip '1'.*open_clips"):
         open_dataset(path, cache=False)
     assert open_clips(path, cache=False).labels == [0, -1, 1]
+    path = written(tmp_path, label=[0, 1, -1], train=[True, True, False])
+    with pytest.raises(ValueError, match=r"a label for each clip.*clip '2'"):
+        open_dataset(path, cache=False)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_other_numbers_of_persons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: bool
+) -> None:
+    monkeypatch.setenv("SKELETON_FOCUS_CACHE", str(tmp_path / "cache"))
+    x = np.random.default_rng(1).uniform(1, 2, (9, 2, 17, 2)).astype(np.float32)
+    path = written(tmp_path, x=x)
+    for persons in (None, 1, 3, 2):
+        data = open_clips(path, persons=persons, cache=cache)
+        first = data[0].x
+        assert first.shape == (2, 2, 17, persons or 2)
+        kept = min(persons or 2, 2)
+        assert np.array_equal(first[..., :kept], x[:2, :kept].transpose(3, 0, 2, 1))
+        assert not first[..., 2:].any() and not data[0].visibility[..., 2:].any()
 
 
 @pytest.mark.parametrize(
@@ -350,6 +383,18 @@ def test_fortran_order_reads_the_same(tmp_path: Path) -> None:
     path = written(tmp_path, **{name: np.asfortranarray(x) for name, x in arrays.items()})
     for one, other in zip(expected, open_clips_file(path).read(), strict=True):
         assert np.array_equal(one.x, other.x) and np.array_equal(one.visibility, other.visibility)
+
+
+def test_members_that_are_read_as_a_whole_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(format_clips, "_MOST_BYTES", 1000)
+    x = np.ones((9, 17, 2))
+    assert open_clips_file(written(tmp_path, x=x)).num_clips == 3
+    with pytest.raises(FormatError, match="x: expected numbers in C order, got Fortran order"):
+        open_clips_file(written(tmp_path, x=np.asfortranarray(x)))
+    with pytest.raises(FormatError, match="name: expected at most 1000 bytes, got 3728"):
+        open_clips_file(written(tmp_path, x=x, name=["a", "b", "c" * 300]))
 
 
 def test_a_truncated_member(tmp_path: Path) -> None:

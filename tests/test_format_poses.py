@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from skeleton_focus import COCO17, NTU25, SkeletonLayout, open_clips, open_dataset
+from skeleton_focus._pose_files import read_people
 from skeleton_focus.datasets import recognize
 from skeleton_focus.format_poses import open_poses
 from skeleton_focus.formats import ClipFile, ClipSource, FormatError
@@ -469,6 +470,23 @@ def test_arrays_in_space(tmp_path: Path) -> None:
     np.testing.assert_allclose(unscaled(clip, 1)[:, 0], kinect, rtol=1e-6)
 
 
+def test_a_joint_at_the_origin_of_space_was_not_found(tmp_path: Path) -> None:
+    x = RNG.normal(size=(4, 25, 3))
+    x[1, 3] = 0
+    x[2, 4, :2] = 0  # a position on the z axis is one
+    clip = clip_of(put(tmp_path / "a.npy", x), layout=NTU25)
+    assert clip.visibility is not None
+    assert (clip.visibility[..., 0] == 0).nonzero() == (np.array([1]), np.array([3]))
+
+
+@pytest.mark.parametrize(("x", "unit"), [(0.0, "metres"), (0.03, "shares of the picture")])
+def test_the_hips_tell_the_unit_of_landmarks(tmp_path: Path, x: float, unit: str) -> None:
+    """A person in the picture's corner is not measured from the hips."""
+    points = [in_metres(t) * 0.2 + np.array([x, 0, 0]) for t in range(3)]
+    path = put(tmp_path / "a.npy", np.stack(points))
+    assert read_people(path, "pose arrays", None).unit.startswith(unit)
+
+
 def test_a_layout_of_ones_own(tmp_path: Path) -> None:
     layout = SkeletonLayout.from_bones([(v, v + 1) for v in range(20)], name="mine")
     path = put(tmp_path / "a.npy", np.stack([body(21, t=t) for t in range(3)]))
@@ -525,7 +543,7 @@ def test_tracking_ids_are_used(tmp_path: Path, form: str) -> None:
     frames = []
     for t in range(8):
         swap = t % 2
-        frames.append([(5, body(18, 900.0 * swap), 0.9), (2, body(18, 900.0 * (1 - swap)), 0.5)])
+        frames.append([(5, body(18, 900.0 * swap), 0.9), (0, body(18, 900.0 * (1 - swap)), 0.5)])
     path = tmp_path / "clip.json"
     if form == "openpose":
         path = openpose(
@@ -992,6 +1010,25 @@ def test_a_truncated_array(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(FormatError, match=r"expected \d+ bytes for \(3, 17, 2\) float64, got \d+$"):
         open_poses(path)
+
+
+def test_the_threshold_is_the_least_score_that_counts(tmp_path: Path) -> None:
+    points = np.c_[body(17), np.full(17, 0.5)][None]
+    points[0, 3, 2] = 0.25
+    clip = clip_of(put(tmp_path / "a.npy", points), threshold=0.5)
+    assert clip.visibility is not None
+    assert clip.visibility[0, :, 0].tolist() == [0.0 if v == 3 else 0.5 for v in range(17)]
+
+
+def test_the_unit_is_the_median_extent_in_the_picture(tmp_path: Path) -> None:
+    sizes = np.array([100, 100, 100, 250, 900])
+    x = np.stack([body(17, size=size) for size in sizes])
+    clip = clip_of(put(tmp_path / "a.npy", x))
+    assert np.allclose(np.ptp(clip.x[1, :, :, 0], axis=1), sizes / 100, rtol=1e-5)
+    deep = np.stack([in_shares(t) for t in range(3)])
+    deep[..., 2] *= 50  # depths count for nothing
+    clip = clip_of(put(tmp_path / "b.npy", deep))
+    assert np.allclose(np.ptp(clip.x[1, :, :, 0], axis=1), 1, rtol=1e-5)
 
 
 def test_a_clip_below_the_threshold(tmp_path: Path) -> None:
