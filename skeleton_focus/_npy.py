@@ -23,6 +23,14 @@ _MOST = 1 << 40  # the largest axis
 _MOST_DEFLATED = 1032  # deflate expands by at most this factor
 
 
+_DTYPES = {
+    "f": "float32, float64 or float16",
+    "U": "text",
+    "iu": "whole numbers",
+    "biu": "booleans",
+}
+
+
 class Npy(NamedTuple):
     """A header; the numbers start at byte ``offset``, in C order or else in Fortran's."""
 
@@ -71,7 +79,7 @@ def read_header(
     except Exception as error:
         raise FormatError(message(where, "an .npy header", _reason(error))) from None
     if dtype.kind not in kinds or dtype.hasobject:
-        allowed = {"f": "float32, float64 or float16", "U": "text"}.get(kinds, "numbers")
+        allowed = _DTYPES.get(kinds, "numbers")
         raise FormatError(message(where, f"a dtype of {allowed}", short(str(dtype))))
     if dtype.kind == "f" and dtype.itemsize > 8:
         raise FormatError(message(where, "a dtype of float32, float64 or float16", dtype))

@@ -71,7 +71,8 @@ def open_ctr_gcn(path: str | Path, *, layout: SkeletonLayout | None = None) -> C
         names = sorted(archive.namelist())
         if names != sorted(_MEMBERS):
             got = ", ".join(map(short, names[:8]))[:200] or "none"
-            raise FormatError(message(str(path), f"the members {', '.join(_MEMBERS)}", got))
+            expected = f"the members {', '.join(_MEMBERS)}, or x.npy and lengths.npy"
+            raise FormatError(message(str(path), expected, got))
         heads = {}
         for name in _MEMBERS:
             axes, kinds = ("N, T, M*V*C", "f") if name[0] == "x" else ("N, classes", "fiub")

@@ -23,7 +23,7 @@ import os
 import sys
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -52,6 +52,7 @@ _MOST_CLIPS = 1 << 22
 _MOST_NUMBERS = 1 << 27  # of x in one clip: three hours of two persons of 25 joints at 60 fps
 _MOST_BYTES = 1 << 28  # of a member other than x and visibility, which are read clip by clip
 _SIDES = ("train", "test", "")
+_OPTIONAL = ("label", "classes", "name", "subject", "visibility", "layout", "train")
 _KINDS = {
     "lengths": "iu",
     "label": "iu",
@@ -104,6 +105,7 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
     path = Path(path)
     with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
         members = {name[:-4]: archive.getinfo(name) for name in archive.namelist()}
+        _check_names(path, members)
 
         def read(name: str, axes: str = "clips") -> NDArray[Any]:
             kinds = "U" if name.startswith("split_") else _KINDS[name]
@@ -201,6 +203,23 @@ def _has_scores(
     return False
 
 
+def _check_names(path: Path, members: Collection[str]) -> None:
+    """Refuse a member such as ``labels``: it would be ignored, and the clips have no label."""
+    for name in members:
+        for known in _OPTIONAL:
+            if name not in _KINDS and known not in members and _plain(name) == _plain(known):
+                raise FormatError(message(str(path), f"the member {known}", short(name)))
+
+
+def _plain(name: str) -> str:
+    """Leave out what a typo may change: case and the plural.
+
+    >>> _plain("Labels") == _plain("label")
+    True
+    """
+    return name.lower().rstrip("es")
+
+
 def _large_header(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, axes: str) -> Npy:
     """The header of x or visibility."""
     where = f"{path}, {info.filename[:-4]}"
@@ -239,9 +258,9 @@ def _stated_layout(path: Path, text: str) -> SkeletonLayout:
         # Not load_layout, which would read any file that a downloaded file of clips names.
         raise ValueError(f"expected one of {', '.join(LAYOUTS)}, got {short(text)}")
     except (ValueError, RecursionError) as error:
-        raise FormatError(
-            message(where, "the name of a layout, or one as JSON", short(text), str(error)[:200])
-        ) from None
+        reason = " ".join(str(error).split())[:300]
+        expected = "the name of a layout, or one as JSON"
+        raise FormatError(message(where, expected, short(text), reason)) from None
 
 
 def _labels(
@@ -339,7 +358,8 @@ def _checked(
         present = (np.nan_to_num(x) != 0).any((2, 3), keepdims=True)[..., 0]  # (T, M, 1)
         seen = np.broadcast_to(present, x.shape[:3]).astype(np.float32)
     if not ((seen >= 0) & (seen <= 1)).all():
-        raise FormatError(message(where, "visibility in [0, 1]", "other values"))
+        got = f"values from {seen.min():g} to {seen.max():g}"
+        raise FormatError(message(where, "visibility in [0, 1]", got))
     if not seen.any():
         raise FormatError(message(where, "a joint that was seen", "none in any frame"))
     x = np.where(seen[..., None] > 0, x, 0)

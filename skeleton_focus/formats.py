@@ -294,7 +294,7 @@ def layout_of(
     for layout in (*usual, *_USUAL):
         if layout.num_joints == num_joints:
             return layout
-    known = ", ".join(str(layout.num_joints) for layout in _USUAL)
+    known = ", ".join(map(str, sorted({layout.num_joints for layout in _USUAL})))
     hint = "pass layout (--layout): the name of a skeleton, or a JSON file of yours"
     raise FormatError(message(where, f"V of {known} joints", num_joints, hint))
 

@@ -570,7 +570,7 @@ FOLDERS: list[tuple[dict[str, Any], str]] = [
     ({"val": {"data": np.ones((3, 4, 6, 25, 2))}}, r"C of 2 or 3, got \(3, 4, 6, 25, 2\)"),
     (
         {"val": {"data": np.ones((3, 3, 6, 24, 2))}},
-        "val_data_joint.npy: expected V of 25, 20, 18, 17, .* joints, got 24; pass layout",
+        "val_data_joint.npy: expected V of 13, 15, 17, 18, .* joints, got 24; pass layout",
     ),
     (
         {"train": {}, "val": {"data": np.ones((3, 3, 6, 25, 1))}},

@@ -336,7 +336,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a label of no class": ({"classes": ["a"]}, r"label: expected classes in 0..0, or -1"),
     "a negative label": ({"label": [0, -2, 1]}, "or -1 if unknown, got -2"),
     "equal classes": ({"classes": ["a", "a"]}, "classes: expected each name once"),
-    "text for numbers": ({"label": ["a", "b", "c"]}, "label: expected a dtype of numbers"),
+    "text for numbers": ({"label": ["a", "b", "c"]}, "label: expected a dtype of whole numbers"),
+    "float lengths": ({"lengths": [2.0, 4.0, 3.0]}, "a dtype of whole numbers, got 'float64'"),
+    "text for booleans": ({"train": ["train", "", ""]}, "train: expected a dtype of booleans"),
+    "another name": ({"Classes": ["a", "b"]}, "expected the member classes, got 'Classes'"),
     "numbers for text": ({"name": [1, 2, 3]}, "name: expected a dtype of text"),
     "objects": ({"name": np.array([1, "b", None], object)}, "name: expected a dtype of text"),
     "a side of no split": ({"split_a": ["train", "val", "test"]}, "split_a: expected train, test"),
@@ -348,6 +351,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no characters": (
         {"name": np.array([65, 66, 0x110000], "<u4").view("<U1")},
         "name: expected text, got numbers that are no characters",
+    ),
+    "a bone of no joint": (
+        {"layout": '{"joints": ["a", "b"], "bones": [["a", "c"]]}'},
+        r"expected bones of joints in \['a', 'b'\], or .*, got 'c'",
     ),
     "no JSON": ({"layout": "{"}, "layout: expected the name of a layout"),
 }
@@ -365,7 +372,7 @@ def test_bad_members(tmp_path: Path, what: str) -> None:
     [
         ({"x": np.full((9, 17, 3), np.nan)}, "a joint that was seen"),
         ({"x": np.full((9, 17, 3), np.inf)}, "finite numbers, got NaN or infinity, joint 0"),
-        ({"visibility": np.full((9, 17), 2.0)}, r"visibility in \[0, 1\]"),
+        ({"visibility": np.full((9, 17), 2.0)}, r"visibility in \[0, 1\], got values from 2 to 2"),
         ({"visibility": np.zeros((9, 17))}, "a joint that was seen"),
     ],
 )

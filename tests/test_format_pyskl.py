@@ -219,7 +219,7 @@ def test_names_of_splits(tmp_path: Path, names: list[str], splits: Any, sides: l
             content(annotation(keypoint=np.ones((5, 17, 2)))),
             r"hold keypoint \(M, T, V, C\), got an array \(5, 17, 2\)",
         ),
-        (content(annotation(v=16)), "expected V of 25, 20, 18, 17, .* joints, got 16; pass layout"),
+        (content(annotation(v=16)), "expected V of 13, 15, 17, 18, .* joints, got 16; pass layout"),
         (content(annotation(c=4)), "with C of 2 or 3, got C=4"),
         (
             content(annotation(), train=["a", "b"], val=[]),
