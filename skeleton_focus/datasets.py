@@ -18,6 +18,7 @@ from typing import Any
 
 from ._cache import default_folder, in_memory, open_pack
 from ._checks import check_choice, message
+from ._npy import HEAD, read_header
 from ._packed import Index, Loaded, MappedClips
 from ._pose_files import is_pose_archive
 from .clips import UNKNOWN, SkeletonDataset, Split
@@ -29,6 +30,7 @@ from .format_nw_ucla import open_nw_ucla
 from .format_poses import open_poses
 from .format_pyskl import open_pyskl
 from .formats import (
+    PICTURE_LAYOUTS,
     ClipFile,
     ClipSource,
     FormatError,
@@ -38,7 +40,7 @@ from .formats import (
     folders_in,
     short,
 )
-from .layouts import SkeletonLayout, load_layout
+from .layouts import LAYOUTS, SkeletonLayout, load_layout
 
 __all__ = ["open_clips", "open_dataset"]
 
@@ -51,6 +53,7 @@ _KNOWN = (
     "MMPose, MediaPipe or .npy arrays; or a pyskl .pkl, a CTR-GCN .npz, an .npz of "
     "SkeletonDataset.save, or a file of such poses"
 )
+_VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
 _BY_SUBJECT = ("train_subjects", "test_subjects")
 _TEST_SHARE = 5  # of the split "random": one clip in five
 
@@ -129,7 +132,7 @@ does not exist
     for part in (train, test):
         if UNKNOWN in part.labels:
             name = part.names[part.labels.index(UNKNOWN)]
-            hint = "open_clips opens clips without labels"
+            hint = "files in one folder for each class have labels; open_clips needs none"
             got = f"none for clip {name!r}"
             raise ValueError(message("open_dataset", "a label for each clip", got, hint))
     return Split(train, test)
@@ -337,8 +340,26 @@ not exist
         kinds = " and ".join(source.format for source in sources)
         raise ValueError(message(who, "clips of one data set", f"{path}, which holds {kinds}"))
     if not sources:
-        raise ValueError(message(who, _KNOWN, f"{path}, which is none of these", _hint(path)))
+        hint = _hint(path)
+        if not hint:
+            _check_file(who, path)
+            hint = "pass your own arrays to SkeletonDataset"
+        raise ValueError(message(who, _KNOWN, f"{path}, which is none of these", hint))
     return sources[0]
+
+
+def _check_file(who: str, path: Path) -> None:
+    """Name what is wrong with a path that users often pass by mistake."""
+    if path.is_dir() and not any(path.iterdir()):
+        raise ValueError(message(who, "a folder or file of clips", f"{path}, an empty folder"))
+    if path.suffix.lower() in _VIDEOS:
+        hint = "a pose estimator such as OpenPose or MediaPipe finds the joints in it"
+        raise ValueError(message(who, "joints of the people", f"the video {path}", hint))
+    if path.suffix == ".npy" and path.is_file():
+        axes = "T, V, C or T, M, V, C"
+        head = read_header(str(path), beginning(path, HEAD), axes, kinds="fiu", any_order=True)
+        expected = "one clip (T, V, C) or (T, M, V, C) with C of 2 or 3"
+        raise FormatError(message(str(path), expected, head.shape))
 
 
 def _hint(path: Path) -> str:
@@ -351,7 +372,7 @@ def _hint(path: Path) -> str:
     files = [*files_in(path, ".npz"), *files_in(path, ".pkl")] if path.is_dir() else []
     if files:
         return f"open one of its files, such as {files[0].name}"
-    return "pass your own arrays to SkeletonDataset"
+    return ""
 
 
 def _open_zip(path: Path, *, layout: SkeletonLayout | None = None) -> ClipSource | None:
@@ -422,6 +443,9 @@ def _load(
     assumed = ""
     if source.assumed:
         assumed = f", {source.layout.name} assumed from {source.layout.num_joints} joints"
+        others = _others(source.layout, loaded.x[0].shape[0])
+        if others:
+            assumed += f" (other --layout: {', '.join(others)})"
     data = SkeletonDataset(
         loaded.x,
         index.labels,
@@ -439,6 +463,22 @@ def _load(
     for split, sides in index.sides.items():
         chosen_sides[split] = [sides[i] for i in chosen]
     return data.subset(chosen), chosen_sides
+
+
+def _others(layout: SkeletonLayout, channels: int) -> list[str]:
+    """List the named skeletons whose joints the clips may have as well, in another order.
+
+    >>> from skeleton_focus import KINECT20, NTU25
+    >>> _others(KINECT20, 3), _others(NTU25, 3)
+    (['UTD20'], [])
+    """
+    return [
+        name
+        for name, other in LAYOUTS.items()
+        if other.num_joints == layout.num_joints
+        and other.joints != layout.joints
+        and (channels == 2 or name not in PICTURE_LAYOUTS)
+    ]
 
 
 def _readable(loaded: Loaded, report: Callable[[FormatError], None]) -> Iterator[int]:

@@ -9,9 +9,12 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from skeleton_focus import KINECT20, SkeletonDataset, Split, datasets, open_dataset
 from skeleton_focus.format_nw_ucla import NW_UCLA_ACTIONS
@@ -69,6 +72,12 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         match=r"a file of such poses, got .*/file, which is none of these; pass your own arrays",
     ):
         open_dataset(tmp_path / "empty" / "file")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match=r"a folder or file of clips, got .*/nothing, an empty"):
+        open_dataset(tmp_path / "nothing")
+    (tmp_path / "nothing" / "wave.MP4").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"got the video .*wave\.MP4; a pose estimator such as"):
+        open_dataset(tmp_path / "nothing" / "wave.MP4")
     with pytest.raises(
         ValueError,
         match=r"expected a folder of NTU .* got .*/empty, which is none of these; "
@@ -81,6 +90,20 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         match=r"which is none of these; open one of its files, such as ntu60_3danno\.pkl$",
     ):
         open_dataset(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (np.zeros((40, 17, 4)), r"one clip \(T, V, C\) or .* with C of 2 or 3, got \(40, 17, 4\)"),
+        (np.zeros((17, 3)), r"expected \(T, V, C\) or \(T, M, V, C\), got \(17, 3\)"),
+        (np.array([None, "a"], object), "a dtype of numbers, got 'object'"),
+    ],
+)
+def test_an_array_of_no_clip(tmp_path: Path, array: NDArray[Any], expected: str) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(FormatError, match=expected):
+        open_dataset(tmp_path / "a.npy")
 
 
 def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,8 @@ def test_save_refuses(tmp_path: Path, options: dict[str, Any], expected: str) ->
 def test_stated_and_assumed_layouts(tmp_path: Path) -> None:
     path = written(tmp_path, layout=None)
     assert open_clips(path, cache=False).heading() == (
-        "clips, COCO17 assumed from 17 joints: COCO17, 17 joints, C=3 channels, M=1 body"
+        "clips, COCO17 assumed from 17 joints (other --layout: H36M17): "
+        "COCO17, 17 joints, C=3 channels, M=1 body"
     )
     stated = open_clips(path, layout="h36m17", cache=False)
     assert stated.layout is LAYOUTS["H36M17"] and stated.origin == "clips"
