@@ -159,6 +159,10 @@ def finished(folder: str | Path, name: str) -> Path:
         lacks += "; --data PATH runs the network on the clips"
     elif path.with_name("last.ckpt").is_file():
         lacks += f"; python examples/train.py --out {folder} --resume finishes it"
+    elif path.parent.is_dir():
+        runs = sorted(inner.name for inner in path.parent.iterdir() if (inner / name).is_file())
+        if runs:
+            lacks += f"; its folder {runs[0]} does"
     raise ValueError(f"expected a finished run, got {folder}, {lacks}")
 
 

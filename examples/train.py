@@ -59,7 +59,9 @@ from skeleton_focus import (
     allowed_joints,
     seeded_generator,
 )
+from skeleton_focus.formats import FormatError
 
+_TAKEN_OVER = ("model", "stream", "preparation", "share", "draw")  # options with one value
 LARGEST_GRADIENT = 5.0  # norm; larger gradients are scaled down
 
 
@@ -186,9 +188,11 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
         if own != other:
             wanted = as_text(own) or "none"
             got = as_text(other) or "none"
+            # The others cannot be written as one option.
+            hint = f"; --{name} {got} trains as it does" if name in _TAKEN_OVER else ""
             raise ValueError(
                 f"expected --start-from with a run of the same {name}, {wanted}, got {folder} "
-                f"with {got}"
+                f"with {got}{hint}"
             )
 
     network = module.objective.model
@@ -247,7 +251,12 @@ def read_clips(
     options = {"on_error": on_error, "workers": given.workers}
     if given.data is not None:
         options |= {"split": given.split, "layout": given.layout}
-    data = load_data(given.data, recipe, **options)
+    try:
+        data = load_data(given.data, recipe, **options)
+    except FormatError as error:
+        if not error.of_clip:
+            raise
+        raise ValueError(f"{error}; --skip-bad-clips leaves out such clips") from None
     if recipe.start_from:
         data = converted(data, recipe)
     data, validation = held_out(data, recipe)

@@ -214,6 +214,7 @@ def _open(
 
     def report(error: FormatError) -> None:
         problems.append(error)
+        error.of_clip = True
         if on_error == "raise":
             raise error
         if callable(on_error):

@@ -51,7 +51,12 @@ class FormatError(ValueError):
     Traceback (most recent call last):
         ...
     skeleton_focus.formats.FormatError: a01_s01_e00_v01.json: expected a number, got 'x'
+
+    Attributes:
+        of_clip: whether the other clips can be read without this one, with ``on_error="skip"``.
     """
+
+    of_clip = False
 
 
 class UnreadableFileError(FormatError, OSError):
