@@ -87,7 +87,8 @@ def suited(trained: Run, clips: SkeletonDataset) -> SkeletonDataset:
     channels = clips[0].x.shape[0]
     if channels != trained.channels:
         raise ValueError(
-            f"expected clips of {trained.channels} coordinates, as in training, got {channels}"
+            f"expected clips of {trained.channels} coordinates, as in training, got {channels}; "
+            "joints in pictures and joints in 3D need networks of their own"
         )
     return clips.with_layout(trained.layout).with_persons(trained.persons)
 
@@ -184,6 +185,16 @@ def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tenso
     return drawn.x[0], drawn.critical[0]
 
 
+def frames_shown(recipe: Recipe, length: int) -> list[int]:
+    """Number the frames of the network's input by those of the clip that they show."""
+    how = PREPARATIONS[recipe.preparation]
+    t = torch.arange(recipe.frames)
+    if how.repeats:
+        return (t % length).tolist()
+    relative = (t / max(recipe.frames - 1, 1) - 0.5) * how.test_crop + 0.5
+    return (relative * (length - 1)).round().long().tolist()
+
+
 def as_line(answer: Answer, *, window: bool, top: int) -> str:
     """One line for people."""
     first, last = answer.frames
@@ -229,8 +240,13 @@ def draw(found: list[Answer], trained: Run, folder: Path, *, window: bool) -> li
         else:
             title = f"{parts[0].label}, {parts[0].probability:.0%}"
             present = parts[0].x.flatten(0, 2).any(0)  # (M,)
+            first, last = parts[0].window
             figure = plot_film_strip(
-                parts[0].x[..., present], parts[0].focus[present], trained.layout, title=title
+                parts[0].x[..., present],
+                parts[0].focus[present],
+                trained.layout,
+                title=title,
+                numbers=frames_shown(trained.recipe, last - first + 1),
             )
         written.append(folder / f"{name.replace('/', '-')}.png")
         figure.savefig(written[-1])
@@ -304,7 +320,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"top-1 {right / len(known):.2%} of {len(known)} labelled clips")
     if given.picture:
         written = draw(found, trained, Path(given.picture), window=bool(given.window))
-        print(f"written: {len(written)} pictures in {given.picture}", file=sys.stderr)
+        pictures = "1 picture" if len(written) == 1 else f"{len(written)} pictures"
+        print(f"written: {pictures} in {given.picture}", file=sys.stderr)
 
 
 if __name__ == "__main__":

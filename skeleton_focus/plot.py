@@ -140,6 +140,7 @@ def plot_film_strip(
     title: str | None = None,
     truth: Values | None = None,
     invert_y: bool | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Figure:
     """Draw evenly spaced frames of a clip with the focus on the joints.
 
@@ -157,6 +158,8 @@ def plot_film_strip(
         truth: above 0 for the joints and frames that truly matter, which are outlined.
         invert_y: True if y points down in x, False if it points up; by default, it points down in
             2D, C = 2, as in pictures, and up in 3D.
+        numbers: T numbers to print below the frames, such as those of the original clip; by default
+            0 to T - 1.
 
     Raises:
         ValueError: a shape is wrong, the focus is outside [0, 1], or the clip has no joints.
@@ -172,7 +175,10 @@ def plot_film_strip(
         STF (Ke et al., AAAI 2022), figure 2.
     """
     clip = _check_clip("plot_film_strip", x, {title or "": focus}, layout, truth, invert_y)
-    return _film_strips(clip, _evenly_spaced("plot_film_strip", frames, clip.x.shape[1]))
+    t = clip.x.shape[1]
+    if numbers is not None and len(numbers) != t:
+        raise ValueError(message("plot_film_strip", f"T={t} numbers", len(numbers)))
+    return _film_strips(clip, _evenly_spaced("plot_film_strip", frames, t), numbers=numbers)
 
 
 def plot_focus_comparison(
@@ -617,6 +623,7 @@ def _film_strips(
     clip: _Clip,
     frames: list[int],
     *,
+    numbers: Sequence[int] | None = None,
     width: float = 9.0,
     shortest: float = 1.2,
     tallest: float = 3.0,
@@ -635,7 +642,8 @@ def _film_strips(
             _heading(figure, grid[3 * row, :], title, fontsize=11)
         strips.append([_panel(figure, grid[3 * row + 1, column]) for column in range(columns)])
         band = figure.add_subplot(grid[3 * row + 2, :columns])
-        _draw_band(band, heat.max((0, 2)), frames, labelled=row == rows - 1)
+        shown = range(clip.x.shape[1]) if numbers is None else numbers
+        _draw_band(band, heat.max((0, 2)), frames, shown if row == rows - 1 else None)
     _colour_bar(figure, grid[1, columns], clip.truth is not None)
 
     panels = [ax for strip in strips for ax in strip]
@@ -661,17 +669,17 @@ def _draw_heat(ax: Axes, heat: Array) -> None:
     ax.imshow(heat, aspect="auto", **look)
 
 
-def _draw_band(ax: Axes, heat: Array, frames: list[int], labelled: bool) -> None:
+def _draw_band(ax: Axes, heat: Array, frames: list[int], numbers: Sequence[int] | None) -> None:
     """Draw the focus of each frame, (T,), so that the frames shown lie below their panels."""
     _draw_heat(ax, heat[None])
     # The first and the last frame belong half a panel away from the edges.
     t = len(heat)
     edge = 0.5 * (t - 1) / (len(frames) - 1) if len(frames) > 1 else 0.5
     ticks = frames[:: 1 + (len(frames) - 1) // 16]  # more labels would overlap
-    labels = [f"frame {ticks[0]}", *map(str, ticks[1:])]
     ax.set(xlim=(-edge, t - 1 + edge), yticks=[], xticks=[], facecolor="none")
-    if labelled:
-        ax.set_xticks(ticks, labels)
+    if numbers is not None:
+        labels = [str(numbers[tick]) for tick in ticks]
+        ax.set_xticks(ticks, [f"frame {labels[0]}", *labels[1:]])
     bare(ax)
 
 

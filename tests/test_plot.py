@@ -132,6 +132,15 @@ def test_read_only_arrays_and_half_precision() -> None:
     assert len(panels(plot_film_strip(array[:, ::-1], focus.bfloat16(), KINECT20, frames=2))) == 2
 
 
+def test_film_strip_prints_the_numbers_of_the_frames() -> None:
+    x, focus = np.random.rand(2, 5, 17, 1), np.random.rand(1, 5, 17)
+    figure = plot_film_strip(x, focus, COCO17, frames=3, numbers=[10, 20, 30, 40, 50])
+    printed = [label.get_text() for ax in figure.axes for label in ax.get_xticklabels()]
+    assert printed == ["frame 10", "30", "50"]
+    with pytest.raises(ValueError, match="plot_film_strip: expected T=5 numbers, got 4"):
+        plot_film_strip(x, focus, COCO17, numbers=[1, 2, 3, 4])
+
+
 def test_film_strip_draws_the_first_and_last_frame_in_common_limits() -> None:
     x, focus, _ = clip()
     x[:, -1] += 3

@@ -139,7 +139,7 @@ def test_one_array_without_a_label(
     np.savez(tmp_path / "new.npz", x=x, lengths=[31])
     out, err = said(capsys, trained, tmp_path / "new.npz", "--picture", tmp_path / "pictures")
     assert out.startswith("0: squat ") and "(right)" not in out and "labelled" not in out
-    assert err == f"written: 1 pictures in {tmp_path / 'pictures'}\n"
+    assert err == f"written: 1 picture in {tmp_path / 'pictures'}\n"
     assert (tmp_path / "pictures" / "0.png").stat().st_size > 1000
 
 
@@ -226,6 +226,38 @@ def test_frames_around_the_peak() -> None:
     assert predict.frames_of(0 * focus, Recipe(preparation="paper", frames=10), 7) == (0, 6)
 
 
+def test_pictures_number_the_frames_of_the_clip() -> None:
+    recipe = Recipe(preparation="view", frames=16)
+    assert predict.frames_shown(recipe, 46) == list(range(0, 46, 3))
+    assert predict.frames_shown(recipe, 1) == [0] * 16
+    recipe = Recipe(preparation="paper", frames=16)
+    assert predict.frames_shown(recipe, 10) == [*range(10), *range(6)]
+    focus = torch.zeros(1, 16, 3)
+    for preparation in ("view", "paper"):
+        recipe = Recipe(preparation=preparation, frames=16)
+        focus[:] = torch.arange(16)[:, None] == 5
+        first, last = predict.frames_of(focus, recipe, 47)
+        assert first <= predict.frames_shown(recipe, 47)[5] <= last
+
+
+def test_a_folder_of_runs_is_no_run() -> None:
+    with pytest.raises(ValueError, match=r"holds no model\.pt; its folder bone does$"):
+        results.load_run(ROOT / "weights" / "nw_ucla")
+
+
+def test_training_on_a_bad_clip_names_the_option(tmp_path: Path) -> None:
+    x = np.random.default_rng(9).random((80, 17, 2))
+    x[12:18] = 0
+    lengths = [6, 6, 6, 62]
+    np.savez(tmp_path / "x.npz", x=x, lengths=lengths, label=[0, 1, 0, 1], layout="COCO17")
+    options = ["--data", str(tmp_path / "x.npz"), "--out", str(tmp_path / "run"), *SMALL]
+    with pytest.raises(ValueError, match=r"clip '2': .*, got none in any frame; --skip-bad-clips"):
+        train.main(options)
+    np.savez(tmp_path / "x.npz", x=x, lengths=[3])
+    with pytest.raises(ValueError, match=r"expected 3 frames, the sum of lengths, got 80$"):
+        train.main(options)
+
+
 def test_clips_of_another_skeleton(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,7 +277,9 @@ def test_clips_of_another_skeleton(
 
 def test_other_coordinates_are_refused(trained: Path, tmp_path: Path) -> None:
     SkeletonDataset(torch.rand(1, 3, 20, 17, 1), None, COCO17).save(tmp_path / "x.npz")
-    with pytest.raises(ValueError, match="clips of 2 coordinates, as in training, got 3"):
+    with pytest.raises(
+        ValueError, match="clips of 2 coordinates, as in training, got 3; joints in pictures"
+    ):
         predict.main([str(trained), str(tmp_path / "x.npz")])
 
 
