@@ -411,6 +411,10 @@ class SkeletonDataset(Dataset[Clip]):
         classes = (
             f" of {len(counts)} classes, {min(counts)} to {max(counts)} a class" if counts else ""
         )
+        empty = [name for name, n in zip(self.classes, counts, strict=True) if not n]
+        if empty and any(counts):
+            classes += f", none of {', '.join(map(repr, empty[:3]))}"
+            classes += " ..." if len(empty) > 3 else ""
         if of_label[UNKNOWN]:
             classes += f", {of_label[UNKNOWN]} without a label"
         return (

@@ -276,7 +276,7 @@ def test_describe_counts() -> None:
         x, [1, 1, 0], CHAIN, classes=["a", "b", "c"], visibility=seen, origin="mine"
     )
     assert data.describe().splitlines() == [
-        "3 clips of 3 classes, 0 to 2 a class",
+        "3 clips of 3 classes, 0 to 2 a class, none of 'c'",
         "frames: 2 to 4, median 3",
         "bodies: 1 in 33.3 %, 2 in 66.7 % of the clips",
         f"missing joints of present bodies: {100 * 1 / (6 + 24 + 15):.1f} %",
@@ -287,7 +287,7 @@ def test_describe_counts() -> None:
         lines[1] == "training: " + data.describe().splitlines()[0]
         and lines[2] == "  frames: 2 to 4, median 3"
     )
-    assert lines[5] == "test: 1 clip of 3 classes, 0 to 1 a class"
+    assert lines[5] == "test: 1 clip of 3 classes, 0 to 1 a class, none of 'a', 'c'"
 
 
 def test_collate_pads_with_zeros() -> None:

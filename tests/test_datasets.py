@@ -255,7 +255,7 @@ def test_the_command_describes(tmp_path: Path) -> None:
     )
     assert [*lines, none] == [
         "NW-UCLA: KINECT20, 20 joints, C=3 channels, M=1 body",
-        "3 clips of 10 classes, 0 to 1 a class",
+        "3 clips of 10 classes, 0 to 1 a class, none of 'walk around', 'sit down', 'stand up' ...",
         "frames: 2 to 2, median 2",
         "bodies: 1 in 100.0 % of the clips",
         "missing joints of present bodies: 0.0 %",
