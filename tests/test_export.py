@@ -100,7 +100,8 @@ def test_a_network_by_the_code_of_the_page(
         "network": network,
         "x": torch.randn(EXPORTED[0], 3, EXPORTED[1], V, 2),
     }
-    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+    networks, _ = PAGE.split("## A run of the programs")  # that code runs in test_predict.py
+    for block in re.findall(r"```python\n(.*?)```", networks, re.DOTALL):
         exec(block, scope)
     assert scope["logits"].shape == (1, 4)
     check(network, lambda n, t: (torch.randn(n, 3, t, V, 2),), scope["program"], scope["session"])

@@ -451,6 +451,11 @@ def test_the_commands_of_the_readme(
     (code,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
     exec(code, {})
     assert capsys.readouterr().out.startswith("raise left 0.")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    page = (ROOT / "docs" / "export.md").read_text().split("## A run of the programs")[1]
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out == "raise left\n"
 
 
 def test_weights_of_the_repository(tmp_path: Path) -> None:
