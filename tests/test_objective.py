@@ -349,7 +349,7 @@ def test_nothing_is_left_behind() -> None:
     assert all("forward" not in vars(m) and not m._forward_hooks for m in trained.modules())
     with pytest.raises(ValueError, match="expected x"):
         trained.model.blocks[5].forward(torch.zeros(1, 1, 1, 1))
-    with pytest.raises(RuntimeError, match="running_mean should contain 100 elements"):
+    with pytest.raises(ValueError, match="STFGCN: expected x"):
         trained(torch.randn(N, C + 1, T, V, M, dtype=torch.float64), target)
     assert all("forward" not in vars(m) for m in trained.modules())
 

@@ -840,7 +840,7 @@ NETWORKS = {
 def test_networks_without_clips_frames_or_persons(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(
         ValueError,
-        match=rf"{name}: expected x \(N, C.*, M\).*, got \({shape[0]}, {shape[1]}, {shape[2]},",
+        match=rf"{name}: expected x \(N, C.*, M.*\).*, got \({shape[0]}, {shape[1]}, {shape[2]},",
     ):
         NETWORKS[name](torch.zeros(shape))
 
