@@ -6,8 +6,8 @@
     python examples/predict.py RUN CLIPS --picture pictures   # a film strip of the focus for each
     python examples/predict.py RUN LONG --window 60           # the class over time, by 60 frames
 
-RUN is a folder of train.py, or one of weights/. Clips of another skeleton are converted to the
-run's. From Python:
+RUN is a folder of train.py, or one of weights/. CLIPS are one or several paths. Clips of another
+skeleton are converted to the run's. From Python:
 
     from predict import recognise
     answers = recognise("weights/nw_ucla/joint", "clips")
@@ -278,7 +278,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("run", help="folder of a run of train.py, or of weights")
-    add("clips", help="folder or file of clips, in any format that open_clips reads")
+    add("clips", nargs="+", help="folders or files of clips, in any format that open_clips reads")
     add("--layout", help="name of the clips' skeleton, or a JSON file of it")
     add("--window", type=int, default=0, metavar="FRAMES", help="recognise windows of each clip")
     add("--step", type=int, default=0, help="frames between two windows; default: window / 4")
@@ -294,19 +294,18 @@ def main(arguments: list[str] | None = None) -> None:
     if given.step and not given.window:
         raise ValueError("expected --step with --window, got no --window")
     trained = load_run(given.run)
-    clips = open_clips(
-        given.clips, layout=given.layout, persons=trained.persons, on_error="skip", cache=False
-    )
-    if clips.layout != trained.layout:
-        print(
-            f"note: clips of {clips.layout.name} are converted to {trained.layout.name}",
-            file=sys.stderr,
-        )
     found = []
-    for answer in answers(trained, clips, window=given.window, step=given.step):
-        line = as_line(answer, window=bool(given.window), top=given.top)
-        print(as_json(answer, given.top) if given.json else line, flush=True)
-        found.append(answer if given.picture else answer._replace(focus=None, x=None))
+    for path in given.clips:
+        clips = open_clips(
+            path, layout=given.layout, persons=trained.persons, on_error="skip", cache=False
+        )
+        for answer in answers(trained, clips, window=given.window, step=given.step):
+            line = as_line(answer, window=bool(given.window), top=given.top)
+            print(as_json(answer, given.top) if given.json else line, flush=True)
+            found.append(answer if given.picture else answer._replace(focus=None, x=None))
+        if clips.layout != trained.layout:
+            names = f"{clips.layout.name} are converted to {trained.layout.name}"
+            print(f"note: the clips of {path} in {names}", file=sys.stderr)
     labelled = [answer for answer in found if answer.truth is not None]
     known = [answer for answer in labelled if answer.truth in trained.classes]
     if len(known) < len(labelled):

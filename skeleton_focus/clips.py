@@ -252,7 +252,7 @@ class SkeletonDataset(Dataset[Clip]):
         >>> data = SkeletonDataset(torch.rand(1, 2, 5, 17, 1), [0], COCO17).with_layout(KINECT20)
         >>> clip = data[0]
         >>> clip.x.shape, int(clip.visibility[0].sum())
-        (torch.Size([2, 5, 20, 1]), 15)
+        (torch.Size([2, 5, 20, 1]), 16)
         """
         if layout == self.layout:
             return self

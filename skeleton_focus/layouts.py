@@ -785,7 +785,8 @@ def load_layout(source: str | Path | SkeletonLayout) -> SkeletonLayout:
 
     Args:
         source: a layout, which is returned; a name in :data:`LAYOUTS`, in any case; or the path of
-            a JSON file. A name is preferred to a file of that name: write ``./ntu25``.
+            a JSON file, whose stem is the layout's name if it holds none. A name is preferred to a
+            file of that name: write ``./ntu25``.
 
     Raises:
         ValueError: neither a name nor a file; or a file that cannot be read, is not JSON or does
@@ -824,6 +825,8 @@ UTD20, got 'body_25'
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(message(str(path), "a file of JSON text", error)) from None
     try:
+        if isinstance(mapping, dict):
+            mapping = {"name": path.stem, **mapping}
         return SkeletonLayout.from_dict(mapping)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -137,9 +137,12 @@ def test_one_array_without_a_label(
 ) -> None:
     x = moving(2, 31, np.random.default_rng(5))
     np.savez(tmp_path / "new.npz", x=x, lengths=[31])
-    out, err = said(capsys, trained, tmp_path / "new.npz", "--picture", tmp_path / "pictures")
+    given = [trained, tmp_path / "new.npz", tmp_path / "other.npz"]
+    np.savez(tmp_path / "other.npz", x=x[5:], lengths=[26], name=["other"])
+    out, err = said(capsys, *given, "--picture", tmp_path / "pictures")
+    assert out.count("squat") == 2 and "\nother: " in out
     assert out.startswith("0: squat ") and "(right)" not in out and "labelled" not in out
-    assert err == f"written: 1 picture in {tmp_path / 'pictures'}\n"
+    assert err == f"written: 2 pictures in {tmp_path / 'pictures'}\n"
     assert (tmp_path / "pictures" / "0.png").stat().st_size > 1000
 
 
@@ -271,7 +274,8 @@ def test_clips_of_another_skeleton(
     )
     data.save(tmp_path / "h36m.npz")
     out, err = said(capsys, trained, tmp_path / "h36m.npz")
-    assert err == "note: clips of H36M17 are converted to COCO17\n"
+    path = tmp_path / "h36m.npz"
+    assert err == f"note: the clips of {path} in H36M17 are converted to COCO17\n"
     assert out.count("(right)") >= 7
 
 
