@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15
 
-.PHONY: demo test docs install clean
+.PHONY: demo test coverage docs install clean
 
 install: $(VENV)/.installed
 
@@ -24,7 +25,11 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15 --cov --cov-report=term
+	$(PYTEST)
+
+# Apart from the tests, because tracing each line takes as long as the tests themselves.
+coverage: install
+	$(PYTEST) --cov --cov-report=term
 
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
