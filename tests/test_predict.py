@@ -112,6 +112,8 @@ def test_the_answer_is_the_networks(trained: Path, clips: Path) -> None:
         assert answer.window == (0, clip.x.shape[1] - 1)
         first, last = answer.frames
         assert 0 <= first <= last < clip.x.shape[1]
+        inputs = predict.prepare(SkeletonDataset.collate([clip]), run.recipe, COCO17)
+        assert torch.allclose(answer.x, inputs[0, :2], atol=1e-5)
 
 
 def test_json_for_programs(trained: Path, clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,6 +172,9 @@ def test_windows_over_a_long_recording(
     first, last = lines[2].rsplit(" ", 1)[1].split("-")
     assert 30 <= int(first) <= int(last) <= 59  # of the recording, not of the window
     assert (tmp_path / "day-one.png").exists()
+    found = predict.recognise(trained, tmp_path / "long.npz", window=40, batch=4)
+    assert [answer.window[0] for answer in found] == [0, 10, 20, 30, 40, 50]
+    assert all(last - first == 39 for first, last in (answer.window for answer in found))
 
 
 def test_windows_end_with_the_clip() -> None:
@@ -220,6 +225,15 @@ def test_frames_are_those_that_the_network_was_shown(preparation: str, length: i
         together = (shows & shows[:, frame, None]).any(0).nonzero().flatten()
         first, last = predict.frames_of(focus, recipe, length)
         assert together[0] <= first <= frame <= last <= together[-1]
+
+
+def test_joints_are_named_with_their_person() -> None:
+    focus = torch.zeros(2, 4, 17)
+    focus[0, 1, COCO17.joints.index("left_wrist")] = 1
+    focus[0, :, COCO17.joints.index("nose")] = 0.5
+    assert predict.joints_of(focus, COCO17) == ["nose", "left_wrist"]
+    focus[1, :3, COCO17.joints.index("left_knee")] = 1
+    assert predict.joints_of(focus, COCO17, 2) == ["left_knee of person 2", "nose of person 1"]
 
 
 def test_frames_around_the_peak() -> None:
