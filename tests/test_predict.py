@@ -20,7 +20,7 @@ import torch
 import train
 from recipe import Recipe
 
-from skeleton_focus import COCO17, KINECT20, SkeletonDataset, datasets, open_clips
+from skeleton_focus import COCO17, KINECT20, SkeletonDataset, Split, datasets, open_clips
 from skeleton_focus.layouts import H36M17
 from skeleton_focus.preparation import convert_layout, resample_frames
 
@@ -402,6 +402,28 @@ def test_start_from_a_run_of_other_classes_and_joints(
     assert (len(same) == len(old) - 2) is freeze
     answers = predict.recognise(tmp_path / "run", other_classes)
     assert sum(answer.label == answer.truth for answer in answers) >= 15
+
+
+def test_as_many_other_classes_get_a_new_last_layer(trained: Path) -> None:
+    run = results.load_run(trained)
+    for classes, kept in ((CLASSES, True), (CLASSES[::-1], False)):
+        torch.manual_seed(0)
+        module = train.Recogniser(run.recipe, run.layout, 3, run.persons, channels=run.channels)
+        train.start_from(module, classes, str(trained))
+        old = run.objective.model.state_dict()
+        new = module.objective.model.state_dict()
+        taken = {name for name in old if torch.equal(old[name], new[name])}
+        assert {name for name in old if not name.startswith("fc.")} <= taken
+        assert ("fc.weight" in taken) is kept
+
+
+def test_no_person_is_lost_where_a_run_starts(trained: Path) -> None:
+    recipe = Recipe(start_from=str(trained))
+    for persons, expected in ((1, 2), (2, 2), (3, 3)):
+        part = SkeletonDataset(torch.rand(2, 2, 5, 17, persons) + 1, [0, 1], COCO17)
+        for side in train.converted(Split(part, part), recipe):
+            assert side[0].x.shape[3] == expected
+            assert torch.equal(side[1].x[..., :persons], part[1].x)
 
 
 def test_a_model_carries_a_skeleton_of_ones_own(clips: Path, tmp_path: Path) -> None:
