@@ -151,6 +151,7 @@ def parse(
     given.preset = given.preset or (own if own in PRESETS else suited)
     given.precision = given.precision or "32-true"
     given.clip_counts = None
+    given.skeleton = None
     given.own_rotation = "rotation" in chosen.get("augment", {})
     preset = dict(PRESETS[given.preset])
     if preset.get("model", "stf_gcn") != model and "model" in chosen:
@@ -194,6 +195,7 @@ def resumed_recipe(given: argparse.Namespace) -> Recipe:
         for name in KEPT:
             setattr(given, name, facts[name])
         given.clip_counts = facts["clips"]
+        given.skeleton = facts["skeleton"]
         given.threads = given.threads or facts["threads"]
         return Recipe(**{name: with_tuples(value) for name, value in facts["recipe"].items()})
     except (KeyError, TypeError) as error:

@@ -77,12 +77,11 @@ def write_results(
 ) -> dict[str, float]:
     """Write model.pt and probabilities.npz; return top-1 and top-5."""
     channels, _, _, persons = clips[0].x.shape
-    named = LAYOUTS.get(clips.layout.name) == clips.layout
     kept = {
         "version": __version__,
         "weights": objective.state_dict(),
         "recipe": asdict(recipe),
-        "layout": clips.layout.name if named else clips.layout.to_dict(),
+        "layout": stored_layout(clips.layout),
         "classes": list(clips.classes),
         "persons": persons,
         "channels": channels,
@@ -197,6 +196,16 @@ def load_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
         ) from None
 
 
+def stored_layout(layout: SkeletonLayout) -> str | dict[str, Any]:
+    """Describe a skeleton in plain values: by its name, or whole if it has none of ours."""
+    return layout.name if LAYOUTS.get(layout.name) == layout else layout.to_dict()
+
+
+def read_layout(stored: str | dict[str, Any]) -> SkeletonLayout:
+    """Undo :func:`stored_layout`."""
+    return SkeletonLayout.from_dict(stored) if isinstance(stored, dict) else LAYOUTS[stored]
+
+
 class Run(NamedTuple):
     """A trained network and what it was trained on."""
 
@@ -214,8 +223,7 @@ def load_run(folder: str | Path) -> Run:
     saved = load_file(path)
     try:
         recipe = Recipe(**saved["recipe"])
-        layout = saved["layout"]
-        layout = SkeletonLayout.from_dict(layout) if isinstance(layout, dict) else LAYOUTS[layout]
+        layout = read_layout(saved["layout"])
         sizes = (len(saved["classes"]), saved["persons"], layout)
         objective = build_objective(recipe, *sizes, channels=saved["channels"])
         objective.load_state_dict(saved["weights"])

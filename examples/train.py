@@ -44,7 +44,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from memory import keep_freed_memory
 from ms_g3d import STFModule
 from recipe import WITH_STF_ADJACENCY, Recipe, build_loss, build_objective, prepare
-from results import batches, load_file, load_run, write_reports
+from results import (
+    batches,
+    facts_of,
+    load_file,
+    load_run,
+    read_layout,
+    stored_layout,
+    write_reports,
+)
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from torch.optim.swa_utils import update_bn
@@ -162,7 +170,9 @@ def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) ->
         update_bn((prepare(batch, recipe, data.layout, random) for batch in clips), model)
 
 
-def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
+def start_from(
+    module: Recogniser, classes: list[str], folder: str, split: str | None = None
+) -> None:
     """Load the weights of a finished run, except STF's own where that run has none.
 
     The last layer keeps its initial weights with --freeze, or if the run has other classes.
@@ -181,6 +191,9 @@ def start_from(module: Recogniser, classes: list[str], folder: str) -> None:
     if ours.freeze:  # strides, for example, show in no weight
         same["network"] = (without_dropout(ours), without_dropout(theirs))
     if classes == known:  # the same data set, of which no clip may change sides
+        before = facts_of(folder).get("split")
+        if split and before:
+            same["split"] = (split, before)
         same["hold-out"] = (ours.hold_out, theirs.hold_out)
         same["share"] = (ours.share, theirs.share)
         same["draw"] = (ours.draw, theirs.draw)
@@ -258,7 +271,7 @@ def read_clips(
             raise
         raise ValueError(f"{error}; --skip-bad-clips leaves out such clips") from None
     if recipe.start_from:
-        data = converted(data, recipe)
+        data = converted(data, recipe, given.skeleton)
     data, validation = held_out(data, recipe)
     clips = [len(data.train), len(data.test)]
     if given.clip_counts not in (None, clips):
@@ -272,14 +285,22 @@ def read_clips(
     return data, validation, skipped
 
 
-def converted(data: Split, recipe: Recipe) -> Split:
-    """Convert clips to the skeleton of the run that they start from, and add absent bodies."""
-    trained = load_run(recipe.start_from)
+def converted(data: Split, recipe: Recipe, resumed: dict[str, Any] | None = None) -> Split:
+    """Convert clips to the skeleton of the run that they start from, and add absent bodies.
+
+    ``resumed`` holds both for a run that is resumed: where it started may be gone.
+    """
+    if resumed is None:
+        trained = load_run(recipe.start_from)
+        layout = trained.layout
+        persons = max(trained.persons, data.train[0].x.shape[3])
+    else:
+        layout = read_layout(resumed["layout"])
+        persons = resumed["persons"]
     own = data.train.layout
-    if own != trained.layout and rank_zero_only.rank == 0:
-        print(f"note: clips of {own.name} are converted to {trained.layout.name}")
-    persons = max(trained.persons, data.train[0].x.shape[3])
-    return Split(*(part.with_layout(trained.layout).with_persons(persons) for part in data))
+    if own != layout and rank_zero_only.rank == 0:
+        print(f"note: clips of {own.name} are converted to {layout.name}")
+    return Split(*(part.with_layout(layout).with_persons(persons) for part in data))
 
 
 def build_module(given: argparse.Namespace, recipe: Recipe, train: SkeletonDataset) -> Recogniser:
@@ -289,7 +310,7 @@ def build_module(given: argparse.Namespace, recipe: Recipe, train: SkeletonDatas
     if recipe.guide:
         module.objective.loss.allowed = read_guide(recipe.guide, train)
     if recipe.start_from and not given.resume:
-        start_from(module, list(train.classes), recipe.start_from)
+        start_from(module, list(train.classes), recipe.start_from, given.split)
     prepare(SkeletonDataset.collate([train[0]]), recipe, train.layout)
     return module
 
@@ -317,6 +338,7 @@ def announce(
     kept = ("preset", "split", "layout", "skip_bad_clips", "precision", "validate_every", "threads")
     facts = {
         "clips": [len(train), len(data.test)],
+        "skeleton": {"layout": stored_layout(train.layout), "persons": train[0].x.shape[3]},
         "data": given.data and str(Path(given.data).resolve()),  # to resume from another folder
         **{name: getattr(given, name) for name in kept},
         "recipe": asdict(recipe),

@@ -227,7 +227,7 @@ class SkeletonDataset(Dataset[Clip]):
         Added persons are absent: zeros with visibility 0. A network that was trained on clips of
         two persons takes the mean over both, so it needs M = 2 even if only one person is present.
         With fewer persons than before, the first ones are kept, which the readers of detected
-        people sort by their importance.
+        people sort by their importance; a later call with more persons brings the others back.
 
         >>> from skeleton_focus import KINECT20
         >>> alone = SkeletonDataset(torch.ones(3, 3, 5, 20, 1), [0, 1, 0], KINECT20)

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -375,6 +376,33 @@ def other_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         converted, [i % 2 for i in range(20)], H36M17, classes=["L", "R"], visibility=list(seen)
     ).save(path)
     return path
+
+
+def test_resuming_needs_no_run_that_was_started_from(
+    trained: Path, other_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(trained, first)
+    given = [*SMALL, "--data", str(other_classes), "--epochs", "2", "--branch", "plain"]
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "write_reports", lambda *given: {})
+        train.main([*given, "--start-from", str(first), "--out", str(tmp_path / "run")])
+    shutil.rmtree(first)
+    train.main(["--resume", "--out", str(tmp_path / "run"), "--quiet"])
+    run = results.load_run(tmp_path / "run")
+    assert (run.layout, run.persons) == (COCO17, 2)
+
+
+def test_no_test_clip_of_one_split_is_trained_in_another(
+    trained: Path, clips: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(trained, first)
+    report = json.loads((first / "report.json").read_text())
+    (first / "report.json").write_text(json.dumps({**report, "split": "xsub"}))
+    given = [*SMALL, "--data", str(clips), "--split", "random", "--branch", "plain"]
+    with pytest.raises(ValueError, match=r"the same split, random, got .*first with xsub"):
+        train.main([*given, "--start-from", str(first), "--out", str(tmp_path / "run")])
 
 
 @pytest.mark.parametrize("freeze", [False, True])
