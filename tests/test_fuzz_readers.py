@@ -268,7 +268,7 @@ def test_a_good_file_gives_clips(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FILES)
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_files(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
