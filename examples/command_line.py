@@ -192,16 +192,17 @@ def resumed_recipe(given: argparse.Namespace) -> Recipe:
         )
     facts = json.loads(path.read_text())
     try:
+        recipe = Recipe(**{name: with_tuples(value) for name, value in facts["recipe"].items()})
         for name in KEPT:
             setattr(given, name, facts[name])
         given.clip_counts = facts["clips"]
         given.skeleton = facts["skeleton"]
         given.threads = given.threads or facts["threads"]
-        return Recipe(**{name: with_tuples(value) for name, value in facts["recipe"].items()})
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"expected {path} from this version of the program, got another: {error}"
         ) from None
+    return recipe
 
 
 def with_tuples(value: Any) -> Any:
