@@ -158,7 +158,7 @@ def open_clips(
 
     Args:
         path: a folder or file of clips.
-        split: the split that ``side`` refers to.
+        split: the split that ``side`` refers to; only with a side.
         side: ``"train"`` or ``"test"``; by default all clips. The other side may be absent.
         layout: as in :func:`open_dataset`, like the remaining arguments.
 
@@ -176,6 +176,8 @@ def open_clips(
     """
     if side is not None:
         check_choice("open_clips", "side", side, ("train", "test"))
+    elif split is not None:
+        raise ValueError(message("open_clips", f"a side of split {split!r}", "none"))
     options = {
         "layout": layout,
         "persons": persons,

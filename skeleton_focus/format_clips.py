@@ -104,7 +104,8 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
     """
     path = Path(path)
     with open_plain_file(path) as file, zip_errors(str(path)), zipfile.ZipFile(file) as archive:
-        members = {name[:-4]: archive.getinfo(name) for name in archive.namelist()}
+        arrays = [name for name in archive.namelist() if name.endswith(".npy")]
+        members = {name.removesuffix(".npy"): archive.getinfo(name) for name in arrays}
         _check_names(path, members)
 
         def read(name: str, axes: str = "clips") -> NDArray[Any]:
@@ -122,26 +123,9 @@ def open_clips_file(path: str | Path, *, layout: SkeletonLayout | None = None) -
                     where, "at least one clip, each of at least one frame", short(lengths.tolist())
                 )
             )
-        axes = "frames, V, C or frames, M, V, C"
-        heads = {"x": _large_header(path, archive, members["x"], axes)}
+        heads = _large_headers(path, archive, members, lengths.tolist())
         shape = heads["x"].shape
-        frames, persons, joints, channels = (shape[0], 1, *shape[1:]) if len(shape) == 3 else shape
-        if channels not in (2, 3):
-            raise FormatError(message(f"{path}, x", "C of 2 or 3 as the last axis", shape))
-        longest = int(lengths.max())
-        if longest * prod(shape[1:]) > _MOST_NUMBERS:
-            expected = f"clips of at most {_MOST_NUMBERS} numbers"
-            raise FormatError(message(f"{path}, x", expected, f"{longest} x {shape[1:]}"))
-        total = sum(lengths.tolist())
-        if frames != total:
-            raise FormatError(message(f"{path}, x", f"{total} frames, the sum of lengths", frames))
-        if "visibility" in members:
-            info = members["visibility"]
-            heads["visibility"] = _large_header(path, archive, info, "frames, V or frames, M, V")
-            if heads["visibility"].shape != shape[:-1]:
-                raise FormatError(
-                    message(f"{path}, visibility", str(shape[:-1]), heads["visibility"].shape)
-                )
+        persons, joints, channels = (1, *shape[1:]) if len(shape) == 3 else shape[1:]
         columns = {
             name: read(name) for name in ("label", "name", "subject", "train") if name in members
         }
@@ -218,6 +202,32 @@ def _plain(name: str) -> str:
     True
     """
     return name.lower().rstrip("es")
+
+
+def _large_headers(
+    path: Path,
+    archive: zipfile.ZipFile,
+    members: Mapping[str, zipfile.ZipInfo],
+    lengths: Sequence[int],
+) -> dict[str, Npy]:
+    """Read the headers of x and, if there is one, of the visibility; check that they match."""
+    x = _large_header(path, archive, members["x"], "frames, V, C or frames, M, V, C")
+    if x.shape[-1] not in (2, 3):
+        raise FormatError(message(f"{path}, x", "C of 2 or 3 as the last axis", x.shape))
+    if max(lengths) * prod(x.shape[1:]) > _MOST_NUMBERS:
+        expected = f"clips of at most {_MOST_NUMBERS} numbers"
+        raise FormatError(message(f"{path}, x", expected, f"{max(lengths)} x {x.shape[1:]}"))
+    total = sum(lengths)
+    if x.shape[0] != total:
+        raise FormatError(message(f"{path}, x", f"{total} frames, the sum of lengths", x.shape[0]))
+    if "visibility" not in members:
+        return {"x": x}
+    info = members["visibility"]
+    visibility = _large_header(path, archive, info, "frames, V or frames, M, V")
+    if visibility.shape != x.shape[:-1]:
+        where = f"{path}, visibility"
+        raise FormatError(message(where, str(x.shape[:-1]), visibility.shape))
+    return {"x": x, "visibility": visibility}
 
 
 def _large_header(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, axes: str) -> Npy:

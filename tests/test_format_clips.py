@@ -225,6 +225,19 @@ def test_subject_splits(tmp_path: Path) -> None:
     ]
 
 
+def test_a_split_without_a_side_is_not_ignored(tmp_path: Path) -> None:
+    path = written(tmp_path, train=[True, False, True])
+    with pytest.raises(ValueError, match="open_clips: expected a side of split 'given', got none"):
+        open_clips(path, split="given", cache=False)
+
+
+def test_members_that_are_no_arrays_are_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x.txt", "notes")
+    assert open_clips(path, cache=False).labels == [0, 1, 1]
+
+
 def test_own_splits(tmp_path: Path) -> None:
     path = written(tmp_path, split_day=["train", "", "test"], split_night=["test", "train", ""])
     assert open_dataset(path, cache=False).train.names == ("0",)
