@@ -230,11 +230,14 @@ def draw(found: list[Answer], trained: Run, folder: Path, *, window: bool) -> li
     from skeleton_focus.plot import plot_film_strip
 
     folder.mkdir(parents=True, exist_ok=True)
-    of_clip: dict[str, list[Answer]] = {}
+    # Clips of several files may have the same name, but each begins with its first frame.
+    of_clip: list[list[Answer]] = []
     for answer in found:
-        of_clip.setdefault(answer.clip, []).append(answer)
-    written = []
-    for name, parts in of_clip.items():
+        if answer.window[0] == 0:
+            of_clip.append([])
+        of_clip[-1].append(answer)
+    written: list[Path] = []
+    for parts in of_clip:
         if window:
             figure = draw_over_time(parts, trained.classes)
         else:
@@ -248,8 +251,13 @@ def draw(found: list[Answer], trained: Run, folder: Path, *, window: bool) -> li
                 title=title,
                 numbers=frames_shown(trained.recipe, last - first + 1),
             )
-        written.append(folder / f"{name.replace('/', '-')}.png")
-        figure.savefig(written[-1])
+        name = parts[0].clip.replace("/", "-")
+        others = itertools.count(2)
+        target = folder / f"{name}.png"
+        while target in written:
+            target = folder / f"{name}-{next(others)}.png"
+        written.append(target)
+        figure.savefig(target)
         pyplot.close(figure)
     return written
 

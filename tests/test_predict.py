@@ -150,6 +150,18 @@ def test_one_array_without_a_label(
     assert (tmp_path / "pictures" / "0.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("window", [[], ["--window", "10"]])
+def test_clips_of_one_name_have_a_picture_each(
+    window: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / "one.npz", tmp_path / "two.npz"]
+    for i, path in enumerate(paths):
+        np.savez(path, x=moving(i, 31, np.random.default_rng(i)), lengths=[31])
+    said(capsys, trained, *paths, *window, "--picture", tmp_path / "pictures")
+    written = sorted(file.name for file in (tmp_path / "pictures").iterdir())
+    assert written == ["0-2.png", "0.png"]
+
+
 def test_the_pictures_show_positions_whatever_the_stream(clips: Path, tmp_path: Path) -> None:
     given = [*SMALL, "--data", str(clips), "--epochs", "1", "--branch", "plain"]
     train.main([*given, "--stream", "bone", "--out", str(tmp_path / "run")])
