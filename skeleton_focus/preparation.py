@@ -22,6 +22,7 @@ __all__ = [
     "convert_layout",
     "fuse",
     "make_stream",
+    "normalize_box",
     "prepare_stf",
     "repeat_frames",
     "resample_frames",
@@ -259,6 +260,54 @@ def align_body(x: Tensor, layout: SkeletonLayout, *, visibility: Tensor | None =
         return torch.einsum("nic,nctvm->nitvm", turn, x)
 
 
+def normalize_box(
+    x: Tensor, *, lengths: Tensor | None = None, visibility: Tensor | None = None
+) -> Tensor:
+    r"""Scale each clip and each axis to [-1, 1] over all frames, joints and persons that were seen.
+
+    .. math:: x'_{ctvm} = 2 \, \frac{x_{ctvm} - \min_{t, v, m} x_{ctvm}}
+        {\max_{t, v, m} x_{ctvm} - \min_{t, v, m} x_{ctvm}} - 1
+
+    The box around the whole clip becomes a cube, so proportions between the axes are lost. Along an
+    axis without extent, all positions become 0.
+
+    Shape:
+        x (N, C, T, V, M) -> the same.
+
+    Args:
+        x: positions, in any units and from any origin.
+        lengths: (N,) true number of frames of each clip; frames beyond it are ignored and become 0.
+            By default all T frames.
+        visibility: (N, T, V, M); joints that were not seen are ignored and become 0. By default all
+            joints were seen.
+
+    Raises:
+        ValueError: mismatched shapes, lengths out of range.
+
+    Example:
+        >>> x = torch.tensor([[[1.0, 2.0, 5.0]], [[7.0, 7.0, 7.0]]]).view(1, 2, 1, 3, 1)
+        >>> normalize_box(x)[0, :, 0, :, 0]
+        tensor([[-1.0000, -0.5000,  1.0000],
+                [ 0.0000,  0.0000,  0.0000]])
+
+    Reference:
+        CTR-GCN (Chen et al., ICCV 2021), its public code for NW-UCLA.
+    """
+    _check("normalize_box", x, visibility=visibility)
+    seen = torch.ones_like(x[:, :1], dtype=torch.bool)  # (N, 1, T, V, M)
+    if visibility is not None:
+        seen = (visibility > 0)[:, None]
+    if lengths is not None:
+        check_lengths("normalize_box", lengths, x)
+        inside = torch.arange(x.shape[2], device=x.device) < lengths.to(x.device)[:, None]
+        seen = seen & inside[:, None, :, None, None]
+    low = x.masked_fill(~seen, torch.inf).amin((2, 3, 4), keepdim=True)  # (N, C, 1, 1, 1)
+    high = x.masked_fill(~seen, -torch.inf).amax((2, 3, 4), keepdim=True)
+    wide = high > low
+    extent = torch.where(wide, high - low, 1.0)
+    return (2 * ((x - low) / extent) - 1).masked_fill(~(seen & wide), 0)
+
+
 def repeat_frames(x: Tensor, lengths: Tensor, frames: int) -> Tensor:
     """Fill every clip to the same number of frames by repeating it from its first frame.
 
@@ -291,8 +340,10 @@ def resample_frames(
     start: Tensor | None = None,
     stop: Tensor | None = None,
     warp: Tensor | None = None,
+    times: Tensor | None = None,
+    interpolate: bool = True,
 ) -> Tensor:
-    r"""Resample every clip, or a span of it, to the same number of frames by linear interpolation.
+    r"""Resample every clip, or a span of it, to the same number of frames.
 
     The first and the last frame of the result are those of the span; with ``frames=1`` the result
     is its middle. With a warp a, relative time u of the result shows relative time
@@ -309,14 +360,20 @@ def resample_frames(
         stop: (N,) end of the span, as a fraction of the clip in [0, 1]; by default 1.
         warp: (N,) a, within (-1, 1): the span runs at 1 + a times its speed at its begin and at 1 -
             a times at its end; by default at constant speed.
+        times: (N, frames) relative time u of each frame of the result, in [0, 1]; by default evenly
+            spaced.
+        interpolate: if True, interpolate linearly between the frames before and after a time. If
+            False, take the last frame of the clip that is not after it.
 
     Raises:
-        ValueError: mismatched shapes; lengths, spans or warps out of range.
+        ValueError: mismatched shapes; lengths, spans, warps or times out of range.
 
     Example:
         >>> x = torch.tensor([0.0, 2.0, 9.0]).view(1, 1, 3, 1, 1)
         >>> resample_frames(x, torch.tensor([2]), 5).flatten()
         tensor([0.0000, 0.5000, 1.0000, 1.5000, 2.0000])
+        >>> resample_frames(x, torch.tensor([3]), 5, interpolate=False).flatten()
+        tensor([0., 0., 2., 2., 9.])
     """
     _check_lengths("resample_frames", x, lengths, frames)
     exact = torch.promote_types(x.dtype, torch.float32)
@@ -335,6 +392,12 @@ def resample_frames(
     steps = torch.linspace(0, 1, frames, device=x.device, dtype=exact)
     if frames == 1:
         steps = begin.new_full((1,), 0.5)
+    if times is not None:
+        check_shape("resample_frames", "times", times, f"N={len(x)}, frames={frames}")
+        if can_read(times) and not ((times >= 0) & (times <= 1)).all():
+            got = f"{times.min():g} to {times.max():g}"
+            raise ValueError(message("resample_frames", "times in 0..1", got))
+        steps = times.to(x.device, exact)
     if warp is not None:
         check_shape("resample_frames", "warp", warp, f"N={len(x)}")
         if can_read(warp) and not (warp.abs() < 1).all():
@@ -342,6 +405,9 @@ def resample_frames(
         steps = steps + warp.to(x.device, exact)[:, None] * steps * (1 - steps)  # (N, frames)
     relative_time = (begin[:, None] + (end - begin)[:, None] * steps).clamp(0, 1)
     time = relative_time * (lengths[:, None] - 1)  # (N, frames)
+    if not interpolate:
+        # A time on a frame may be rounded to just below it.
+        return _take_frames(x, (time + 1e-3).floor().long())
     low = time.floor().long()
     high = torch.minimum(low + 1, lengths[:, None] - 1)
     weight = (time - low).to(x.dtype)[:, None, :, None, None]

@@ -52,6 +52,45 @@ def ctr_gcn(
     return out, visible
 
 
+def in_box(x, seen, length):
+    """Scale each axis of a clip to -1..1 over all that was seen; 0 where there is no extent."""
+    out = np.zeros(x.shape)
+    for c in range(x.shape[0]):
+        values = [
+            x[c, t, v, m]
+            for t in range(length)
+            for v, m in np.ndindex(x.shape[2:])
+            if seen[t, v, m] > 0
+        ]
+        if not values or min(values) == max(values):
+            continue
+        for t, v, m in np.ndindex(length, *x.shape[2:]):
+            if seen[t, v, m] > 0:
+                share = (x[c, t, v, m] - min(values)) / (max(values) - min(values))
+                out[c, t, v, m] = share * 2 - 1
+    return out
+
+
+def ctr_gcn_nw_ucla(x, length, frames, *, chosen=None, angles=(0, 0)):
+    """Turn about y, then about x, in the box over the clip; frames chosen or evenly spaced.
+
+    All joints were seen.
+    """
+    moved = x[:, :length] - x[:, :1, SPINE : SPINE + 1]
+    turn = about(0, angles[0]) @ about(1, angles[1])
+    turned = np.stack(
+        [
+            np.stack([turn @ moved[:, t, :, m] for m in range(x.shape[3])], axis=-1)
+            for t in range(length)
+        ],
+        axis=1,
+    )
+    boxed = in_box(turned, np.ones(turned.shape[1:]), length)
+    if chosen is None:
+        chosen = np.linspace(0, length - 1, frames).astype(int)
+    return boxed[:, chosen]
+
+
 def about(axis, angle):
     """The rotation about axis 0, 1 or 2."""
     c = np.cos(angle)

@@ -71,7 +71,7 @@ from skeleton_focus.occlusion import (
     jitter_joints,
     keep_beginning,
 )
-from skeleton_focus.preparation import align_body, repeat_frames
+from skeleton_focus.preparation import align_body, normalize_box, repeat_frames
 
 N = 3
 T = 8
@@ -274,6 +274,10 @@ FUNCTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "span": lambda d: resample_frames(
         d["x"], d["lengths"], 5, start=d["shares"], stop=1 - d["shares"], warp=-d["shares"]
     ),
+    "times": lambda d: resample_frames(
+        d["x"], d["lengths"], 3, times=d["factors"][:, :, 0].sigmoid(), interpolate=False
+    ),
+    "box": lambda d: normalize_box(d["x"], lengths=d["lengths"], visibility=d["visibility"]),
     "fuse": lambda d: fuse([d["logits"].softmax(1), d["logits"].softmax(1)], [1, 2]),
     "rotate": lambda d: rotate(d["x"], d["factors"][:, :, 0]),
     "scale": lambda d: scale(d["x"], d["shares"]),

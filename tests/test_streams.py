@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+import reference_preparation
 import reference_views
 import torch
 from hypothesis import given
@@ -33,7 +34,7 @@ from skeleton_focus import (
 )
 from skeleton_focus.format_nw_ucla import read_nw_ucla
 from skeleton_focus.layouts import LAYOUTS
-from skeleton_focus.preparation import STREAMS, repeat_frames
+from skeleton_focus.preparation import STREAMS, normalize_box, repeat_frames
 
 CHAIN = SkeletonLayout.from_bones([(0, 1), (1, 2), (2, 3)], center=1)
 
@@ -112,6 +113,63 @@ def test_center_refuses_joints_that_are_not_there(joint: int, shape: tuple[int, 
         ValueError, match=rf"^center: expected a joint in 0..{shape[3] - 1}, got {joint}$"
     ):
         center(torch.ones(shape), joint)
+
+
+@given(st.integers(0, 10**6), st.lists(st.integers(1, 5), min_size=1, max_size=3))
+def test_a_box_equals_the_slow_reference(seed: int, lengths: list[int]) -> None:
+    n = len(lengths)
+    seen = some_seen(n, 5, 4, 2, seed=seed)
+    seen[0, :, :, 1] = 0
+    x = draw(n, 3, 5, 4, 2, seed=seed)
+    x[0, 1] = 0.3  # no extent along y
+    given_ = torch.tensor(lengths)
+    ours = normalize_box(x, lengths=given_, visibility=0.4 * seen)
+    for i, length in enumerate(lengths):
+        close(ours[i], reference_preparation.in_box(x[i].numpy(), seen[i].numpy(), length))
+    assert ours.abs().amax() <= 1
+    wild = torch.where(seen[:, None] > 0, x, torch.nan)
+    assert torch.equal(normalize_box(wild, lengths=given_, visibility=seen), ours)
+
+
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.floats(0.1, 10), min_size=3, max_size=3),
+    st.lists(st.floats(-5, 5), min_size=3, max_size=3),
+)
+def test_a_box_sees_neither_origin_nor_unit(seed: int, unit: list[float], at: list[float]) -> None:
+    x, seen = draw(2, 3, 4, 5, 1, seed=seed), some_seen(2, 4, 5, 1, seed=seed)
+    ours = normalize_box(x, visibility=seen)
+    moved = x * torch.tensor(unit).double()[:, None, None, None]
+    moved = moved + torch.tensor(at).double()[:, None, None, None]
+    torch.testing.assert_close(normalize_box(moved, visibility=seen), ours, rtol=0, atol=1e-9)
+    torch.testing.assert_close(normalize_box(ours, visibility=seen), ours, rtol=0, atol=1e-9)
+    mirrored = normalize_box(-x, visibility=seen)
+    torch.testing.assert_close(mirrored, -ours, rtol=0, atol=1e-12)
+
+
+def test_a_box_spans_all_frames_joints_and_persons() -> None:
+    """Each axis of every clip reaches -1 and 1, and no axis knows another."""
+    x = draw(3, 3, 6, 4, 2)
+    ours = normalize_box(x).flatten(2)
+    assert (ours.amin(2) == -1).all() and (ours.amax(2) == 1).all()
+    other = x.clone()
+    other[:, 0] = 7
+    changed = normalize_box(other)
+    assert torch.equal(changed[:, 1:], normalize_box(x)[:, 1:]) and not changed[:, 0].any()
+
+
+def test_a_box_of_nothing_and_its_gradient() -> None:
+    x = draw(2, 3, 4, 4, 1, grad=True)
+    seen = some_seen(2, 4, 4, 1)
+    assert not normalize_box(x, visibility=torch.zeros_like(seen)).any()
+    assert torch.autograd.gradcheck(lambda x: normalize_box(x, visibility=seen), x)
+    flat = torch.ones(1, 3, 2, 2, 1, requires_grad=True)
+    normalize_box(flat).sum().backward()
+    assert flat.grad.isfinite().all()
+    with pytest.raises(
+        ValueError, match=r"^normalize_box: expected lengths in 1..4, got \[5, 1\]$"
+    ):
+        normalize_box(x, lengths=torch.tensor([5, 1]))
 
 
 @pytest.mark.parametrize("frames", [1, 5])
@@ -333,6 +391,49 @@ def test_a_warp_that_does_not_fit(warp: list[float], error: str) -> None:
         )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("frames", [2, 16, 52, 64])
+def test_frames_that_are_not_interpolated(dtype: torch.dtype, frames: int) -> None:
+    """The last one not after the time, at all lengths; of a time on a frame, that frame."""
+    lengths = torch.arange(1, 302)
+    clock = torch.arange(301).to(dtype).view(1, 1, -1, 1, 1).expand(301, -1, -1, 1, 1)
+    ours = resample_frames(clock, lengths, frames, interpolate=False)[:, 0, :, 0, 0]
+    expected = (lengths[:, None] - 1) * torch.arange(frames) // (frames - 1)  # exact integers
+    assert torch.equal(ours, expected.to(dtype))
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 9), st.booleans())
+def test_times_equal_the_slow_reference(lengths: list[int], frames: int, even: bool) -> None:
+    n = len(lengths)
+    x = draw(n, 2, 6, 3, 1)
+    count = torch.tensor(lengths)
+    times = torch.from_numpy(np.random.default_rng(frames).random((n, frames))).sort(1).values
+    span = {"start": torch.full((n,), 0.125), "stop": torch.full((n,), 0.75)}
+    for options, low, high in (({}, 0.0, 1.0), (span, 0.125, 0.75)):
+        ours = resample_frames(x, count, frames, times=times, interpolate=even, **options)
+        for i, length in enumerate(lengths):
+            at = (low + (high - low) * times[i].numpy()) * (length - 1)
+            for c, v in np.ndindex(2, 3):
+                clip = x[i, c, :length, v, 0].numpy()
+                held = clip[np.floor(at + 1e-3).astype(int)]
+                expected = np.interp(at, np.arange(length), clip) if even else held
+                np.testing.assert_allclose(ours[i, c, :, v, 0], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("times", "error"),
+    [
+        ([[0.0, 1.5]], "times in 0..1, got 0 to 1.5"),
+        ([[-0.5, 1.0]], "times in 0..1, got -0.5 to 1"),
+        ([[0.0, math.nan]], "times in 0..1, got nan to nan"),
+        ([[0.5]], r"times \(N=1, frames=2\), got \(1, 1\)"),
+    ],
+)
+def test_times_that_do_not_fit(times: list[list[float]], error: str) -> None:
+    with pytest.raises(ValueError, match=rf"^resample_frames: expected {error}$"):
+        resample_frames(torch.zeros(1, 3, 5, 4, 1), torch.tensor([3]), 2, times=torch.tensor(times))
+
+
 def test_resample_to_its_own_length_changes_nothing() -> None:
     x = draw(2, 3, 6, 4, 1).float()
     ours = resample_frames(x, torch.tensor([6, 6]), 6)
@@ -496,6 +597,7 @@ def test_a_visibility_of_another_shape_is_refused(shape: tuple[int, ...]) -> Non
         lambda: center(x, 1, visibility=seen),
         lambda: body_height(x, CHAIN, visibility=seen),
         lambda: make_stream(x, "bone_motion", CHAIN, visibility=seen),
+        lambda: normalize_box(x, visibility=seen),
         lambda: add_visibility(x, seen),
         lambda: prepare_stf(x, lengths, CHAIN, visibility=seen),
     ]
@@ -571,6 +673,8 @@ def test_a_sample_does_not_depend_on_its_batch_and_no_input_changes() -> None:
         lambda i: repeat_frames(x[i], lengths[i], 9),
         lambda i: resample_frames(x[i], lengths[i], 9),
         lambda i: resample_frames(x[i], lengths[i], 9, warp=warp[i]),
+        lambda i: resample_frames(x[i], lengths[i], 9, interpolate=False),
+        lambda i: normalize_box(x[i], lengths=lengths[i], visibility=seen[i]),
         lambda i: add_visibility(x[i], seen[i]),
         lambda i: prepare_stf(x[i], lengths[i], CHAIN, visibility=seen[i]),
         *(
@@ -597,6 +701,8 @@ def test_one_frame_everywhere_and_the_dtype_of_the_input(dtype: torch.dtype) -> 
         center(x, 1, each_frame=False),
         repeat_frames(x, one, 4),
         resample_frames(x, one, 4),
+        resample_frames(x, one, 4, interpolate=False),
+        normalize_box(x, lengths=one),
         prepare_stf(x, one, CHAIN, frames=4),
         add_visibility(x),
         body_height(x, CHAIN),
