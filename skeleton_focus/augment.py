@@ -1,4 +1,4 @@
-"""Augment clips at random: rotation, scale, shear, mirroring and joint dropout.
+"""Augment clips at random: rotation, scale, shear, mirroring, hidden joints, sampled frames.
 
 ``Augment`` draws the parameters for each clip. The functions take batches x (N, C, T, V, M) and
 parameters for each clip, run on x's device and return a new tensor. Positions must be centred, for
@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
-from ._checks import check_shape, message
+from ._checks import check_choice, check_shape, message
 from .clips import Batch
 from .layouts import SkeletonLayout
-from .preparation import resample_frames
+from .preparation import normalize_box, resample_frames
 
 __all__ = ["Augment", "drop_joints", "flip", "rotate", "scale", "seeded_generator", "shear"]
+
+ORDERS = ("xyz", "xzy", "yxz", "yzx", "zxy", "zyx")  # of rotations about the axes
+SAMPLINGS = ("interpolate", "random")
 
 
 def seeded_generator(seed: int, *, epoch: int, step: int, rank: int = 0) -> torch.Generator:
@@ -59,12 +62,21 @@ def seeded_generator(seed: int, *, epoch: int, step: int, rank: int = 0) -> torc
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate each clip about the origin: about x first, then y, then z; in 2D, about z only.
+def rotate(x: Tensor, angles: Tensor, *, order: str = "xyz") -> Tensor:
+    """Rotate each clip about the origin, about one axis after another; in 2D, about z only.
 
     Shape:
         x (N, C=3, T, V, M), angles (N, 3) in radians -> (N, 3, T, V, M); or
         x (N, C=2, T, V, M), angles (N, 1) in radians -> (N, 2, T, V, M).
+
+    Args:
+        x: positions.
+        angles: angles about x, y and z, in this order.
+        order: the axes in the order in which the rotations act. The axes do not turn with the
+            clip.
+
+    Raises:
+        ValueError: mismatched shapes, or an order that does not name each axis once.
 
     Example:
         >>> quarter = torch.tensor([[0.0, 0.0, torch.pi / 2]])
@@ -72,12 +84,14 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
         >>> rotate(x, quarter).flatten().round().abs()
         tensor([0., 1., 0.])
     """
+    check_choice("rotate", "order", order, ORDERS)
     flat = isinstance(angles, Tensor) and angles.dim() == 2 and angles.shape[1] == 1
-    axes, size = ((2,), 2) if flat else ((0, 1, 2), 3)
+    size = 2 if flat else 3
     check_shape("rotate", "x", x, f"N, C={size}, T, V, M")
-    check_shape("rotate", "angles", angles, f"N={len(x)}, axes={len(axes)}")
+    check_shape("rotate", "angles", angles, f"N={len(x)}, axes={1 if flat else 3}")
     turn = torch.eye(size, dtype=x.dtype, device=x.device).expand(len(x), size, size)
-    for axis, angle in zip(axes, angles.unbind(1), strict=True):
+    for axis in [2] if flat else ["xyz".index(name) for name in order]:
+        angle = angles[:, 0 if flat else axis]
         i, j = [k for k in range(3) if k != axis]
         # (i, j) of axis y is (x, z), which runs against the cycle x, y, z.
         sign = -1 if axis == 1 else 1
@@ -88,7 +102,7 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
         about[:, i, j] = -sin
         about[:, j, i] = sin
         about[:, j, j] = cos
-        # From the left, so that the rotation about x acts first.
+        # From the left, so that the rotation about the first axis acts first.
         turn = about @ turn
     return torch.einsum("nij,njtvm->nitvm", turn, x)
 
@@ -194,11 +208,12 @@ class Augment(nn.Module):
     """Augment each clip of a batch at random; by default, nothing is changed.
 
     The order is :func:`flip`, :func:`scale`, :func:`rotate`, :func:`shear`, :func:`drop_joints`,
-    then resampling of a span of the clip with varying speed by
-    :func:`~skeleton_focus.preparation.resample_frames`. Visibility and ground truth are transformed
-    with the positions. Positions are not interpolated between a missing and a seen frame of a
-    joint: there the joint is missing. Where it was seen, the visibility is interpolated, so it
-    stays a confidence; the ground truth is that of the nearest frame.
+    :func:`~skeleton_focus.preparation.normalize_box`, then resampling of a span of the clip with
+    varying speed by :func:`~skeleton_focus.preparation.resample_frames`, then axis dropout and
+    masking. Visibility and ground truth are transformed with the positions. Positions are not
+    interpolated between a missing and a seen frame of a joint: there the joint is missing. Where it
+    was seen, the visibility is interpolated, so it stays a confidence; the ground truth is that of
+    the nearest frame.
 
     Parameters are drawn on the CPU, so that they do not depend on the device: first those of
     rotation, scale and span, always, then those of the other options in use, in the order of the
@@ -208,12 +223,15 @@ class Augment(nn.Module):
     Shape:
         a :class:`~skeleton_focus.clips.Batch` with x (N, C, T, V, M) and a CPU generator -> a batch
         with x (N, C, frames, V, M) and all lengths ``frames``. Without a generator, as for testing,
-        clips or their middle parts (``test_crop``) are only resampled to ``frames``.
+        clips or their middle parts (``test_crop``) are only normalised (``box``) and resampled to
+        ``frames``.
 
     Args:
         layout: the skeleton.
         rotation: largest angles about x, y and z, 0 to 180 degrees; for C = 2, those about x and y
             must be 0.
+        rotation_order: order in which they act; CTR-GCN's code for NW-UCLA, where y points up, has
+            ``"yxz"``: the body turns about the vertical, then the view tilts.
         scale: factors lie in 1 - scale to 1 + scale, 0 <= scale < 1.
         crop: smallest fraction of a clip that is kept, 0 < crop <= 1. Frames before the first and
             after the last in which anybody was seen are part of a clip, but of the frames between
@@ -224,14 +242,28 @@ class Augment(nn.Module):
         joint_dropout: probability that a joint of a person is dropped, 0 <= p < 1.
         speed: largest warp, 0 <= speed < 1: a clip starts at (1 + w) times its speed and ends at
             (1 - w) times, w in [-speed, speed].
+        axis_dropout: probability that all positions of one axis, drawn at random, become 0.
+            Visibility stays, because the joints are still seen, in a projection.
+        mask: probability that joints are masked in some of the frames of a clip, the same joints of
+            all persons in the same frames. Like a dropped joint, a masked one has position and
+            visibility 0, so that a network which gets the visibility can tell it from a joint at
+            the origin.
+        mask_joints: smallest and largest share of the joints that are masked; SkateFormer's 4 to 12
+            of 20.
+        mask_frames: smallest and largest share of the frames that are masked; SkateFormer's 16 to
+            32 of 64.
+        box: if True, scale each clip and each axis to [-1, 1], in testing, too.
+        sampling: ``"interpolate"``, or ``"random"``: draw the frames of the result from the span
+            with repetition and sort them; in testing, take evenly spaced frames without
+            interpolation.
         test_crop: fraction of a clip, its middle, that is kept without a generator,
             0 < test_crop <= 1; CTR-GCN's 0.95.
         frames: T of the result; None keeps the frames.
 
     Raises:
         ValueError: an option out of range, ``flip`` with a layout without pairs, ``crop``,
-            ``speed`` or ``test_crop`` without ``frames``; a batch with mismatched shapes, a
-            generator that is not on the CPU.
+            ``speed``, ``mask``, ``sampling`` or ``test_crop`` without ``frames``; a batch with
+            mismatched shapes, a generator that is not on the CPU.
 
     Example:
         >>> from skeleton_focus import NTU25, SyntheticActions
@@ -239,6 +271,9 @@ class Augment(nn.Module):
         >>> augment = Augment(NTU25, rotation=(15, 60, 0), crop=0.7, flip=0.5, frames=32)
         >>> augment(batch, seeded_generator(1, epoch=0, step=0)).x.shape
         torch.Size([8, 3, 32, 25, 2])
+
+    Reference:
+        CTR-GCN (Chen et al., ICCV 2021) and SkateFormer (Do and Kim, ECCV 2024), their public code.
     """
 
     def __init__(
@@ -246,12 +281,19 @@ class Augment(nn.Module):
         layout: SkeletonLayout,
         *,
         rotation: Sequence[float] = (0.0, 0.0, 0.0),
+        rotation_order: str = "xyz",
         scale: float = 0.0,
         crop: float = 1.0,
         shear: float = 0.0,
         flip: float = 0.0,
         joint_dropout: float = 0.0,
         speed: float = 0.0,
+        axis_dropout: float = 0.0,
+        mask: float = 0.0,
+        mask_joints: tuple[float, float] = (0.2, 0.6),
+        mask_frames: tuple[float, float] = (0.25, 0.5),
+        box: bool = False,
+        sampling: str = "interpolate",
         test_crop: float = 1.0,
         frames: int | None = None,
     ) -> None:
@@ -265,29 +307,43 @@ class Augment(nn.Module):
         for name, value in (("scale", scale), ("joint_dropout", joint_dropout), ("speed", speed)):
             if not 0 <= value < 1:
                 raise ValueError(message(who, f"{name} of at least 0 and below 1", value))
-        for name, value in (("shear", shear), ("flip", flip)):
+        shares = {"shear": shear, "flip": flip, "axis_dropout": axis_dropout, "mask": mask}
+        for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise ValueError(message(who, f"{name} in 0..1", value))
+        for name, span in (("mask_joints", mask_joints), ("mask_frames", mask_frames)):
+            if not (isinstance(span, Sequence) and len(span) == 2 and 0 <= span[0] <= span[1] <= 1):
+                raise ValueError(message(who, f"{name} of two ascending shares in 0..1", span))
+        check_choice(who, "rotation_order", rotation_order, ORDERS)
+        check_choice(who, "sampling", sampling, SAMPLINGS)
         for name, value in (("crop", crop), ("test_crop", test_crop)):
             if not 0 < value <= 1:
                 raise ValueError(message(who, f"{name} above 0 and at most 1", value))
         if frames is not None and (type(frames) is not int or frames < 1):
             raise ValueError(message(who, "frames of at least 1", frames))
-        whole = crop == test_crop == 1 and speed == 0
+        whole = crop == test_crop == 1 and speed == mask == 0 and sampling == "interpolate"
         if frames is None and not whole:
-            raise ValueError(message(who, "frames with crop, speed or test_crop", "None"))
+            expected = "frames with crop, speed, mask, sampling or test_crop"
+            raise ValueError(message(who, expected, "None"))
         if flip and not layout.pairs:
             raise ValueError(
                 message(who, "a layout with left and right pairs for flip", repr(layout.name))
             )
         self.layout = layout
         self.rotation = angles
+        self.rotation_order = rotation_order
         self.scale = scale
         self.crop = crop
         self.shear = shear
         self.flip = flip
         self.joint_dropout = joint_dropout
         self.speed = speed
+        self.axis_dropout = axis_dropout
+        self.mask = mask
+        self.mask_joints = mask_joints
+        self.mask_frames = mask_frames
+        self.box = box
+        self.sampling = sampling
         self.frames = frames
         self.test_crop = test_crop
 
@@ -321,10 +377,23 @@ class Augment(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             if random is not None:
                 x, extra = self._transform(x, extra, drawn)
+            if self.box:
+                x = normalize_box(x, lengths=lengths, visibility=extra[:, 0])
             if self.frames is not None:
-                span = {name: drawn.get(name) for name in ("start", "stop", "warp")}
-                x, extra = _resample(x, extra, lengths, self.frames, **span)
+                x, extra = _resample(
+                    x,
+                    extra,
+                    lengths,
+                    self.frames,
+                    start=drawn.get("start"),
+                    stop=drawn.get("stop"),
+                    warp=drawn.get("warp"),
+                    times=_on_frames(drawn["times"], lengths) if "times" in drawn else None,
+                    interpolate=self.sampling == "interpolate",
+                )
                 lengths = torch.full_like(lengths, self.frames)
+            if random is not None:
+                x, extra = _hide(x, extra, drawn)
         visibility, truth = extra.unbind(1)
         critical = truth.permute(0, 3, 1, 2)  # (N, T, V, M) -> (N, M, T, V)
         return Batch(x, lengths, batch.label, visibility, critical)
@@ -365,6 +434,16 @@ class Augment(nn.Module):
             drawn["lost"] = uniform(v, m) < self.joint_dropout
         if self.speed:
             drawn["warp"] = self.speed * (2 * uniform() - 1)
+        if self.axis_dropout:
+            axis = (c * uniform()).long().clamp(max=c - 1)[:, None]
+            drawn["lost_axis"] = (axis == torch.arange(c)) & (uniform(1) < self.axis_dropout)
+        if self.mask and self.frames is not None:
+            chosen = uniform(1) < self.mask
+            joints = _random_subset(uniform(1), uniform(v), self.mask_joints)
+            frames = _random_subset(uniform(1), uniform(self.frames), self.mask_frames)
+            drawn["masked"] = (chosen & frames)[:, :, None] & joints[:, None]  # (N, frames, V)
+        if self.sampling == "random" and self.frames is not None:
+            drawn["times"] = uniform(self.frames).sort(1).values
         return {name: value.to(x.device) for name, value in drawn.items()}
 
     def _transform(
@@ -385,7 +464,7 @@ class Augment(nn.Module):
             angles = drawn["angles"].to(x.dtype)
             if x.shape[1] == 2:
                 angles = angles[:, 2:]  # about z only
-            x = rotate(x, angles)
+            x = rotate(x, angles, order=self.rotation_order)
         if self.shear:
             x = shear(x, drawn["slants"])
         if self.joint_dropout:
@@ -408,18 +487,49 @@ class Augment(nn.Module):
     def extra_repr(self) -> str:
         names = (
             "rotation",
+            "rotation_order",
             "scale",
             "crop",
             "shear",
             "flip",
             "joint_dropout",
             "speed",
+            "axis_dropout",
+            "mask",
+            "mask_joints",
+            "mask_frames",
+            "box",
+            "sampling",
             "test_crop",
             "frames",
         )
         return f"{self.layout.name}, " + ", ".join(
             f"{name}={getattr(self, name)}" for name in names
         )
+
+
+def _random_subset(size: Tensor, scores: Tensor, shares: tuple[float, float]) -> Tensor:
+    """Choose a random subset of K entries, by scores (N, K); all sizes between the shares of K.
+
+    ``size`` (N, 1) in [0, 1) draws the size. Returns a mask (N, K).
+    """
+    k = scores.shape[1]
+    low = round(shares[0] * k)
+    high = round(shares[1] * k)
+    count = (low + size * (high - low + 1)).floor().clamp(max=high)
+    rank = scores.argsort(1).argsort(1)
+    return rank < count
+
+
+def _hide(x: Tensor, extra: Tensor, drawn: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Set what was dropped or masked to 0 in x (N, C, T, V, M) and ``extra`` (N, 2, T, V, M)."""
+    if "lost_axis" in drawn:
+        x = x.masked_fill(drawn["lost_axis"][:, :, None, None, None], 0)
+    if "masked" in drawn:
+        masked = drawn["masked"][:, None, :, :, None]
+        x = x.masked_fill(masked, 0)
+        extra = extra.masked_fill(masked, 0)
+    return x, extra
 
 
 def _keep_seen(
@@ -449,6 +559,13 @@ def _keep_seen(
     return {"start": start.masked_fill(empty, 0.0), "stop": stop.masked_fill(empty, 1.0)}
 
 
+def _on_frames(times: Tensor, lengths: Tensor) -> Tensor:
+    """Move uniform times (N, frames) in [0, 1) to times of frames, each of them equally likely."""
+    last = lengths.to(times.device)[:, None] - 1
+    frame = torch.minimum((times * (last + 1)).floor(), last)
+    return frame / last.clamp(min=1)
+
+
 def _resample(
     x: Tensor,
     extra: Tensor,
@@ -458,12 +575,23 @@ def _resample(
     start: Tensor | None,
     stop: Tensor | None,
     warp: Tensor | None,
+    times: Tensor | None,
+    interpolate: bool,
 ) -> tuple[Tensor, Tensor]:
     """Resample positions x and ``extra``, visibility and ground truth, in time."""
     # Seen or not is interpolated like a position: it stays 1 only between two seen frames.
     seen = (extra[:, :1] > 0).to(x.dtype)
     both = torch.cat([x, seen, extra], dim=1)
-    both = resample_frames(both, lengths, frames, start=start, stop=stop, warp=warp)
+    both = resample_frames(
+        both,
+        lengths,
+        frames,
+        start=start,
+        stop=stop,
+        warp=warp,
+        times=times,
+        interpolate=interpolate,
+    )
     x, weight, visibility, truth = torch.split(both, [x.shape[1], 1, 1, 1], dim=1)
     # No position lies between a missing and a seen frame. 0.99 and not 1, because a frame that lies
     # on a seen one may get a rounding's share of its missing neighbour.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference_preparation
 import reference_views
 import torch
 from hypothesis import given
@@ -29,6 +30,7 @@ from skeleton_focus import (
     seeded_generator,
 )
 from skeleton_focus.augment import _keep_seen, drop_joints, flip, rotate, scale, shear
+from skeleton_focus.preparation import normalize_box
 
 ARMS = SkeletonLayout.from_bones(
     [(0, 1), (0, 2), (1, 3), (2, 4)], pairs=[(1, 2), (3, 4)], name="arms"
@@ -41,7 +43,10 @@ EVERYTHING: dict[str, Any] = {
     "flip": 0.5,
     "joint_dropout": 0.3,
     "speed": 0.6,
+    "axis_dropout": 0.7,
+    "mask": 0.6,
 }
+IN_TIME = ("crop", "speed", "mask")  # options that need frames
 
 
 def some_batch(
@@ -99,6 +104,16 @@ def test_all_that_is_drawn_in_the_order_that_is_told() -> None:
     mirrored = torch.rand(3, generator=again) < 0.5
     lost = torch.rand(3, 5, 2, generator=again) < 0.3
     warp = torch.rand(3, generator=again)
+    axis = (3 * torch.rand(3, generator=again)).long()
+    flat = (torch.arange(3) == axis[:, None]) & (torch.rand(3, 1, generator=again) < 0.7)
+    masked = torch.rand(3, generator=again) < 0.6
+    hidden = []
+    for size, low, high in ((5, 1, 3), (7, 2, 4)):  # 0.2 to 0.6 of the joints, 1/4 to 1/2 of 7
+        count = low + ((high - low + 1) * torch.rand(3, generator=again)).long()
+        scores = torch.rand(3, size, generator=again)
+        smaller = (scores[:, None] < scores[:, :, None]).sum(2)  # its place in the order
+        hidden.append(smaller < count[:, None])
+    masked = masked[:, None, None] & hidden[1][:, :, None] & hidden[0][:, None]  # (N, T, V)
     assert (
         torch.equal(random.get_state(), again.get_state())
         and mirrored.unique().numel() == 2
@@ -112,10 +127,13 @@ def test_all_that_is_drawn_in_the_order_that_is_told() -> None:
     begin = (1 - length) * start
     warps = 0.6 * (2 * warp - 1)
     x = resample_frames(x, batch.lengths, 7, start=begin, stop=begin + length, warp=warps)
+    x = x.masked_fill(flat[:, :, None, None, None], 0)
+    x = x.masked_fill(masked[:, None, ..., None], 0)
+    assert flat.any() and not flat.all() and masked.any()
     torch.testing.assert_close(ours.x, x, rtol=0, atol=1e-6)
     assert ours.lengths.tolist() == [7, 7, 7] and torch.equal(ours.label, batch.label)
-    assert not ours.visibility[lost[:, None].expand(-1, 7, -1, -1)].any()
-    assert (ours.visibility > 0).sum() == 7 * (~lost).sum()
+    shown = ~lost[:, None] & ~masked[..., None]  # (N, T, V, M)
+    assert torch.equal(ours.visibility > 0, shown)
     assert (
         not ours.critical[lost.mT[:, :, None].expand(-1, -1, 7, -1)].any() and ours.critical.any()
     )
@@ -136,6 +154,7 @@ def test_an_option_leaves_the_numbers_of_those_before_it(on: int) -> None:
         Augment(ARMS, frames=8, **o)._draw(some_batch().x, generator()) for o in (first, EVERYTHING)
     )
     kept = {"shear": "slants", "flip": "mirrored", "joint_dropout": "lost", "speed": "warp"}
+    kept |= {"axis_dropout": "lost_axis", "mask": "masked"}
     assert all(
         torch.equal(few[kept[name]], all_of_them[kept[name]]) for name in first if name in kept
     )
@@ -161,8 +180,109 @@ def test_what_is_drawn_fills_its_range() -> None:
     assert (most > torch.tensor([19.0, 59.0, 9.0])).all()
     assert drawn["mirrored"].float().mean().item() == pytest.approx(0.5, abs=0.03)
     assert drawn["lost"].float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert drawn["lost_axis"].sum(1).max() == 1
+    share = drawn["lost_axis"].float().mean(0)
+    torch.testing.assert_close(share, torch.full((3,), 0.7 / 3), rtol=0, atol=0.02)
     length = drawn["stop"] - drawn["start"]
     assert length.min() >= 0.5 - 1e-6 and length.mean().item() == pytest.approx(0.75, abs=0.01)
+
+
+def test_masks_take_every_size_and_every_place() -> None:
+    """4 to 12 of 20 joints in 16 to 32 of 64 frames of every second clip, as SkateFormer has it."""
+    x = torch.zeros(4000, 3, 1, 20, 1)
+    masked = Augment(KINECT20, mask=0.5, frames=64)._draw(x, generator())["masked"]
+    some = masked.flatten(1).any(1)
+    assert some.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    joints = masked.any(1)[some]
+    frames = masked.any(2)[some]
+    assert torch.equal(masked[some], frames[:, :, None] & joints[:, None])
+    for places, low, high in ((joints, 4, 12), (frames, 16, 32)):
+        sizes = places.sum(1).bincount(minlength=high + 1)
+        expected = len(places) / (high - low + 1)
+        assert len(sizes) == high + 1 and not sizes[:low].any()
+        assert (sizes[low:] > 0.6 * expected).all() and (sizes[low:] < 1.5 * expected).all()
+        each = places.float().mean(0)
+        assert (each - (low + high) / 2 / places.shape[1]).abs().max() < 0.05
+
+
+def test_sampled_frames_are_all_equally_likely() -> None:
+    """Sorted, with repetition, of the clip and not of its padding; evenly spaced in tests."""
+    clips, length = 3000, 7
+    x = torch.zeros(clips, 1, 10, 5, 1)
+    x[:, :, :length] = torch.arange(1.0, length + 1).view(-1, 1, 1)
+    x[:, :, length:] = 99
+    batch = Batch(
+        x,
+        torch.full((clips,), length),
+        torch.zeros(clips),
+        torch.ones(clips, 10, 5, 1),
+        torch.zeros(clips, 1, 10, 5),
+    )
+    augment = Augment(ARMS, sampling="random", frames=4)
+    shown = augment(batch, generator()).x[:, 0, :, 0, 0].long()
+    assert (shown.diff(dim=1) >= 0).all() and (shown.diff(dim=1) == 0).any()
+    counts = shown.flatten().bincount(minlength=length + 1)
+    expected = 4 * clips / length
+    assert len(counts) == length + 1 and counts[0] == 0
+    assert (counts[1:] - expected).abs().max() < 4 * expected**0.5
+    assert augment(batch, None).x[0, 0, :, 0, 0].tolist() == [1, 3, 5, 7]
+    part = Augment(ARMS, sampling="random", frames=4, crop=0.3)(batch, generator())
+    spread = part.x[:, 0, -1, 0, 0] - part.x[:, 0, 0, 0, 0]
+    assert set(part.x.unique().tolist()) == set(range(1, 8)) and spread.mean() < 3
+    same(Augment(ARMS, sampling="random", frames=4, test_crop=0.5)(batch, None), whole_middle(part))
+
+
+def whole_middle(like: Batch) -> Batch:
+    """The middle half of seven frames, 1.5 to 4.5 counted from 0, without interpolation."""
+    x = torch.tensor([2.0, 3, 4, 5]).view(1, 1, 4, 1, 1).expand_as(like.x)
+    return like._replace(x=x)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([None, 6]))
+def test_a_box_lies_between_the_rotation_and_the_sampling(seed: int, frames: int | None) -> None:
+    batch = some_batch(seed=seed)
+    turned = Augment(ARMS, rotation=(40, 70, 0))(batch, generator(seed))
+    expected = normalize_box(turned.x, lengths=batch.lengths, visibility=batch.visibility)
+    boxed = Augment(ARMS, rotation=(40, 70, 0), scale=0.3, box=True, frames=frames)
+    resampled = Augment(ARMS, frames=frames)(turned._replace(x=expected), None)
+    same(boxed(batch, generator(seed)), resampled, 1e-12)
+    in_test = boxed(batch, None).x
+    plain = normalize_box(batch.x, lengths=batch.lengths, visibility=batch.visibility)
+    expected = Augment(ARMS, frames=frames)(batch._replace(x=plain), None).x
+    assert torch.equal(in_test, expected) and in_test.abs().max() <= 1
+
+
+def test_a_dropped_axis_stays_visible() -> None:
+    batch = some_batch(lost=0)
+    ours = Augment(ARMS, axis_dropout=1.0)(batch, generator())
+    assert ((ours.x == 0).flatten(2).all(2).sum(1) == 1).all()
+    assert torch.equal(ours.visibility, batch.visibility)
+    assert torch.equal(ours.critical, batch.critical)
+
+
+def test_the_order_of_rotations_by_hand() -> None:
+    """Quarter turns: about y, z goes to x; about x, y goes to z and z to -y."""
+    quarter = torch.tensor([[math.pi / 2, math.pi / 2, 0.0]], dtype=torch.float64)
+    x = torch.tensor([0.0, 0.0, 1.0]).double().view(1, 3, 1, 1, 1)
+    for order, expected in (("xyz", [0, -1, 0]), ("yxz", [1, 0, 0])):
+        turned = rotate(x, quarter, order=order).flatten()
+        torch.testing.assert_close(turned, torch.tensor(expected).double(), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match=r"^rotate: expected order to be one of 'xyz', .* got 'x'"):
+        rotate(x, quarter, order="x")
+
+
+@pytest.mark.parametrize("order", ["xyz", "xzy", "yxz", "yzx", "zxy", "zyx"])
+def test_every_order_of_rotations(order: str) -> None:
+    batch = some_batch()
+    angles = draw(3, 3, seed=4)
+    ours = rotate(batch.x, angles, order=order)
+    for n in range(3):
+        turn = np.eye(3)
+        for axis in order:
+            which = "xyz".index(axis)
+            turn = reference_preparation.about(which, angles[n, which].item()) @ turn
+        expected = np.einsum("ij,jtvm->itvm", turn, batch.x[n].numpy())
+        np.testing.assert_allclose(ours[n], expected, rtol=0, atol=1e-12)
 
 
 @given(st.integers(0, 1000), st.tuples(*[st.floats(0, 180)] * 3))
@@ -294,7 +414,8 @@ def test_crops_of_clips_seen_throughout_do_not_move(seed: int, crop: float) -> N
 
 @given(st.integers(0, 10**6), st.sampled_from([None, 6]))
 def test_padding_and_the_other_clips_are_not_read(seed: int, frames: int | None) -> None:
-    options = {**EVERYTHING, **({} if frames else {"crop": 1.0, "speed": 0.0})}
+    options = {name: EVERYTHING[name] for name in EVERYTHING if frames or name not in IN_TIME}
+    options |= {"box": True, "sampling": "random" if frames else "interpolate"}
     batch = some_batch(seed=seed)
     augment = Augment(ARMS, frames=frames, **options)
     ours = augment(batch, generator(seed))
@@ -376,8 +497,10 @@ def test_an_empty_batch_and_copies() -> None:
     for other in (copy.deepcopy(augment), pickle.loads(pickle.dumps(augment)), augment.eval()):
         same(other(batch, generator()), augment(batch, generator()))
     assert repr(Augment(ARMS, rotation=(0, 30, 0), frames=9)) == (
-        "Augment(arms, rotation=(0.0, 30.0, 0.0), scale=0.0, crop=1.0, shear=0.0, flip=0.0, "
-        "joint_dropout=0.0, speed=0.0, test_crop=1.0, frames=9)"
+        "Augment(arms, rotation=(0.0, 30.0, 0.0), rotation_order=xyz, scale=0.0, crop=1.0, "
+        "shear=0.0, flip=0.0, joint_dropout=0.0, speed=0.0, axis_dropout=0.0, mask=0.0, "
+        "mask_joints=(0.2, 0.6), mask_frames=(0.25, 0.5), box=False, sampling=interpolate, "
+        "test_crop=1.0, frames=9)"
     )
 
 
@@ -510,8 +633,17 @@ def test_the_known_bug_would_be_seen() -> None:
         ({"flip": math.nan}, "flip in 0..1, got nan"),
         ({"crop": 0.0, "frames": 8}, "crop above 0 and at most 1, got 0.0"),
         ({"frames": 0}, "frames of at least 1, got 0"),
-        ({"crop": 0.5}, "frames with crop, speed or test_crop, got None"),
-        ({"speed": 0.5}, "frames with crop, speed or test_crop, got None"),
+        ({"crop": 0.5}, "frames with crop, speed, mask, sampling or test_crop, got None"),
+        ({"speed": 0.5}, "frames with crop, speed, mask, sampling or test_crop, got None"),
+        ({"mask": 0.5}, "frames with crop, speed, mask, sampling or test_crop, got None"),
+        ({"sampling": "random"}, "frames with crop, speed, mask, sampling or test_crop, got None"),
+        ({"sampling": "even"}, "sampling to be one of 'interpolate', 'random', got 'even'"),
+        ({"rotation_order": "xy"}, "rotation_order to be one of 'xyz', .*, got 'xy'"),
+        ({"axis_dropout": 1.5}, "axis_dropout in 0..1, got 1.5"),
+        ({"mask": -1, "frames": 8}, "mask in 0..1, got -1"),
+        ({"mask_joints": (0.6, 0.2)}, r"mask_joints of two ascending shares in 0..1, got \(0.6, "),
+        ({"mask_frames": 0.5}, "mask_frames of two ascending shares in 0..1, got 0.5"),
+        ({"mask_frames": (0.5, math.nan)}, "mask_frames of two ascending shares in 0..1, got"),
     ],
 )
 def test_options_out_of_their_range(options: dict[str, Any], error: str) -> None:

@@ -314,9 +314,15 @@ BATCHES: dict[str, Callable[[Any], Any]] = {
         flip=0.5,
         joint_dropout=0.1,
         speed=0.2,
+        axis_dropout=0.5,
+        mask=0.5,
+        box=True,
+        sampling="random",
         frames=12,
     )(b, seeded_generator(1, epoch=0, step=0)),
-    "augment, in tests": lambda b: Augment(NTU25, test_crop=0.9, frames=12)(b, None),
+    "augment, in tests": lambda b: Augment(
+        NTU25, box=True, sampling="random", test_crop=0.9, frames=12
+    )(b, None),
     "hide joints": lambda b: hide_joints(b, body_parts(NTU25)["left_arm"]),
     "hide frames": lambda b: hide_frames(b, 0.5),
     "hide random joints": lambda b: hide_random_joints(

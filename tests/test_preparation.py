@@ -253,7 +253,7 @@ def test_tests_see_the_middle(length: int) -> None:
         ),
         (
             lambda: Augment(NTU25, test_crop=0.9),
-            "expected frames with crop, speed or test_crop, got None",
+            "expected frames with crop, speed, mask, sampling or test_crop, got None",
         ),
         (
             lambda: center(torch.zeros(1, 3, 2, 25, 2), 1, person=2),
