@@ -12,6 +12,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from recipe import (
     BRANCHES,
+    IN_TIME,
     NETWORKS,
     PREPARATIONS,
     PRESETS,
@@ -274,7 +275,7 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
         raise ValueError(
             "expected options that change something, got --network dropout with --freeze"
         )
-    in_time = [name for name in ("crop", "speed") if name in chosen.get("augment", {})]
+    in_time = [name for name in IN_TIME if name in chosen.get("augment", {})]
     if in_time and PREPARATIONS[recipe.preparation].repeats:
         raise ValueError(
             f"expected options that change something, got --augment {in_time[0]} with "

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 from errors import run
-from recipe import PREPARATIONS, Recipe, prepare
+from recipe import PREPARATIONS, Recipe, prepare, sampling_in_time
 from results import Run, load_run
 from torch import Tensor
 
@@ -155,6 +155,9 @@ def frames_of(focus: Tensor, recipe: Recipe, length: int) -> tuple[int, int]:
     frames = torch.arange(length)
     if how.repeats:  # prepared frame t shows frame t modulo the length
         shown = frames[: len(over_time)]
+    elif sampling_in_time(recipe)["sampling"] == "random":  # the nearest of the frames taken
+        taken = torch.tensor(frames_shown(recipe, length))
+        shown = (frames[:, None] - taken).abs().argmin(1)
     else:
         relative = (frames / max(length - 1, 1) - 0.5) / how.test_crop + 0.5
         shown = (relative * (len(over_time) - 1)).round().long().clamp(0, len(over_time) - 1)
@@ -181,7 +184,7 @@ def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tenso
             batch.critical.permute(0, 2, 3, 1)[:, None], batch.lengths, recipe.frames
         )
         return repeat_frames(batch.x, batch.lengths, recipe.frames)[0], truth[0, 0].permute(2, 0, 1)
-    drawn = Augment(layout, frames=recipe.frames, test_crop=how.test_crop)(batch, None)
+    drawn = Augment(layout, **sampling_in_time(recipe))(batch, None)
     return drawn.x[0], drawn.critical[0]
 
 
@@ -192,7 +195,10 @@ def frames_shown(recipe: Recipe, length: int) -> list[int]:
     if how.repeats:
         return (t % length).tolist()
     relative = (t / max(recipe.frames - 1, 1) - 0.5) * how.test_crop + 0.5
-    return (relative * (length - 1)).round().long().tolist()
+    time = relative * (length - 1)
+    if sampling_in_time(recipe)["sampling"] == "random":  # not interpolated
+        return (time + 1e-3).floor().long().tolist()
+    return time.round().long().tolist()
 
 
 def as_line(answer: Answer, *, window: bool, top: int) -> str:

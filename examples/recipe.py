@@ -52,6 +52,8 @@ class Preparation(NamedTuple):
     heights: bool = True  # divide by the body height
     repeats: bool = False  # repeat the clip to T frames; False: resample it
     test_crop: float = 1.0  # middle share of a clip that is used for testing
+    box: bool = False  # scale each clip and each axis to [-1, 1], after the rotation
+    sampling: str = "interpolate"  # or random: draw frames; evenly spaced ones for testing
 
 
 PREPARATIONS = {
@@ -61,7 +63,10 @@ PREPARATIONS = {
     "dgnn": Preparation(  # BAGCN
         "spine", each_frame=True, person=0, aligned=True, heights=False, repeats=True
     ),
+    # CTR-GCN on NW-UCLA. The box removes origin and scale, so any skeleton's centre will do.
+    "box": Preparation(heights=False, box=True, sampling="random"),
 }
+IN_TIME = ("crop", "speed", "mask", "mask_joints", "mask_frames", "sampling")  # need resampling
 
 
 def setting(default: Any, meaning: str, **how: Any) -> Any:
@@ -84,7 +89,8 @@ class Recipe:
     preparation: str = setting(
         "view",
         "view: resample clips to --frames; paper: centre each frame, repeat clips; "
-        "ctrgcn, dgnn: as in those papers",
+        "ctrgcn, dgnn: as in those papers; box: scale each axis of a clip to -1..1 and draw "
+        "frames, as CTR-GCN's code does with NW-UCLA",
         choices=PREPARATIONS,
     )
     frames: int = setting(64, "number of frames T of every prepared clip", low=1)
@@ -353,6 +359,26 @@ PRESETS["synthetic_bagcn"] = {
     },
 }
 
+# The recipe and the budget of most public code for NW-UCLA: 65 epochs of five passes each over the
+# training clips. --epochs counts passes. --stream names the other streams.
+BUDGET: dict[str, Any] = {
+    "branch": "plain",
+    "stream": "joint",
+    "preparation": "box",
+    "frames": 52,
+    "augment": {"rotation": (60.0, 60.0, 0.0), "rotation_order": "yxz"},
+    "epochs": 325,
+    "decay": (250,),
+    "warmup": 25,
+    "batch": 16,
+    "lr": 0.1,
+    "weight_decay": 1e-4,
+}
+for model in ("stf_gcn", "ms_g3d", "fg_stformer", "bagcn"):
+    ending = "" if model == "stf_gcn" else f"_{model}"
+    network = PRESETS[f"nw_ucla{ending}"]["network"]
+    PRESETS[f"nw_ucla_325{ending}"] = {**BUDGET, "model": model, "network": network}
+
 # ------------------------------------------------------------------------------------------------
 # What a recipe builds.
 
@@ -469,17 +495,24 @@ def build_objective(
 # Input of the network.
 
 
+def sampling_in_time(recipe: Recipe) -> dict[str, Any]:
+    """The options of Augment that place a test clip's frames in time, unless it is repeated."""
+    how = PREPARATIONS[recipe.preparation]
+    sampling = recipe.augment.get("sampling", how.sampling)
+    return {"frames": recipe.frames, "test_crop": how.test_crop, "sampling": sampling}
+
+
 def augmentation(recipe: Recipe, layout: SkeletonLayout) -> Augment:
     """Build the augmentation, which also resamples every clip to the recipe's frames.
 
     A preparation that repeats clips keeps them whole.
     """
     how = PREPARATIONS[recipe.preparation]
-    options = dict(recipe.augment)
+    options = {"box": how.box, **recipe.augment}
     if how.repeats:
-        options = {name: options[name] for name in options if name not in ("crop", "speed")}
+        options = {name: options[name] for name in options if name not in IN_TIME}
     else:
-        options |= {"frames": recipe.frames, "test_crop": how.test_crop}
+        options |= sampling_in_time(recipe)
     augment: Augment = with_options(Augment, "--augment", options)(layout)
     return augment
 

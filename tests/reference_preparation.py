@@ -76,7 +76,7 @@ def ctr_gcn_nw_ucla(x, length, frames, *, chosen=None, angles=(0, 0)):
 
     All joints were seen.
     """
-    moved = x[:, :length] - x[:, :1, SPINE : SPINE + 1]
+    moved = x[:, :length] - x[:, :1, SPINE : SPINE + 1, :1]
     turn = about(0, angles[0]) @ about(1, angles[1])
     turned = np.stack(
         [

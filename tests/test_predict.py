@@ -218,7 +218,7 @@ def test_frames_are_those_of_the_clip(preparation: str, length: int) -> None:
         assert predict.frames_of(focus, recipe, length) == expected
 
 
-@pytest.mark.parametrize("preparation", ["view", "paper", "ctrgcn"])
+@pytest.mark.parametrize("preparation", ["view", "paper", "ctrgcn", "box"])
 @pytest.mark.parametrize("length", [9, 40, 75])
 def test_frames_are_those_that_the_network_was_shown(preparation: str, length: int) -> None:
     """A hand at t, measured in the distance of two joints, tells which time a frame shows."""
@@ -261,6 +261,8 @@ def test_pictures_number_the_frames_of_the_clip() -> None:
     recipe = Recipe(preparation="view", frames=16)
     assert predict.frames_shown(recipe, 46) == list(range(0, 46, 3))
     assert predict.frames_shown(recipe, 1) == [0] * 16
+    recipe = Recipe(preparation="box", frames=4)
+    assert predict.frames_shown(recipe, 9) == [0, 2, 5, 8]
     recipe = Recipe(preparation="paper", frames=16)
     assert predict.frames_shown(recipe, 10) == [*range(10), *range(6)]
     focus = torch.zeros(1, 16, 3)

@@ -15,7 +15,7 @@ from explain import to_draw
 from hypothesis import given
 from hypothesis import strategies as st
 from layer_tools import draw
-from recipe import PREPARATIONS, Recipe, prepare
+from recipe import PREPARATIONS, PRESETS, Recipe, prepare
 from torch import Tensor
 
 from skeleton_focus import (
@@ -126,6 +126,62 @@ def test_training_sees_a_turned_part_of_the_clip() -> None:
         np.testing.assert_array_equal(ours[n, -1].numpy(), seen)
 
 
+def whole_clips(joints: int, persons: int) -> Batch:
+    """Clips in which every joint was seen; padding is 0."""
+    batch = some_clips(joints=joints, persons=persons, lost=0.0)
+    inside = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    seen = inside[:, :, None, None].double().expand(-1, -1, joints, persons)
+    x = draw(3, 3, max(LENGTHS), joints, persons) * seen[:, None]
+    return batch._replace(x=x, visibility=seen)
+
+
+@pytest.mark.parametrize("layout", [NTU25, KINECT20, COCO17], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("persons", [1, 2])
+def test_a_box_in_tests_is_that_of_the_field(persons: int, layout: SkeletonLayout) -> None:
+    batch = whole_clips(layout.num_joints, persons)
+    streams = ("joint", "bone", "joint_motion", "bone_motion")
+    recipe = Recipe(preparation="box", frames=52, stream="+".join(streams))
+    ours = prepare(batch, recipe, layout)
+    for n, length in enumerate(LENGTHS):
+        joint = reference.ctr_gcn_nw_ucla(batch.x[n].numpy(), length, 52)
+        bone = joint - joint[:, :, list(layout.parents)]
+        motions = [np.diff(x, axis=1, append=x[:, -1:]) for x in (joint, bone)]
+        close(ours[n, :-1], np.concatenate([joint, bone, *motions]))
+    assert (ours[:, -1] == 1).all()
+
+
+def test_a_box_in_training_is_that_of_the_field() -> None:
+    """Turned about y and then about x by up to 60 degrees; sorted frames, drawn with repetition."""
+    batch = whole_clips(20, 1)
+    recipe = Recipe(**PRESETS["nw_ucla_325"])
+    drawn = torch.Generator().manual_seed(5)
+    angles = ((2 * torch.rand(3, 3, generator=drawn) - 1) * torch.tensor(60.0).deg2rad()).double()
+    torch.rand(3, 3, generator=drawn)  # sizes, spans
+    times = torch.rand(3, 52, generator=drawn)
+    for n, length in enumerate(LENGTHS):
+        chosen = (times[n] * length).long().sort().values.numpy()
+        assert len(np.unique(chosen)) == length or length > 10
+        expected = reference.ctr_gcn_nw_ucla(
+            batch.x[n].numpy(), length, 52, chosen=chosen, angles=angles[n].tolist()
+        )
+        ours = prepare(batch, recipe, KINECT20, torch.Generator().manual_seed(5))
+        # Angles drawn in float32.
+        np.testing.assert_allclose(ours[n, :-1].numpy(), expected, rtol=0, atol=1e-6)
+    assert ours[:, :-1].abs().amax() <= 1
+
+
+@given(seed=st.integers(0, 10**6), lost=st.floats(0, 0.5))
+def test_views_in_a_box_stay_in_it(seed: int, lost: float) -> None:
+    """With lost joints, too, and for masks and dropped axes; what was not seen is 0."""
+    batch = some_clips(seed, lost=lost)
+    augment = {**PRESETS["nw_ucla_325"]["augment"], "mask": 0.5, "axis_dropout": 0.5}
+    recipe = Recipe(preparation="box", frames=9, augment=augment)
+    for random in (None, torch.Generator().manual_seed(seed)):
+        ours = prepare(batch, recipe, NTU25, random)
+        assert ours[:, :-1].abs().amax() <= 1 and ours.isfinite().all()
+        assert not ours[:, :-1].movedim(1, -1)[ours[:, -1] == 0].any()
+
+
 ANGLE = st.floats(-3.0, 3.0)
 SHIFT = st.floats(-5.0, 5.0)
 
@@ -141,6 +197,19 @@ def test_dgnn_s_preparation_does_not_see_rigid_motions(angles: Any, shift: Any, 
     one, two = (prepare(clips, recipe, NTU25) for clips in (batch, moved(batch, angles, shift)))
     torch.testing.assert_close(one, two, rtol=0, atol=1e-8)
     assert one[:, 0].any()
+
+
+@given(shift=st.tuples(SHIFT, SHIFT, SHIFT), size=st.floats(0.1, 10), seed=st.integers(0, 99))
+def test_a_box_sees_neither_translations_nor_sizes(shift: Any, size: float, seed: int) -> None:
+    batch = some_clips(seed)
+    recipe = Recipe(**{**PRESETS["nw_ucla_325"], "stream": "joint+bone"})
+    other = moved(batch._replace(x=size * batch.x), (0.0, 0.0, 0.0), shift)
+    for random in (None, 3):
+        one, two = (
+            prepare(clips, recipe, NTU25, random and torch.Generator().manual_seed(random))
+            for clips in (batch, other)
+        )
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-8)
 
 
 @given(shift=st.tuples(SHIFT, SHIFT, SHIFT), seed=st.integers(0, 99))
@@ -302,6 +371,8 @@ def test_pictures_show_the_frames_that_tests_see() -> None:
     span = {"start": one.x.new_tensor([0.025]), "stop": one.x.new_tensor([0.975])}
     torch.testing.assert_close(drawn, resample_frames(one.x, one.lengths, 13, **span)[0])
     assert truth.shape == (2, 13, 25)
+    drawn, _ = to_draw(one, NTU25, Recipe(preparation="box", frames=13))
+    torch.testing.assert_close(drawn, one.x[0, :, [t * 8 // 12 for t in range(13)]])
     drawn, _ = to_draw(one, NTU25, Recipe(preparation="dgnn", frames=13))
     torch.testing.assert_close(drawn, repeat_frames(one.x, one.lengths, 13)[0])
 
