@@ -1,7 +1,8 @@
-"""Average the class probabilities of finished runs: the two STF branches, or several streams.
+"""Fuse the class probabilities of finished runs: the two STF branches, or several streams.
 
 python examples/ensemble.py runs/exploration runs/focus
 python examples/ensemble.py runs/joint runs/bone --weights 0.6 0.4
+python examples/ensemble.py runs/joint runs/bone runs/jm runs/bm --logits --weights 0.6 0.6 0.4 0.4
 python examples/ensemble.py weights/nw_ucla/* --data PATH --mirror   # run the networks on each \
     clip and its mirror
 python examples/ensemble.py runs/joint runs/bone --wrong             # also list the clips that \
@@ -77,12 +78,28 @@ def gather(
     return read_all(folders)
 
 
+def fused(
+    probabilities: Sequence[Tensor], weights: Sequence[float] | None, *, logits: bool
+) -> Tensor:
+    """Fuse by averaging probabilities or, up to one number for each clip, by adding logits."""
+    if not logits:
+        return fuse(probabilities, weights)
+    # Softmax rounds small probabilities to 0, whose logarithm times a weight of 0 is NaN.
+    logs = [p.double().clamp(min=torch.finfo(p.dtype).tiny).log() for p in probabilities]
+    return fuse(logs, weights, kind="log_probabilities")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", help="folders of finished runs on the same data")
     parser.add_argument("--weights", type=float, nargs="+", help="one for each run; default: equal")
+    parser.add_argument(
+        "--logits",
+        action="store_true",
+        help="add weighted logits, as most public code does, instead of averaging probabilities",
+    )
     clip_options(parser)
     parser.add_argument(
         "--mirror",
@@ -90,11 +107,11 @@ def main() -> None:
         help="run the networks again and average over each clip and its mirror image",
     )
     parser.add_argument(
-        "--wrong", action="store_true", help="list the clips that the average gets wrong"
+        "--wrong", action="store_true", help="list the clips that the runs together get wrong"
     )
     given = parser.parse_args()
     probabilities, label, names = gather(given.runs, given, mirror=given.mirror)
-    together = fuse(probabilities, given.weights)
+    together = fused(probabilities, given.weights, logits=given.logits)
     width = max(map(len, [*given.runs, "together"]))
     for title, p in [*zip(given.runs, probabilities, strict=True), ("together", together)]:
         found = accuracy(p, label)

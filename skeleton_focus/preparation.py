@@ -28,6 +28,7 @@ __all__ = [
     "resample_frames",
 ]
 
+KINDS = ("probabilities", "log_probabilities", "logits")  # of the outputs that are fused
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 
 
@@ -622,50 +623,82 @@ def prepare_stf(
     return repeat_frames(x, lengths, frames)
 
 
-def fuse(probabilities: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
-    """Average the class probabilities of several networks: streams, or the two STF branches.
+def fuse(
+    outputs: Sequence[Tensor],
+    weights: Sequence[float] | None = None,
+    *,
+    kind: str = "probabilities",
+) -> Tensor:
+    r"""Fuse the outputs of several networks: streams, or the two STF branches.
+
+    .. math:: \frac{\sum_s w_s \, p_s}{\sum_s w_s} \quad\text{or}\quad \sum_s w_s \, z_s
+
+    Probabilities p are averaged, as STF does; logits z are added, as CTR-GCN's code does.
+    Log-probabilities are added, too. They differ from logits by one number for each clip, so both
+    rank the classes of a clip alike.
+
+    Choose the weights before you see the test clips, or the accuracy is too high.
 
     Shape:
         each (N, classes) -> (N, classes).
 
     Args:
-        probabilities: outputs of the softmax, not logits.
-        weights: one for each network, by default equal; they are divided by their sum.
+        outputs: one tensor for each network.
+        weights: one for each network, by default 1; CTR-GCN's code for NW-UCLA has 0.6 for the
+            joint and the bone stream, 0.4 for their motions. Those of probabilities are divided by
+            their sum.
+        kind: what the outputs are: ``"probabilities"``, ``"log_probabilities"`` or ``"logits"``.
 
     Raises:
-        ValueError: no tensors, different shapes, rows that are not probabilities, or invalid
+        ValueError: no tensors, different shapes, rows that are not of that kind, or invalid
             weights.
 
     Example:
         >>> fuse([torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])])
         tensor([[0.7500, 0.2500]])
+        >>> fuse([torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 5.0]])], [1, 2], kind="logits")
+        tensor([[ 2., 10.]])
 
     Reference:
-        STF (Ke et al., AAAI 2022), "Joint-bone stream fusion".
+        STF (Ke et al., AAAI 2022), "Joint-bone stream fusion"; CTR-GCN (Chen et al., ICCV 2021).
     """
-    if len(probabilities) == 0:
-        raise ValueError(message("fuse", "at least one tensor of probabilities", "none"))
-    check_shape("fuse", "probabilities", probabilities[0], "N, classes")
-    n, classes = probabilities[0].shape
-    for p in probabilities:
-        check_shape("fuse", "probabilities", p, f"N={n}, classes={classes}")
-        if not can_read(p):
-            continue
-        sums = p.double().sum(1)
-        # bfloat16 rows deviate by a few thousandths; NaN fails.
-        valid = ((sums - 1).abs() < 1e-2) & (p >= 0).all(1)
-        if not valid.all():
-            hint = "apply the softmax to logits first"
-            got = sums[~valid][:1].tolist()
-            raise ValueError(message("fuse", "probabilities, each row adding up to 1", got, hint))
-    factors = [1.0] * len(probabilities) if weights is None else list(weights)
-    if len(factors) != len(probabilities) or not min(factors) >= 0 or not sum(factors) > 0:
+    check_choice("fuse", "kind", kind, KINDS)
+    if len(outputs) == 0:
+        raise ValueError(message("fuse", f"at least one tensor of {kind}", "none"))
+    check_shape("fuse", kind, outputs[0], "N, classes")
+    n, classes = outputs[0].shape
+    for output in outputs:
+        check_shape("fuse", kind, output, f"N={n}, classes={classes}")
+        if can_read(output):
+            _check_kind(output, kind)
+    factors = [1.0] * len(outputs) if weights is None else list(weights)
+    if len(factors) != len(outputs) or not min(factors) >= 0 or not sum(factors) > 0:
         raise ValueError(
-            message("fuse", f"{len(probabilities)} weights of at least 0, not all 0", factors)
+            message("fuse", f"{len(outputs)} weights of at least 0, not all 0", factors)
         )
-    total = sum(factors)
-    weighted = [p * (factor / total) for p, factor in zip(probabilities, factors, strict=True)]
+    total = sum(factors) if kind == "probabilities" else 1.0
+    weighted = [output * (factor / total) for output, factor in zip(outputs, factors, strict=True)]
     return torch.stack(weighted).sum(0)
+
+
+def _check_kind(output: Tensor, kind: str) -> None:
+    """Check that the rows (N, classes) are probabilities, log-probabilities or finite logits."""
+    if kind == "logits":
+        if not output.isfinite().all():
+            raise ValueError(message("fuse", "finite logits", "NaN or infinity"))
+        return
+    p = output.double()
+    if kind == "log_probabilities":
+        p = p.exp()
+    sums = p.sum(1)
+    # bfloat16 rows deviate by a few thousandths, their logarithms by more; NaN fails.
+    valid = ((sums - 1).abs() < (1e-2 if kind == "probabilities" else 5e-2)) & (p >= 0).all(1)
+    if not valid.all():
+        what = "adding up to 1" if kind == "probabilities" else "whose exponentials add up to 1"
+        hint = 'apply the softmax to logits first, or pass kind="logits"'
+        raise ValueError(
+            message("fuse", f"{kind}, each row {what}", sums[~valid][:1].tolist(), hint)
+        )
 
 
 def _take_frames(x: Tensor, index: Tensor) -> Tensor:

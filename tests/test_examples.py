@@ -14,6 +14,7 @@ import command_line
 import demo
 import ensemble
 import explain
+import loading
 import numpy as np
 import pytest
 import results
@@ -24,11 +25,18 @@ import train
 from bagcn import BAGCN
 from fg_stformer import FGSTFormer
 from ms_g3d import MSG3D
-from recipe import Recipe
+from recipe import Recipe, prepare
 from stf_gcn import STFGCN
 from torch import nn
 
-from skeleton_focus import NTU25, OPENPOSE18, SyntheticActions, fuse, multi_scale_adjacency
+from skeleton_focus import (
+    NTU25,
+    OPENPOSE18,
+    SkeletonDataset,
+    SyntheticActions,
+    fuse,
+    multi_scale_adjacency,
+)
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = [
@@ -419,6 +427,17 @@ def test_ensemble(finished: Path) -> None:
     left = ensemble.read_all(folders)
     anew = ensemble.recognise(folders)
     torch.testing.assert_close(anew[:2], left[:2], rtol=1e-4, atol=1e-5)
+    logits = []
+    for folder in folders:
+        objective, recipe, layout, classes, *_ = results.load_run(folder)
+        clips, _ = loading.clips_of(folder, recipe, layout, classes)
+        batch = SkeletonDataset.collate([clips[i] for i in range(len(clips))])
+        with torch.no_grad():
+            logits.append(objective.model(prepare(batch, recipe, layout)))
+    summed = results.accuracy(0.6 * logits[0] + 0.4 * logits[1], left[1])
+    weighted = ("--logits", "--weights", "0.6", "0.4")
+    line = succeed("ensemble.py", "straight", "bone", *weighted, cwd=finished).splitlines()[2]
+    assert line.split()[2::2] == [f"{summed['top1']:.2%}", f"{summed['top5']:.2%}"]
     mirrored, label, names = ensemble.recognise(folders, mirror=True)
     assert anew[2] == left[2] == names
     assert all((p - q).abs().max() > 0.01 for p, q in zip(mirrored, left[0], strict=True))

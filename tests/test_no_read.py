@@ -279,6 +279,7 @@ FUNCTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "box": lambda d: normalize_box(d["x"], lengths=d["lengths"], visibility=d["visibility"]),
     "fuse": lambda d: fuse([d["logits"].softmax(1), d["logits"].softmax(1)], [1, 2]),
+    "fuse logits": lambda d: fuse([d["logits"], d["logits"]], [0.6, 0.4], kind="logits"),
     "rotate": lambda d: rotate(d["x"], d["factors"][:, :, 0]),
     "scale": lambda d: scale(d["x"], d["shares"]),
     "drop joints": lambda d: drop_joints(d["x"], d["which"]),

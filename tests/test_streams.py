@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import ensemble
 import numpy as np
 import pytest
 import reference
@@ -617,6 +618,49 @@ def test_fuse_averages() -> None:
     torch.testing.assert_close(fuse([one, two], [3, 1]), torch.tensor([[0.875, 0.125], [0.3, 0.7]]))
     torch.testing.assert_close(fuse([one, two], [0.2, 0.2]), fuse([two, one]))
     torch.testing.assert_close(fuse([one, two], [0, 5]), two)
+
+
+@given(st.integers(1, 4), st.integers(0, 10**6), st.booleans())
+def test_fused_logits_are_their_weighted_sum(streams: int, seed: int, weighted: bool) -> None:
+    logits = [3 * draw(6, 5, seed=seed + s) for s in range(streams)]
+    weights = [0.6, 0.6, 0.4, 0.4][:streams] if weighted else None
+    ours = fuse(logits, weights, kind="logits")
+    for n, c in np.ndindex(6, 5):
+        total = 0.0
+        for s in range(streams):
+            total += (weights[s] if weights else 1.0) * logits[s][n, c].item()
+        assert ours[n, c].item() == pytest.approx(total, abs=1e-12)
+    logs = [z.log_softmax(1) for z in logits]
+    by_logs = fuse(logs, weights, kind="log_probabilities")
+    apart = ours - by_logs  # one number for each clip
+    torch.testing.assert_close(apart, apart[:, :1].expand(-1, 5))
+
+
+def test_fused_logits_and_probabilities_may_disagree() -> None:
+    sure = torch.tensor([[0.98, 0.01, 0.01]])
+    other = torch.tensor([[1e-6, 0.6, 0.399999]])
+    assert fuse([sure, other]).argmax() == 0
+    assert fuse([sure.log(), other.log()], kind="log_probabilities").argmax() == 1
+    assert ensemble.fused([sure, other], None, logits=False).argmax() == 0
+    assert ensemble.fused([sure, other], None, logits=True).argmax() == 1
+    none = torch.tensor([[0.0, 1.0, 0.0]])
+    assert ensemble.fused([none, sure], [0.0, 1.0], logits=True).argmax() == 0
+    assert ensemble.fused([none, none], None, logits=True).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "error"),
+    [
+        ([[0.5, 0.5]], "scores", "kind to be one of 'probabilities', 'log_probabilities', 'log"),
+        ([[0.5, math.nan]], "logits", "finite logits, got NaN or infinity"),
+        ([[-math.inf, 0.0]], "logits", "finite logits, got NaN or infinity"),
+        ([[0.5, 0.5]], "log_probabilities", "log_probabilities, each row whose exponentials add"),
+        ([0.5, 0.5], "logits", r"logits \(N, classes\), got \(2,\)"),
+    ],
+)
+def test_outputs_of_another_kind(output: Any, kind: str, error: str) -> None:
+    with pytest.raises(ValueError, match=f"^fuse: expected {error}"):
+        fuse([torch.tensor(output)], kind=kind)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
