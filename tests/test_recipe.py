@@ -800,6 +800,9 @@ def test_the_recipe_of_the_field(model: str) -> None:
     assert recipe.model == model
     assert recipe.network == PRESETS[f"nw_ucla{ending}"]["network"]
     assert sum("325" in name for name in PRESETS) == 4
+    x = prepare(whole(some_data(KINECT20)), recipe, KINECT20, torch.Generator().manual_seed(0))
+    assert x.shape == (8, 4, 52, 20, 1)
+    assert build_network(recipe, 10, 1, KINECT20)(x).shape == (8, 10)
 
 
 # What all of them share: batch, weight decay (but BAGCN's), FG-STFormer's layers and joints, no
