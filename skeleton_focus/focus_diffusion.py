@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_choice, check_lengths, check_shape, message
+from ._pointwise import PointwiseConv, mix_channels
 from .graph_conv import GraphConv
 from .temporal_context import TemporalContext, mask_padding
 
@@ -73,8 +74,8 @@ class AttentiveFocus(nn.Module):
             )
         self.focus = focus
         self.normalize = normalize
-        self.embed = nn.Conv2d(channels, channels, 1, bias=False)
-        self.score = nn.Conv2d(channels, 1, 1) if focus == "attention" else None
+        self.embed = PointwiseConv(channels, channels, bias=False)
+        self.score = PointwiseConv(channels, 1) if focus == "attention" else None
 
     def forward(self, x: Tensor) -> LatentNode:
         check_shape("AttentiveFocus", "x", x, f"N, C={self.embed.in_channels}, T>0, V")
@@ -131,7 +132,7 @@ class AttentiveDiffusion(nn.Module):
         if min(sizes) < 1:
             raise ValueError(message("AttentiveDiffusion", "at least 1 channel of each", sizes))
         self.sizes = sizes
-        self.mix = nn.Conv2d(sum(sizes), channels, 1)
+        self.mix = PointwiseConv(sum(sizes), channels)
 
     def forward(self, x: Tensor, context: Tensor, weights: Tensor) -> Tensor:
         who = "AttentiveDiffusion"
@@ -141,9 +142,9 @@ class AttentiveDiffusion(nn.Module):
         check_shape(who, "context", context, f"N, D={context_channels}, T, V=1", N=n, T=t)
         check_shape(who, "weights", weights, f"N, T, V={v}", N=n, T=t)
         # [X, w G] W_3 = X W_3' + w (G W_3''): the product with G is made once for all joints.
-        of_joints, of_context = torch.split(self.mix.weight, list(self.sizes), dim=1)
-        added = F.conv2d(context, of_context) * weights[:, None]  # (N, C, T, V)
-        return F.conv2d(x, of_joints, self.mix.bias) + added
+        of_joints, of_context = torch.split(self.mix.weight.flatten(1), list(self.sizes), 1)
+        added = mix_channels(context, of_context) * weights[:, None]  # (N, C, T, V)
+        return mix_channels(x, of_joints, self.mix.bias) + added
 
     def extra_repr(self) -> str:
         return "channels={}, context_channels={}".format(*self.sizes)

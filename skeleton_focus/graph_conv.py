@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ._checks import check_adjacency, check_shape, message
+from ._pointwise import mix_channels
 from ._windows import convolve
 
 __all__ = [
@@ -60,15 +61,14 @@ def convolve_graph(
         return y if bias is None else y + bias.view(-1, 1, 1)
     # Mixed first: O channels are aggregated for each subset, in one product for all K.
     if out_channels <= in_channels:
-        kernel = weight.reshape(subsets * out_channels, in_channels, 1, 1)
-        mixed = F.conv2d(x, kernel)  # (N, K*O, T, V)
+        mixed = mix_channels(x, weight.flatten(0, 1))  # (N, K*O, T, V)
         carried = mixed.reshape(n, subsets, out_channels * t, v) @ adjacency  # (N, K, O*T, V)
         y = carried.sum(1).view(n, out_channels, t, v)
         return y if bias is None else y + bias.view(-1, 1, 1)
-    # Aggregated first: the C channels are fewer, and one 1x1 convolution mixes and sums all K.
+    # Aggregated first: the C channels are fewer, and one product mixes and sums all K.
     carried = x.reshape(n, 1, in_channels * t, v) @ adjacency  # (N, K, C*T, V)
-    mixer = weight.transpose(0, 1).reshape(out_channels, subsets * in_channels, 1, 1)
-    return F.conv2d(carried.view(n, subsets * in_channels, t, v), mixer, bias)
+    mixer = weight.transpose(0, 1).reshape(out_channels, subsets * in_channels)
+    return mix_channels(carried.view(n, subsets * in_channels, t, v), mixer, bias)
 
 
 def convolve_windows(x: Tensor, weight: Tensor, adjacency: Tensor, *, stride: int = 1) -> Tensor:

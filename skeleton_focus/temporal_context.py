@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ._checks import check_choice, check_lengths, check_shape, message
+from ._pointwise import PointwiseConv
 
 __all__ = ["TemporalContext", "mask_padding"]
 
@@ -72,7 +73,7 @@ class TemporalContext(nn.Module):
             )
         self.direction = direction
         self.context_channels = context_channels
-        self.project = nn.Conv2d(channels, channels, 1, bias=False)
+        self.project = PointwiseConv(channels, channels, bias=False)
         width = context_channels // 2 if both else context_channels
         self.lstm = nn.LSTM(channels, width, layers, batch_first=True, bidirectional=both)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_shape, message
+from ._pointwise import PointwiseConv
 
 __all__ = ["MultiScaleTemporalConv", "TemporalConv"]
 
@@ -115,13 +116,13 @@ class MultiScaleTemporalConv(nn.Module):
         self.activation = activation
         # One width for each dilation and the pool; the pointwise branch takes the rest of O.
         self.widths = [width] * (branches - 1)
-        self.narrow = nn.Conv2d(in_channels, width * (branches - 1), 1, bias=False)
+        self.narrow = PointwiseConv(in_channels, width * (branches - 1), bias=False)
         self.narrow_norm = nn.BatchNorm2d(width * (branches - 1))
         self.dilated = nn.ModuleList(
             _conv_over_time(width, width, kernel_size, stride, d) for d in dilations
         )
-        self.pointwise = nn.Conv2d(
-            in_channels, out_channels - width * (branches - 1), 1, (stride, 1), bias=False
+        self.pointwise = PointwiseConv(
+            in_channels, out_channels - width * (branches - 1), stride=stride, bias=False
         )
         self.norm = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module | None = None
@@ -161,6 +162,8 @@ def _conv_over_time(
 
     There is no bias, because the BatchNorm that follows removes it.
     """
+    if kernel_size == 1:
+        return PointwiseConv(in_channels, out_channels, stride=stride, bias=False)
     # Half the kernel's extent on each side keeps T at stride 1; it needs an odd kernel.
     padding = dilation * (kernel_size - 1) // 2
     return nn.Conv2d(
