@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_shape, message
+from ._pointwise import PointwiseConv
 from .graph_conv import GraphConv, convolve_graph
 
 __all__ = ["STFAdjacency", "STFGraphConv"]
@@ -67,13 +68,13 @@ class STFAdjacency(nn.Module):
         self.num_joints = num_joints
         self.bins = bins
         self.beta = nn.Sequential(
-            nn.Conv2d(in_channels, width, 1, bias=False),
+            PointwiseConv(in_channels, width, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, width, (3, 1), padding=(1, 0), bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
-            nn.Conv2d(width, 1, 1),
+            PointwiseConv(width, 1),
         )
         self.cover = nn.Conv2d(1, hidden, (bins, num_joints))  # alpha: these two
         self.emit = nn.Conv2d(hidden, num_subsets * num_joints * num_joints, 1)
@@ -92,7 +93,10 @@ class STFAdjacency(nn.Module):
         check_shape("STFAdjacency", "x", x, f"N, C={self.in_channels}, T>0, V={self.num_joints}")
         n, _, _, v = x.shape
         embedding = torch.sigmoid(self.beta(x))  # (N, 1, T, V)
-        adjacency = self.emit(F.relu(self.cover(self._pooled(embedding))))
+        # Alpha's kernels cover their whole inputs, so that they are linear layers.
+        pooled = self._pooled(embedding).flatten(1)
+        hidden = F.relu(F.linear(pooled, self.cover.weight.flatten(1), self.cover.bias))
+        adjacency = F.linear(hidden, self.emit.weight.flatten(1), self.emit.bias)
         return adjacency.view(n, self.num_subsets, v, v), embedding.squeeze(1)
 
     def _pooled(self, embedding: Tensor) -> Tensor:
@@ -195,4 +199,6 @@ class STFGraphConv(GraphConv):
         """A + R + G (N, K, V, V) for each sample; G is zero for subsets without a generated one."""
         generated: Tensor = self.generator(x)[0]
         rest = len(self.weight) - self.generator.num_subsets
-        return super().current_adjacency(x) + F.pad(generated, (0, 0, 0, 0, 0, rest))
+        if rest:
+            generated = F.pad(generated, (0, 0, 0, 0, 0, rest))
+        return super().current_adjacency(x) + generated
