@@ -4,8 +4,8 @@ The sum over k, source joint v and frame offset i is one matrix product for each
 are the target (frame, joint) pairs of a window, its inner axis the (k, v) pairs, its columns the
 (frame, channel) pairs of a sample. To make these columns a view, frames are first sorted by their
 phase, the frame's number modulo the stride. On a CPU the mixed channels, K times the input, are
-computed for one sample at a time, so that they stay in cache. They are not kept, but computed again
-in the backward pass.
+computed for a few samples at a time, so that they stay in cache. They are not kept, but computed
+again in the backward pass.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-GROUP = {"cpu": 1}  # samples at a time; elsewhere all at once
+CACHED = {"cpu": 4 * 2**20}  # bytes of mixed channels at a time; elsewhere all at once
 
 
 def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tensor:
@@ -170,7 +170,10 @@ class _Work:
     def __init__(self, phases: Tensor, weight: Tensor) -> None:
         n, stride, v, t, _ = phases.shape
         subsets, out_channels, _ = weight.shape
-        size = GROUP.get(phases.device.type, max(n, 1))
+        per_sample = stride * subsets * v * t * out_channels * phases.element_size()
+        size = max(n, 1)
+        if phases.device.type in CACHED:
+            size = min(max(CACHED[phases.device.type] // per_sample, 1), size)
         self.groups = [slice(start, start + size) for start in range(0, n, size)]
         self.mixed = phases.new_empty(size, stride, subsets * v, t, out_channels)
 

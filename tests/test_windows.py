@@ -135,18 +135,29 @@ def test_bfloat16_autocast_is_close(channels: int) -> None:
 
 
 def test_samples_together_give_what_samples_alone_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, where all samples are worked on at once."""
+    """Some of them, as many as the cache holds; and all, as on a GPU."""
     inputs = tuple(tensor.requires_grad_() for tensor in problem(5, 3, 2, 6, 2, 2, 3))
+    monkeypatch.setitem(_windows.CACHED, "cpu", 1)
     alone = convolve_windows(*inputs, stride=2)
     g = draw(*alone.shape, seed=4)
     expected = [alone, *torch.autograd.grad(alone, inputs, g)]
-    for size in (2, 5):
-        monkeypatch.setitem(_windows.GROUP, "cpu", size)
+    groups: list[int] = []
+    build = _windows._Work.__init__
+
+    def spy(work: _windows._Work, *arguments: Tensor) -> None:
+        build(work, *arguments)
+        groups.append(len(work.groups))
+
+    monkeypatch.setattr(_windows._Work, "__init__", spy)
+    for size, expected_groups in ((1023, 5), (1024, 3), (10**6, 1)):  # a sample takes 512 bytes
+        monkeypatch.setitem(_windows.CACHED, "cpu", size)
         together = convolve_windows(*inputs, stride=2)
+        assert groups.pop() == expected_groups
         for ours, theirs in zip(
             [together, *torch.autograd.grad(together, inputs, g)], expected, strict=True
         ):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+        groups.clear()
 
 
 def test_the_mixed_channels_are_not_kept() -> None:
