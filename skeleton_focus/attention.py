@@ -1,9 +1,9 @@
 """Attend between joints, between joints and body parts, and between frames.
 
-These are equations 1, 4 and 5 of FG-STFormer. Every softmax runs in
+These are equations 1, 4 and 5 of FG-STFormer. Long sequences, and all on a GPU, attend in
 ``torch.nn.functional.scaled_dot_product_attention``, fused where PyTorch can. PyTorch does not
 differentiate the fused kernels twice; :class:`~skeleton_focus.STFObjective` takes the plain one
-where it has to.
+where it has to. On a CPU, a few joints or frames attend faster in plain products.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, message
+from ._pointwise import PointwiseConv, mix_channels, mix_tokens
 
 __all__ = ["DilatedTemporalAttention", "JointPartAttention", "SpatialAttention", "position_codes"]
 
@@ -125,25 +126,20 @@ class SpatialAttention(nn.Module):
         n, _, t, v = x.shape
         if joints is not None:
             check_shape("SpatialAttention", "joints", joints, f"N, T, V'={v}", N=n, T=t)
-        tokens = x.permute(0, 2, 3, 1)  # (N, T, V', C)
+        codes = None
         if self.position_codes:
             codes = _codes_like(x, torch.arange(self.num_joints, device=x.device))  # (V, C)
-            tokens = tokens + (codes if joints is None else codes[joints])
-        q, k, values = self.project(tokens)  # (N*T, H, V', d)
-        y = F.scaled_dot_product_attention(q, k, values)
-        updated: Tensor = self.update(x, y + self._regularize(values, joints))
+        q, k, values = self.project(x, codes, joints)  # (N*T, H, V', d)
+        updated: Tensor = self.update(x, attend(q, k, values, self._maps(joints)))
         return updated
 
-    def _regularize(self, values: Tensor, joints: Tensor | None) -> Tensor:
-        """A_g V of each head: (N*T, H, V', d) -> the same."""
-        if joints is None and self.shared_map == "one":
-            return self.shared @ values
+    def _maps(self, joints: Tensor | None) -> Tensor:
+        """A_g of each head and frame, which broadcasts to (N*T, H, V', V')."""
         if joints is None:
-            # One product a head, of all frames; matmul would copy the maps for each frame.
-            return torch.einsum("hij,nhjd->nhid", self.shared, values)
+            return self.shared
         maps = self.shared.view(-1, self.num_joints, self.num_joints)  # (1 or H, V, V)
         kept = maps[:, joints[..., :, None], joints[..., None, :]]  # (1 or H, N, T, V', V')
-        return rearrange(kept, "h n t i j -> (n t) h i j") @ values
+        return rearrange(kept, "h n t i j -> (n t) h i j")
 
     def extra_repr(self) -> str:
         return (
@@ -216,8 +212,7 @@ class JointPartAttention(nn.Module):
         check_shape("JointPartAttention", "joints", joints, f"N, C={self.channels}, T>0, K")
         n, _, t, _ = joints.shape
         check_shape("JointPartAttention", "parts", parts, f"N, C={self.channels}, T, P", N=n, T=t)
-        of_joints = self.project_joints(joints.permute(0, 2, 3, 1))
-        return of_joints, self.project_parts(parts.permute(0, 2, 3, 1))
+        return self.project_joints(joints), self.project_parts(parts)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, heads={self.heads}"
@@ -311,12 +306,12 @@ class DilatedTemporalAttention(nn.Module):
             self.mix = nn.Parameter(torch.empty(heads, self.head_width, self.head_width))
             # The bounds of nn.Linear, for each head.
             nn.init.uniform_(self.mix, -(self.head_width**-0.5), self.head_width**-0.5)
-        self.project = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.project = PointwiseConv(width, out_channels, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels or stride != 1:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
+                PointwiseConv(in_channels, out_channels, bias=False), nn.BatchNorm2d(out_channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -332,31 +327,34 @@ class DilatedTemporalAttention(nn.Module):
             x = x.index_select(2, frames)
             kept = coded.index_select(2, frames)
         sources = coded if self.convolution else kept
-        y = torch.cat([conv(sources) for conv in self.values], dim=1)
-        y = y.permute(0, 2, 3, 1)  # (N, T', V, H d)
-        if self.attention:
-            fused = self._attend(kept.permute(0, 2, 3, 1), y)  # (N, T', V, H, d)
-            if self.convolution:
-                y = torch.einsum("ntvhd,hde->ntvhe", fused, self.mix).flatten(3) + y
-            else:
-                y = fused.flatten(3)
-        y = F.leaky_relu(self.norm(self.project(y.permute(0, 3, 1, 2))))
-        z: Tensor = y + self.shortcut(x)
+        values = torch.cat([conv(sources) for conv in self.values], dim=1)  # (N, H d, T', V)
+        if not self.attention:
+            y = self.project(values)
+        elif not self.convolution:
+            y = self.project(self._attend(kept, values))
+        else:
+            # [.., F_h W_h + V_h, ..] W_O, with the W_h in the weights of W_O.
+            of_heads = self.project.weight.view(-1, len(self.values), self.head_width)
+            weight = torch.einsum("ohe,hde->ohd", of_heads, self.mix).flatten(1)
+            y = self.project(values) + mix_channels(self._attend(kept, values), weight)
+        z: Tensor = F.leaky_relu(self.norm(y)) + self.shortcut(x)
         return z
 
-    def _attend(self, tokens: Tensor, values: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, values: Tensor) -> Tensor:
         """Attend over all frames, each joint and head by itself.
 
-        tokens (N, T', V, C), values (N, T', V, H d) -> (N, T', V, H, d).
+        x (N, C, T', V), values (N, H d, T', V) -> (N, H d, T', V).
         """
-        n, t, v, _ = values.shape
+        n, _, t, v = values.shape
         heads = len(self.values)
         d = self.head_width
-        sources = (self.queries(tokens), self.keys(tokens), values)
-        # Each (N, V H, T', d).
-        q, k, by_head = (x.reshape(n, t, v * heads, d).transpose(1, 2) for x in sources)
+        q, k = (
+            mix_tokens(x, layer.weight, layer.bias).view(n, t, v * heads, d).transpose(1, 2)
+            for layer in (self.queries, self.keys)
+        )  # each (N, V H, T', d)
+        by_head = rearrange(values, "n (h d) t v -> n (v h) t d", h=heads)
         fused = F.scaled_dot_product_attention(q, k, by_head)
-        return fused.transpose(1, 2).reshape(n, t, v, heads, d)
+        return rearrange(fused, "n (v h) t d -> n t v (h d)", h=heads).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         return (
@@ -366,7 +364,7 @@ class DilatedTemporalAttention(nn.Module):
 
 
 class _Projections(nn.Module):
-    """Queries, keys and values of tokens (N, T, V, C), each (N * T, H, V, d)."""
+    """Queries, keys and values of x (N, C, T, V), each (N * T, H, V, d)."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -375,9 +373,18 @@ class _Projections(nn.Module):
         self.width = channels // heads * heads
         self.linear = nn.Linear(channels, 3 * self.width)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        n, t, v, _ = tokens.shape
-        projected = self.linear(tokens).view(n * t, v, 3, self.heads, self.width // self.heads)
+    def forward(
+        self, x: Tensor, codes: Tensor | None = None, joints: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Add ``codes`` (V, C) of the joints (N, T, V'), by default all V in order, to x first."""
+        n, _, t, v = x.shape
+        offset: Tensor = self.linear.bias
+        if codes is not None:
+            # (x + e) W = x W + e W, and the codes are fewer than the tokens.
+            offset = F.linear(codes, self.linear.weight, offset)
+            offset = offset if joints is None else offset[joints]
+        projected = mix_tokens(x, self.linear.weight, offset)
+        projected = projected.view(n * t, v, 3, self.heads, self.width // self.heads)
         q, k, values = (part.transpose(1, 2) for part in projected.unbind(2))
         return q, k, values
 
@@ -390,18 +397,42 @@ class _Update(nn.Module):
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
-        self.project = nn.Conv2d(width, channels, 1, bias=False)
+        self.project = PointwiseConv(width, channels, bias=False)
         self.norm = nn.BatchNorm2d(channels)
-        self.linear = nn.Conv2d(channels, channels, 1, bias=False)
+        self.linear = PointwiseConv(channels, channels, bias=False)
         self.linear_norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor, heads: Tensor) -> Tensor:
-        joined = rearrange(heads, "(n t) h v d -> n (h d) t v", t=x.shape[2])
+        # The channels are next to each other in memory, and the product reads them there.
+        tokens = rearrange(heads, "(n t) h v d -> n t v (h d)", t=x.shape[2])
+        joined = tokens.permute(0, 3, 1, 2)  # (N, H d, T, V)
         # Normalised after each addition, as in the vanilla transformer: without it, queries and
         # keys of deep layers grow until the softmax picks one joint.
         z: Tensor = self.norm(x + self.project(joined))
         y: Tensor = self.linear_norm(z + F.leaky_relu(self.linear(z)))
         return y
+
+
+ATTEND_PLAINLY = 64  # at most so many keys, on a CPU
+
+
+def attend(q: Tensor, k: Tensor, values: Tensor, maps: Tensor | None = None) -> Tensor:
+    r"""Compute softmax(q k^T / sqrt(d)) values + maps values, over (..., L, d).
+
+    The maps broadcast to (..., L, L).
+    """
+    plain = q.is_cpu and not torch.compiler.is_compiling() and k.shape[-2] <= ATTEND_PLAINLY
+    if not plain:
+        y = F.scaled_dot_product_attention(q, k, values)
+        return y if maps is None else y + torch.einsum("...ij,...jd->...id", maps, values)
+    # Keys by queries: PyTorch's softmax over short columns is faster than over short rows.
+    weights = ((k * k.shape[-1] ** -0.5) @ q.transpose(-2, -1)).softmax(-2)
+    if maps is not None:
+        # Flat, because a broadcast sum runs along its last axis, and V is short.
+        added = weights.flatten(-2) + maps.transpose(-2, -1).flatten(-2)
+        weights = added.view_as(weights)
+    attended: Tensor = weights.transpose(-2, -1) @ values
+    return attended
 
 
 def _codes_like(x: Tensor, positions: Tensor) -> Tensor:

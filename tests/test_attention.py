@@ -21,6 +21,7 @@ from skeleton_focus import (
     SpatialAttention,
     STFLoss,
     STFObjective,
+    attention,
 )
 from skeleton_focus.attention import position_codes
 from skeleton_focus.feature_tap import FeatureTap
@@ -87,14 +88,18 @@ def test_a_map_for_each_head() -> None:
     whole = draw(2, 6, 3, 4)
     torch.testing.assert_close(per_head(whole), one(whole), rtol=0, atol=1e-12)
 
-    _, _, values = per_head.project(whole.permute(0, 2, 3, 1))
-    before = per_head._regularize(values, None)
+    values: list[torch.Tensor] = []
+    heads_of: list[torch.Tensor] = []
+    per_head.project.register_forward_hook(lambda _, inputs, output: values.append(output[2]))
+    per_head.update.register_forward_pre_hook(lambda _, inputs: heads_of.append(inputs[1]))
+    per_head(whole)
     with torch.no_grad():
         per_head.shared[1] += 1
-    after = per_head._regularize(values, None)
+    per_head(whole)
+    before, after = heads_of
     assert torch.equal(after[:, 0], before[:, 0])
     torch.testing.assert_close(
-        after[:, 1] - before[:, 1], values[:, 1].sum(1, keepdim=True).expand(6, 4, 3)
+        after[:, 1] - before[:, 1], values[0][:, 1].sum(1, keepdim=True).expand(6, 4, 3)
     )
 
 
@@ -358,10 +363,29 @@ def test_attention_above_the_only_layer(branch: Callable[[], STFLoss], head: str
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("maps", [None, (4, 4), (2, 4, 4), (6, 1, 4, 4)])
+def test_plain_products_attend_as_the_fused_kernel_does(
+    maps: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = [draw(6, 2, 4, 3, seed=seed).requires_grad_() for seed in range(3)]
+    if maps is not None:
+        inputs.append(draw(*maps, seed=4).requires_grad_())
+    plain = attention.attend(*inputs)
+    monkeypatch.setattr(attention, "ATTEND_PLAINLY", 3)
+    fused = attention.attend(*inputs)
+    g = draw(*fused.shape, seed=5)
+    for mine, theirs in zip(
+        [plain, *torch.autograd.grad(plain, inputs, g)],
+        [fused, *torch.autograd.grad(fused, inputs, g)],
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
 def test_outside_the_tap_attention_stays_fused() -> None:
     """The kernel that the test above avoids runs elsewhere, and refuses a second derivative."""
-    x = torch.randn(2, 6, 3, 4, requires_grad=True)
-    y = SpatialAttention(6, 4)(x)
+    x = torch.randn(2, 6, 3, 70, requires_grad=True)  # fewer joints attend in plain products
+    y = SpatialAttention(6, 70)(x)
     (g,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     with pytest.raises(
         RuntimeError,
