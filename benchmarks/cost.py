@@ -1,12 +1,14 @@
-"""Measure time and memory of a training step of one network in several variants.
+"""Measure time and memory of a step of one network in several variants.
 
     python benchmarks/cost.py stf            # STF-GCN under each loss, with and without erasing
     python benchmarks/cost.py bagcn          # BAGCN with and without focus, diffusion and context
     python benchmarks/cost.py fg_stformer    # FG-STFormer with fused and with plain attention
+    python benchmarks/cost.py explanation    # STF-GCN's focus of a batch, found in several ways
 
-One training step is a forward and a backward pass and an update. The variants' steps are
-interleaved; a ratio is the median of the ratios within a round. Peak memory in use is measured in a
-separate process; see measure.py.
+A training step is a forward and a backward pass and an update; a step of an explanation computes
+the focus of the predicted classes of a batch. The variants' steps are interleaved; a ratio is the
+median of the ratios within a round. Peak memory in use is measured in a separate process; see
+measure.py.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from captum.attr import LayerGradCam
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from bagcn import BAGCN
@@ -37,6 +41,7 @@ from memory import keep_freed_memory
 from stf_gcn import STFGCN
 
 from skeleton_focus import NTU25, STFLoss, STFObjective
+from skeleton_focus.focus import resize_focus
 
 LOSSES = {  # the loss, and erasing
     "plain": (STFLoss.plain, 0.0),
@@ -52,7 +57,13 @@ BAGCN_PARTS = {  # focus and context
     "+ context, both ways": ("attention", "bidirectional"),
 }
 ATTENTION = {"plain": PlainAttention, "fused": contextlib.nullcontext}
-VARIANTS = {"stf": tuple(LOSSES), "bagcn": tuple(BAGCN_PARTS), "fg_stformer": tuple(ATTENTION)}
+EXPLANATIONS = ("logits alone", "captum", "hook and autograd", "explain, gradient", "explain")
+VARIANTS = {
+    "stf": tuple(LOSSES),
+    "bagcn": tuple(BAGCN_PARTS),
+    "fg_stformer": tuple(ATTENTION),
+    "explanation": EXPLANATIONS,
+}
 
 
 def stf_step(variant: str, batch: int, frames: int) -> tuple[int, Callable[[], None]]:
@@ -89,7 +100,68 @@ def fg_stformer_step(variant: str, batch: int, frames: int) -> tuple[int, Callab
     return count(network), train_step(network.train(), x, ATTENTION[variant])
 
 
-STEPS = {"stf": stf_step, "bagcn": bagcn_step, "fg_stformer": fg_stformer_step}
+def explanation_step(variant: str, batch: int, frames: int) -> tuple[int, Callable[[], None]]:
+    network = STFGCN(60, NTU25).to(DEVICE).eval()
+    x = torch.randn(batch, 4, frames, 25, 1, device=DEVICE)  # captum knows no second person
+    head = "fc" if variant == "explain" else None
+    objective = STFObjective(network, layers=["blocks.5"], head=head, loss=STFLoss.plain())
+    ways: dict[str, Callable[[], Tensor]] = {
+        "logits alone": lambda: logits_alone(network, x),
+        "captum": lambda: by_captum(network, x),
+        "hook and autograd": lambda: by_hook(network, x),
+        "explain": lambda: objective.explain(x)[0][:, 0],
+        "explain, gradient": lambda: objective.explain(x)[0][:, 0],
+    }
+    if variant != "logits alone":
+        expected = resize_focus(by_hook(network, x)[:, None], frames)[:, 0]
+        found = ways[variant]()
+        if found.shape[1] != frames:  # explain resizes the focus to the input's frames
+            found = resize_focus(found[:, None], frames)[:, 0]
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+    def step() -> None:
+        ways[variant]()
+
+    return count(network), step
+
+
+def logits_alone(network: torch.nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = network(x)
+        return logits
+
+
+def by_captum(network: torch.nn.Module, x: Tensor) -> Tensor:
+    """Grad-CAM of the predicted classes at the last block, scaled to [0, 1]: (N, T, V)."""
+    classes = logits_alone(network, x).argmax(1)
+    cam = LayerGradCam(network, network.get_submodule("blocks.5"))
+    found = cam.attribute(x, target=classes, relu_attributions=True)
+    return scaled(found.detach()[:, 0])
+
+
+def by_hook(network: torch.nn.Module, x: Tensor) -> Tensor:
+    """The same, as written by hand."""
+    kept: list[Tensor] = []
+    block = network.get_submodule("blocks.5")
+    hook = block.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    logits = network(x)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(logits.max(1).values.sum(), kept)
+    weights = gradient.mean((2, 3), keepdim=True)
+    return scaled((weights * kept[0]).sum(1).relu().detach())
+
+
+def scaled(focus: Tensor) -> Tensor:
+    low = focus.amin((1, 2), keepdim=True)
+    return (focus - low) / (focus.amax((1, 2), keepdim=True) - low).clamp(min=1e-12)
+
+
+STEPS = {
+    "stf": stf_step,
+    "bagcn": bagcn_step,
+    "fg_stformer": fg_stformer_step,
+    "explanation": explanation_step,
+}
 
 
 def count(network: torch.nn.Module) -> int:
@@ -119,7 +191,8 @@ def main() -> None:
         return
     memory = ", freed memory kept" if given.keep_memory else ""
     print(
-        f"{given.network}, paper's size, batch {given.batch}, V 25, M 2, float32, {setting()}, "
+        f"{given.network}, paper's size, batch {given.batch}, V 25, "
+        f"M {1 if given.network == 'explanation' else 2}, float32, {setting()}, "
         f"{given.repeats} rounds{memory}"
     )
     if given.keep_memory:

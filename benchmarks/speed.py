@@ -3,6 +3,8 @@
     python benchmarks/speed.py [--size paper|small] [--only stf_gcn] [--repeats 7] [--batch 8]
         [--frames 64]
     python benchmarks/speed.py --growth frames 32 64 128          # or batch, joints, persons
+    python benchmarks/speed.py --module model/ctrgcn.py:Model --options num_class=60 num_point=25
+    python benchmarks/speed.py --against ../older_clone           # the same networks, of its code
 
 The networks of examples/ have the papers' sizes or those of the presets for NW-UCLA. All rows are
 interleaved; times are medians with quartiles after two warm-up rounds. FLOPs are those of the
@@ -10,18 +12,27 @@ forward pass of one clip; the share of the peak is FLOPs per second relative to 
 2048 x 2048 on the same machine. Peak memory in use is that of a training step in a separate
 process, including the dry run of the first batch; see measure.py. Convolutions on a GPU stay in
 float32.
+
+With --module, a row of your own network joins: PATH:CLASS is called with the --options, and the
+network with x (N, C, T, V, M), C = --channels; its loss is the cross-entropy. With --against, the
+networks of another clone of this repository run in the same process, with the same weights; their
+outputs and gradients are compared.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -33,9 +44,11 @@ from measure import (
     matmul_peak,
     peak_memory,
     quartiles,
+    ratio,
     setting,
 )
 from memory import keep_freed_memory
+from other_code import OWN, commit, load_clone, load_network
 from recipe import NETWORKS, PRESETS, Recipe, build_loss, build_network, explained
 
 from skeleton_focus import NTU25, SkeletonLayout, STFObjective
@@ -45,6 +58,7 @@ ROWS += [
     (model, branch) for model in ("stf_gcn", "stf_ms_g3d") for branch in ("focus", "exploration")
 ]
 SIZES = ("batch", "frames", "joints", "persons")
+MODULE = ("module", "plain")  # the row of --module
 
 
 def recipe_of(model: str, branch: str, size: str) -> Recipe:
@@ -73,6 +87,7 @@ class Built:
             recipe.network["focal_joints"] = min(15, given.joints - 1)
         network = build_network(recipe, 60, given.persons, layout).to(DEVICE)
         layers, head = explained(recipe, network)
+        self.network = network
         self.objective = STFObjective(network, layers=layers, head=head, loss=build_loss(recipe))
         self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
         self.x = torch.randn(
@@ -94,7 +109,40 @@ class Built:
             return self.objective.model(self.x)
 
 
-def table(built: dict[tuple[str, str], Built], given: argparse.Namespace) -> None:
+class Yours:
+    """The row of --module: a network, a batch, what it does with it."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        torch.manual_seed(0)
+        self.network = load_network(given.module, given.options).to(DEVICE)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-4, momentum=0.9)
+        size = (given.batch, given.channels, given.frames, given.joints, given.persons)
+        self.x = torch.randn(size, device=DEVICE)
+        try:
+            classes = self.use().shape[1]
+        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+            raise SystemExit(
+                f"error: {given.module} does not give logits (N, classes) of x "
+                f"(N, C, T, V, M) = {size}: {error}"
+            ) from None
+        self.target = torch.arange(given.batch, device=DEVICE) % classes
+
+    def train(self) -> None:
+        """A forward pass, a backward pass and an update."""
+        self.network.train()
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.network(self.x), self.target).backward()
+        self.optimizer.step()
+
+    def use(self) -> Tensor:
+        """A forward pass in evaluation."""
+        self.network.eval()
+        with torch.no_grad():
+            logits: Tensor = self.network(self.x)
+            return logits
+
+
+def table(built: dict[tuple[str, str], Any], given: argparse.Namespace) -> None:
     """Every row's figures."""
     peak = matmul_peak()
     steps: dict[str, Callable[[], object]] = {}
@@ -111,8 +159,8 @@ def table(built: dict[tuple[str, str], Built], given: argparse.Namespace) -> Non
         "|---|---|---|---|---|---|---|---|---|"
     )
     for (model, branch), row in built.items():
-        weights = sum(p.numel() for p in row.objective.model.parameters())
-        work = flops(row.objective.model, row.x[:1])
+        weights = sum(p.numel() for p in row.network.parameters())
+        work = flops(row.network, row.x[:1])
         used = times.get(f"{model} {branch} use")
         cells = ["", "", ""]
         if used:
@@ -124,13 +172,86 @@ def table(built: dict[tuple[str, str], Built], given: argparse.Namespace) -> Non
             rates(trained, work, given.batch, peak)[0],
             f"{memory:.0f}",
         ]
-        print(f"| {model}, {branch} | {weights:,} | {work:.2f} | {' | '.join(cells)} |", flush=True)
+        name = Path(given.module).name if (model, branch) == MODULE else f"{model}, {branch}"
+        print(f"| {name} | {weights:,} | {work:.2f} | {' | '.join(cells)} |", flush=True)
 
 
 def rates(seconds: list[float], work: float, batch: int, peak: float) -> list[str]:
     """Clips a second, and the share of the peak that a forward pass reaches, %."""
     rate = batch / statistics.median(seconds)
     return [f"{rate:.1f}", f"{100 * rate * work / peak:.0f}"]
+
+
+def against(given: argparse.Namespace) -> None:
+    """Every row beside the same row of another clone: time, memory, outputs and gradients."""
+    theirs = load_clone(given.against)
+    root = Path(given.against).resolve()
+    print(f"{root} is at {commit(root)}, this clone at {commit(OWN)}\n")
+    print(
+        "| network | training, ms: theirs | ours | x faster | inference, ms: theirs | ours "
+        "| x faster | MiB: theirs | ours | difference of outputs | of gradients |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|"
+    )
+    for model, branch in given.rows:
+        old = theirs.Built(model, branch, given)
+        new = Built(model, branch, given)
+        new.objective.load_state_dict(old.objective.state_dict())
+        new.x = old.x
+        outputs, gradients = (
+            difference(ours, expected)
+            for ours, expected in zip(results(new), results(old), strict=True)
+        )
+        steps = {"old train": old.train, "new train": new.train}
+        if branch == "plain":
+            steps |= {"old use": old.use, "new use": new.use}
+        times = interleave(steps, given.repeats)
+        cells = []
+        for kind in ("train", "use"):
+            if f"old {kind}" in times:
+                pair = (times[f"old {kind}"], times[f"new {kind}"])
+                cells += [quartiles(seconds).strip() for seconds in pair]
+                cells.append(f"{ratio(*pair):.2f}")
+            else:
+                cells += ["", "", ""]
+        cells += [
+            f"{peak_in(root, model, branch, given):.0f}",
+            f"{in_own_process('--peak', model, branch):.0f}",
+            f"{outputs:.0e}",
+            f"{gradients:.0e}",
+        ]
+        print(f"| {model}, {branch} | {' | '.join(cells)} |", flush=True)
+
+
+def results(row: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Logits and gradients of a training step, without an update."""
+    row.objective.train()
+    row.objective.zero_grad()
+    torch.manual_seed(1)
+    out = row.objective(row.x, row.target)
+    out.loss.backward()
+    gradients = [p.grad for p in row.objective.parameters() if p.grad is not None]
+    return [out.logits.detach()], gradients
+
+
+def difference(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> float:
+    """The largest difference, relative to the largest value of all."""
+    pairs = list(zip(ours, theirs, strict=True))
+    largest = max(float(b.abs().max()) for _, b in pairs)
+    return max(float((a - b).abs().max()) for a, b in pairs) / largest
+
+
+def peak_in(root: Path, model: str, branch: str, given: argparse.Namespace) -> float:
+    """Another clone's peak memory: its program runs on its own package."""
+    sizes = [text for size in SIZES for text in (f"--{size}", str(getattr(given, size)))]
+    program = [sys.executable, str(root / "benchmarks" / "speed.py"), "--size", given.size]
+    done = subprocess.run(
+        [*program, *sizes, "--peak", model, branch],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18), "PYTHONPATH": str(root)},
+    )
+    return float(done.stdout)
 
 
 def growth(given: argparse.Namespace) -> None:
@@ -170,21 +291,37 @@ def main() -> None:
     parser.add_argument(
         "--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming"
     )
+    parser.add_argument("--module", metavar="PATH:CLASS", help="also time a network of your own")
+    parser.add_argument(
+        "--options", nargs="+", default=[], metavar="NAME=VALUE", help="arguments of its CLASS"
+    )
+    parser.add_argument("--channels", type=int, default=3, help="C of its input")
+    parser.add_argument("--against", metavar="CLONE", help="compare with another clone's code")
     parser.add_argument("--peak", nargs=2, help="print one row's peak memory and stop")
     given = parser.parse_args()
     given.rows = [row for row in ROWS if row[0] in given.only]
     torch.backends.cudnn.allow_tf32 = False
     if given.peak:
-        print(peak_memory(Built(*given.peak, given).train))
+        row = Yours(given) if tuple(given.peak) == MODULE else Built(*given.peak, given)
+        print(peak_memory(row.train))
         return
     shown = ", ".join(f"{size} {getattr(given, size)}" for size in SIZES)
-    print(f"{given.size} sizes, {shown}, float32, {setting()}, {given.repeats} rounds")
+    print(
+        f"{given.size} sizes, {shown}, float32, {setting()}, {given.repeats} rounds, "
+        f"commit {commit(OWN)}"
+    )
     if given.keep_memory:
         keep_freed_memory()
     if given.growth:
         growth(given)
+    elif given.against:
+        against(given)
     else:
-        table({row: Built(*row, given) for row in given.rows}, given)
+        built: dict[tuple[str, str], Any] = {row: Built(*row, given) for row in given.rows}
+        if given.module:
+            built[MODULE] = Yours(given)
+            print(f"{given.module} is at {commit(Path(given.module.rpartition(':')[0]).parent)}")
+        table(built, given)
 
 
 if __name__ == "__main__":

@@ -243,10 +243,12 @@ class ExplainedModel(nn.Module):
         also: Sequence[str] = (),
         *,
         fixed_statistics: bool = False,
+        graph_above: str | None = None,
     ) -> tuple[Tensor, FeatureTap, Any]:
         """Run the model; return the logits, the layers' outputs and the model's output.
 
-        The layers' outputs include those of ``also``.
+        The layers' outputs include those of ``also``. ``graph_above`` enables gradients from that
+        layer's output on.
         """
         names = [*self.layers, *also] if explained else []
         axes = self._bound_maps(x) if explained else {}
@@ -263,6 +265,7 @@ class ExplainedModel(nn.Module):
             axes=axes,
             with_graph=closed,
             fixed_statistics=fixed_statistics,
+            graph_above=graph_above,
         )
         with tap, plain_sync_batch_norm(self.model, fixed_statistics=fixed_statistics):
             output = self.model(x, *inputs)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 def mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a 1x1 convolution: x (N, C, T, V), weight (O, C), bias (O,) -> (N, O, T, V)."""
-    if not x.is_cpu or torch.compiler.is_compiling():  # exported files keep their convolutions
+    if not x.is_cpu or torch.compiler.is_exporting():  # exported files keep their convolutions
         return F.conv2d(x, weight[:, :, None, None], bias)
     n, c, t, v = x.shape
     columns = x.reshape(n, c, t * v)
@@ -36,7 +36,7 @@ class PointwiseConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         # Exported, a view with a step would hold for odd or for even T alone.
-        if not x.is_cpu or torch.compiler.is_compiling():
+        if not x.is_cpu or torch.compiler.is_exporting():
             return super().forward(x)
         stride = self.stride[0]
         kept = x if stride == 1 else x[:, :, ::stride]
@@ -48,7 +48,7 @@ def mix_tokens(x: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
 
     ``offset`` is added; it broadcasts to the result, like a bias (O,).
     """
-    if not x.is_cpu or torch.compiler.is_compiling():
+    if not x.is_cpu or torch.compiler.is_exporting():
         return F.linear(x.permute(0, 2, 3, 1), weight) + offset
     n, c, t, v = x.shape
     o = len(weight)

@@ -421,7 +421,7 @@ def attend(q: Tensor, k: Tensor, values: Tensor, maps: Tensor | None = None) -> 
 
     The maps broadcast to (..., L, L).
     """
-    plain = q.is_cpu and not torch.compiler.is_compiling() and k.shape[-2] <= ATTEND_PLAINLY
+    plain = q.is_cpu and not torch.compiler.is_exporting() and k.shape[-2] <= ATTEND_PLAINLY
     if not plain:
         y = F.scaled_dot_product_attention(q, k, values)
         return y if maps is None else y + torch.einsum("...ij,...jd->...id", maps, values)

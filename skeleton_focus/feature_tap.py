@@ -39,6 +39,7 @@ class FeatureTap:
             frozen.
         fixed_statistics: after a ``twice`` layer, treat BatchNorm's batch statistics as constants
             in the gradient.
+        graph_above: under ``torch.no_grad()``, the layer from whose output on a graph is recorded.
 
     Attributes:
         ran: the layers in the order in which they ran.
@@ -67,6 +68,7 @@ class FeatureTap:
         axes: Mapping[str, MapsOfOneBatch] | None = None,
         with_graph: Collection[str] = (),
         fixed_statistics: bool = False,
+        graph_above: str | None = None,
     ) -> None:
         _refuse_compiled(model, layers)
         self._modules = {layer: find_layer(model, layer) for layer in layers}
@@ -77,6 +79,7 @@ class FeatureTap:
         self._with_graph = with_graph
         self._versions: dict[str, tuple[Tensor, int]] = {}
         self._fixed_statistics = fixed_statistics
+        self._graph_above = graph_above
         self.shifts: dict[str, Tensor] = {}
         self._grad_enabled = True
         self._without_gradient: set[str] = set()
@@ -206,6 +209,8 @@ class FeatureTap:
     ) -> Callable[..., object]:
         def tapped(*inputs: object, **options: object) -> object:
             output = forward(*inputs, **options)
+            if layer == self._graph_above:
+                torch.set_grad_enabled(True)
             # A frozen network records no graph, by which the closed form is proved.
             if (
                 layer in self._with_graph

@@ -291,17 +291,21 @@ class STFObjective(ExplainedModel):
         check_choice("STFObjective", "layer", name, self.layers)
         present = self._find_present(x, inputs, present)
         # In training mode, explaining must not move BatchNorm's running statistics.
-        with torch.enable_grad(), isolated(self.model):
-            logits, tap, _ = self._run(x, inputs, [name])
-            chosen = logits.argmax(1) if classes is None else classes
-            check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
-            check_classes("STFObjective", chosen, logits.shape[1])
-            # Only the first call reads values back, for its checks: reading stalls a GPU.
-            first = (name, *self._dry_run_key(x)) not in self._rehearsed
-            focus = self._focus(
-                x, logits, tap, name, chosen, present, create_graph=False, rehearsal=first
-            )
-            self._rehearsed.add((name, *self._dry_run_key(x)))
+        with isolated(self.model):
+            with torch.no_grad():  # below the layer, a graph would only take memory
+                logits, tap, _ = self._run(x, inputs, [name], graph_above=name)
+            with torch.enable_grad():
+                if not logits.requires_grad:  # the model switches gradients off and on itself
+                    logits, tap, _ = self._run(x, inputs, [name])
+                chosen = logits.argmax(1) if classes is None else classes
+                check_shape("STFObjective", "classes", chosen, f"N={len(x)}")
+                check_classes("STFObjective", chosen, logits.shape[1])
+                # Only the first call reads values back, for its checks: reading stalls a GPU.
+                first = (name, *self._dry_run_key(x)) not in self._rehearsed
+                focus = self._focus(
+                    x, logits, tap, name, chosen, present, create_graph=False, rehearsal=first
+                )
+                self._rehearsed.add((name, *self._dry_run_key(x)))
         return self._on_input(x, focus.detach(), present), logits.detach()
 
     def extra_repr(self) -> str:
