@@ -341,6 +341,49 @@ def test_explain() -> None:
         trained.explain(x, layer="fc")
 
 
+def test_explaining_records_a_graph_above_the_layer_alone() -> None:
+    (x, _) = clips()
+    net = network().eval()
+    enabled: dict[str, bool] = {}
+    for name in ("blocks.3", "blocks.4", "blocks.5", "fc"):
+        net.get_submodule(name).register_forward_pre_hook(
+            lambda *_, name=name: enabled.__setitem__(name, torch.is_grad_enabled())
+        )
+    for head in ("fc", None):
+        trained = STFObjective(net, layers=["blocks.4", "blocks.5"], head=head)
+        for grad_enabled in (True, False):
+            with torch.set_grad_enabled(grad_enabled):
+                trained.explain(x, layer="blocks.4")
+                assert torch.is_grad_enabled() == grad_enabled
+            assert list(enabled.values()) == [False, False, True, True]
+
+
+class Switching(nn.Module):
+    """Its layer runs with gradients, what follows without, unless they are enabled outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low = nn.Conv2d(3, 4, 1)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            y = self.low(x[..., 0])
+        return self.fc(y.square().mean((2, 3)))
+
+
+def test_explaining_a_model_that_switches_gradients_itself() -> None:
+    torch.manual_seed(0)
+    net = Switching().double()
+    x = torch.randn(2, 3, 4, 5, 1, dtype=torch.float64)
+    trained = STFObjective(net, layers=["low"], head=None, loss=STFLoss.plain())
+    focus, logits = trained.explain(x)
+    features = net.low(x[..., 0]).detach().requires_grad_()
+    score = net.fc(features.square().mean((2, 3))).max(1).values
+    torch.testing.assert_close(focus, grad_cam(score, features))
+    torch.testing.assert_close(logits, net(x))
+
+
 def test_nothing_is_left_behind() -> None:
     (x, target) = clips()
     trained = objective(network(), STFLoss())
