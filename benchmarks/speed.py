@@ -118,14 +118,14 @@ class Yours:
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-4, momentum=0.9)
         size = (given.batch, given.channels, given.frames, given.joints, given.persons)
         self.x = torch.randn(size, device=DEVICE)
+        wanted = f"{given.module} does not give logits (N, classes) of x (N, C, T, V, M) = {size}"
         try:
-            classes = self.use().shape[1]
+            logits = self.use()
         except (RuntimeError, ValueError, IndexError, AttributeError) as error:
-            raise SystemExit(
-                f"error: {given.module} does not give logits (N, classes) of x "
-                f"(N, C, T, V, M) = {size}: {error}"
-            ) from None
-        self.target = torch.arange(given.batch, device=DEVICE) % classes
+            raise SystemExit(f"error: {wanted}: {error}") from None
+        if not isinstance(logits, Tensor) or logits.dim() != 2:
+            raise SystemExit(f"error: {wanted}")
+        self.target = torch.arange(given.batch, device=DEVICE) % logits.shape[1]
 
     def train(self) -> None:
         """A forward pass, a backward pass and an update."""

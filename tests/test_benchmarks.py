@@ -7,16 +7,18 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import accuracy
 import command_line
+import cost
 import focus_measures
 import focus_quality
 import focus_scores
 import latency
 import measure
 import numpy as np
+import other_code
 import pytest
 import robustness
 import robustness_measures
@@ -478,6 +480,10 @@ def test_flops_are_counted_in_attention_recurrent_layers_and_convolutions() -> N
     assert measure.matmul_peak(repeats=1, size=64) > 0
 
 
+TINY = ["--size", "small", "--only", "stf_gcn", "--batch", "3", "--frames", "16"]
+TINY += ["--persons", "1", "--repeats", "1"]
+
+
 @pytest.mark.parametrize(
     "options", [[], ["--growth", "frames", "16", "32"]], ids=["table", "growth"]
 )
@@ -489,21 +495,7 @@ def test_speed(
     work: list[float] = []
     count = speed.flops
     monkeypatch.setattr(speed, "flops", lambda *network: work.append(count(*network)) or work[-1])
-    tiny = [
-        "--size",
-        "small",
-        "--only",
-        "stf_gcn",
-        "--batch",
-        "3",
-        "--frames",
-        "16",
-        "--persons",
-        "1",
-        "--repeats",
-        "1",
-    ]
-    monkeypatch.setattr(sys, "argv", ["speed.py", *tiny, *options])
+    monkeypatch.setattr(sys, "argv", ["speed.py", *TINY, *options])
     speed.main()
     rows = [
         line.strip("| ").split(" | ")
@@ -531,6 +523,105 @@ def test_speed(
         assert plain[2] == f"{work[0]:.2f}"
         # Of 100 GFLOPs a second.
         assert float(plain[5]) == pytest.approx(100 * rate * work[0] / 100, abs=1)
+
+
+def run_speed(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
+    monkeypatch.setattr(speed, "in_own_process", lambda *_: 12.0)
+    monkeypatch.setattr(speed, "peak_in", lambda *_: 24.0)
+    monkeypatch.setattr(speed, "matmul_peak", lambda: 100.0)
+    monkeypatch.setattr(sys, "argv", ["speed.py", *TINY, *options])
+    speed.main()
+
+
+def test_speed_against_another_clone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Beside itself, but for the weights of the last layer, which are loaded."""
+
+    class Theirs(speed.Built):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)  # type: ignore[arg-type]
+            torch.nn.init.normal_(
+                self.network.fc.weight, generator=torch.Generator().manual_seed(1)
+            )
+
+    monkeypatch.setattr(speed, "load_clone", lambda _: SimpleNamespace(Built=Theirs))
+    run_speed(monkeypatch, "--against", str(tmp_path))
+    out = capsys.readouterr().out
+    assert f"{tmp_path} is at no commit, this clone at " in out
+    rows = [line.strip("| ").split(" | ") for line in out.splitlines() if line.startswith("| stf")]
+    assert [row[0] for row in rows] == [
+        f"stf_gcn, {branch}" for branch in ("plain", "focus", "exploration")
+    ]
+    for row in rows:
+        times = [float(row[i].split("(")[0]) for i in (1, 2)]
+        assert float(row[3]) == pytest.approx(times[0] / times[1], abs=0.02)
+        assert row[7:9] == ["24", "12"] and float(row[9]) < 1e-5 and float(row[10]) < 1e-5
+    assert speed.difference([torch.tensor([1.0, 2.0])], [torch.tensor([1.5, 4.0])]) == 0.5
+
+
+NETWORK = """
+import torch
+from layers import WIDTH
+class Net(torch.nn.Module):
+    def __init__(self, num_class, mode="mean"):
+        super().__init__()
+        self.mode, self.fc = mode, torch.nn.Linear(3 * WIDTH, num_class)
+    def forward(self, x):
+        return self.fc(getattr(x, self.mode)((2, 3, 4)).repeat(1, WIDTH))
+class Bad(Net):
+    def forward(self, x):
+        return x
+"""
+
+
+def test_speed_of_a_network_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "layers.py").write_text("WIDTH = 5")
+    file = tmp_path / "model" / "net.py"
+    file.write_text(NETWORK)
+    options = ["--module", f"{file}:Net", "--options", "num_class=4", "mode=amax"]
+    run_speed(monkeypatch, *options)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| net.py")]
+    assert row.split(" | ")[:2] == ["| net.py:Net", f"{15 * 4 + 4}"]
+    cases = {
+        f"{file}:Net": r"Net cannot be built: .*num_class.*; see --options",
+        f"{file}:None": r"None cannot be built",
+        f"{file}": r"expected --module PATH:CLASS with a Python file, got .*net\.py",
+        f"{file}:WIDTH": r"WIDTH cannot be built: 'int' object is not callable",
+    }
+    for name, told in cases.items():
+        with pytest.raises(SystemExit, match=told):
+            other_code.load_network(name, [])
+    with pytest.raises(SystemExit, match=r"expected --options as NAME=VALUE, got 4"):
+        other_code.load_network(f"{file}:Net", ["4"])
+    with pytest.raises(SystemExit, match=r"Bad does not give logits \(N, classes\) of x"):
+        run_speed(monkeypatch, "--module", f"{file}:Bad", "--options", "num_class=4")
+
+
+def test_another_clone_runs_on_its_own_package(tmp_path: Path) -> None:
+    for folder in ("benchmarks", "examples", "skeleton_focus"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "skeleton_focus" / "__init__.py").write_text("NTU25 = 'theirs'")
+    (tmp_path / "examples" / "recipe.py").write_text("from skeleton_focus import NTU25")
+    (tmp_path / "benchmarks" / "speed.py").write_text("import recipe\nfound = recipe.NTU25")
+    path = list(sys.path)
+    assert other_code.load_clone(str(tmp_path)).found == "theirs"
+    assert sys.path == path
+    assert sys.modules["speed"] is speed
+    assert sys.modules["skeleton_focus"].NTU25 is NTU25
+    with pytest.raises(SystemExit, match=r"expected --against with a clone of this repository"):
+        other_code.load_clone(str(tmp_path / "benchmarks"))
+
+
+@pytest.mark.parametrize("variant", cost.EXPLANATIONS)
+def test_every_way_to_explain_gives_the_same_focus(variant: str) -> None:
+    """It is compared where the step is built."""
+    torch.manual_seed(0)
+    _, step = cost.explanation_step(variant, 2, 16)
+    step()
 
 
 def test_latency_skips_the_frames_that_come_while_one_is_at_work(
