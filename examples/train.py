@@ -142,7 +142,10 @@ class Recogniser(L.LightningModule):
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": recipe.weight_decay},
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
+        # Fused, an update takes a third of the time. On a GPU in half precision, Lightning refuses
+        # to clip the gradients of a fused optimizer.
+        fused = self.device.type == "cpu"
+        optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, fused=fused)
         if recipe.decay:
             return [optimizer], [LambdaLR(optimizer, self._share_of_rate)]
         steps = round(self.trainer.estimated_stepping_batches / recipe.cycle)
