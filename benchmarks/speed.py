@@ -3,6 +3,7 @@
     python benchmarks/speed.py [--size paper|small] [--only stf_gcn] [--repeats 7] [--batch 8]
         [--frames 64]
     python benchmarks/speed.py --growth frames 32 64 128          # or batch, joints, persons
+    python benchmarks/speed.py --profile                          # where the time goes
     python benchmarks/speed.py --module model/ctrgcn.py:Model --options num_class=60 num_point=25
     python benchmarks/speed.py --against ../older_clone           # the same networks, of its code
 
@@ -59,6 +60,16 @@ ROWS += [
 ]
 SIZES = ("batch", "frames", "joints", "persons")
 MODULE = ("module", "plain")  # the row of --module
+KINDS = {  # of operations, by what their names contain; the first that fits
+    "convolutions": ("convolution", "conv2d"),
+    "products": ("mm", "einsum", "_MixAggregate"),
+    "attention": ("scaled_dot_product", "softmax"),
+    "LSTM": ("rnn", "lstm"),
+    "BatchNorm": ("batch_norm",),
+    "activations": ("relu", "clamp_min", "threshold", "sigmoid", "max_pool"),
+    "copies": ("copy_", "cat", "index", "gather", "scatter", "fill_", "zero_"),
+    "sums": ("add", "sum", "mul", "div", "mean"),
+}
 
 
 def recipe_of(model: str, branch: str, size: str) -> Recipe:
@@ -254,6 +265,36 @@ def peak_in(root: Path, model: str, branch: str, given: argparse.Namespace) -> f
     return float(done.stdout)
 
 
+def profile(given: argparse.Namespace) -> None:
+    """The share of each kind of operation in a step of the networks, %."""
+    print(f"| network | step | {' | '.join(KINDS)} | other | operations |")
+    print("|---|---|" + "---|" * (len(KINDS) + 2))
+    for model, branch in given.rows:
+        if branch != "plain":
+            continue
+        row = Built(model, branch, given)
+        for kind, step in (("training", row.train), ("inference", row.use)):
+            for _ in range(3):
+                step()
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+                for _ in range(given.repeats):
+                    step()
+            spent = dict.fromkeys([*KINDS, "other"], 0.0)
+            calls = 0
+            for event in found.key_averages():
+                spent[kind_of(event.key)] += event.self_cpu_time_total
+                calls += event.count if event.key.startswith("aten::") else 0
+            total = sum(spent.values())
+            cells = [f"{100 * time / total:.0f}" for time in spent.values()]
+            print(f"| {model} | {kind} | {' | '.join(cells)} | {calls // given.repeats:,} |")
+
+
+def kind_of(operation: str) -> str:
+    """The kind of an operation by its name in the profile, such as aten::bmm."""
+    fitting = (kind for kind, parts in KINDS.items() if any(part in operation for part in parts))
+    return next(fitting, "other")
+
+
 def growth(given: argparse.Namespace) -> None:
     """A training step by one size; all sizes of all rows interleaved."""
     axis = given.growth[0]
@@ -297,6 +338,7 @@ def main() -> None:
     )
     parser.add_argument("--channels", type=int, default=3, help="C of its input")
     parser.add_argument("--against", metavar="CLONE", help="compare with another clone's code")
+    parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--peak", nargs=2, help="print one row's peak memory and stop")
     given = parser.parse_args()
     given.rows = [row for row in ROWS if row[0] in given.only]
@@ -314,6 +356,8 @@ def main() -> None:
         keep_freed_memory()
     if given.growth:
         growth(given)
+    elif given.profile:
+        profile(given)
     elif given.against:
         against(given)
     else:

@@ -560,6 +560,30 @@ def test_speed_against_another_clone(
     assert speed.difference([torch.tensor([1.0, 2.0])], [torch.tensor([1.5, 4.0])]) == 0.5
 
 
+def test_speed_profile(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run_speed(monkeypatch, "--profile")
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| stf")
+    ]
+    assert [row[:2] for row in rows] == [["stf_gcn", "training"], ["stf_gcn", "inference"]]
+    for row in rows:
+        shares = dict(zip([*speed.KINDS, "other"], map(int, row[2:-1]), strict=True))
+        assert sum(shares.values()) == pytest.approx(100, abs=5)
+        assert min(shares["convolutions"], shares["products"], shares["BatchNorm"]) > 0
+        assert shares["LSTM"] == 0
+    kinds = {
+        "aten::mkldnn_convolution": "convolutions",
+        "aten::baddbmm": "products",
+        "aten::_softmax": "attention",
+        "aten::leaky_relu_backward": "activations",
+        "aten::add_": "sums",
+        "aten::view": "other",
+    }
+    assert {name: speed.kind_of(name) for name in kinds} == kinds
+
+
 NETWORK = """
 import torch
 from layers import WIDTH
