@@ -17,9 +17,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet -c constraints.txt --config-settings editable_mode=compat -e '.[test]'
 	touch $@
 
-# passive: threads that wait sleep, where by default they hold cores that other programs need.
+# Threads that wait for each other hold a core for some microseconds only, and then sleep. By
+# default they hold it for milliseconds, in which other programs on a busy machine do not run.
 demo: install
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out runs/demo
+	GOMP_SPINCOUNT=10000 $(BIN)/python examples/demo.py --out runs/demo
 
 test: install
 	$(BIN)/ruff check .

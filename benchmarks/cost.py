@@ -20,7 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from captum.attr import LayerGradCam
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -112,6 +111,7 @@ def explanation_step(variant: str, batch: int, frames: int) -> tuple[int, Callab
         "explain": lambda: objective.explain(x)[0][:, 0],
         "explain, gradient": lambda: objective.explain(x)[0][:, 0],
     }
+    ways[variant]()  # the first call makes checks
     if variant != "logits alone":
         expected = resize_focus(by_hook(network, x)[:, None], frames)[:, 0]
         found = ways[variant]()
@@ -133,6 +133,8 @@ def logits_alone(network: torch.nn.Module, x: Tensor) -> Tensor:
 
 def by_captum(network: torch.nn.Module, x: Tensor) -> Tensor:
     """Grad-CAM of the predicted classes at the last block, scaled to [0, 1]: (N, T, V)."""
+    from captum.attr import LayerGradCam  # only here: it is not among the package's requirements
+
     classes = logits_alone(network, x).argmax(1)
     cam = LayerGradCam(network, network.get_submodule("blocks.5"))
     found = cam.attribute(x, target=classes, relu_attributions=True)
@@ -174,7 +176,9 @@ def main() -> None:
     )
     parser.add_argument("network", choices=STEPS)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--batch", type=int, default=4, help="clips of two bodies")
+    parser.add_argument(
+        "--batch", type=int, default=4, help="clips of two bodies; explanation: of one"
+    )
     parser.add_argument("--frames", type=int, nargs="+", default=[64])
     parser.add_argument(
         "--keep-memory", action="store_true", help="on a CPU, disable glibc memory trimming"

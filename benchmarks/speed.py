@@ -17,16 +17,19 @@ float32.
 With --module, a row of your own network joins: PATH:CLASS is called with the --options, and the
 network with x (N, C, T, V, M), C = --channels; its loss is the cross-entropy. With --against, the
 networks of another clone of this repository run in the same process, with the same weights; their
-outputs and gradients are compared.
+outputs and gradients are compared. With --compile, inference runs in torch.compile with constant
+weights, in this clone alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
@@ -119,6 +122,27 @@ class Built:
         with torch.no_grad():
             return self.objective.model(self.x)
 
+    def compile(self) -> None:
+        """From now on, :meth:`use` runs a compiled copy with constant weights."""
+        torch._inductor.config.freezing = True
+        torch._dynamo.config.allow_rnn = True  # BAGCN's LSTM in the same graph
+        compiled = torch.compile(copy.deepcopy(self.network).eval())
+
+        def use() -> Tensor:
+            with torch.no_grad():
+                logits: Tensor = compiled(self.x)
+                return logits
+
+        expected = self.use()
+        start = time.perf_counter()
+        logits = use()
+        print(
+            f"compiled in {time.perf_counter() - start:.0f} s, largest difference of the logits "
+            f"{difference([logits], [expected]):.0e}",
+            file=sys.stderr,
+        )
+        self.use = use  # type: ignore[method-assign]
+
 
 class Yours:
     """The row of --module: a network, a batch, what it does with it."""
@@ -208,6 +232,8 @@ def against(given: argparse.Namespace) -> None:
         new = Built(model, branch, given)
         new.objective.load_state_dict(old.objective.state_dict())
         new.x = old.x
+        if given.compile and branch == "plain":
+            new.compile()
         outputs, gradients = (
             difference(ours, expected)
             for ours, expected in zip(results(new), results(old), strict=True)
@@ -247,8 +273,10 @@ def results(row: Any) -> tuple[list[Tensor], list[Tensor]]:
 def difference(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> float:
     """The largest difference, relative to the largest value of all."""
     pairs = list(zip(ours, theirs, strict=True))
-    largest = max(float(b.abs().max()) for _, b in pairs)
-    return max(float((a - b).abs().max()) for a, b in pairs) / largest
+    # Not Python's max, which passes over NaN.
+    largest = torch.stack([b.abs().max() for _, b in pairs]).max()
+    apart = torch.stack([(a - b).abs().max() for a, b in pairs]).max()
+    return float(apart / largest.clamp(min=1e-30))
 
 
 def peak_in(root: Path, model: str, branch: str, given: argparse.Namespace) -> float:
@@ -338,6 +366,7 @@ def main() -> None:
     )
     parser.add_argument("--channels", type=int, default=3, help="C of its input")
     parser.add_argument("--against", metavar="CLONE", help="compare with another clone's code")
+    parser.add_argument("--compile", action="store_true", help="compile the networks that infer")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--peak", nargs=2, help="print one row's peak memory and stop")
     given = parser.parse_args()
@@ -362,6 +391,9 @@ def main() -> None:
         against(given)
     else:
         built: dict[tuple[str, str], Any] = {row: Built(*row, given) for row in given.rows}
+        for (_, branch), row in built.items():
+            if given.compile and branch == "plain":
+                row.compile()
         if given.module:
             built[MODULE] = Yours(given)
             print(f"{given.module} is at {commit(Path(given.module.rpartition(':')[0]).parent)}")

@@ -76,6 +76,8 @@ LARGEST_GRADIENT = 5.0  # norm; larger gradients are scaled down
 class Recogniser(L.LightningModule):
     """A network under the STF objective; with ``freeze``, only its last layer is trained."""
 
+    precision = "32-true"  # the trainer's
+
     def __init__(
         self,
         recipe: Recipe,
@@ -142,9 +144,9 @@ class Recogniser(L.LightningModule):
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": recipe.weight_decay},
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        # Fused, an update takes a third of the time. On a GPU in half precision, Lightning refuses
-        # to clip the gradients of a fused optimizer.
-        fused = self.device.type == "cpu"
+        # Fused, an update takes a third of the time. In half precision, Lightning refuses to clip
+        # the gradients of a fused optimizer.
+        fused = self.device.type == "cpu" and self.precision == "32-true"
         optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, fused=fused)
         if recipe.decay:
             return [optimizer], [LambdaLR(optimizer, self._share_of_rate)]
@@ -310,6 +312,7 @@ def build_module(given: argparse.Namespace, recipe: Recipe, train: SkeletonDatas
     """Build the network and try one clip, so that mistakes show before a file is written."""
     channels, _, _, persons = train[0].x.shape
     module = Recogniser(recipe, train.layout, len(train.classes), persons, channels=channels)
+    module.precision = given.precision
     if recipe.guide:
         module.objective.loss.allowed = read_guide(recipe.guide, train)
     if recipe.start_from and not given.resume:

@@ -269,7 +269,7 @@ class ExplainedModel(nn.Module):
         )
         with tap, plain_sync_batch_norm(self.model, fixed_statistics=fixed_statistics):
             output = self.model(x, *inputs)
-        logits = self._logits(output, len(x))
+            logits = self._logits(output, len(x))
         ran = [layer for layer in tap.ran if layer in self.layers]
         # A missing layer passes here, because tap[...] raises for it.
         in_order = ran == list(self.layers) or sorted(ran) != sorted(self.layers)

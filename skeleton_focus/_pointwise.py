@@ -26,7 +26,8 @@ def mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 class PointwiseConv(nn.Conv2d):
     """A 1x1 convolution with a stride over time, x (N, C, T, V) -> (N, O, ceil(T / stride), V).
 
-    It has the parameters of :class:`torch.nn.Conv2d`.
+    Its weight and bias have the names and shapes of :class:`torch.nn.Conv2d`'s. On a CPU, the
+    result is channels first in memory, whatever x is.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class PointwiseConv(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1, (stride, 1), bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Exported, a view with a step would hold for odd or for even T alone.
+        # An exported slice with a step would accept only odd or only even numbers of frames.
         if not x.is_cpu or torch.compiler.is_exporting():
             return super().forward(x)
         stride = self.stride[0]
@@ -46,10 +47,14 @@ class PointwiseConv(nn.Conv2d):
 def mix_tokens(x: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
     """Apply a linear layer to channels: x (N, C, T, V), weight (O, C) -> (N, T, V, O).
 
-    ``offset`` is added; it broadcasts to the result, like a bias (O,).
+    ``offset``, (O,) or (V, O) or (N, T, V, O), is added.
     """
     if not x.is_cpu or torch.compiler.is_exporting():
-        return F.linear(x.permute(0, 2, 3, 1), weight) + offset
+        tokens = x.permute(0, 2, 3, 1)
+        if offset.dim() == 1:
+            return F.linear(tokens, weight, offset)
+        y = F.linear(tokens, weight)
+        return y + offset.to(y.dtype)  # which autocast may have lowered
     n, c, t, v = x.shape
     o = len(weight)
     if offset.dim() < 4:
@@ -57,3 +62,18 @@ def mix_tokens(x: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
     tokens = x.reshape(n, c, t * v).transpose(1, 2)
     each = weight.t().expand(n, -1, -1)
     return torch.baddbmm(offset.reshape(-1, t * v, o), tokens, each).view(n, t, v, o)
+
+
+class TokenLinear(nn.Linear):
+    """A linear layer of each joint's and frame's channels, x (N, C, T, V) -> (N, T, V, O)."""
+
+    def forward(
+        self, x: Tensor, codes: Tensor | None = None, joints: Tensor | None = None
+    ) -> Tensor:
+        """Add ``codes`` (V, C) of the joints (N, T, V'), by default all V in order, to x first."""
+        offset: Tensor = self.bias
+        if codes is not None:
+            # (x + e) W = x W + e W, and the codes are fewer than the tokens.
+            offset = F.linear(codes, self.weight, offset)
+            offset = offset if joints is None else offset[joints]
+        return mix_tokens(x, self.weight, offset)

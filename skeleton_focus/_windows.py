@@ -170,7 +170,7 @@ class _Work:
     def __init__(self, phases: Tensor, weight: Tensor) -> None:
         n, stride, v, t, _ = phases.shape
         subsets, out_channels, _ = weight.shape
-        per_sample = stride * subsets * v * t * out_channels * phases.element_size()
+        per_sample = stride * subsets * v * t * out_channels * phases.element_size() or 1
         size = max(n, 1)
         if phases.device.type in CACHED:
             size = min(max(CACHED[phases.device.type] // per_sample, 1), size)

@@ -1,9 +1,10 @@
 """Attend between joints, between joints and body parts, and between frames.
 
-These are equations 1, 4 and 5 of FG-STFormer. Long sequences, and all on a GPU, attend in
+These are equations 1, 4 and 5 of FG-STFormer. The softmax runs in
 ``torch.nn.functional.scaled_dot_product_attention``, fused where PyTorch can. PyTorch does not
 differentiate the fused kernels twice; :class:`~skeleton_focus.STFObjective` takes the plain one
-where it has to. On a CPU, a few joints or frames attend faster in plain products.
+where it has to. :class:`SpatialAttention` of up to 64 joints uses plain products on a CPU in single
+or double precision, where they are faster.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, message
-from ._pointwise import PointwiseConv, mix_channels, mix_tokens
+from ._pointwise import PointwiseConv, TokenLinear
 
 __all__ = ["DilatedTemporalAttention", "JointPartAttention", "SpatialAttention", "position_codes"]
 
@@ -300,8 +301,8 @@ class DilatedTemporalAttention(nn.Module):
         )
         width = heads * self.head_width
         if attention:
-            self.queries = nn.Linear(in_channels, width)
-            self.keys = nn.Linear(in_channels, width)
+            self.queries = TokenLinear(in_channels, width)
+            self.keys = TokenLinear(in_channels, width)
         if attention and convolution:
             self.mix = nn.Parameter(torch.empty(heads, self.head_width, self.head_width))
             # The bounds of nn.Linear, for each head.
@@ -328,19 +329,11 @@ class DilatedTemporalAttention(nn.Module):
             kept = coded.index_select(2, frames)
         sources = coded if self.convolution else kept
         values = torch.cat([conv(sources) for conv in self.values], dim=1)  # (N, H d, T', V)
-        if not self.attention:
-            y = self.project(values)
-        elif not self.convolution:
-            y = self.project(self._attend(kept, values))
-        else:
-            # [.., F_h W_h + V_h, ..] W_O, with the W_h in the weights of W_O.
-            of_heads = self.project.weight.view(-1, len(self.values), self.head_width)
-            weight = torch.einsum("ohe,hde->ohd", of_heads, self.mix).flatten(1)
-            y = self.project(values) + mix_channels(self._attend(kept, values), weight)
+        y = self.project(self._attended(kept, values) if self.attention else values)
         z: Tensor = F.leaky_relu(self.norm(y)) + self.shortcut(x)
         return z
 
-    def _attend(self, x: Tensor, values: Tensor) -> Tensor:
+    def _attended(self, x: Tensor, values: Tensor) -> Tensor:
         """Attend over all frames, each joint and head by itself.
 
         x (N, C, T', V), values (N, H d, T', V) -> (N, H d, T', V).
@@ -349,12 +342,15 @@ class DilatedTemporalAttention(nn.Module):
         heads = len(self.values)
         d = self.head_width
         q, k = (
-            mix_tokens(x, layer.weight, layer.bias).view(n, t, v * heads, d).transpose(1, 2)
-            for layer in (self.queries, self.keys)
+            layer(x).view(n, t, v * heads, d).transpose(1, 2) for layer in (self.queries, self.keys)
         )  # each (N, V H, T', d)
         by_head = rearrange(values, "n (h d) t v -> n (v h) t d", h=heads)
         fused = F.scaled_dot_product_attention(q, k, by_head)
-        return rearrange(fused, "n (v h) t d -> n t v (h d)", h=heads).permute(0, 3, 1, 2)
+        fused = rearrange(fused, "n (v h) t d -> n t v h d", h=heads)
+        if self.convolution:
+            fused = torch.einsum("ntvhd,hde->ntvhe", fused, self.mix)
+        attended = fused.flatten(3).permute(0, 3, 1, 2)
+        return attended + values if self.convolution else attended
 
     def extra_repr(self) -> str:
         return (
@@ -371,19 +367,13 @@ class _Projections(nn.Module):
         self.heads = heads
         # The paper's 3 heads do not divide its 64, 128 and 256 channels; W_O restores C.
         self.width = channels // heads * heads
-        self.linear = nn.Linear(channels, 3 * self.width)
+        self.linear = TokenLinear(channels, 3 * self.width)
 
     def forward(
         self, x: Tensor, codes: Tensor | None = None, joints: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Add ``codes`` (V, C) of the joints (N, T, V'), by default all V in order, to x first."""
         n, _, t, v = x.shape
-        offset: Tensor = self.linear.bias
-        if codes is not None:
-            # (x + e) W = x W + e W, and the codes are fewer than the tokens.
-            offset = F.linear(codes, self.linear.weight, offset)
-            offset = offset if joints is None else offset[joints]
-        projected = mix_tokens(x, self.linear.weight, offset)
+        projected = self.linear(x, codes, joints)
         projected = projected.view(n * t, v, 3, self.heads, self.width // self.heads)
         q, k, values = (part.transpose(1, 2) for part in projected.unbind(2))
         return q, k, values
@@ -416,22 +406,22 @@ class _Update(nn.Module):
 ATTEND_PLAINLY = 64  # at most so many keys, on a CPU
 
 
-def attend(q: Tensor, k: Tensor, values: Tensor, maps: Tensor | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, values: Tensor, maps: Tensor) -> Tensor:
     r"""Compute softmax(q k^T / sqrt(d)) values + maps values, over (..., L, d).
 
     The maps broadcast to (..., L, L).
     """
-    plain = q.is_cpu and not torch.compiler.is_exporting() and k.shape[-2] <= ATTEND_PLAINLY
-    if not plain:
+    # In half precision the fused kernels are more exact: they keep scores and softmax in float32.
+    exact = q.dtype.itemsize >= 4 and not torch.is_autocast_enabled("cpu")
+    short = k.shape[-2] <= ATTEND_PLAINLY
+    if not (q.is_cpu and exact and short) or torch.compiler.is_exporting():
         y = F.scaled_dot_product_attention(q, k, values)
-        return y if maps is None else y + torch.einsum("...ij,...jd->...id", maps, values)
+        return y + torch.einsum("...ij,...jd->...id", maps, values)
     # Keys by queries: PyTorch's softmax over short columns is faster than over short rows.
     weights = ((k * k.shape[-1] ** -0.5) @ q.transpose(-2, -1)).softmax(-2)
-    if maps is not None:
-        # Flat, because a broadcast sum runs along its last axis, and V is short.
-        added = weights.flatten(-2) + maps.transpose(-2, -1).flatten(-2)
-        weights = added.view_as(weights)
-    attended: Tensor = weights.transpose(-2, -1) @ values
+    # Flat, because a broadcast sum runs along its last axis, and V is short.
+    added = weights.flatten(-2) + maps.transpose(-2, -1).flatten(-2)
+    attended: Tensor = added.view_as(weights).transpose(-2, -1) @ values
     return attended
 
 

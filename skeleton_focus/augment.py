@@ -23,6 +23,7 @@ __all__ = ["Augment", "drop_joints", "flip", "rotate", "scale", "seeded_generato
 
 ORDERS = ("xyz", "xzy", "yxz", "yzx", "zxy", "zyx")  # of rotations about the axes
 SAMPLINGS = ("interpolate", "random")
+MASKED = {"mask_joints": (0.2, 0.6), "mask_frames": (0.25, 0.5)}  # SkateFormer's shares
 
 
 def seeded_generator(seed: int, *, epoch: int, step: int, rank: int = 0) -> torch.Generator:
@@ -290,8 +291,8 @@ class Augment(nn.Module):
         speed: float = 0.0,
         axis_dropout: float = 0.0,
         mask: float = 0.0,
-        mask_joints: tuple[float, float] = (0.2, 0.6),
-        mask_frames: tuple[float, float] = (0.25, 0.5),
+        mask_joints: tuple[float, float] = MASKED["mask_joints"],
+        mask_frames: tuple[float, float] = MASKED["mask_frames"],
         box: bool = False,
         sampling: str = "interpolate",
         test_crop: float = 1.0,
@@ -314,6 +315,8 @@ class Augment(nn.Module):
         for name, span in (("mask_joints", mask_joints), ("mask_frames", mask_frames)):
             if not (isinstance(span, Sequence) and len(span) == 2 and 0 <= span[0] <= span[1] <= 1):
                 raise ValueError(message(who, f"{name} of two ascending shares in 0..1", span))
+            if span != MASKED[name] and not mask:
+                raise ValueError(message(who, f"mask above 0 with {name}", mask))
         check_choice(who, "rotation_order", rotation_order, ORDERS)
         check_choice(who, "sampling", sampling, SAMPLINGS)
         for name, value in (("crop", crop), ("test_crop", test_crop)):

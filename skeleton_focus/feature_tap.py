@@ -106,6 +106,8 @@ class FeatureTap:
             self._undo.pop()()
         if self._twice:
             self._mode.close()
+        if self._graph_above is not None:
+            torch.set_grad_enabled(self._grad_enabled)
 
     def __getitem__(self, layer: str) -> Tensor:
         """The layer's output."""

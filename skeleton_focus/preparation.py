@@ -302,11 +302,15 @@ def normalize_box(
         check_lengths("normalize_box", lengths, x)
         inside = torch.arange(x.shape[2], device=x.device) < lengths.to(x.device)[:, None]
         seen = seen & inside[:, None, :, None, None]
-    low = x.masked_fill(~seen, torch.inf).amin((2, 3, 4), keepdim=True)  # (N, C, 1, 1, 1)
-    high = x.masked_fill(~seen, -torch.inf).amax((2, 3, 4), keepdim=True)
+    # Filled first, since NaN of unseen joints would reach the gradient. In float32, since float16
+    # does not hold the extent of large positions.
+    exact = x.masked_fill(~seen, 0).to(torch.promote_types(x.dtype, torch.float32))
+    low = exact.masked_fill(~seen, torch.inf).amin((2, 3, 4), keepdim=True)  # (N, C, 1, 1, 1)
+    high = exact.masked_fill(~seen, -torch.inf).amax((2, 3, 4), keepdim=True)
     wide = high > low
     extent = torch.where(wide, high - low, 1.0)
-    return (2 * ((x - low) / extent) - 1).masked_fill(~(seen & wide), 0)
+    scaled = (2 * ((exact - low) / extent) - 1).masked_fill(~(seen & wide), 0)
+    return scaled.to(x.dtype)
 
 
 def repeat_frames(x: Tensor, lengths: Tensor, frames: int) -> Tensor:
@@ -346,9 +350,9 @@ def resample_frames(
 ) -> Tensor:
     r"""Resample every clip, or a span of it, to the same number of frames.
 
-    The first and the last frame of the result are those of the span; with ``frames=1`` the result
-    is its middle. With a warp a, relative time u of the result shows relative time
-    :math:`u + a u (1 - u)` of the span.
+    Without ``times``, the first and the last frame of the result are those of the span; with
+    ``frames=1`` the result is its middle. With a warp a, relative time u of the result shows
+    relative time :math:`u + a u (1 - u)` of the span.
 
     Shape:
         x (N, C, T, V, M), lengths (N,) -> (N, C, frames, V, M).
@@ -364,7 +368,8 @@ def resample_frames(
         times: (N, frames) relative time u of each frame of the result, in [0, 1]; by default evenly
             spaced.
         interpolate: if True, interpolate linearly between the frames before and after a time. If
-            False, take the last frame of the clip that is not after it.
+            False, take the frame before it, or the one that is at most a thousandth of a frame
+            after it, since a time on a frame may be rounded.
 
     Raises:
         ValueError: mismatched shapes; lengths, spans, warps or times out of range.
@@ -677,7 +682,9 @@ def fuse(
             message("fuse", f"{len(outputs)} weights of at least 0, not all 0", factors)
         )
     total = sum(factors) if kind == "probabilities" else 1.0
-    weighted = [output * (factor / total) for output, factor in zip(outputs, factors, strict=True)]
+    # Without those of weight 0: 0 times a logarithm of -inf is NaN.
+    pairs = [pair for pair in zip(outputs, factors, strict=True) if pair[1]]
+    weighted = [output * (factor / total) for output, factor in pairs]
     return torch.stack(weighted).sum(0)
 
 
@@ -695,7 +702,8 @@ def _check_kind(output: Tensor, kind: str) -> None:
     valid = ((sums - 1).abs() < (1e-2 if kind == "probabilities" else 5e-2)) & (p >= 0).all(1)
     if not valid.all():
         what = "adding up to 1" if kind == "probabilities" else "whose exponentials add up to 1"
-        hint = 'apply the softmax to logits first, or pass kind="logits"'
+        function = "softmax" if kind == "probabilities" else "log_softmax"
+        hint = f'apply {function} to logits first, or pass kind="logits"'
         raise ValueError(
             message("fuse", f"{kind}, each row {what}", sums[~valid][:1].tolist(), hint)
         )

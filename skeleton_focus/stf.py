@@ -13,6 +13,16 @@ from .graph_conv import GraphConv, convolve_graph
 __all__ = ["STFAdjacency", "STFGraphConv"]
 
 
+class _CoveringConv(nn.Conv2d):
+    """A convolution whose kernel covers its input, x (N, C, T, V) -> (N, O, 1, 1).
+
+    As a linear layer it is faster; saved networks have the weight of a convolution.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
+
+
 class STFAdjacency(nn.Module):
     r"""Generate an adjacency for each sample from its features.
 
@@ -76,8 +86,8 @@ class STFAdjacency(nn.Module):
             nn.ReLU(),
             PointwiseConv(width, 1),
         )
-        self.cover = nn.Conv2d(1, hidden, (bins, num_joints))  # alpha: these two
-        self.emit = nn.Conv2d(hidden, num_subsets * num_joints * num_joints, 1)
+        self.cover = _CoveringConv(1, hidden, (bins, num_joints))  # alpha: these two
+        self.emit = PointwiseConv(hidden, num_subsets * num_joints * num_joints)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -93,10 +103,7 @@ class STFAdjacency(nn.Module):
         check_shape("STFAdjacency", "x", x, f"N, C={self.in_channels}, T>0, V={self.num_joints}")
         n, _, _, v = x.shape
         embedding = torch.sigmoid(self.beta(x))  # (N, 1, T, V)
-        # Alpha's kernels cover their whole inputs, so that they are linear layers.
-        pooled = self._pooled(embedding).flatten(1)
-        hidden = F.relu(F.linear(pooled, self.cover.weight.flatten(1), self.cover.bias))
-        adjacency = F.linear(hidden, self.emit.weight.flatten(1), self.emit.bias)
+        adjacency = self.emit(F.relu(self.cover(self._pooled(embedding))))
         return adjacency.view(n, self.num_subsets, v, v), embedding.squeeze(1)
 
     def _pooled(self, embedding: Tensor) -> Tensor:

@@ -191,7 +191,10 @@ def built(name: str) -> tuple[nn.Module, list[Tensor]]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", LAYERS)
-def test_fused_and_plain_attention_agree(name: str, dtype: torch.dtype) -> None:
+def test_fused_and_plain_attention_agree(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "ATTEND_PLAINLY", 0)
     layer, inputs = built(name)
     found = []
     for backend in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):
@@ -363,13 +366,12 @@ def test_attention_above_the_only_layer(branch: Callable[[], STFLoss], head: str
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("maps", [None, (4, 4), (2, 4, 4), (6, 1, 4, 4)])
+@pytest.mark.parametrize("maps", [(4, 4), (2, 4, 4), (6, 1, 4, 4)])
 def test_plain_products_attend_as_the_fused_kernel_does(
-    maps: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+    maps: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = [draw(6, 2, 4, 3, seed=seed).requires_grad_() for seed in range(3)]
-    if maps is not None:
-        inputs.append(draw(*maps, seed=4).requires_grad_())
+    inputs.append(draw(*maps, seed=4).requires_grad_())
     plain = attention.attend(*inputs)
     monkeypatch.setattr(attention, "ATTEND_PLAINLY", 3)
     fused = attention.attend(*inputs)
@@ -380,6 +382,37 @@ def test_plain_products_attend_as_the_fused_kernel_does(
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_runs_in_the_fused_kernel(dtype: torch.dtype) -> None:
+    """It keeps scores and softmax in float32: products in half precision would be NaN here."""
+    q, k, values = (150 * draw(4, 3, 25, 21, seed=seed).float() for seed in range(3))
+    maps = draw(25, 25, seed=4).float()
+    with torch.autocast("cpu", dtype):
+        cast = attention.attend(q, k, values, maps)
+    low = attention.attend(*(x.to(dtype) for x in (q, k, values, maps)))
+    fused = nn.functional.scaled_dot_product_attention(*(x.to(dtype) for x in (q, k, values)))
+    of_maps = torch.einsum("ij,nhjd->nhid", maps.to(dtype), values.to(dtype))
+    for found in (cast, low):
+        assert bool(found.isfinite().all())
+        torch.testing.assert_close(found, fused + of_maps)
+
+
+@pytest.mark.parametrize("name", ["queries", "keys", "project"])
+def test_the_layers_of_temporal_attention_are_called(name: str) -> None:
+    """By hooks, pruning and adapters they can be watched and changed."""
+    layer = DilatedTemporalAttention(4, 6).double().eval()
+    x = draw(2, 4, 5, 3)
+    outputs: list[Tensor] = []
+    layer.get_submodule(name).register_forward_hook(lambda *given: outputs.append(given[2]))
+    inputs: list[Tensor] = []
+    layer.norm.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    layer(x)
+    if name == "project":
+        torch.testing.assert_close(outputs, inputs)
+    else:
+        assert [tuple(output.shape) for output in outputs] == [(2, 5, 3, 6)]
 
 
 def test_outside_the_tap_attention_stays_fused() -> None:

@@ -641,6 +641,8 @@ def test_the_known_bug_would_be_seen() -> None:
         ({"rotation_order": "xy"}, "rotation_order to be one of 'xyz', .*, got 'xy'"),
         ({"axis_dropout": 1.5}, "axis_dropout in 0..1, got 1.5"),
         ({"mask": -1, "frames": 8}, "mask in 0..1, got -1"),
+        ({"mask_joints": (0.1, 0.2)}, r"mask above 0 with mask_joints, got 0.0"),
+        ({"mask_frames": (0.1, 0.2)}, r"mask above 0 with mask_frames, got 0.0"),
         ({"mask_joints": (0.6, 0.2)}, r"mask_joints of two ascending shares in 0..1, got \(0.6, "),
         ({"mask_frames": 0.5}, "mask_frames of two ascending shares in 0..1, got 0.5"),
         ({"mask_frames": (0.5, math.nan)}, "mask_frames of two ascending shares in 0..1, got"),

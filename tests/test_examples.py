@@ -337,6 +337,13 @@ def test_fg_stformer_is_trained_resumed_and_explained(finished: Path) -> None:
     assert (finished / "fg_pictures" / "joints.png").stat().st_size > 1000
 
 
+def test_mixed_precision_trains_on_a_cpu(tmp_path: Path) -> None:
+    """Lightning refuses to clip the gradients of a fused optimizer there."""
+    tiny = ["--epochs", "2", "--precision", "bf16-mixed", "--out", "low"]
+    succeed("train.py", *SMALL, *tiny, cwd=tmp_path)
+    assert (tmp_path / "low" / "report.json").exists()
+
+
 def test_bagcn_is_trained_resumed_and_explained(finished: Path) -> None:
     small = [
         "--model",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from layer_tools import draw
 from torch import Tensor, nn
 
-from skeleton_focus._pointwise import PointwiseConv, mix_channels, mix_tokens
+from skeleton_focus._pointwise import PointwiseConv, TokenLinear, mix_channels, mix_tokens
 
 SIZES = st.integers(1, 5)
 
@@ -80,12 +80,41 @@ def test_second_derivatives() -> None:
         assert torch.autograd.gradgradcheck(function, (x, weight, bias))
 
 
-@pytest.mark.parametrize("function", [mix_channels, mix_tokens])
-def test_an_exported_network_keeps_its_convolutions(
-    function: object, monkeypatch: pytest.MonkeyPatch
+class Layers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixed = PointwiseConv(3, 4)
+        self.strided = PointwiseConv(4, 4, stride=2)
+        self.tokens = TokenLinear(4, 5)
+        self.weight = nn.Parameter(draw(3, 3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.mixed(mix_channels(x, self.weight))
+        return self.strided(y).mean((2, 3)), self.tokens(y, draw(5, 4, seed=7))
+
+
+def test_an_exported_network_keeps_its_convolutions() -> None:
+    """For any number of frames, and with the same values."""
+    net = Layers().double()
+    frames = torch.export.Dim("frames", min=4)
+    program = torch.export.export(net, (draw(2, 3, 8, 5),), dynamic_shapes=({2: frames},))
+    names = [str(node.target) for node in program.graph.nodes]
+    assert sum("conv2d" in name for name in names) == 3
+    assert sum("linear" in name for name in names) == 2  # of the tokens, and of their codes
+    assert not any("bmm" in name for name in names)
+    for length in (4, 7):
+        x = draw(2, 3, length, 5, seed=length)
+        torch.testing.assert_close(program.module()(x), net(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("codes", [None, draw(5, 3)])
+def test_tokens_keep_the_precision_of_autocast(
+    codes: Tensor | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What runs there, and on a GPU, computes the same."""
-    inputs = (draw(2, 3, 4, 5), draw(4, 3, seed=1), draw(4, seed=2))
-    product = function(*inputs)  # type: ignore[operator]
-    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    torch.testing.assert_close(product, function(*inputs), rtol=0, atol=1e-12)  # type: ignore[operator]
+    """Also where they are not a product of ours, as on a GPU."""
+    layer = TokenLinear(3, 4)
+    x = draw(2, 3, 4, 5).float()
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x, None if codes is None else codes.float()).dtype == torch.bfloat16
+        monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)

@@ -167,6 +167,13 @@ def test_a_box_of_nothing_and_its_gradient() -> None:
     flat = torch.ones(1, 3, 2, 2, 1, requires_grad=True)
     normalize_box(flat).sum().backward()
     assert flat.grad.isfinite().all()
+    # Of a joint that was not seen, not even NaN reaches the gradient of the others.
+    lost = torch.tensor([1.0, 2.0, 5.0, math.nan]).view(1, 1, 1, 4, 1).requires_grad_()
+    boxed = normalize_box(lost, visibility=torch.tensor([1.0, 1, 1, 0]).view(1, 1, 4, 1))
+    boxed.square().sum().backward()
+    assert boxed.flatten().tolist() == [-1, -0.5, 1, 0] and lost.grad.isfinite().all()
+    wide = torch.tensor([60000.0, -60000.0, 0.0], dtype=torch.float16).view(1, 1, 1, 3, 1)
+    assert normalize_box(wide).flatten().tolist() == [1, -1, 0]
     with pytest.raises(
         ValueError, match=r"^normalize_box: expected lengths in 1..4, got \[5, 1\]$"
     ):
@@ -681,9 +688,9 @@ def test_fuse_an_empty_batch() -> None:
         (
             [[[2.0, -1.0]]],
             None,
-            "probabilities, each row adding up to 1, .*; apply the softmax to logits first",
+            "probabilities, each row adding up to 1, .*; apply softmax to logits first",
         ),
-        ([[[2.0, 1.0]]], None, r"each row adding up to 1, got \[3.0\]; apply the softmax"),
+        ([[[2.0, 1.0]]], None, r"each row adding up to 1, got \[3.0\]; apply softmax"),
         ([[[math.nan, 1.0]]], None, "probabilities, each row adding up to 1"),
         (
             [[[0.5, 0.5]], [[0.2, 0.3, 0.5]]],

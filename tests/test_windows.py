@@ -160,6 +160,12 @@ def test_samples_together_give_what_samples_alone_give(monkeypatch: pytest.Monke
         groups.clear()
 
 
+def test_no_channels_and_no_samples() -> None:
+    x, _, adjacency = problem(2, 4, 1, 5, 3, 5, 1)
+    assert convolve_windows(x, torch.zeros(5, 0, 4).double(), adjacency).shape == (2, 0, 5, 3)
+    assert convolve_windows(x[:0], torch.ones(5, 2, 4).double(), adjacency).shape == (0, 2, 5, 3)
+
+
 def test_the_mixed_channels_are_not_kept() -> None:
     inputs = tuple(tensor.requires_grad_() for tensor in problem(4, 8, 8, 16, 3, 6, 3))
     kept: dict[int, int] = {}
