@@ -26,7 +26,7 @@ def _apart(folders: Sequence[Path]) -> Iterator[None]:
     hidden = {
         name: module
         for name, module in sys.modules.items()
-        if name != "__main__" and _lies_in(module, own)
+        if not name.startswith("__") and _lies_in(module, own)
     }
     names = {name.partition(".")[0] for name in hidden}
     path = list(sys.path)
