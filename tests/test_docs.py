@@ -7,10 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo.config
+import torch._inductor.config
 from stf_gcn import STFGCN
 
 from skeleton_focus import NTU25
@@ -77,6 +80,7 @@ def blocks(page: str) -> list[str]:
 
 
 RUN_HERE = ("getting_started.md", "objective.md", "explanations.md", "skeletons.md", "layers.md")
+RUN_HERE += ("speed.md",)
 
 
 @pytest.mark.parametrize("page", RUN_HERE)
@@ -86,12 +90,19 @@ def test_the_code_of_a_page_runs(
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     scope: dict[str, object] = {}
-    if page == "objective.md":  # which speaks of a network that its reader has
+    if page == "speed.md":  # whose code compiles, which takes long
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+        # As they are, so that they are put back afterwards.
+        monkeypatch.setattr(torch._inductor.config, "freezing", False)
+        monkeypatch.setattr(torch._dynamo.config, "allow_rnn", False)
+    if page in ("objective.md", "speed.md"):  # which speak of a network that their reader has
         model = STFGCN(4, NTU25, in_channels=3, widths=(6,) * 6)
         scope = {"model": model, "x": torch.randn(2, 3, 16, 25, 1), "target": torch.tensor([0, 1])}
     assert blocks(page)
     for block in blocks(page):
         exec(block, scope)
+    if page == "speed.md":
+        torch.testing.assert_close(scope["logits"], model(scope["x"]))  # type: ignore[arg-type]
     if page == "getting_started.md":
         assert (tmp_path / "focus.png").stat().st_size > 5_000
         assert scope["out"].focus.shape == (4, 2, 32, 25)  # type: ignore[attr-defined]
