@@ -70,10 +70,11 @@ def load_network(name: str, options: Sequence[str]) -> nn.Module:
 
     The file's folder and the folder above it are searched for what it imports.
     """
-    path, _, attribute = name.rpartition(":")
+    path, colon, attribute = name.rpartition(":")
     file = Path(path).resolve()
     if not attribute or not file.is_file():
-        raise SystemExit(f"error: expected --module PATH:CLASS with a Python file, got {name}")
+        hint = f"; there is no file {path}" if colon and attribute else ""
+        raise SystemExit(f"error: expected --module PATH:CLASS, got {name}{hint}")
     keywords = {}
     for option in options:
         key, equals, text = option.partition("=")
@@ -90,6 +91,8 @@ def load_network(name: str, options: Sequence[str]) -> nn.Module:
         module = importlib.util.module_from_spec(spec)
         sys.modules[file.stem] = module
         spec.loader.exec_module(module)
+        if not hasattr(module, attribute):
+            raise SystemExit(f"error: expected --module with a class of {path}, got {attribute}")
         try:
             network = getattr(module, attribute)(**keywords)
         except (AttributeError, TypeError) as error:

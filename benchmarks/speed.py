@@ -159,7 +159,8 @@ class Yours:
         except (RuntimeError, ValueError, IndexError, AttributeError) as error:
             raise SystemExit(f"error: {wanted}: {error}") from None
         if not isinstance(logits, Tensor) or logits.dim() != 2:
-            raise SystemExit(f"error: {wanted}")
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise SystemExit(f"error: {wanted}: got {got}")
         self.target = torch.arange(given.batch, device=DEVICE) % logits.shape[1]
 
     def train(self) -> None:
@@ -370,10 +371,16 @@ def main() -> None:
     )
     parser.add_argument("--channels", type=int, default=3, help="C of its input")
     parser.add_argument("--against", metavar="CLONE", help="compare with another clone's code")
-    parser.add_argument("--compile", action="store_true", help="compile the networks that infer")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the networks of this clone for inference"
+    )
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--peak", nargs=2, help="print one row's peak memory and stop")
     given = parser.parse_args()
+    if given.module and (given.profile or given.growth or given.against):
+        parser.error("expected --module without --profile, --growth and --against")
+    if given.options and not given.module:
+        parser.error("expected --options with --module")
     given.rows = [row for row in ROWS if row[0] in given.only]
     torch.backends.cudnn.allow_tf32 = False
     if given.peak:
@@ -400,7 +407,8 @@ def main() -> None:
                 row.compile()
         if given.module:
             built[MODULE] = Yours(given)
-            print(f"{given.module} is at {commit(Path(given.module.rpartition(':')[0]).parent)}")
+            at = commit(Path(given.module.rpartition(":")[0]).parent)
+            print(f"{given.module}: {at}")
         table(built, given)
 
 

@@ -418,7 +418,10 @@ class STFObjective(ExplainedModel):
         if not self.loss.uses("coherence"):
             return [self.layers[-1]]
         if len(self.layers) < 2:
-            hint = "name the layer before the last one too, or set coherence=0"
+            hint = (
+                "name the layer before the last one too, or pass loss=STFLoss(coherence=0); "
+                "only to explain, loss=STFLoss.plain()"
+            )
             raise ValueError(
                 message(
                     "STFObjective", "two layers for the coherence term", list(self.layers), hint

@@ -614,8 +614,9 @@ def test_speed_of_a_network_from_a_file(
     assert row.split(" | ")[:2] == ["| net.py:Net", f"{15 * 4 + 4}"]
     cases = {
         f"{file}:Net": r"Net cannot be built: .*num_class.*; see --options",
-        f"{file}:None": r"None cannot be built",
-        f"{file}": r"expected --module PATH:CLASS with a Python file, got .*net\.py",
+        f"{file}:None": r"expected --module with a class of .*net\.py, got None",
+        f"{file}": r"expected --module PATH:CLASS, got .*net\.py$",
+        "nowhere.py:Net": r"expected --module PATH:CLASS, got nowhere\.py:Net; there is no file",
         f"{file}:WIDTH": r"WIDTH cannot be built: 'int' object is not callable",
     }
     for name, told in cases.items():
@@ -623,6 +624,11 @@ def test_speed_of_a_network_from_a_file(
             other_code.load_network(name, [])
     with pytest.raises(SystemExit, match=r"expected --options as NAME=VALUE, got 4"):
         other_code.load_network(f"{file}:Net", ["4"])
+    with pytest.raises(SystemExit, match="2"):
+        run_speed(monkeypatch, *options, "--profile")
+    with pytest.raises(SystemExit, match="2"):
+        run_speed(monkeypatch, *options[2:])
+    assert "expected --options with --module" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"Bad does not give logits \(N, classes\) of x"):
         run_speed(monkeypatch, "--module", f"{file}:Bad", "--options", "num_class=4")
 
