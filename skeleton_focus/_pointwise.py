@@ -45,16 +45,10 @@ class PointwiseConv(nn.Conv2d):
 
 
 def mix_tokens(x: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
-    """Apply a linear layer to channels: x (N, C, T, V), weight (O, C) -> (N, T, V, O).
+    """Apply a linear layer to channels on a CPU: x (N, C, T, V), weight (O, C) -> (N, T, V, O).
 
     ``offset``, (O,) or (V, O) or (N, T, V, O), is added.
     """
-    if not x.is_cpu or torch.compiler.is_exporting():
-        tokens = x.permute(0, 2, 3, 1)
-        if offset.dim() == 1:
-            return F.linear(tokens, weight, offset)
-        y = F.linear(tokens, weight)
-        return y + offset.to(y.dtype)  # which autocast may have lowered
     n, c, t, v = x.shape
     o = len(weight)
     if offset.dim() < 4:
@@ -71,6 +65,11 @@ class TokenLinear(nn.Linear):
         self, x: Tensor, codes: Tensor | None = None, joints: Tensor | None = None
     ) -> Tensor:
         """Add ``codes`` (V, C) of the joints (N, T, V'), by default all V in order, to x first."""
+        if not x.is_cpu or torch.compiler.is_exporting():
+            tokens = x.permute(0, 2, 3, 1)
+            if codes is not None:
+                tokens = tokens + (codes if joints is None else codes[joints])
+            return super().forward(tokens)
         offset: Tensor = self.bias
         if codes is not None:
             # (x + e) W = x W + e W, and the codes are fewer than the tokens.

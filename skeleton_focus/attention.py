@@ -416,7 +416,9 @@ def attend(q: Tensor, k: Tensor, values: Tensor, maps: Tensor) -> Tensor:
     short = k.shape[-2] <= ATTEND_PLAINLY
     if not (q.is_cpu and exact and short) or torch.compiler.is_exporting():
         y = F.scaled_dot_product_attention(q, k, values)
-        return y + torch.einsum("...ij,...jd->...id", maps, values)
+        if maps.dim() == 3:  # one product a head, where matmul would copy the maps for each frame
+            return y + torch.einsum("hij,nhjd->nhid", maps, values)
+        return y + maps @ values
     # Keys by queries: PyTorch's softmax over short columns is faster than over short rows.
     weights = ((k * k.shape[-1] ** -0.5) @ q.transpose(-2, -1)).softmax(-2)
     # Flat, because a broadcast sum runs along its last axis, and V is short.
