@@ -480,8 +480,8 @@ def test_flops_are_counted_in_attention_recurrent_layers_and_convolutions() -> N
     assert measure.matmul_peak(repeats=1, size=64) > 0
 
 
-TINY = ["--size", "small", "--only", "stf_gcn", "--batch", "3", "--frames", "16"]
-TINY += ["--persons", "1", "--repeats", "1"]
+SIZES = ["--size", "small", "--only", "stf_gcn", "--batch", "3", "--frames", "16"]
+SIZES += ["--persons", "1", "--repeats", "1"]
 
 
 @pytest.mark.parametrize(
@@ -495,7 +495,7 @@ def test_speed(
     work: list[float] = []
     count = speed.flops
     monkeypatch.setattr(speed, "flops", lambda *network: work.append(count(*network)) or work[-1])
-    monkeypatch.setattr(sys, "argv", ["speed.py", *TINY, *options])
+    monkeypatch.setattr(sys, "argv", ["speed.py", *SIZES, *options])
     speed.main()
     rows = [
         line.strip("| ").split(" | ")
@@ -529,7 +529,7 @@ def run_speed(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
     monkeypatch.setattr(speed, "in_own_process", lambda *_: 12.0)
     monkeypatch.setattr(speed, "peak_in", lambda *_: 24.0)
     monkeypatch.setattr(speed, "matmul_peak", lambda: 100.0)
-    monkeypatch.setattr(sys, "argv", ["speed.py", *TINY, *options])
+    monkeypatch.setattr(sys, "argv", ["speed.py", *SIZES, *options])
     speed.main()
 
 
