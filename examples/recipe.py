@@ -529,7 +529,8 @@ def prepare(
     """Prepare clips for the network: (N, C, T, V, M), the recipe's streams and the visibility.
 
     With ``random``, for training, the clips are augmented by :func:`augmentation`. ``mirror`` takes
-    the clips' mirror images. ``occlude`` changes the clips after they are centred and scaled.
+    the clips' mirror images. ``occlude`` changes the clips after they are centred and scaled; the
+    box of ``--preparation box`` is found afterwards.
     """
     how = PREPARATIONS[recipe.preparation]
     if how.origin is not None and how.origin not in layout.joints:

@@ -342,7 +342,7 @@ def hide(batch: Batch) -> Batch:
 
 
 @pytest.mark.parametrize("seed", [None, 1])
-@pytest.mark.parametrize("preparation", PREPARATIONS)
+@pytest.mark.parametrize("preparation", [name for name, how in PREPARATIONS.items() if not how.box])
 def test_occlusion_comes_after_clips_are_centred_and_scaled(
     preparation: str, seed: int | None
 ) -> None:
@@ -370,6 +370,16 @@ def test_occlusion_comes_after_clips_are_centred_and_scaled(
     if PREPARATIONS[preparation].heights:
         height = body_height(given[0].x, NTU25, visibility=given[0].visibility)
         torch.testing.assert_close(height, torch.ones(8), rtol=1e-4, atol=1e-4)
+
+
+def test_occlusion_comes_before_the_box() -> None:
+    """The box is that of the joints that are left, as if the others had never been seen."""
+    batch = whole(some_data(NTU25, persons=2))
+    recipe = Recipe(preparation="box", frames=9)
+    occluded = prepare(batch, recipe, NTU25, occlude=hide)
+    assert occluded[:, :, :, HIDDEN].eq(0).all()
+    torch.testing.assert_close(occluded, prepare(hide(batch), recipe, NTU25))
+    assert not torch.equal(occluded, prepare(batch, recipe, NTU25))
 
 
 def test_occlusion_comes_before_the_mirror() -> None:
