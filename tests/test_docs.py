@@ -92,15 +92,14 @@ def test_the_code_of_a_page_runs(
     scope: dict[str, object] = {}
     if page == "speed.md":  # whose code compiles, which takes long
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-        # As they are, so that they are put back afterwards.
-        monkeypatch.setattr(torch._inductor.config, "freezing", False)
-        monkeypatch.setattr(torch._dynamo.config, "allow_rnn", False)
     if page in ("objective.md", "speed.md"):  # which speak of a network that their reader has
         model = STFGCN(4, NTU25, in_channels=3, widths=(6,) * 6)
         scope = {"model": model, "x": torch.randn(2, 3, 16, 25, 1), "target": torch.tensor([0, 1])}
     assert blocks(page)
-    for block in blocks(page):
-        exec(block, scope)
+    # Patched as they are, so that they are put back afterwards.
+    with torch._inductor.config.patch(freezing=False), torch._dynamo.config.patch(allow_rnn=False):
+        for block in blocks(page):
+            exec(block, scope)
     if page == "speed.md":
         torch.testing.assert_close(scope["logits"], model(scope["x"]))  # type: ignore[arg-type]
     if page == "getting_started.md":
