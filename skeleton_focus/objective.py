@@ -268,7 +268,8 @@ class STFObjective(ExplainedModel):
     ) -> tuple[Tensor, Tensor]:
         """Compute the focus of a class for each clip, without training.
 
-        Call ``eval()`` first to disable dropout.
+        Call ``eval()`` first to disable dropout. The layers up to the explained one run under
+        ``torch.no_grad()``.
 
         Shape:
             x as in :meth:`forward`, classes (N,) -> focus (N, M, T, V) at the input's frames,

@@ -247,7 +247,9 @@ def assert_trains_finitely(device: str, dtype: torch.dtype, steps: int = 200) ->
     exact, logits = trained.explain(x)
     classes = logits.argmax(1)
     (low, _) = trained.explain(x, logits.argmax(1), layer="blocks.4")
-    with torch.autocast(device, dtype), FeatureTap(trained.model, ["blocks.5"]) as tap:
+    # explain runs the layers up to the explained one under no_grad.
+    tapped = FeatureTap(trained.model, ["blocks.5"])
+    with torch.no_grad(), torch.autocast(device, dtype), tapped as tap:
         focus, low_precision = trained.explain(x, classes)
     with torch.autocast(device, dtype):
         low_layer, _ = trained.explain(x, classes, layer="blocks.4")
