@@ -315,7 +315,7 @@ class Augment(nn.Module):
         for name, span in (("mask_joints", mask_joints), ("mask_frames", mask_frames)):
             if not (isinstance(span, Sequence) and len(span) == 2 and 0 <= span[0] <= span[1] <= 1):
                 raise ValueError(message(who, f"{name} of two ascending shares in 0..1", span))
-            if span != MASKED[name] and not mask:
+            if tuple(span) != MASKED[name] and not mask:
                 raise ValueError(message(who, f"mask above 0 with {name}", mask))
         check_choice(who, "rotation_order", rotation_order, ORDERS)
         check_choice(who, "sampling", sampling, SAMPLINGS)
