@@ -373,14 +373,18 @@ def test_leaves_the_model_and_the_random_numbers(
 
 
 class Replaces(nn.Linear):
-    """A layer that makes new parameters where others fill theirs."""
+    """A layer that makes a new weight where others fill theirs, and leaves its bias as it is."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 3)
+        nn.init.ones_(self.bias)  # nn.Linear leaves that to reset_parameters
 
     def reset_parameters(self) -> None:
         self.weight = nn.Parameter(torch.randn(3, 2))
 
 
 def test_a_layer_that_makes_new_parameters_gets_its_own_back() -> None:
-    layer = Replaces(2, 3)
+    layer = Replaces()
     weight = layer.weight
     before = state(layer)
     explain = Watched(layer)
