@@ -90,8 +90,8 @@ def go_on(start: Path, terms: Sequence[str], seed: int, epochs: int, rate: float
 
 def averaged(folders: Sequence[Path]) -> float:
     """Top-1 of the averaged probabilities of finished runs, %."""
-    probabilities, labels, _ = read_all([str(folder) for folder in folders])
-    return 100 * (fuse(probabilities).argmax(1) == labels).double().mean().item()
+    logs, labels, _ = read_all([str(folder) for folder in folders])
+    return 100 * (fuse([log.exp() for log in logs]).argmax(1) == labels).double().mean().item()
 
 
 def keep_options(out: Path, options: list[str], ours: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from ensemble import gather
 from loading import clip_options
-from results import load_run
+from results import facts_of
 from train import run
 
 from skeleton_focus.plot_runs import plot_class_difference, plot_confusion
@@ -37,8 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     first, second = given.runs
-    probabilities, label, _ = gather(given.runs, given)
-    classes, others = (load_run(folder).classes for folder in given.runs)
+    logs, label, _ = gather(given.runs, given)
+    probabilities = [log.exp() for log in logs]
+    classes, others = (facts_of(folder)["classes"] for folder in given.runs)
     if classes != others:
         raise ValueError(
             f"expected runs on the same {len(classes)} classes, got {second} on {len(others)} "

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from loading import chosen_clips, clip_options, clips_of
-from results import accuracy, load_probabilities, load_run, predict
+from results import accuracy, facts_of, load_log_probabilities, load_run, predict
 from torch import Tensor
 from train import run
 
@@ -27,8 +27,8 @@ from skeleton_focus import fuse
 def same_clips(
     folders: Sequence[str], found: Sequence[tuple[Tensor, Tensor, list[str]]]
 ) -> tuple[list[Tensor], Tensor, list[str]]:
-    """Return each run's probabilities and the clips' labels and names; the clips must be equal."""
-    probabilities, labels, names = zip(*found, strict=True)
+    """Return each run's log-probabilities, labels and clip names; the clips must be equal."""
+    logs, labels, names = zip(*found, strict=True)
     first = folders[0]
     clips = names[0]
     label = labels[0]
@@ -47,12 +47,12 @@ def same_clips(
             raise ValueError(
                 f"expected the same class of every clip in both runs, got two of {name}"
             )
-    return list(probabilities), label, clips
+    return list(logs), label, clips
 
 
 def read_all(folders: Sequence[str]) -> tuple[list[Tensor], Tensor, list[str]]:
-    """Read each run's probabilities, and the labels and names of their clips."""
-    return same_clips(folders, [load_probabilities(folder) for folder in folders])
+    """Read each run's log-probabilities, and the labels and names of their clips."""
+    return same_clips(folders, [load_log_probabilities(folder) for folder in folders])
 
 
 def recognise(
@@ -63,8 +63,8 @@ def recognise(
     for folder in folders:
         objective, recipe, layout, classes, *_ = load_run(folder)
         clips, _ = clips_of(folder, recipe, layout, classes, **clips_asked)
-        probabilities = predict(objective.model, clips, recipe, mirror=mirror)
-        found.append((probabilities, torch.tensor(clips.labels), list(clips.names)))
+        logs = predict(objective.model, clips, recipe, mirror=mirror)
+        found.append((logs, torch.tensor(clips.labels), list(clips.names)))
     return same_clips(folders, found)
 
 
@@ -78,15 +78,11 @@ def gather(
     return read_all(folders)
 
 
-def fused(
-    probabilities: Sequence[Tensor], weights: Sequence[float] | None, *, logits: bool
-) -> Tensor:
+def fused(logs: Sequence[Tensor], weights: Sequence[float] | None, *, logits: bool) -> Tensor:
     """Fuse by averaging probabilities or, up to one number for each clip, by adding logits."""
-    if not logits:
-        return fuse(probabilities, weights)
-    # Softmax rounds small probabilities to 0, whose logarithm times a weight of 0 is NaN.
-    logs = [p.double().clamp(min=torch.finfo(p.dtype).tiny).log() for p in probabilities]
-    return fuse(logs, weights, kind="log_probabilities")
+    if logits:
+        return fuse(logs, weights, kind="log_probabilities")
+    return fuse([log.exp() for log in logs], weights)
 
 
 def main() -> None:
@@ -110,14 +106,14 @@ def main() -> None:
         "--wrong", action="store_true", help="list the clips that the runs together get wrong"
     )
     given = parser.parse_args()
-    probabilities, label, names = gather(given.runs, given, mirror=given.mirror)
-    together = fused(probabilities, given.weights, logits=given.logits)
+    logs, label, names = gather(given.runs, given, mirror=given.mirror)
+    together = fused(logs, given.weights, logits=given.logits)
     width = max(map(len, [*given.runs, "together"]))
-    for title, p in [*zip(given.runs, probabilities, strict=True), ("together", together)]:
-        found = accuracy(p, label)
+    for title, scores in [*zip(given.runs, logs, strict=True), ("together", together)]:
+        found = accuracy(scores, label)
         print(f"{title:{width}}  top-1 {found['top1']:.2%}  top-5 {found['top5']:.2%}")
     if given.wrong:
-        classes = load_run(given.runs[0]).classes
+        classes = facts_of(given.runs[0])["classes"]
         taken = together.argmax(1)
         for i in (taken != label).nonzero().flatten().tolist():
             print(f"{names[i]}: {classes[label[i]]}, classified as {classes[taken[i]]}")

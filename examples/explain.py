@@ -28,7 +28,7 @@ from fg_stformer import FGSTFormer
 from loading import chosen_clips, clip_options, clips_of
 from predict import around_peak, joints_of, to_draw
 from recipe import Recipe, prepare
-from results import load_run
+from results import load_run, run_folder
 from torch import Tensor, nn
 from train import run
 
@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
         ", ".join(f"{classes[label]} {p[label]:.1%}" for label in ranked[:3]),
     )
     print(f"the focus of {classes[chosen]!r}:\n{tell(focus, layout)}")
-    out = Path(given.out if given.out is not None else given.run)
+    out = Path(given.out if given.out is not None else run_folder(given.run))
     out.mkdir(parents=True, exist_ok=True)
     known = truth if truth.any() else None
     options = {"frames": given.frames, "truth": known}

@@ -20,7 +20,7 @@ import torch
 from explain import to_draw
 from loading import chosen_clips, clip_options, clips_of
 from recipe import prepare
-from results import load_run, predict
+from results import load_run, predict, run_folder
 from tqdm import tqdm
 from train import run
 
@@ -68,9 +68,8 @@ def build_report(
 
     parts = [range(start, min(start + 256, len(test))) for start in range(0, len(test), 256)]
     shown_parts = tqdm(parts, desc="predicting", leave=False, delay=1)
-    probabilities = torch.cat(
-        [predict(objective.model, test.subset(part), recipe) for part in shown_parts]
-    )
+    logs = [predict(objective.model, test.subset(part), recipe) for part in shown_parts]
+    probabilities = torch.cat(logs).exp()
     predicted = probabilities.argmax(1).tolist()
     chosen = choose(predicted, test.labels, clips)
     shown = []
@@ -138,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.clips < 1:
         raise ValueError(f"expected --clips of at least 1, got {given.clips}")
-    path = Path(given.out if given.out is not None else Path(given.run) / "report.html")
+    path = Path(given.out if given.out is not None else run_folder(given.run) / "report.html")
     if path.suffix.lower() != ".html" or not path.parent.is_dir():  # before anything is computed
         raise ValueError(f"expected --out to end in .html, in a folder that exists, got {path}")
     options = {"clips": given.clips, "score": given.score, **chosen_clips(given)}

@@ -1,9 +1,10 @@
-"""Write and read the results of a run: the network, its probabilities, its reports."""
+"""Write and read the results of a run: the network, its log-probabilities, its reports."""
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -27,6 +28,8 @@ from skeleton_focus import (
 )
 from skeleton_focus.layouts import LAYOUTS
 
+WEIGHTS = Path(__file__).parents[1] / "weights"
+
 
 def batches(
     model: nn.Module, data: SkeletonDataset, recipe: Recipe, **options: Any
@@ -41,7 +44,9 @@ def batches(
 def predict(
     model: nn.Module, data: SkeletonDataset, recipe: Recipe, *, mirror: bool = False
 ) -> Tensor:
-    """Compute class probabilities (clips, classes); ``mirror`` averages with the mirror image."""
+    """Compute log-probabilities (clips, classes); ``mirror`` averages the probabilities of each
+    clip and its mirror image.
+    """
     model.eval()
     found = []
     for batch in batches(model, data, recipe):
@@ -49,14 +54,14 @@ def predict(
             prepare(batch, recipe, data.layout, mirror=side)
             for side in ([False, True] if mirror else [False])
         ]
-        each = [model(view).float().softmax(1).cpu() for view in views]
-        found.append(torch.stack(each).mean(0))
+        each = [model(view).float().log_softmax(1).cpu() for view in views]
+        found.append(torch.stack(each).logsumexp(0) - math.log(len(each)))
     return torch.cat(found)
 
 
-def accuracy(probabilities: Tensor, label: Tensor) -> dict[str, float]:
-    """Compute top-1 and top-5."""
-    hits = probabilities.argsort(dim=1, descending=True, stable=True) == label[:, None]
+def accuracy(scores: Tensor, label: Tensor) -> dict[str, float]:
+    """Compute top-1 and top-5 of (clips, classes): logits, log-probabilities or probabilities."""
+    hits = scores.argsort(dim=1, descending=True, stable=True) == label[:, None]
     return {f"top{k}": round(hits[:, :k].any(1).float().mean().item(), 4) for k in (1, 5)}
 
 
@@ -75,7 +80,7 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
 def write_results(
     folder: Path, objective: STFObjective, recipe: Recipe, clips: SkeletonDataset, split: str | None
 ) -> dict[str, float]:
-    """Write model.pt and probabilities.npz; return top-1 and top-5."""
+    """Write model.pt and log_probabilities.npz; return top-1 and top-5 of the latter."""
     channels, _, _, persons = clips[0].x.shape
     kept = {
         "version": __version__,
@@ -88,15 +93,16 @@ def write_results(
         "split": split,
     }
     write_whole(folder / "model.pt", lambda file: torch.save(kept, file))
-    probabilities = predict(objective.model, clips, recipe)
-    label = torch.tensor(clips.labels)
+    # Half precision takes a tenth of the space. Close classes stay apart: their log-probabilities
+    # lie near 0, where half precision is finest.
     arrays = {
-        "probabilities": probabilities.numpy(),
-        "label": label.numpy(),
+        "log_probabilities": predict(objective.model, clips, recipe).half().numpy(),
+        "label": np.array(clips.labels),
         "names": np.array(clips.names),
     }
-    write_whole(folder / "probabilities.npz", lambda file: np.savez_compressed(file, **arrays))
-    return accuracy(probabilities, label)
+    write_whole(folder / "log_probabilities.npz", lambda file: np.savez_compressed(file, **arrays))
+    found, label, _ = load_log_probabilities(folder)
+    return accuracy(found, label)
 
 
 def write_best(
@@ -148,9 +154,15 @@ def write_reports(
     return report
 
 
+def run_folder(folder: str | Path) -> Path:
+    """Return the folder of a run, or of the trained network with this name in ``weights/``."""
+    ours = WEIGHTS / folder
+    return ours if ours.is_dir() and not Path(folder).exists() else Path(folder)
+
+
 def finished(folder: str | Path, name: str) -> Path:
     """Return the path of a file of a finished run; the error says how to get a missing one."""
-    path = Path(folder) / name
+    path = run_folder(folder) / name
     if path.is_file():
         return path
     lacks = f"which holds no {name}" if path.parent.is_dir() else "which is no folder"
@@ -166,10 +178,11 @@ def finished(folder: str | Path, name: str) -> Path:
 
 
 def facts_of(folder: str | Path) -> dict[str, Any]:
-    """Read a run's report.json or, if there is only a model.pt, the split from that."""
-    path = Path(folder) / "report.json"
+    """Read a run's report.json or, if there is only a model.pt, the split and classes from that."""
+    path = run_folder(folder) / "report.json"
     if not path.is_file():
-        return {"data": None, "split": load_file(finished(folder, "model.pt")).get("split")}
+        saved = load_file(finished(folder, "model.pt"))
+        return {"data": None, "split": saved.get("split"), "classes": saved["classes"]}
     try:
         found = json.loads(path.read_text())
         return {"data": None, **found}
@@ -179,20 +192,21 @@ def facts_of(folder: str | Path) -> dict[str, Any]:
         ) from None
 
 
-def load_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
-    """Read probabilities, labels and clip names of a run; no code in the file is run."""
-    path = finished(folder, "probabilities.npz")
+def load_log_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
+    """Read log-probabilities, labels and clip names of a run; no code in the file is run."""
+    path = finished(folder, "log_probabilities.npz")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return (
-                torch.from_numpy(file["probabilities"]),
+                # Again, because rounded ones do not add up to 1.
+                torch.from_numpy(file["log_probabilities"]).float().log_softmax(1),
                 torch.from_numpy(file["label"]),
                 file["names"].tolist(),
             )
     except (ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
         reason = "it is no .npz of arrays" if "pickle" in str(error) else str(error)
         raise ValueError(
-            f"expected the probabilities of a run, got {path}, which cannot be read: {reason}"
+            f"expected the log-probabilities of a run, got {path}, which cannot be read: {reason}"
         ) from None
 
 

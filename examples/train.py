@@ -6,10 +6,10 @@
     torchrun --nproc-per-node 4 examples/train.py ...         # several GPUs or machines
 
 A run writes these files into its folder: recipe.json at the start, last.ckpt after every epoch, and
-at the end model.pt (weights and how to rebuild the network), probabilities.npz (of the test clips,
-for ensemble.py) and report.json. With --hold-out it also writes best.ckpt, from the epoch with the
-best accuracy on the hold-out clips, and a folder best with that epoch's model.pt, probabilities.npz
-and report.json, which the other programs accept as a run.
+at the end model.pt (weights and how to rebuild the network), log_probabilities.npz (of the test
+clips, for ensemble.py) and report.json. With --hold-out it also writes best.ckpt, from the epoch
+with the best accuracy on the hold-out clips, and a folder best with that epoch's model.pt,
+log_probabilities.npz and report.json, which the other programs accept as a run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import sys
+import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -97,6 +98,9 @@ class Recogniser(L.LightningModule):
             self.objective.model.requires_grad_(False)
             self.objective.model.fc.requires_grad_(True)
             self.train()
+        # After which epochs the network was evaluated, and its top-1 then, for the report.
+        self.curve: dict[str, list[Any]] = {"epochs": [], "top1": []}
+        self.cpu_seconds_before = 0.0  # of a resumed run
         self.accuracy = nn.ModuleDict()
         for k in (1, 5):
             self.accuracy[f"top{k}"] = MulticlassAccuracy(
@@ -136,6 +140,22 @@ class Recogniser(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         if self.recipe.ema:  # by now the averaged weights have taken their place
             renew_statistics(self.objective.model, self.trainer.datamodule.split.train, self.recipe)
+
+    def on_validation_epoch_end(self) -> None:
+        self.curve["epochs"].append(self.current_epoch + 1)
+        self.curve["top1"].append(round(self.accuracy["top1"].compute().item(), 4))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["curve"] = self.curve
+        checkpoint["cpu_seconds"] = self.cpu_seconds()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.curve = checkpoint["curve"]
+        self.cpu_seconds_before = checkpoint["cpu_seconds"]
+
+    def cpu_seconds(self) -> float:
+        """The processor time of this process and of those that it resumed, without workers'."""
+        return round(self.cpu_seconds_before + time.process_time(), 1)
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
@@ -344,6 +364,7 @@ def announce(
     kept = ("preset", "split", "layout", "skip_bad_clips", "precision", "validate_every", "threads")
     facts = {
         "clips": [len(train), len(data.test)],
+        "classes": list(train.classes),
         "skeleton": {"layout": stored_layout(train.layout), "persons": train[0].x.shape[3]},
         "data": given.data and str(Path(given.data).resolve()),  # to resume from another folder
         **{name: getattr(given, name) for name in kept},
@@ -449,6 +470,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         renew_statistics(module.objective.model, data.train, recipe)
     facts |= {
         "seconds": round(timer.time_elapsed(), 1),
+        "cpu_seconds": module.cpu_seconds(),
+        "curve": {"clips": "validation" if recipe.hold_out else "test", **module.curve},
         "parameters": sum(p.numel() for p in module.parameters()),
         "frozen": sum(p.numel() for p in module.parameters() if not p.requires_grad),
     }

@@ -107,8 +107,8 @@ def test_probabilities_are_averaged(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         probabilities = np.stack([first, 1 - np.array(first)], 1)
         np.savez(
-            tmp_path / name / "probabilities.npz",
-            probabilities=probabilities,
+            tmp_path / name / "log_probabilities.npz",
+            log_probabilities=np.log(probabilities),
             label=label,
             names=names,
         )
@@ -232,8 +232,8 @@ def test_focus_quality(tmp_path: Path, printed: Printed, monkeypatch: pytest.Mon
     plain = tmp_path / "plain-4"
     # As kept.
     by_score = {score: focus_measures.measure(plain, score) for score in ("logit", "log_odds")}
-    with np.load(plain / "probabilities.npz") as file:
-        top1 = 100 * (file["probabilities"].argmax(1) == file["label"]).mean()
+    with np.load(plain / "log_probabilities.npz") as file:
+        top1 = 100 * (file["log_probabilities"].argmax(1) == file["label"]).mean()
     assert table[2][1] == table[5][1] == f"{top1:.2f}"
     assert table[2][2] == f"{by_score['logit']['precision']:.3f}"
     assert table[5][2] == f"{by_score['log_odds']['precision']:.3f}"

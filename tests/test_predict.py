@@ -103,7 +103,7 @@ def test_a_line_for_each_clip(
 def test_the_answer_is_the_networks(trained: Path, clips: Path) -> None:
     run = results.load_run(trained)
     data = open_clips(clips, cache=False)
-    expected = results.predict(run.objective.model, data, run.recipe)
+    expected = results.predict(run.objective.model, data, run.recipe).exp()
     got = predict.recognise(trained, clips)
     for answer, p, name, clip in zip(got, expected, data.names, data, strict=True):
         assert answer.clip == name and answer.label == CLASSES[int(p.argmax())]
