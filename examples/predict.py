@@ -31,7 +31,7 @@ from torch import Tensor
 
 from skeleton_focus import Augment, Batch, SkeletonDataset, SkeletonLayout, open_clips
 from skeleton_focus.clips import Clip
-from skeleton_focus.preparation import repeat_frames
+from skeleton_focus.preparation import repeat_frames, resample_frames
 
 
 class Answer(NamedTuple):
@@ -191,14 +191,19 @@ def to_draw(batch: Batch, layout: SkeletonLayout, recipe: Recipe) -> tuple[Tenso
 def frames_shown(recipe: Recipe, length: int) -> list[int]:
     """Number the frames of the network's input by those of the clip that they show."""
     how = PREPARATIONS[recipe.preparation]
-    t = torch.arange(recipe.frames)
     if how.repeats:
-        return (t % length).tolist()
-    relative = (t / max(recipe.frames - 1, 1) - 0.5) * how.test_crop + 0.5
-    time = relative * (length - 1)
-    if sampling_in_time(recipe)["sampling"] == "random":  # not interpolated
-        return (time + 1e-3).floor().long().tolist()
-    return time.round().long().tolist()
+        return (torch.arange(recipe.frames) % length).tolist()
+    # As the clip's frames are resampled, so are their numbers.
+    numbers = torch.arange(length, dtype=torch.float64).view(1, 1, -1, 1, 1)
+    shown = resample_frames(
+        numbers,
+        torch.tensor([length]),
+        recipe.frames,
+        start=torch.tensor([0.5 - how.test_crop / 2]),
+        stop=torch.tensor([0.5 + how.test_crop / 2]),
+        interpolate=sampling_in_time(recipe)["sampling"] != "random",
+    )
+    return shown.flatten().round().long().tolist()
 
 
 def as_line(answer: Answer, *, window: bool, top: int) -> str:
