@@ -374,10 +374,21 @@ BUDGET: dict[str, Any] = {
     "lr": 0.1,
     "weight_decay": 1e-4,
 }
+# More in half the passes: SkateFormer's masks, label smoothing, a moving average of the weights.
+REGULARISED: dict[str, Any] = {
+    **BUDGET,
+    "augment": {**BUDGET["augment"], "mask": 0.5, "axis_dropout": 0.5},
+    "epochs": 150,
+    "decay": (120,),
+    "label_smoothing": 0.1,
+    "ema": 0.999,
+}
 for model in ("stf_gcn", "ms_g3d", "fg_stformer", "bagcn"):
     ending = "" if model == "stf_gcn" else f"_{model}"
     network = PRESETS[f"nw_ucla{ending}"]["network"]
-    PRESETS[f"nw_ucla_325{ending}"] = {**BUDGET, "model": model, "network": network}
+    for budget in (BUDGET, REGULARISED):
+        name = f"nw_ucla_{budget['epochs']}{ending}"
+        PRESETS[name] = {**budget, "model": model, "network": network}
 
 # ------------------------------------------------------------------------------------------------
 # What a recipe builds.

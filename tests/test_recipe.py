@@ -799,10 +799,14 @@ OF_THE_FIELD: dict[str, Any] = {
 def test_the_recipe_of_the_field(model: str) -> None:
     ending = "" if model == "stf_gcn" else f"_{model}"
     recipe = Recipe(**PRESETS[f"nw_ucla_325{ending}"])
+    shorter = Recipe(**PRESETS[f"nw_ucla_150{ending}"])
     assert {name: getattr(recipe, name) for name in OF_THE_FIELD} == OF_THE_FIELD
+    changed = {"epochs": 150, "decay": (120,), "label_smoothing": 0.1, "ema": 0.999}
+    augment = {**recipe.augment, "mask": 0.5, "axis_dropout": 0.5}
+    assert shorter == replace(recipe, augment=augment, **changed)
     assert recipe.model == model
     assert recipe.network == PRESETS[f"nw_ucla{ending}"]["network"]
-    assert sum("325" in name for name in PRESETS) == 4
+    assert sum("325" in name or "150" in name for name in PRESETS) == 8
     x = prepare(whole(some_data(KINECT20)), recipe, KINECT20, torch.Generator().manual_seed(0))
     assert x.shape == (8, 4, 52, 20, 1)
     assert build_network(recipe, 10, 1, KINECT20)(x).shape == (8, 10)
