@@ -36,6 +36,15 @@ def test_weights_load_and_recognise_as_ever(stream: str) -> None:
     assert focus.shape == (1, 1, 32, 20) and focus.max() > 0
 
 
+def test_weights_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = results.load_run("nw_ucla/bone").recipe
+    assert recipe == results.load_run(WEIGHTS / "bone").recipe and recipe.stream == "bone"
+    (tmp_path / "nw_ucla" / "bone").mkdir(parents=True)
+    with pytest.raises(ValueError, match="expected a finished run, got nw_ucla/bone, which holds"):
+        results.load_run("nw_ucla/bone")  # a folder of one's own goes first
+
+
 def test_the_code_of_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -70,7 +79,8 @@ def test_weights_recognise_what_their_page_says(shared_data: Path) -> None:
     assert {*table} == {*OF_NOISE, "fused"}
     for column, mirror in enumerate((False, True)):
         folders = [str(WEIGHTS / stream) for stream in OF_NOISE]
-        probabilities, label, _ = ensemble.recognise(folders, mirror=mirror, data=str(shared_data))
+        logs, label, _ = ensemble.recognise(folders, mirror=mirror, data=str(shared_data))
+        probabilities = [log.exp() for log in logs]
         for row, p in [*zip(OF_NOISE, probabilities, strict=True), ("fused", fuse(probabilities))]:
             right = int((p.argmax(1) == label).sum())
             assert right == round(4.64 * table[row][column]), row  # of 464
