@@ -1,6 +1,6 @@
-"""Print the accuracy tables of the documentation from results/, or add a finished run to it.
+"""Print the accuracy table of the documentation from results/, or add a finished run to it.
 
-    python benchmarks/published.py                  # the tables of docs/accuracy.md
+    python benchmarks/published.py                  # the table of docs/accuracy.md
     python benchmarks/published.py --commands       # how each run was trained
     python benchmarks/published.py --add runs/joint nw_ucla/stf_gcn/joint-1
 
@@ -49,10 +49,10 @@ def add(folder: Path, name: str) -> None:
     """Copy a run's report and log-probabilities to results/, without paths of this machine."""
     parts = name.split("/")
     data, network = (*parts, "")[:2]
-    if len(parts) != 3 or data not in DATA or network not in [*NETWORKS, "changes"]:
+    if len(parts) != 3 or data not in DATA or network not in NETWORKS:
         raise ValueError(
-            f"expected DATA/NETWORK/STREAM-N of {', '.join(DATA)} and {', '.join(NETWORKS)} or "
-            f"changes, got {name}"
+            f"expected DATA/NETWORK/STREAM-N of {', '.join(DATA)} and {', '.join(NETWORKS)}, "
+            f"got {name}"
         )
     scores = finished(folder, "log_probabilities.npz")
     report = {**facts_of(folder), "data": DATA[data][1]}
@@ -151,22 +151,6 @@ def network_table() -> str:
     return "\n".join(lines)
 
 
-def change_table() -> str:
-    """What single changes of the recipe bring on NW-UCLA's joint stream."""
-    columns = ("recipe", "passes", "last epoch", "best epoch")
-    lines = [row(*columns), "|---" * len(columns) + "|"]
-    for change, folders in runs_of(RESULTS / "nw_ucla" / "changes").items():
-        reports = [facts_of(folder) for folder in folders]
-        last = percent([report["top1"] for report in reports])
-        passes = str(reports[0]["recipe"]["epochs"])
-        lines.append(row(change, passes, last, percent(list(map(best, reports)))))
-    return "\n".join(lines)
-
-
-def tables() -> dict[str, str]:
-    return {"Networks": network_table(), "Changes": change_table()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -182,7 +166,7 @@ def main() -> None:
         for path in sorted(RESULTS.rglob("report.json")):
             print(f"{path.parent.relative_to(RESULTS)}: {command(facts_of(path.parent))}")
     else:
-        print("\n\n".join(f"{title}\n\n{table}" for title, table in tables().items()))
+        print(network_table())
 
 
 if __name__ == "__main__":
