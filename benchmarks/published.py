@@ -13,9 +13,9 @@ examples/ensemble.py.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ from trained import mean_and_spread, run
 from command_line import as_text, with_tuples
 from ensemble import fused, read_all
 from recipe import PRESETS, Recipe
-from results import facts_of, finished, write_json
+from results import accuracy, facts_of, finished, write_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 # What CTR-GCN's code adds the logits of NW-UCLA's streams with.
-WEIGHTS = {"joint": 0.6, "bone": 0.6, "joint_motion": 0.4, "bone_motion": 0.4}
+FUSION = {"joint": 0.6, "bone": 0.6, "joint_motion": 0.4, "bone_motion": 0.4}
 DATA = {  # and where their files are, in the commands
     "nw_ucla": ("NW-UCLA", "PATH"),
     "utd_mhad": ("UTD-MHAD", "utd_mhad.npz"),
@@ -38,7 +38,6 @@ DATA = {  # and where their files are, in the commands
 }
 NETWORKS = {
     "stf_gcn": "STF-GCN",
-    "stf_gcn_recommended": "STF-GCN with the recommended STF losses",
     "ms_g3d": "MS-G3D",
     "fg_stformer": "FG-STFormer",
     "bagcn": "BAGCN",
@@ -46,28 +45,47 @@ NETWORKS = {
 
 
 def add(folder: Path, name: str) -> None:
-    """Copy a run's report and log-probabilities to results/, without paths of this machine."""
-    parts = name.split("/")
-    data, network = (*parts, "")[:2]
-    if len(parts) != 3 or data not in DATA or network not in NETWORKS:
+    """Copy a finished run's report and log-probabilities to results/."""
+    data, network, last = (*name.split("/"), "", "")[:3]
+    stream, _, number = last.rpartition("-")
+    if name.count("/") != 2 or data not in DATA or network not in NETWORKS or not number.isdigit():
         raise ValueError(
             f"expected DATA/NETWORK/STREAM-N of {', '.join(DATA)} and {', '.join(NETWORKS)}, "
             f"got {name}"
         )
     scores = finished(folder, "log_probabilities.npz")
-    report = {**facts_of(folder), "data": DATA[data][1]}
+    report = json.loads(finished(folder, "report.json").read_text())
+    trained = (report["recipe"]["model"], report["recipe"]["stream"])
+    if trained != (network, stream):
+        raise ValueError(f"expected the name of a run of {' on '.join(trained)}, got {name}")
+    report["data"] = DATA[data][1]
+    if own := [value for value in strings(report) if Path(value).is_absolute()]:
+        raise ValueError(
+            f"expected a run without paths of this machine, got {folder} with {own[0]}"
+        )
     place = RESULTS / name
-    place.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        raise ValueError(f"expected a new name, got {name}; delete {place} to replace the run")
+    place.mkdir(parents=True)
     write_json(place / "report.json", report)
     shutil.copyfile(scores, place / scores.name)
+
+
+def strings(value: Any) -> Iterator[str]:
+    """The texts in a report."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings(part)
 
 
 def command(report: dict[str, Any]) -> str:
     """The command that trains a run: its preset and the options that differ from it."""
     recipe = {name: with_tuples(value) for name, value in report["recipe"].items()}
     preset = vars(Recipe(**PRESETS[report["preset"]]))
-    options = {"data": report["data"], "preset": report["preset"]}
-    options |= {name: report[name] for name in ("layout", "split") if report[name]}
+    names = ("data", "preset", "layout", "split", "precision", "validate_every", "threads")
+    options = {name: report[name] for name in names if report[name]}
     for name, value in recipe.items():
         usual = preset[name]
         if isinstance(value, dict):
@@ -75,70 +93,59 @@ def command(report: dict[str, Any]) -> str:
             usual = {}
         if value != usual:
             options[name] = value
+    if options["precision"] == "32-true":  # the default
+        del options["precision"]
     shown = [f"--{name.replace('_', '-')} {as_text(value)}" for name, value in options.items()]
-    shown += ["--skip-bad-clips"] * report["skip_bad_clips"]
-    every = f"--validate-every {report['validate_every']}"
-    return f"python examples/train.py {' '.join(shown)} {every} --threads 1"
+    if report["skip_bad_clips"]:
+        shown.append("--skip-bad-clips")
+    return f"python examples/train.py {' '.join(shown)}"
 
 
-def runs_of(folder: Path) -> dict[str, list[Path]]:
-    """The runs in a folder, by stream: those that differ in their number alone are one row."""
-    found: dict[str, list[Path]] = {}
+def runs_of(folder: Path) -> dict[str, dict[str, Path]]:
+    """The runs in a folder by stream, in the order of ``FUSION``, and by number."""
+    found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.glob("*/report.json")):
-        found.setdefault(path.parent.name.rpartition("-")[0], []).append(path.parent)
-    return dict(sorted(found.items(), key=lambda pair: order(pair[0])))
-
-
-def order(stream: str) -> tuple[int, str]:
-    return (list(WEIGHTS).index(stream) if stream in WEIGHTS else len(WEIGHTS), stream)
-
-
-def best(report: dict[str, Any]) -> float:
-    """The best top-1 on the test clips after any epoch that was evaluated."""
-    curve = report["curve"]
-    return max(report["top1"], *(curve["top1"] if curve["clips"] == "test" else []), 0.0)
-
-
-def percent(values: Sequence[float]) -> str:
-    return mean_and_spread([100 * value for value in values], 2)
-
-
-def fused_top1(folder: Path, streams: Sequence[str], number: str) -> float:
-    """Top-1 of the weighted sum of the streams' logits."""
-    logs, label, _ = read_all([str(folder / f"{stream}-{number}") for stream in streams])
-    weights = [WEIGHTS.get(stream, 1.0) for stream in streams]
-    return (fused(logs, weights, logits=True).argmax(1) == label).double().mean().item()
+        stream, _, number = path.parent.name.rpartition("-")
+        found.setdefault(stream, {})[number] = path.parent
+    known = [stream for stream in FUSION if stream in found]
+    return {stream: found[stream] for stream in [*known, *(s for s in found if s not in known)]}
 
 
 def row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def network_rows(folder: Path, title: str, name: str) -> list[str]:
-    """A row for each stream of a network, over several runs their mean, and one for the fusion."""
-    rows = []
-    streams = runs_of(folder)
-    for stream, runs in streams.items():
-        reports = [facts_of(run) for run in runs]
-        hours = statistics.mean(report["cpu_seconds"] for report in reports) / 3600
-        passes = "/".join(sorted({str(report["recipe"]["epochs"]) for report in reports}))
-        shown = stream.replace("_", " ").replace("+", " + ")
-        last = percent([report["top1"] for report in reports])
-        cells = (
-            title,
-            name,
-            shown,
-            passes,
-            f"{hours:.2f}",
-            last,
-            percent(list(map(best, reports))),
+def percent(values: Iterable[float]) -> str:
+    return mean_and_spread([100 * value for value in values], 2)
+
+
+def stream_row(title: str, name: str, stream: str, runs: Iterable[Path]) -> str:
+    """The mean over the runs of one network on one stream."""
+    reports = [facts_of(run) for run in runs]
+    curves = [report["curve"] for report in reports]
+    best = ""
+    if all(curve["clips"] == "test" and curve["top1"] for curve in curves):
+        best = percent(
+            max(report["top1"], *curve["top1"])
+            for report, curve in zip(reports, curves, strict=True)
         )
-        rows.append(row(*cells))
-    if len(streams) > 1:
-        numbers = [{run.name.rpartition("-")[2] for run in runs} for runs in streams.values()]
-        top1 = [fused_top1(folder, list(streams), n) for n in sorted(set.intersection(*numbers))]
-        rows.append(row(title, name, f"{len(streams)} fused", "", "", percent(top1), ""))
-    return rows
+    passes = "/".join(sorted({str(report["recipe"]["epochs"]) for report in reports}))
+    hours = sum(report["cpu_seconds"] for report in reports) / 3600
+    shown = stream.replace("_", " ").replace("+", " + ")
+    last = percent(report["top1"] for report in reports)
+    return row(title, name, shown, passes, f"{hours:.2f}", last, best)
+
+
+def fused_row(title: str, name: str, streams: dict[str, dict[str, Path]]) -> str:
+    """The fusion of a network's streams, for each number that all streams have."""
+    shared = set.intersection(*(set(runs) for runs in streams.values()))
+    weights = [FUSION.get(stream, 1.0) for stream in streams]
+    top1 = []
+    for number in sorted(shared):
+        logs, label, _ = read_all([str(runs[number]) for runs in streams.values()])
+        top1.append(accuracy(fused(logs, weights, logits=True), label)["top1"])
+    shown = f"{len(streams)} streams, fused"
+    return row(title, name, shown, "", "", percent(top1) if top1 else "", "")
 
 
 def network_table() -> str:
@@ -147,7 +154,11 @@ def network_table() -> str:
     lines = [row(*columns), "|---" * len(columns) + "|"]
     for data, (title, _) in DATA.items():
         for network, name in NETWORKS.items():
-            lines += network_rows(RESULTS / data / network, title, name)
+            streams = runs_of(RESULTS / data / network)
+            for stream, runs in streams.items():
+                lines.append(stream_row(title, name, stream, runs.values()))
+            if len(streams) > 1:
+                lines.append(fused_row(title, name, streams))
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ from fg_stformer import FGSTFormer
 from loading import chosen_clips, clip_options, clips_of
 from predict import around_peak, joints_of, to_draw
 from recipe import Recipe, prepare
-from results import load_run, run_folder
+from results import load_run, output_folder
 from torch import Tensor, nn
 from train import run
 
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="folder of a run of train.py")
+    parser.add_argument("run", help="folder of a run of train.py, or network of weights")
     clip_options(parser)
     parser.add_argument(
         "--clip",
@@ -203,7 +203,10 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="NAME",
         help="class to explain; default: the predicted class",
     )
-    parser.add_argument("--out", help="folder for the pictures; default: the run's")
+    parser.add_argument(
+        "--out",
+        help="folder for the pictures; default: the run's, or this one for a network of weights",
+    )
     parser.add_argument("--compare", metavar="RUN", help="also draw the focus of another run")
     parser.add_argument(
         "--score",
@@ -267,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
         ", ".join(f"{classes[label]} {p[label]:.1%}" for label in ranked[:3]),
     )
     print(f"the focus of {classes[chosen]!r}:\n{tell(focus, layout)}")
-    out = Path(given.out if given.out is not None else run_folder(given.run))
+    out = Path(given.out if given.out is not None else output_folder(given.run))
     out.mkdir(parents=True, exist_ok=True)
     known = truth if truth.any() else None
     options = {"frames": given.frames, "truth": known}

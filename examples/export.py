@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="folder of a run of train.py, or of weights")
+    parser.add_argument("run", help="folder of a run of train.py, or network of weights")
     parser.add_argument("file", type=Path, help="the .onnx file to write")
     given = parser.parse_args(arguments)
     if given.file.suffix != ".onnx":

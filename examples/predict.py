@@ -6,11 +6,11 @@
     python examples/predict.py RUN CLIPS --picture pictures   # a film strip of the focus for each
     python examples/predict.py RUN LONG --window 60           # the class over time, by 60 frames
 
-RUN is a folder of train.py, or one of weights/. CLIPS are one or several paths. Clips of another
-skeleton are converted to the run's. From Python:
+RUN is a folder of train.py, or a network of weights/ such as nw_ucla/joint. CLIPS are one or
+several paths. Clips of another skeleton are converted to the run's. From Python:
 
     from predict import recognise
-    answers = recognise("weights/nw_ucla/joint", "clips")
+    answers = recognise("nw_ucla/joint", "clips")
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def frames_shown(recipe: Recipe, length: int) -> list[int]:
     how = PREPARATIONS[recipe.preparation]
     if how.repeats:
         return (torch.arange(recipe.frames) % length).tolist()
-    # As the clip's frames are resampled, so are their numbers.
+    # Resample the numbers of the frames as the frames themselves.
     numbers = torch.arange(length, dtype=torch.float64).view(1, 1, -1, 1, 1)
     shown = resample_frames(
         numbers,
@@ -296,7 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("run", help="folder of a run of train.py, or of weights")
+    add("run", help="folder of a run of train.py, or network of weights")
     add("clips", nargs="+", help="folders or files of clips, in any format that open_clips reads")
     add("--layout", help="name of the clips' skeleton, or a JSON file of it")
     add("--window", type=int, default=0, metavar="FRAMES", help="recognise windows of each clip")

@@ -374,7 +374,7 @@ BUDGET: dict[str, Any] = {
     "lr": 0.1,
     "weight_decay": 1e-4,
 }
-# More in half the passes: SkateFormer's masks, label smoothing, a moving average of the weights.
+# With SkateFormer's masks, label smoothing, a moving average of the weights and fewer passes.
 REGULARISED: dict[str, Any] = {
     **BUDGET,
     "augment": {**BUDGET["augment"], "mask": 0.5, "axis_dropout": 0.5},

@@ -20,7 +20,7 @@ import torch
 from explain import to_draw
 from loading import chosen_clips, clip_options, clips_of
 from recipe import prepare
-from results import load_run, predict, run_folder
+from results import load_run, output_folder, predict
 from tqdm import tqdm
 from train import run
 
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="folder of a run of train.py")
+    parser.add_argument("run", help="folder of a run of train.py, or network of weights")
     clip_options(parser)
     parser.add_argument(
         "--clips", type=int, default=24, help="number of test clips to show, default 24"
@@ -132,12 +132,14 @@ def main(arguments: list[str] | None = None) -> None:
         help="class score whose gradient gives the focus; default: the run's",
     )
     parser.add_argument(
-        "--out", help="HTML file to write; default: report.html in the run's folder"
+        "--out",
+        help="HTML file to write; default: report.html in the run's folder, or in this one for a "
+        "network of weights",
     )
     given = parser.parse_args(arguments)
     if given.clips < 1:
         raise ValueError(f"expected --clips of at least 1, got {given.clips}")
-    path = Path(given.out if given.out is not None else run_folder(given.run) / "report.html")
+    path = Path(given.out if given.out is not None else output_folder(given.run) / "report.html")
     if path.suffix.lower() != ".html" or not path.parent.is_dir():  # before anything is computed
         raise ValueError(f"expected --out to end in .html, in a folder that exists, got {path}")
     options = {"clips": given.clips, "score": given.score, **chosen_clips(given)}

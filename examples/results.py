@@ -93,8 +93,8 @@ def write_results(
         "split": split,
     }
     write_whole(folder / "model.pt", lambda file: torch.save(kept, file))
-    # Half precision takes a tenth of the space. Close classes stay apart: their log-probabilities
-    # lie near 0, where half precision is finest.
+    # Half precision takes half the space and is finest near 0, where the log-probabilities of the
+    # first classes lie. The accuracy is that of the kept numbers; equal ones rank in class order.
     arrays = {
         "log_probabilities": predict(objective.model, clips, recipe).half().numpy(),
         "label": np.array(clips.labels),
@@ -160,6 +160,11 @@ def run_folder(folder: str | Path) -> Path:
     return ours if ours.is_dir() and not Path(folder).exists() else Path(folder)
 
 
+def output_folder(folder: str | Path) -> Path:
+    """Return where programs write by default: a run's own folder, or here for one of weights/."""
+    return Path(folder) if Path(folder).is_dir() else Path()
+
+
 def finished(folder: str | Path, name: str) -> Path:
     """Return the path of a file of a finished run; the error says how to get a missing one."""
     path = run_folder(folder) / name
@@ -184,12 +189,14 @@ def facts_of(folder: str | Path) -> dict[str, Any]:
         saved = load_file(finished(folder, "model.pt"))
         return {"data": None, "split": saved.get("split"), "classes": saved["classes"]}
     try:
-        found = json.loads(path.read_text())
-        return {"data": None, **found}
+        found = {"data": None, **json.loads(path.read_text())}
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"expected the report of a run, got {path}, which cannot be read: {error}"
         ) from None
+    if "classes" not in found:  # of version 0.1
+        found["classes"] = load_file(finished(folder, "model.pt"))["classes"]
+    return found
 
 
 def load_log_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str]]:
@@ -203,7 +210,7 @@ def load_log_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str
                 torch.from_numpy(file["label"]),
                 file["names"].tolist(),
             )
-    except (ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, IndexError, EOFError, BadZipFile) as error:
         reason = "it is no .npz of arrays" if "pickle" in str(error) else str(error)
         raise ValueError(
             f"expected the log-probabilities of a run, got {path}, which cannot be read: {reason}"

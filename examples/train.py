@@ -101,6 +101,7 @@ class Recogniser(L.LightningModule):
         # After which epochs the network was evaluated, and its top-1 then, for the report.
         self.curve: dict[str, list[Any]] = {"epochs": [], "top1": []}
         self.cpu_seconds_before = 0.0  # of a resumed run
+        self.cpu_at_start = 0.0
         self.accuracy = nn.ModuleDict()
         for k in (1, 5):
             self.accuracy[f"top{k}"] = MulticlassAccuracy(
@@ -113,6 +114,9 @@ class Recogniser(L.LightningModule):
         if self.recipe.freeze:
             self.objective.model.eval()
         return self
+
+    def on_fit_start(self) -> None:
+        self.cpu_at_start = time.process_time()
 
     def on_train_start(self) -> None:
         self.objective.warmup = self.recipe.stf_start * int(self.trainer.num_training_batches)
@@ -154,8 +158,8 @@ class Recogniser(L.LightningModule):
         self.cpu_seconds_before = checkpoint["cpu_seconds"]
 
     def cpu_seconds(self) -> float:
-        """The processor time of this process and of those that it resumed, without workers'."""
-        return round(self.cpu_seconds_before + time.process_time(), 1)
+        """Compute the processor time of training and evaluation so far, without loader workers."""
+        return round(self.cpu_seconds_before + time.process_time() - self.cpu_at_start, 1)
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
@@ -445,7 +449,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     checkpoint = out / "last.ckpt" if given.resume else None
     if checkpoint is not None:
         try:
-            module.load_state_dict(load_file(checkpoint)["state_dict"])
+            saved = load_file(checkpoint)
+            module.load_state_dict(saved["state_dict"])
+            module.on_load_checkpoint(saved)
         except (KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(

@@ -159,13 +159,15 @@ def test_a_killed_run_remembers_its_best_epoch(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=300, check=False
     )
     assert died.returncode == -9, died.stderr
+    left = tmp_path / "killed" / "last.ckpt"
+    torch.save({**torch.load(left, weights_only=True), "cpu_seconds": 1e6}, left)
     succeed("train.py", "--out", "killed", "--resume", "--quiet", "--threads", "1", cwd=tmp_path)
     straight, resumed = (
         json.loads((tmp_path / run / "report.json").read_text()) for run in ("straight", "killed")
     )
     assert straight["best"] == resumed["best"]
     curve = straight["curve"]
-    assert resumed["cpu_seconds"] > straight["cpu_seconds"] / 2
+    assert 0 < straight["cpu_seconds"] < 1000 and 0 < resumed["cpu_seconds"] - 1e6 < 1000
     assert resumed["curve"] == curve and curve["clips"] == "validation"
     assert curve["epochs"] == [1, 2, 3]
     assert straight["best"]["validation_top1"] == pytest.approx(max(curve["top1"]), abs=1e-4)
@@ -534,6 +536,7 @@ def test_compare(finished: Path, tmp_path: Path) -> None:
             (finished / "straight" / "model.pt").read_bytes()
         )
     classes = torch.load(finished / "straight" / "model.pt", weights_only=True)["classes"]
+    (tmp_path / "two" / "report.json").write_text('{"top1": 0.5}')  # as version 0.1 wrote it
     lines = succeed("compare.py", "one", "two", "--out", "both", cwd=tmp_path).splitlines()
     assert lines[:3] == [
         "one  top-1 57.14%",
@@ -883,6 +886,11 @@ MISTAKES = [
     ),
     ("ensemble.py", ["straight", "bone", "--weights", "1"], "error: fuse: expected 2 weights"),
     (
+        "train.py",
+        ["--out", "old", "--resume"],
+        "error: expected old/last.ckpt from this version of the program, got another: 'curve'",
+    ),
+    (
         "ensemble.py",
         [str(EXAMPLES.parent / "weights" / "nw_ucla" / "bone"), "--mirror"],
         "error: expected clips in the 10 classes of",
@@ -1024,9 +1032,13 @@ def damaged(finished: Path) -> None:
     moved = json.dumps({"data": "/elsewhere/clips"}).encode()
     older = io.BytesIO()
     torch.save({"state_dict": {"objective.fc.weight": torch.zeros(2)}}, older)
+    without_curve = io.BytesIO()
+    checkpoint = torch.load(io.BytesIO(kept["last.ckpt"]), weights_only=True)
+    torch.save({name: part for name, part in checkpoint.items() if name != "curve"}, without_curve)
     for folder, files in {
         "corrupt": {"recipe.json": kept["recipe.json"], "last.ckpt": b"PK\x03\x04 half a file"},
         "older": {"recipe.json": kept["recipe.json"], "last.ckpt": older.getvalue()},
+        "old": {"recipe.json": kept["recipe.json"], "last.ckpt": without_curve.getvalue()},
         "unfinished": {"last.ckpt": kept["last.ckpt"]},
         "torn": {
             "log_probabilities.npz": half,

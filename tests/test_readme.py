@@ -74,11 +74,18 @@ def test_the_blocks_of_the_page_on_data_run(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = [
-        t for t in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if not t.startswith("https://")
-    ]
-    missing = [target for target in targets if not (page.parent / target).exists()]
-    assert not missing
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        there = page.parent / file if file else page
+        assert there.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)", there.read_text(), re.MULTILINE)
+            names = [
+                re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+            ]
+            assert anchor in names, target
 
 
 def test_the_table_names_what_exists() -> None:

@@ -55,7 +55,7 @@ from skeleton_focus.preparation import repeat_frames
 def as_published(
     batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None
 ) -> Tensor:
-    """What the accuracies in docs/accuracy.md were measured with, as it was written then;
+    """What the accuracies in docs/trials.md were measured with, as it was written then;
     visibility in {0, 1}.
     """
     n = len(batch.x)

@@ -40,7 +40,9 @@ def test_weights_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     recipe = results.load_run("nw_ucla/bone").recipe
     assert recipe == results.load_run(WEIGHTS / "bone").recipe and recipe.stream == "bone"
+    assert results.output_folder("nw_ucla/bone") == Path()  # the clone is not written into
     (tmp_path / "nw_ucla" / "bone").mkdir(parents=True)
+    assert results.output_folder("nw_ucla/bone") == Path("nw_ucla/bone")
     with pytest.raises(ValueError, match="expected a finished run, got nw_ucla/bone, which holds"):
         results.load_run("nw_ucla/bone")  # a folder of one's own goes first
 
