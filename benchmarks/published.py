@@ -28,13 +28,14 @@ from recipe import PRESETS, Recipe
 from results import accuracy, facts_of, finished, write_json
 
 RESULTS = Path(__file__).parents[1] / "results"
-# What CTR-GCN's code adds the logits of NW-UCLA's streams with.
+# What CTR-GCN's code adds the logits of NW-UCLA's streams with; the last two are BAGCN's.
 FUSION = {"joint": 0.6, "bone": 0.6, "joint_motion": 0.4, "bone_motion": 0.4}
-DATA = {  # and where their files are, in the commands
-    "nw_ucla": ("NW-UCLA", "PATH"),
-    "utd_mhad": ("UTD-MHAD", "utd_mhad.npz"),
-    "penn_action": ("Penn Action", "penn_action.npz"),
-    "florence3d": ("Florence 3D", "florence3d.npz"),
+FUSION |= {"joint+bone": 0.6, "joint_motion+bone_motion": 0.4}
+DATA = {  # title, path in the commands, number of classes
+    "nw_ucla": ("NW-UCLA", "PATH", 10),
+    "utd_mhad": ("UTD-MHAD", "utd_mhad.npz", 27),
+    "penn_action": ("Penn Action", "penn_action.npz", 15),
+    "florence3d": ("Florence 3D", "florence3d.npz", 9),
 }
 NETWORKS = {
     "stf_gcn": "STF-GCN",
@@ -55,10 +56,21 @@ def add(folder: Path, name: str) -> None:
         )
     scores = finished(folder, "log_probabilities.npz")
     report = json.loads(finished(folder, "report.json").read_text())
-    trained = (report["recipe"]["model"], report["recipe"]["stream"])
-    if trained != (network, stream):
-        raise ValueError(f"expected the name of a run of {' on '.join(trained)}, got {name}")
-    report["data"] = DATA[data][1]
+    recipe = report["recipe"]
+    left_out = (report["split"] or "").removeprefix("test_subjects=")
+    suited = (
+        f"{recipe['model']}/{recipe['stream']}-{left_out if left_out.isdigit() else recipe['seed']}"
+    )
+    if f"{network}/{last}" != suited:
+        raise ValueError(f"expected the name {data}/{suited} for this run, got {name}")
+    _, report["data"], classes = DATA[data]
+    if len(report["classes"]) != classes:
+        raise ValueError(
+            f"expected a run on {data}'s {classes} classes, got {len(report['classes'])}"
+        )
+    for other in runs_of(RESULTS / data / network).get(stream, {}).values():
+        if facts_of(other)["recipe"] | {"seed": 0} != recipe | {"seed": 0}:
+            raise ValueError(f"expected the recipe of {other} but for the seed, got another")
     if own := [value for value in strings(report) if Path(value).is_absolute()]:
         raise ValueError(
             f"expected a run without paths of this machine, got {folder} with {own[0]}"
@@ -139,25 +151,26 @@ def stream_row(title: str, name: str, stream: str, runs: Iterable[Path]) -> str:
 def fused_row(title: str, name: str, streams: dict[str, dict[str, Path]]) -> str:
     """The fusion of a network's streams, for each number that all streams have."""
     shared = set.intersection(*(set(runs) for runs in streams.values()))
-    weights = [FUSION.get(stream, 1.0) for stream in streams]
+    weights = [FUSION[stream] for stream in streams]
     top1 = []
     for number in sorted(shared):
         logs, label, _ = read_all([str(runs[number]) for runs in streams.values()])
         top1.append(accuracy(fused(logs, weights, logits=True), label)["top1"])
     shown = f"{len(streams)} streams, fused"
-    return row(title, name, shown, "", "", percent(top1) if top1 else "", "")
+    return row(title, name, shown, "", "", percent(top1), "")
 
 
 def network_table() -> str:
     """Every network and stream on every data set."""
     columns = ("data", "network", "streams", "passes", "core-hours", "last epoch", "best epoch")
     lines = [row(*columns), "|---" * len(columns) + "|"]
-    for data, (title, _) in DATA.items():
+    for data, (title, *_) in DATA.items():
         for network, name in NETWORKS.items():
             streams = runs_of(RESULTS / data / network)
             for stream, runs in streams.items():
                 lines.append(stream_row(title, name, stream, runs.values()))
-            if len(streams) > 1:
+            streams = {stream: runs for stream, runs in streams.items() if stream in FUSION}
+            if len(streams) > 1 and set.intersection(*map(set, streams.values())):
                 lines.append(fused_row(title, name, streams))
     return "\n".join(lines)
 

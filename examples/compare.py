@@ -2,8 +2,7 @@
 
     python examples/compare.py runs/plain runs/focus
     python examples/compare.py runs/plain runs/focus --out pictures --most 20
-    python examples/compare.py weights/nw_ucla/joint weights/nw_ucla/bone --data PATH --out \
-        pictures  # runs them
+    python examples/compare.py nw_ucla/joint nw_ucla/bone --data PATH --out pictures  # runs them
 
 Writes class_difference.png (each class's accuracy in the second run minus that in the first) and
 confusion.png (the second run's confusion matrix) into --out, by default the second run's folder.
@@ -17,7 +16,7 @@ from pathlib import Path
 import torch
 from ensemble import gather
 from loading import clip_options
-from results import facts_of
+from results import facts_of, output_folder
 from train import run
 
 from skeleton_focus.plot_runs import plot_class_difference, plot_confusion
@@ -31,7 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
         "runs", nargs=2, metavar="RUN", help="folders of two finished runs on the same data"
     )
     clip_options(parser)
-    parser.add_argument("--out", help="folder for the pictures; default: that of the second run")
+    parser.add_argument(
+        "--out",
+        help="folder for the pictures; default: that of the second run, or this one for runs in "
+        "weights and results",
+    )
     parser.add_argument(
         "--most", type=int, help="draw only this many classes, those with the largest differences"
     )
@@ -66,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
         shown = [f"{classes[c]} {100 * gain[c]:+.1f} ({clips[c]} clips)" for c in moved]
         print(f"{word} most: {', '.join(shown) or 'none'}")
 
-    out = Path(given.out if given.out is not None else second)
+    out = Path(given.out if given.out is not None else output_folder(second))
     out.mkdir(parents=True, exist_ok=True)
     runs = dict(
         zip(given.runs if first != second else ("first", "second"), probabilities, strict=True)

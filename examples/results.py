@@ -28,7 +28,8 @@ from skeleton_focus import (
 )
 from skeleton_focus.layouts import LAYOUTS
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
+ROOT = Path(__file__).resolve().parents[1]
+OURS = (ROOT / "weights", ROOT / "results")  # trained networks, outputs of published runs
 
 
 def batches(
@@ -155,14 +156,18 @@ def write_reports(
 
 
 def run_folder(folder: str | Path) -> Path:
-    """Return the folder of a run, or of the trained network with this name in ``weights/``."""
-    ours = WEIGHTS / folder
-    return ours if ours.is_dir() and not Path(folder).exists() else Path(folder)
+    """Return the folder of a run, or of the network with this name in the clone's ``weights/``."""
+    if not Path(folder).exists():
+        for ours in (OURS[0] / folder, ROOT / folder):  # nw_ucla/joint, weights/nw_ucla/joint
+            if ours.is_dir():
+                return ours
+    return Path(folder)
 
 
 def output_folder(folder: str | Path) -> Path:
-    """Return where programs write by default: a run's own folder, or here for one of weights/."""
-    return Path(folder) if Path(folder).is_dir() else Path()
+    """Return where programs write by default: a run's own folder, or this one for the clone's."""
+    of_clone = any(ours in run_folder(folder).resolve().parents for ours in OURS)
+    return Path() if of_clone else Path(folder)
 
 
 def finished(folder: str | Path, name: str) -> Path:
@@ -176,6 +181,8 @@ def finished(folder: str | Path, name: str) -> Path:
     elif path.with_name("last.ckpt").is_file():
         lacks += f"; python examples/train.py --out {folder} --resume finishes it"
     elif path.parent.is_dir():
+        if OURS[1] in path.resolve().parents:
+            lacks += "; benchmarks/published.py --commands tells how to train it"
         runs = sorted(inner.name for inner in path.parent.iterdir() if (inner / name).is_file())
         if runs:
             lacks += f"; its folder {runs[0]} does"

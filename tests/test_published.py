@@ -67,7 +67,8 @@ def written(folder: Path, scores: np.ndarray, label: np.ndarray, **facts: Any) -
     report = {
         "top1": round(float((scores.argmax(1) == label).mean()), 4),
         "cpu_seconds": 1800.0,
-        "recipe": {"model": "stf_gcn", "stream": "joint", "epochs": 7},
+        "recipe": {"model": "stf_gcn", "stream": "joint", "epochs": 7, "seed": 1},
+        "split": None,
         "curve": {"clips": "test", "epochs": [5], "top1": [0.9]},
         "classes": [str(c) for c in range(scores.shape[1])],
         **facts,
@@ -121,17 +122,26 @@ def test_the_rows_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-def test_a_run_is_added_without_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "RESULTS", tmp_path / "results")
-    scores = np.log(np.full((2, 3), 1 / 3))
+    scores = np.log(np.full((2, 10), 0.1))
     label = np.array([0, 1])
+    usual = {"model": "stf_gcn", "stream": "joint", "epochs": 7, "seed": 1}
     written(tmp_path / "run", scores, label, data="/home/me/nw_ucla")
     published.add(tmp_path / "run", "nw_ucla/stf_gcn/joint-1")
     place = tmp_path / "results" / "nw_ucla" / "stf_gcn" / "joint-1"
     assert json.loads((place / "report.json").read_text())["data"] == "PATH"
     np.testing.assert_allclose(load_log_probabilities(place)[0], scores, rtol=1e-3)
-    started = {"model": "stf_gcn", "stream": "joint", "start_from": "/home/me/run"}
-    written(tmp_path / "fine_tuned", scores, label, recipe=started)
+    written(tmp_path / "second", scores, label, recipe={**usual, "seed": 2})
+    published.add(tmp_path / "second", "nw_ucla/stf_gcn/joint-2")
+    nine = {"classes": list("abcdefghi"), "split": "test_subjects=4"}
+    written(tmp_path / "fourth", scores[:, :9], label, **nine)
+    published.add(tmp_path / "fourth", "florence3d/stf_gcn/joint-4")
+
+    written(
+        tmp_path / "tuned", scores, label, recipe={**usual, "stream": "bone", "start_from": "/a"}
+    )
+    written(tmp_path / "longer", scores, label, recipe={**usual, "seed": 3, "epochs": 8})
     (tmp_path / "empty").mkdir()
     for run, name, said in (
         ("run", "elsewhere/stf_gcn/joint-1", "DATA/NETWORK/STREAM-N"),
@@ -139,12 +149,15 @@ def test_a_run_is_added_without_paths(tmp_path: Path, monkeypatch: pytest.Monkey
         ("run", "nw_ucla/stf_gcn/a/joint-1", "DATA/NETWORK/STREAM-N"),
         ("run", "nw_ucla/stf_gcn/..", "DATA/NETWORK/STREAM-N"),
         ("run", "nw_ucla/stf_gcn/joint", "DATA/NETWORK/STREAM-N"),
-        ("run", "nw_ucla/stf_gcn/bone-1", "a run of stf_gcn on joint, got"),
-        ("run", "nw_ucla/bagcn/joint-1", "a run of stf_gcn on joint, got"),
+        ("run", "nw_ucla/stf_gcn/bone-1", "the name nw_ucla/stf_gcn/joint-1 for this run"),
+        ("run", "nw_ucla/bagcn/joint-1", "the name nw_ucla/stf_gcn/joint-1 for this run"),
+        ("second", "nw_ucla/stf_gcn/joint-3", "the name nw_ucla/stf_gcn/joint-2 for this run"),
         ("run", "nw_ucla/stf_gcn/joint-1", "a new name, got"),
-        ("fine_tuned", "nw_ucla/stf_gcn/joint-2", "got .*/fine_tuned with /home/me/run"),
+        ("run", "utd_mhad/stf_gcn/joint-1", "a run on utd_mhad's 27 classes, got 10"),
+        ("longer", "nw_ucla/stf_gcn/joint-3", "the recipe of .* but for the seed, got another"),
+        ("tuned", "nw_ucla/stf_gcn/bone-1", "got .*/tuned with /a"),
         ("empty", "nw_ucla/stf_gcn/joint-2", "holds no log_probabilities"),
     ):
         with pytest.raises(ValueError, match=f"expected .*{said}"):
             published.add(tmp_path / run, name)
-    assert len(list((tmp_path / "results").rglob("*.json"))) == 1
+    assert len(list((tmp_path / "results").rglob("*.json"))) == 3
