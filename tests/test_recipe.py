@@ -108,7 +108,9 @@ def whole(data: SkeletonDataset) -> Batch:
 
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("preparation", ["view", "paper"])
-@pytest.mark.parametrize("preset", [name for name in PRESETS if "325" not in name])
+@pytest.mark.parametrize(
+    "preset", [name for name in PRESETS if PRESETS[name].get("preparation") != "box"]
+)
 @pytest.mark.parametrize(
     ("layout", "persons"), [(NTU25, 2), (KINECT20, 1)], ids=["NTU25", "KINECT20"]
 )
