@@ -440,7 +440,7 @@ def test_ensemble(finished: Path) -> None:
     folders = [str(finished / name) for name in ("straight", "bone")]
     left = ensemble.read_all(folders)
     anew = ensemble.recognise(folders)
-    torch.testing.assert_close(anew[:2], left[:2], rtol=1e-3, atol=0)  # half precision
+    torch.testing.assert_close(anew[:2], left[:2], rtol=1e-3, atol=1e-3)  # half precision
     logits = []
     for folder in folders:
         objective, recipe, layout, classes, *_ = results.load_run(folder)

@@ -141,7 +141,7 @@ def test_all_but_the_last_layer_stay_as_they_are(
     assert recipe.freeze and layout is NTU25 and len(classes) == 5
     left = ensemble.read_all([str(run)])
     anew = ensemble.recognise([str(run)])
-    torch.testing.assert_close(anew[0][0], left[0][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(anew[0][0], left[0][0], rtol=1e-3, atol=1e-3)  # half precision
 
 
 def test_the_last_layer_is_trained_by_cross_entropy_alone(

@@ -412,7 +412,7 @@ def test_a_preset_of_the_paper_is_trained_and_read_back(
     report = train.main([*given, "--out", str(tmp_path / "run")])
     assert report["recipe"]["preparation"] == preparation
     left, anew = (read([str(tmp_path / "run")]) for read in (ensemble.read_all, ensemble.recognise))
-    torch.testing.assert_close(anew[0][0], left[0][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(anew[0][0], left[0][0], rtol=1e-3, atol=1e-3)  # half precision
 
 
 # ---------------------------------------------------------------------------------- other skeletons
