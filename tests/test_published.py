@@ -25,10 +25,36 @@ def by_hand(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_page_shows_what_the_program_prints() -> None:
     text = PAGE.read_text()
-    # From its heading to the next empty line.
-    start = text.index("| data | network |")
-    shown = text[start : text.index("\n\n", start)]
-    assert shown == published.network_table(), "run benchmarks/published.py and copy its table"
+    for table in (published.network_table(), published.class_table()):
+        start = text.index(table.splitlines()[0])
+        shown = text[start : text.index("\n\n", start)]  # to the next empty line
+        assert shown == table, "run benchmarks/published.py and copy its tables"
+
+
+def test_the_classes_that_are_confused() -> None:
+    """Counted from the files one clip after another."""
+    logs = {}
+    for path in (published.RESULTS / "nw_ucla" / "stf_gcn").iterdir():
+        with np.load(path / "log_probabilities.npz") as file:
+            raw = file["log_probabilities"].astype(np.float64)
+            logs[path.name] = raw - np.log(np.exp(raw).sum(1, keepdims=True))
+            label = file["label"]
+    classes = json.loads((path / "report.json").read_text())["classes"]
+    wrong = dict.fromkeys(classes, 0)
+    pairs: dict[str, dict[str, int]] = {name: {} for name in classes}
+    for i, true in enumerate(label):
+        total = sum((0.4 if "motion" in name else 0.6) * log[i] for name, log in logs.items())
+        taken = int(np.argmax(total))
+        if taken != true:
+            wrong[classes[true]] += 1
+            pair = pairs[classes[true]]
+            pair[classes[taken]] = pair.get(classes[taken], 0) + 1
+    for line, name in zip(published.class_table().splitlines()[2:], classes, strict=True):
+        title, clips, number, others = [cell.strip() for cell in line.split("|")[1:5]]
+        assert title == name and int(clips) == int((label == classes.index(name)).sum())
+        assert int(number) == wrong[name]
+        told = dict(part.rsplit(" ", 1) for part in others.split(", ") if part)
+        assert {other: int(count) for other, count in told.items()} == pairs[name]
 
 
 @pytest.mark.parametrize("path", REPORTS, ids=lambda path: str(path.parent)[-40:])
