@@ -26,6 +26,7 @@ from bagcn import BAGCN
 from fg_stformer import FGSTFormer
 from ms_g3d import MSG3D
 from recipe import Recipe, prepare
+from run_tools import assert_kept
 from stf_gcn import STFGCN
 from torch import nn
 
@@ -440,7 +441,11 @@ def test_ensemble(finished: Path) -> None:
     folders = [str(finished / name) for name in ("straight", "bone")]
     left = ensemble.read_all(folders)
     anew = ensemble.recognise(folders)
-    torch.testing.assert_close(anew[:2], left[:2], rtol=1e-3, atol=1e-3)  # half precision
+    for folder, logs in zip(folders, anew[0], strict=True):
+        assert_kept(Path(folder), logs)
+    assert torch.equal(anew[1], left[1])
+    for logs in left[0]:
+        torch.testing.assert_close(logs.exp().sum(1), torch.ones(20), rtol=1e-5, atol=0)
     logits = []
     for folder in folders:
         objective, recipe, layout, classes, *_ = results.load_run(folder)

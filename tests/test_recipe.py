@@ -29,6 +29,7 @@ from recipe import (
     build_objective,
     prepare,
 )
+from run_tools import assert_kept
 from torch import Tensor, nn
 
 from skeleton_focus import (
@@ -249,8 +250,7 @@ def test_a_run_in_the_plane_is_kept_and_loaded(
     batch = whole(data)
     with torch.no_grad():
         logits = objective.model(prepare(batch, recipe, layout))
-    kept = results.load_log_probabilities(tmp_path / "run")[0]
-    torch.testing.assert_close(kept[:4], logits.log_softmax(1)[:4], atol=0, rtol=1e-3)
+    assert_kept(tmp_path / "run", logits.log_softmax(1)[:4])
 
 
 def test_a_file_of_other_sizes_is_refused(tmp_path: Path) -> None:
@@ -668,9 +668,7 @@ def test_a_run_of_two_bodies_takes_clips_of_one(
     found, _ = loading.clips_of(tmp_path, recipe, one.layout, list(one.classes))
     assert found[0].x.shape[3] == 2
     again = results.predict(objective.model, found, recipe)
-    torch.testing.assert_close(
-        again, results.load_log_probabilities(tmp_path)[0], atol=0, rtol=1e-3
-    )
+    assert_kept(tmp_path, again)
     narrow = results.predict(objective.model, one, recipe)
     assert (narrow - again).abs().max() > 1e-4  # or the clips show nothing
     assert results.write_results(tmp_path, objective, recipe, one, None)
