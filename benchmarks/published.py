@@ -7,7 +7,10 @@
 results/DATA/NETWORK/STREAM-N holds what a published figure needs: report.json (the recipe, the
 accuracy of the last epoch and the test accuracy while training) and log_probabilities.npz (of the
 test clips). N is the seed, or the subject that was left out. The folders are runs for
-examples/ensemble.py.
+examples/ensemble.py. Two more tables need runs of other names:
+
+    NETWORK_then_BRANCH/STREAM-N    fine-tuned from the run NETWORK/STREAM-N, or from weights/
+    changes/CHANGE-N                one change of the recipe of changes/none-N
 """
 
 from __future__ import annotations
@@ -47,31 +50,42 @@ NETWORKS = {
 }
 
 
+# Branches that a trained network is fine-tuned with, in the order of their columns.
+FINE_TUNING = {"plain": "fine-tuned with cross-entropy", "recommended": "with the STF losses"}
+
+
 def add(folder: Path, name: str) -> None:
     """Copy a finished run's report and log-probabilities to results/."""
     data, network, last = (*name.split("/"), "", "")[:3]
     stream, _, number = last.rpartition("-")
-    if name.count("/") != 2 or data not in DATA or network not in NETWORKS or not number.isdigit():
-        raise ValueError(
-            f"expected DATA/NETWORK/STREAM-N of {', '.join(DATA)} and {', '.join(NETWORKS)}, "
-            f"got {name}"
-        )
     scores = finished(folder, "log_probabilities.npz")
     report = json.loads(finished(folder, "report.json").read_text())
     recipe = report["recipe"]
+    if network == "changes":  # any name suits: the table shows what differs
+        suited = f"changes/{stream}"
+    else:
+        tuned = f"_then_{recipe['branch']}" if recipe["start_from"] else ""
+        suited = f"{recipe['model']}{tuned}/{recipe['stream']}"
     left_out = (report["split"] or "").removeprefix("test_subjects=")
-    suited = (
-        f"{recipe['model']}/{recipe['stream']}-{left_out if left_out.isdigit() else recipe['seed']}"
-    )
-    if f"{network}/{last}" != suited:
-        raise ValueError(f"expected the name {data}/{suited} for this run, got {name}")
+    suited += f"-{left_out if left_out.isdigit() else recipe['seed']}"
+    if name.count("/") != 2 or data not in DATA or f"{network}/{last}" != suited:
+        raise ValueError(
+            f"expected the name DATA/{suited} for this run, DATA one of {', '.join(DATA)}, "
+            f"got {name}"
+        )
+    shown_branches = FINE_TUNING if recipe["start_from"] else ["plain"]
+    if recipe["model"] not in NETWORKS or recipe["branch"] not in shown_branches:
+        raise ValueError(
+            f"expected a network that the tables show, {', '.join(NETWORKS)} trained with "
+            f"{' or '.join(shown_branches)}, got {recipe['model']} with {recipe['branch']}"
+        )
     _, report["data"], classes = DATA[data]
     if len(report["classes"]) != classes:
         raise ValueError(
             f"expected a run on {data}'s {classes} classes, got {len(report['classes'])}"
         )
     for other in runs_of(RESULTS / data / network).get(stream, {}).values():
-        if facts_of(other)["recipe"] | {"seed": 0} != recipe | {"seed": 0}:
+        if repeated(facts_of(other)) != repeated(report):
             raise ValueError(f"expected the recipe of {other} but for the seed, got another")
     if own := [value for value in strings(report) if Path(value).is_absolute()]:
         raise ValueError(
@@ -85,6 +99,12 @@ def add(folder: Path, name: str) -> None:
     shutil.copyfile(scores, place / scores.name)
 
 
+def repeated(report: dict[str, Any]) -> dict[str, Any]:
+    """What runs with other seeds, or other subjects left out, have in common."""
+    common = {"seed": 0, "start_from": bool(report["recipe"]["start_from"])}
+    return report["recipe"] | common | {"precision": report["precision"]}
+
+
 def strings(value: Any) -> Iterator[str]:
     """The texts in a report."""
     if isinstance(value, str):
@@ -94,25 +114,40 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(part)
 
 
+def differing(recipe: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """The options of a recipe that differ from the usual ones."""
+    options = {}
+    for name, value in recipe.items():
+        if isinstance(value, dict):
+            parts = {key: part for key, part in value.items() if usual[name].get(key) != part}
+            if parts:
+                options[name] = parts
+        elif value != usual[name]:
+            options[name] = value
+    return options
+
+
+def shown(options: dict[str, Any]) -> str:
+    """Options as they are typed."""
+    return " ".join(
+        f"--{name.replace('_', '-')} {as_text(value)}" for name, value in options.items()
+    )
+
+
 def command(report: dict[str, Any]) -> str:
     """The command that trains a run: its preset and the options that differ from it."""
-    recipe = {name: with_tuples(value) for name, value in report["recipe"].items()}
-    preset = vars(Recipe(**PRESETS[report["preset"]]))
     names = ("data", "preset", "layout", "split", "precision", "validate_every", "threads")
     options = {name: report[name] for name in names if report[name]}
-    for name, value in recipe.items():
-        usual = preset[name]
-        if isinstance(value, dict):
-            value = {key: part for key, part in value.items() if usual.get(key) != part}
-            usual = {}
-        if value != usual:
-            options[name] = value
+    options |= differing(settings(report), vars(Recipe(**PRESETS[report["preset"]])))
     if options["precision"] == "32-true":  # the default
         del options["precision"]
-    shown = [f"--{name.replace('_', '-')} {as_text(value)}" for name, value in options.items()]
-    if report["skip_bad_clips"]:
-        shown.append("--skip-bad-clips")
-    return f"python examples/train.py {' '.join(shown)}"
+    flags = " --skip-bad-clips" if report["skip_bad_clips"] else ""
+    return f"python examples/train.py {shown(options)}{flags}"
+
+
+def settings(report: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a report, with tuples for JSON's lists."""
+    return {name: with_tuples(value) for name, value in report["recipe"].items()}
 
 
 def runs_of(folder: Path) -> dict[str, dict[str, Path]]:
@@ -136,18 +171,23 @@ def percent(values: Iterable[float]) -> str:
 def stream_row(title: str, name: str, stream: str, runs: Iterable[Path]) -> str:
     """The mean over the runs of one network on one stream."""
     reports = [facts_of(run) for run in runs]
-    curves = [report["curve"] for report in reports]
-    best = ""
-    if all(curve["clips"] == "test" and curve["top1"] for curve in curves):
-        best = percent(
-            max(report["top1"], *curve["top1"])
-            for report, curve in zip(reports, curves, strict=True)
-        )
     passes = "/".join(sorted({str(report["recipe"]["epochs"]) for report in reports}))
     hours = sum(report["cpu_seconds"] for report in reports) / 3600
-    shown = stream.replace("_", " ").replace("+", " + ")
+    return row(title, name, spelt(stream), passes, f"{hours:.2f}", *last_and_best(reports))
+
+
+def last_and_best(reports: list[dict[str, Any]]) -> tuple[str, str]:
+    """The accuracy of the last epoch and of the best one; no best one without test clips."""
     last = percent(report["top1"] for report in reports)
-    return row(title, name, shown, passes, f"{hours:.2f}", last, best)
+    curves = [report["curve"] for report in reports]
+    if not all(curve["clips"] == "test" and curve["top1"] for curve in curves):
+        return last, ""
+    best = (max(report["top1"], *report["curve"]["top1"]) for report in reports)
+    return last, percent(best)
+
+
+def spelt(stream: str) -> str:
+    return stream.replace("_", " ").replace("+", " + ")
 
 
 def fuse_streams(streams: dict[str, dict[str, Path]], number: str) -> tuple[Tensor, Tensor]:
@@ -160,8 +200,7 @@ def fused_row(title: str, name: str, streams: dict[str, dict[str, Path]]) -> str
     """The fusion of a network's streams, for each number that all streams have."""
     shared = set.intersection(*(set(runs) for runs in streams.values()))
     top1 = [accuracy(*fuse_streams(streams, number))["top1"] for number in sorted(shared)]
-    shown = f"{len(streams)} streams, fused"
-    return row(title, name, shown, "", "", percent(top1), "")
+    return row(title, name, f"{len(streams)} streams, fused", "", "", percent(top1), "")
 
 
 def network_table() -> str:
@@ -177,6 +216,51 @@ def network_table() -> str:
             if len(streams) > 1 and set.intersection(*map(set, streams.values())):
                 lines.append(fused_row(title, name, streams))
     return "\n".join(lines)
+
+
+def change_table() -> str:
+    """What single changes of a recipe bring; the first row is the recipe itself."""
+    columns = ("data", "change", "runs", "last epoch", "best epoch", "gain")
+    lines = [row(*columns), "|---" * len(columns) + "|"]
+    for data, (title, *_) in DATA.items():
+        changes = runs_of(RESULTS / data / "changes")
+        if changes:
+            first = changes.pop("none")
+            for name, runs in {"none": first, **changes}.items():
+                pairs = [(facts_of(runs[n]), facts_of(first[n])) for n in runs]
+                report, usual = pairs[0]
+                what = differing(settings(report), settings(usual))
+                gains = [one["top1"] - other["top1"] for one, other in pairs]
+                gain = percent(gains) if what else ""
+                last, best = last_and_best([report for report, _ in pairs])
+                change = f"`{shown(what)}`" if what else "none"
+                lines.append(row(title, change, str(len(runs)), last, best, gain))
+    return "\n".join(lines)
+
+
+def fine_tuning_table() -> str:
+    """What fine-tuning a trained network brings, by branch, for the runs that have all branches."""
+    columns = ("data", "network", "streams", "runs", "trained", *FINE_TUNING.values())
+    lines = [row(*columns), "|---" * len(columns) + "|"]
+    for data, (title, *_) in DATA.items():
+        for network, name in NETWORKS.items():
+            folders = [network, *(f"{network}_then_{branch}" for branch in FINE_TUNING)]
+            groups = [runs_of(RESULTS / data / folder) for folder in folders]
+            for stream in groups[-1]:
+                numbers = set.intersection(*(set(group.get(stream, {})) for group in groups))
+                top1 = [
+                    percent(facts_of(group[stream][n])["top1"] for n in sorted(numbers))
+                    for group in groups
+                    if numbers
+                ]
+                if top1:
+                    lines.append(row(title, name, spelt(stream), str(len(numbers)), *top1))
+    return "\n".join(lines)
+
+
+def tables() -> list[str]:
+    """All tables of docs/accuracy.md."""
+    return [network_table(), change_table(), fine_tuning_table(), class_table()]
 
 
 def class_table() -> str:
@@ -209,7 +293,7 @@ def main() -> None:
         for path in sorted(RESULTS.rglob("report.json")):
             print(f"{path.parent.relative_to(RESULTS)}: {command(facts_of(path.parent))}")
     else:
-        print(f"{network_table()}\n\n{class_table()}")
+        print("\n\n".join(tables()))
 
 
 if __name__ == "__main__":

@@ -389,6 +389,14 @@ for model in ("stf_gcn", "ms_g3d", "fg_stformer", "bagcn"):
     for budget in (BUDGET, REGULARISED):
         name = f"nw_ucla_{budget['epochs']}{ending}"
         PRESETS[name] = {**budget, "model": model, "network": network}
+# Fine-tune a run of nw_ucla_150, as nw_ucla_focus does with one of nw_ucla.
+PRESETS["nw_ucla_150_focus"] = {
+    **PRESETS["nw_ucla_150"],
+    **FOCUS,
+    "lr": 0.05,
+    "decay": (),
+    "warmup": 0,
+}
 
 # ------------------------------------------------------------------------------------------------
 # What a recipe builds.

@@ -25,7 +25,7 @@ def by_hand(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_page_shows_what_the_program_prints() -> None:
     text = PAGE.read_text()
-    for table in (published.network_table(), published.class_table()):
+    for table in published.tables():
         start = text.index(table.splitlines()[0])
         shown = text[start : text.index("\n\n", start)]  # to the next empty line
         assert shown == table, "run benchmarks/published.py and copy its tables"
@@ -81,6 +81,17 @@ def test_a_published_run(path: Path, tmp_path: Path) -> None:
     assert {name: getattr(given, name) for name in kept} == {name: report[name] for name in kept}
 
 
+USUAL: dict[str, Any] = {
+    "model": "stf_gcn",
+    "stream": "joint",
+    "augment": {"mask": 0.5, "scale": 0.2},
+    "epochs": 7,
+    "branch": "plain",
+    "start_from": "",
+    "seed": 1,
+}
+
+
 def written(folder: Path, scores: np.ndarray, label: np.ndarray, **facts: Any) -> None:
     folder.mkdir(parents=True)
     names = [f"clip{i}" for i in range(len(label))]
@@ -93,7 +104,8 @@ def written(folder: Path, scores: np.ndarray, label: np.ndarray, **facts: Any) -
     report = {
         "top1": round(float((scores.argmax(1) == label).mean()), 4),
         "cpu_seconds": 1800.0,
-        "recipe": {"model": "stf_gcn", "stream": "joint", "epochs": 7, "seed": 1},
+        "recipe": USUAL,
+        "precision": "32-true",
         "split": None,
         "curve": {"clips": "test", "epochs": [5], "top1": [0.9]},
         "classes": [str(c) for c in range(scores.shape[1])],
@@ -115,7 +127,7 @@ def test_the_rows_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         held = {"clips": "validation", "epochs": [1], "top1": [0.9]}
         facts = {"curve": held, "cpu_seconds": 360.0} if "motion" in name else {}
         written(place / name, logs[name], label, **facts)
-    recipe = {"model": "bagcn", "stream": "joint", "epochs": 9}
+    recipe = {**USUAL, "model": "bagcn", "epochs": 9}
     none = {"clips": "test", "epochs": [], "top1": []}
     written(
         tmp_path / "nw_ucla" / "bagcn" / "a+b-1", logs["joint-2"], label, recipe=recipe, curve=none
@@ -148,42 +160,102 @@ def test_the_rows_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
+def test_the_rows_of_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "RESULTS", tmp_path)
+    place = tmp_path / "utd_mhad" / "changes"
+    label = np.arange(200) % 2
+    right = {"none-1": 100, "none-2": 120, "b-1": 110, "b-2": 134, "a-1": 90}
+    recipes: dict[str, dict[str, Any]] = {
+        "none": {**USUAL, "decay": ()},
+        "b": {**USUAL, "decay": (), "augment": {"mask": 0.0, "scale": 0.2}},
+        "a": {**USUAL, "decay": (3, 4), "epochs": 14},
+    }
+    for name, count in right.items():
+        scores = np.eye(2)[np.where(np.arange(200) < count, label, 1 - label)]
+        recipe = {**recipes[name[:-2]], "seed": int(name[-1])}
+        curve = {"clips": "test", "epochs": [3], "top1": [0.61]}
+        written(place / name, scores, label, recipe=recipe, curve=curve)
+    assert published.change_table().splitlines()[2:] == [
+        "| UTD-MHAD | none | 2 | 55.00 ± 7.07 | 61.00 ± 0.00 |  |",
+        "| UTD-MHAD | `--epochs 14 --decay 3 4` | 1 | 45.00 | 61.00 | -5.00 |",
+        "| UTD-MHAD | `--augment mask=0.0` | 2 | 61.00 ± 8.49 | 64.00 ± 4.24 | 6.00 ± 1.41 |",
+    ]
+
+
+def test_the_rows_of_fine_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "RESULTS", tmp_path)
+    place = tmp_path / "nw_ucla"
+    label = np.arange(100) % 2
+    right = {
+        "ms_g3d/bone-1": 50,
+        "ms_g3d/bone-2": 60,
+        "ms_g3d/bone-3": 99,  # not fine-tuned with both
+        "ms_g3d_then_plain/bone-1": 51,
+        "ms_g3d_then_plain/bone-2": 61,
+        "ms_g3d_then_plain/bone-3": 61,
+        "ms_g3d_then_recommended/bone-1": 70,
+        "ms_g3d_then_recommended/bone-2": 70,
+        "stf_gcn/joint-1": 80,
+        "stf_gcn_then_plain/joint-1": 81,
+    }
+    for name, count in right.items():
+        scores = np.eye(2)[np.where(np.arange(100) < count, label, 1 - label)]
+        written(place / name, scores, label)
+    assert published.fine_tuning_table().splitlines()[2:] == [
+        "| NW-UCLA | MS-G3D | bone | 2 | 55.00 ± 7.07 | 56.00 ± 7.07 | 70.00 ± 0.00 |"
+    ]
+    # Fine-tuned runs are no rows of the networks' own table.
+    assert len(published.network_table().splitlines()) == 2 + 2
+
+
 def test_runs_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "RESULTS", tmp_path / "results")
     scores = np.log(np.full((2, 10), 0.1))
     label = np.array([0, 1])
-    usual = {"model": "stf_gcn", "stream": "joint", "epochs": 7, "seed": 1}
     written(tmp_path / "run", scores, label, data="/home/me/nw_ucla")
     published.add(tmp_path / "run", "nw_ucla/stf_gcn/joint-1")
     place = tmp_path / "results" / "nw_ucla" / "stf_gcn" / "joint-1"
     assert json.loads((place / "report.json").read_text())["data"] == "PATH"
     np.testing.assert_allclose(load_log_probabilities(place)[0], scores, rtol=1e-3)
-    written(tmp_path / "second", scores, label, recipe={**usual, "seed": 2})
+    written(tmp_path / "second", scores, label, recipe={**USUAL, "seed": 2})
     published.add(tmp_path / "second", "nw_ucla/stf_gcn/joint-2")
     nine = {"classes": list("abcdefghi"), "split": "test_subjects=4"}
     written(tmp_path / "fourth", scores[:, :9], label, **nine)
     published.add(tmp_path / "fourth", "florence3d/stf_gcn/joint-4")
 
-    written(
-        tmp_path / "tuned", scores, label, recipe={**usual, "stream": "bone", "start_from": "/a"}
-    )
-    written(tmp_path / "longer", scores, label, recipe={**usual, "seed": 3, "epochs": 8})
+    tuned = {**USUAL, "start_from": "runs/a"}
+    for name in ("plain", "recommended"):
+        written(tmp_path / name, scores, label, recipe={**tuned, "branch": name})
+        published.add(tmp_path / name, f"nw_ucla/stf_gcn_then_{name}/joint-1")
+    written(tmp_path / "half", scores, label, recipe={**USUAL, "epochs": 3})
+    published.add(tmp_path / "half", "nw_ucla/changes/fewer-1")
+
+    written(tmp_path / "away", scores, label, recipe={**USUAL, "stream": "bone", "start_from": "/a"})
+    written(tmp_path / "longer", scores, label, recipe={**USUAL, "seed": 3, "epochs": 8})
+    written(tmp_path / "coarse", scores, label, recipe={**USUAL, "seed": 3}, precision="bf16-mixed")
+    written(tmp_path / "focus", scores, label, recipe={**USUAL, "branch": "focus"})
+    written(tmp_path / "wrapped", scores, label, recipe={**USUAL, "model": "stf_ms_g3d"})
     (tmp_path / "empty").mkdir()
     for run, name, said in (
-        ("run", "elsewhere/stf_gcn/joint-1", "DATA/NETWORK/STREAM-N"),
-        ("run", "nw_ucla/joint-1", "DATA/NETWORK/STREAM-N"),
-        ("run", "nw_ucla/stf_gcn/a/joint-1", "DATA/NETWORK/STREAM-N"),
-        ("run", "nw_ucla/stf_gcn/..", "DATA/NETWORK/STREAM-N"),
-        ("run", "nw_ucla/stf_gcn/joint", "DATA/NETWORK/STREAM-N"),
-        ("run", "nw_ucla/stf_gcn/bone-1", "the name nw_ucla/stf_gcn/joint-1 for this run"),
-        ("run", "nw_ucla/bagcn/joint-1", "the name nw_ucla/stf_gcn/joint-1 for this run"),
-        ("second", "nw_ucla/stf_gcn/joint-3", "the name nw_ucla/stf_gcn/joint-2 for this run"),
+        ("run", "elsewhere/stf_gcn/joint-1", "DATA one of nw_ucla, .* got elsewhere/"),
+        ("run", "nw_ucla/joint-1", "the name DATA/stf_gcn/joint-1 for this run"),
+        ("run", "nw_ucla/stf_gcn/a/joint-1", "the name DATA/stf_gcn/joint-1 for this run"),
+        ("run", "nw_ucla/stf_gcn/..", "the name DATA/stf_gcn/joint-1 for this run"),
+        ("run", "nw_ucla/stf_gcn/joint", "the name DATA/stf_gcn/joint-1 for this run"),
+        ("run", "nw_ucla/stf_gcn/bone-1", "the name DATA/stf_gcn/joint-1 for this run"),
+        ("run", "nw_ucla/bagcn/joint-1", "the name DATA/stf_gcn/joint-1 for this run"),
+        ("second", "nw_ucla/stf_gcn/joint-3", "the name DATA/stf_gcn/joint-2 for this run"),
+        ("half", "nw_ucla/changes/fewer-2", "the name DATA/changes/fewer-1 for this run"),
+        ("plain", "nw_ucla/stf_gcn/joint-1", "the name DATA/stf_gcn_then_plain/joint-1"),
+        ("focus", "nw_ucla/stf_gcn/joint-1", "stf_gcn, .* trained with plain, got stf_gcn with"),
+        ("wrapped", "nw_ucla/stf_ms_g3d/joint-1", "a network that the tables show, .*got stf_ms"),
         ("run", "nw_ucla/stf_gcn/joint-1", "a new name, got"),
         ("run", "utd_mhad/stf_gcn/joint-1", "a run on utd_mhad's 27 classes, got 10"),
         ("longer", "nw_ucla/stf_gcn/joint-3", "the recipe of .* but for the seed, got another"),
-        ("tuned", "nw_ucla/stf_gcn/bone-1", "got .*/tuned with /a"),
+        ("coarse", "nw_ucla/stf_gcn/joint-3", "the recipe of .* but for the seed, got another"),
+        ("away", "nw_ucla/stf_gcn_then_plain/bone-1", "got .*/away with /a"),
         ("empty", "nw_ucla/stf_gcn/joint-2", "holds no log_probabilities"),
     ):
         with pytest.raises(ValueError, match=f"expected .*{said}"):
             published.add(tmp_path / run, name)
-    assert len(list((tmp_path / "results").rglob("*.json"))) == 3
+    assert len(list((tmp_path / "results").rglob("*.json"))) == 6

@@ -806,10 +806,19 @@ def test_the_recipe_of_the_field(model: str) -> None:
     assert shorter == replace(recipe, augment=augment, **changed)
     assert recipe.model == model
     assert recipe.network == PRESETS[f"nw_ucla{ending}"]["network"]
-    assert sum("325" in name or "150" in name for name in PRESETS) == 8
+    assert sum("325" in name or "150" in name for name in PRESETS) == 9  # and the fine-tuning
     x = prepare(whole(some_data(KINECT20)), recipe, KINECT20, torch.Generator().manual_seed(0))
     assert x.shape == (8, 4, 52, 20, 1)
     assert build_network(recipe, 10, 1, KINECT20)(x).shape == (8, 10)
+
+
+@pytest.mark.parametrize("data", ["nw_ucla", "nw_ucla_150", "synthetic"])
+def test_fine_tuning_changes_the_schedule_and_the_losses_only(data: str) -> None:
+    trained = Recipe(**PRESETS[data])
+    schedule = {"epochs": 10, "lr": trained.lr / 2, "cycle": 1.0, "decay": (), "warmup": 0}
+    losses = {"branch": "recommended", "erasing": 0.5, "layers": ("blocks.2", "blocks.5")}
+    tuned = replace(trained, **schedule, **losses, ema=0.0, stf_after=0.0)
+    assert Recipe(**PRESETS[f"{data}_focus"]) == tuned
 
 
 # What all of them share: batch, weight decay (but BAGCN's), FG-STFormer's layers and joints, no
