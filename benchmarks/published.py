@@ -57,7 +57,7 @@ FINE_TUNING = {"plain": "fine-tuned with cross-entropy", "recommended": "with th
 def add(folder: Path, name: str) -> None:
     """Copy a finished run's report and log-probabilities to results/."""
     data, network, last = (*name.split("/"), "", "")[:3]
-    stream, _, number = last.rpartition("-")
+    stream = last.rpartition("-")[0]
     scores = finished(folder, "log_probabilities.npz")
     report = json.loads(finished(folder, "report.json").read_text())
     recipe = report["recipe"]
@@ -226,7 +226,7 @@ def change_table() -> str:
         changes = runs_of(RESULTS / data / "changes")
         if changes:
             first = changes.pop("none")
-            for name, runs in {"none": first, **changes}.items():
+            for runs in (first, *changes.values()):
                 pairs = [(facts_of(runs[n]), facts_of(first[n])) for n in runs]
                 report, usual = pairs[0]
                 what = differing(settings(report), settings(usual))

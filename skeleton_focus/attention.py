@@ -3,8 +3,8 @@
 These are equations 1, 4 and 5 of FG-STFormer. The softmax runs in
 ``torch.nn.functional.scaled_dot_product_attention``, fused where PyTorch can. PyTorch does not
 differentiate the fused kernels twice; :class:`~skeleton_focus.STFObjective` takes the plain one
-where it has to. :class:`SpatialAttention` of up to 64 joints uses plain products on a CPU in single
-or double precision, where they are faster.
+where it has to. On a CPU, :class:`SpatialAttention` of up to 64 joints uses plain products, which
+are faster, and half precision attends in float32.
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ class JointPartAttention(nn.Module):
 
     def forward(self, joints: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
         (q_j, k_j, v_j), (q_p, k_p, v_p) = self._project(joints, parts)
-        from_parts = F.scaled_dot_product_attention(q_j, k_p, v_p)  # (N*T, H, K, d)
-        from_joints = F.scaled_dot_product_attention(q_p, k_j, v_j)  # (N*T, H, P, d)
+        from_parts = attend(q_j, k_p, v_p)  # (N*T, H, K, d)
+        from_joints = attend(q_p, k_j, v_j)  # (N*T, H, P, d)
         return self.update_joints(joints, from_parts), self.update_parts(parts, from_joints)
 
     def maps(self, joints: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
@@ -345,7 +345,7 @@ class DilatedTemporalAttention(nn.Module):
             layer(x).view(n, t, v * heads, d).transpose(1, 2) for layer in (self.queries, self.keys)
         )  # each (N, V H, T', d)
         by_head = rearrange(values, "n (h d) t v -> n (v h) t d", h=heads)
-        fused = F.scaled_dot_product_attention(q, k, by_head)
+        fused = attend(q, k, by_head)
         fused = rearrange(fused, "n (v h) t d -> n t v h d", h=heads)
         if self.convolution:
             fused = torch.einsum("ntvhd,hde->ntvhe", fused, self.mix)
@@ -406,19 +406,33 @@ class _Update(nn.Module):
 ATTEND_PLAINLY = 64  # at most so many keys, on a CPU
 
 
-def attend(q: Tensor, k: Tensor, values: Tensor, maps: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, values: Tensor, maps: Tensor | None = None) -> Tensor:
     r"""Compute softmax(q k^T / sqrt(d)) values + maps values, over (..., L, d).
 
-    The maps broadcast to (..., L, L).
+    The maps broadcast to (..., L, L). On a CPU, half precision is computed in float32: PyTorch's
+    fused kernels take three to seven times as long in bfloat16 where the CPU has no AMX.
     """
-    # In half precision the fused kernels are more exact: they keep scores and softmax in float32.
-    exact = q.dtype.itemsize >= 4 and not torch.is_autocast_enabled("cpu")
-    short = k.shape[-2] <= ATTEND_PLAINLY
-    if not (q.is_cpu and exact and short) or torch.compiler.is_exporting():
-        y = F.scaled_dot_product_attention(q, k, values)
-        if maps.dim() == 3:  # one product a head, where matmul would copy the maps for each frame
-            return y + torch.einsum("hij,nhjd->nhid", maps, values)
-        return y + maps @ values
+    if not q.is_cpu or torch.compiler.is_exporting():
+        return _fused(q, k, values, maps)
+    with torch.autocast("cpu", enabled=False):
+        exact = torch.promote_types(q.dtype, torch.float32)
+        a, b, c = (part.to(exact) for part in (q, k, values))
+        if maps is None:
+            return _fused(a, b, c, None).to(q.dtype)
+        short = k.shape[-2] <= ATTEND_PLAINLY
+        return (_plain if short else _fused)(a, b, c, maps.to(exact)).to(q.dtype)
+
+
+def _fused(q: Tensor, k: Tensor, values: Tensor, maps: Tensor | None) -> Tensor:
+    y = F.scaled_dot_product_attention(q, k, values)
+    if maps is None:
+        return y
+    if maps.dim() == 3:  # one product a head, where matmul would copy the maps for each frame
+        return y + torch.einsum("hij,nhjd->nhid", maps, values)
+    return y + maps @ values
+
+
+def _plain(q: Tensor, k: Tensor, values: Tensor, maps: Tensor) -> Tensor:
     # Keys by queries: PyTorch's softmax over short columns is faster than over short rows.
     weights = ((k * k.shape[-1] ** -0.5) @ q.transpose(-2, -1)).softmax(-2)
     # Flat, because a broadcast sum runs along its last axis, and V is short.

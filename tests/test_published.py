@@ -230,7 +230,9 @@ def test_runs_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     written(tmp_path / "half", scores, label, recipe={**USUAL, "epochs": 3})
     published.add(tmp_path / "half", "nw_ucla/changes/fewer-1")
 
-    written(tmp_path / "away", scores, label, recipe={**USUAL, "stream": "bone", "start_from": "/a"})
+    written(
+        tmp_path / "away", scores, label, recipe={**USUAL, "stream": "bone", "start_from": "/a"}
+    )
     written(tmp_path / "longer", scores, label, recipe={**USUAL, "seed": 3, "epochs": 8})
     written(tmp_path / "coarse", scores, label, recipe={**USUAL, "seed": 3}, precision="bf16-mixed")
     written(tmp_path / "focus", scores, label, recipe={**USUAL, "branch": "focus"})
