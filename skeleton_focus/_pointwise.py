@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._versions import is_exporting
+
 
 def mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a 1x1 convolution: x (N, C, T, V), weight (O, C), bias (O,) -> (N, O, T, V)."""
-    if not x.is_cpu or torch.compiler.is_exporting():  # exported files keep their convolutions
+    if not x.is_cpu or is_exporting():  # exported files keep their convolutions
         return F.conv2d(x, weight[:, :, None, None], bias)
     n, c, t, v = x.shape
     columns = x.reshape(n, c, t * v)
@@ -37,7 +39,7 @@ class PointwiseConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         # An exported slice with a step would accept only odd or only even numbers of frames.
-        if not x.is_cpu or torch.compiler.is_exporting():
+        if not x.is_cpu or is_exporting():
             return super().forward(x)
         stride = self.stride[0]
         kept = x if stride == 1 else x[:, :, ::stride]
@@ -65,7 +67,7 @@ class TokenLinear(nn.Linear):
         self, x: Tensor, codes: Tensor | None = None, joints: Tensor | None = None
     ) -> Tensor:
         """Add ``codes`` (V, C) of the joints (N, T, V'), by default all V in order, to x first."""
-        if not x.is_cpu or torch.compiler.is_exporting():
+        if not x.is_cpu or is_exporting():
             tokens = x.permute(0, 2, 3, 1)
             if codes is not None:
                 tokens = tokens + (codes if joints is None else codes[joints])

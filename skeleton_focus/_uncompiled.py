@@ -9,24 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
+from ._versions import uncompiled
 
 
-@torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
-    reason="STFObjective runs its first batch, and computes focus by autograd, "
-    "outside torch.compile"
+@uncompiled(
+    "STFObjective runs its first batch, and computes focus by autograd, outside torch.compile"
 )
 def run_first_batch(method: Callable[..., Any], *arguments: Any) -> Any:
     return method(*arguments)
 
 
-@torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
-    reason="STFObjective computes the focus for erasing outside torch.compile"
-)
+@uncompiled("STFObjective computes the focus for erasing outside torch.compile")
 def erase(method: Callable[..., Any], *arguments: Any) -> Any:
     return method(*arguments)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@uncompiled("STFObjective counts its steps outside torch.compile")
 def count_step(method: Callable[..., Any]) -> Any:
     return method()

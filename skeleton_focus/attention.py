@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ._checks import check_choice, check_shape, message
 from ._pointwise import PointwiseConv, TokenLinear
+from ._versions import is_exporting
 
 __all__ = ["DilatedTemporalAttention", "JointPartAttention", "SpatialAttention", "position_codes"]
 
@@ -412,7 +413,7 @@ def attend(q: Tensor, k: Tensor, values: Tensor, maps: Tensor | None = None) -> 
     The maps broadcast to (..., L, L). On a CPU, half precision is computed in float32: PyTorch's
     fused kernels take three to seven times as long in bfloat16 where the CPU has no AMX.
     """
-    if not q.is_cpu or torch.compiler.is_exporting():
+    if not q.is_cpu or is_exporting():
         return _fused(q, k, values, maps)
     with torch.autocast("cpu", enabled=False):
         exact = torch.promote_types(q.dtype, torch.float32)

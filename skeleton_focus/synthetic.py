@@ -295,7 +295,9 @@ class SyntheticActions:
                     turn = np.array([[0, np.pi / 2, 0]], np.float32) * (2 * flip[rows, None] - 1)
                     view = view @ rotation(turn)
                     slot = (number + first[rows]) % 2
-                points = (points.reshape(len(rows), -1, 3) @ view.mT).reshape(points.shape)
+                points = (points.reshape(len(rows), -1, 3) @ view.swapaxes(1, 2)).reshape(
+                    points.shape
+                )
                 x[rows, slot] = points + cast.place[rows, None, None]
                 visible[rows, slot] = True
                 active = (cast.act[rows] > 0) & (cast.act[rows] < 1)
