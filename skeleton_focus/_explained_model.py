@@ -128,7 +128,7 @@ class ExplainedModel(nn.Module):
         several = self.axes.to_clip(x).shape[4] > 1
         if several != self._several_persons:
             self._several_persons = several
-        first = next(self.model.parameters(), x)
+        first, *_ = *self.model.parameters(), x  # PyTorch 2.4 compiles no next() with a default
         if first.is_meta:
             hint = "model.to_empty(device=...) and load_state_dict() fill it"
             raise ValueError(

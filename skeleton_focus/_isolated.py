@@ -32,7 +32,9 @@ def isolated(model: nn.Module) -> Iterator[None]:
     copies: dict[int, Tensor] = {}
 
     def copy(tensor: Tensor) -> Tensor:
-        return copies.setdefault(id(tensor), tensor.clone())
+        if id(tensor) not in copies:
+            copies[id(tensor)] = tensor.clone()
+        return copies[id(tensor)]
 
     before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
     try:

@@ -81,7 +81,7 @@ def _track(layer: nn.SyncBatchNorm, mean: Tensor, variance: Tensor) -> None:
     momentum = 1 / layer.num_batches_tracked if layer.momentum is None else layer.momentum
     for running, current in ((layer.running_mean, mean), (layer.running_var, variance)):
         if running is not None:
-            running.lerp_(current.to(running.dtype), momentum)
+            running.mul_(1 - momentum).add_(momentum * current.to(running.dtype))
 
 
 class _Sum(torch.autograd.Function):

@@ -26,5 +26,9 @@ def uncompiled(reason: str) -> Callable[[F], F]:
     """
     known = inspect.signature(torch.compiler.disable).parameters
     options = {"reason": reason} if "reason" in known else {}  # PyTorch 2.7
-    wrapped: Callable[[F], F] = torch.compiler.disable(**options)  # type: ignore[no-untyped-call]
-    return wrapped
+
+    def disabled(function: F) -> F:
+        alone: F = torch.compiler.disable(function, **options)  # type: ignore[no-untyped-call]
+        return alone
+
+    return disabled

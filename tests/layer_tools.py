@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from skeleton_focus import STFObjective
 from skeleton_focus.objective import STFOutput
+
+TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+
+def needs_torch(major: int, minor: int, why: str) -> pytest.MarkDecorator:
+    """Skip a test on older versions of PyTorch, as docs/versions.md tells."""
+    return pytest.mark.skipif((major, minor) > TORCH, reason=f"PyTorch {major}.{minor}: {why}")
+
+
+needs_whole_graph = needs_torch(2, 13, "torch.compile traces STFObjective as one graph")
 
 
 def draw(*shape: int, seed: int = 0, grad: bool = False) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from layer_tools import gradients
+from layer_tools import gradients, needs_torch, needs_whole_graph
 from test_backbones import Backbone
 from test_backbones import clips as small_clips
 from test_training import CLASSES, C, assert_same_gradients, clips, network
@@ -55,6 +55,7 @@ def assert_same_steps(
         assert_same_gradients(found, gradients(eager), rtol=rtol)
 
 
+@needs_whole_graph
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("training", [True, False])
 def test_no_graph_break_and_the_same_numbers(loss: str, training: bool) -> None:
@@ -86,11 +87,13 @@ def test_generated_code() -> None:
         loss=STFLoss.exploration_branch(),
         score="log_odds",
     )
+    eager.model.low[0].bias = None  # before BatchNorm, its gradient is rounding alone
     compiled = torch.compile(copy.deepcopy(eager))
     assert_same_steps(eager, compiled, x.float(), target, rtol=2e-5)
     assert list(compiled._orig_mod._closed_form.values()) == [True]
 
 
+@needs_whole_graph
 def test_the_first_batch_of_a_whole_graph_says_what_to_do() -> None:
     x, target = small_clips()
     objective = STFObjective(bare(), ["high"], head="fc", loss=STFLoss.exploration_branch())
@@ -98,6 +101,7 @@ def test_the_first_batch_of_a_whole_graph_says_what_to_do() -> None:
         torch.compile(objective, fullgraph=True, backend="aot_eager")(x, target)
 
 
+@needs_torch(2, 8, "torch.compile notices that terms begin")
 def test_terms_that_come_and_go() -> None:
     x, target = small_clips()
     options = {"head": "fc", "loss": STFLoss.exploration_branch(), "every": 2, "warmup": 1}
@@ -165,6 +169,7 @@ def test_erasing_stays_outside(
         torch.testing.assert_close(again, buffer, msg=name)
 
 
+@needs_whole_graph
 def test_erasing_is_refused_in_a_whole_graph() -> None:
     x, target = small_clips()
     objective = STFObjective(bare(), ["high"], head="fc", loss=STFLoss.plain(), erasing=0.5)

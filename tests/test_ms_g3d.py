@@ -157,7 +157,7 @@ def test_another_number_of_classes_needs_its_own_head(published: Path) -> None:
     assert torch.equal(network.fc.weight, fc)
     assert torch.equal(
         network.blocks[2].graph.norm.weight,
-        torch.load(published)["module.sgcn3.0.mlp.layers.1.weight"].float(),
+        torch.load(published, weights_only=True)["module.sgcn3.0.mlp.layers.1.weight"].float(),
     )
 
 
