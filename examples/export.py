@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,11 @@ import torch
 from errors import run
 from results import Run, load_run
 from torch.export import Dim
-from torch.export._patches import register_lstm_while_loop_decomposition
+
+try:
+    from torch.export._patches import register_lstm_while_loop_decomposition
+except ImportError:
+    sys.exit(f"error: expected PyTorch 2.13 or later for the export, got {torch.__version__}")
 
 
 def export(trained: Run, path: Path) -> torch.Tensor:

@@ -460,7 +460,8 @@ def test_ensemble(finished: Path) -> None:
     logs, label, names = ensemble.recognise(folders, mirror=True)
     assert anew[2] == left[2] == names
     mirrored = [log.exp() for log in logs]
-    assert all((p - q.exp()).abs().max() > 0.01 for p, q in zip(mirrored, left[0], strict=True))
+    # The logarithms that were just computed: the kept ones are rounded.
+    assert all((p - q.exp()).abs().max() > 1e-3 for p, q in zip(mirrored, anew[0], strict=True))
     lines = succeed(
         "ensemble.py", "straight", "bone", "--mirror", "--wrong", cwd=finished
     ).splitlines()

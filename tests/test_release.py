@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = {
     f"skeleton_focus/{file.name}" for file in (ROOT / "skeleton_focus").iterdir() if file.is_file()
 }
+EXAMPLES = {file.name for file in (ROOT / "examples").glob("*.py")}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def test_the_archives_hold_the_package_and_nothing_else(archives: tuple[Path, Pa
     sdist, wheel = archives
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
-    assert {name for name in names if ".dist-info/" not in name} == PACKAGE
+    copied = {f"skeleton_focus/_examples/{name}" for name in EXAMPLES}
+    assert {name for name in names if ".dist-info/" not in name} == PACKAGE | copied
     assert "skeleton_focus/py.typed" in names
     with tarfile.open(sdist) as file:
         members = {member.name.partition("/")[2] for member in file.getmembers() if member.isfile()}
@@ -63,7 +65,7 @@ def test_the_archives_hold_the_package_and_nothing_else(archives: tuple[Path, Pa
         "setup.cfg",
         "pyproject.toml",
     }
-    assert members - made == PACKAGE | told
+    assert members - made == PACKAGE | told | {f"examples/{name}" for name in EXAMPLES}
 
 
 def test_the_package_itself_needs_three_others(archives: tuple[Path, Path]) -> None:
@@ -115,6 +117,13 @@ def test_the_wheel_works_in_a_clean_environment(
     command = [python, "-m", "skeleton_focus.datasets", str(tmp_path / "nothing")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1 and "expected a folder or file of clips" in done.stdout
+    command = [python, "-m", "skeleton_focus.copy_example", "stf_gcn", "--to", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    code = "from stf_gcn import STFGCN; import stf_gcn; print(stf_gcn.__file__)"
+    done = subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.stdout == f"{tmp_path}/stf_gcn.py\n", done.stderr
 
 
 def test_the_citation_and_the_changelog_are_of_this_version() -> None:
