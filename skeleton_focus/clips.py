@@ -29,6 +29,8 @@ __all__ = ["Batch", "Clip", "SkeletonDataset", "Split"]
 UNKNOWN = -1
 """The label of a clip whose class is unknown."""
 
+_PER_CLIP = ("clips", "visibility", "critical")  # attributes that hold one entry per clip
+
 
 class Clip(NamedTuple):
     """One clip.
@@ -315,6 +317,21 @@ class SkeletonDataset(Dataset[Clip]):
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[i] for i in range(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Worker processes that are not forked get a list of clips as arrays: PyTorch passes each
+        # tensor by a file descriptor of its own, of which a process may have a few hundred.
+        state = dict(vars(self))
+        for name in _PER_CLIP:
+            if isinstance(state[name], list):
+                state[name] = [x.detach().numpy() if x.is_cpu else x for x in state[name]]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for name in _PER_CLIP:
+            if isinstance(state[name], list):
+                setattr(self, name, _tensors(state[name]))
 
     def __repr__(self) -> str:
         sizes = f"{len(self)} clips, {len(self.classes)} classes"

@@ -201,6 +201,26 @@ def test_any_sequence_is_checked() -> None:
         )
 
 
+@pytest.mark.parametrize("kept", ["list", "tensor"])
+def test_workers_that_are_not_forked_get_many_clips(kept: str) -> None:
+    """As on macOS, on Windows and by default from Python 3.14 on."""
+    clips: Any = [torch.full((3, 2, 20, 1), float(i)) for i in range(300)]
+    seen = torch.rand(300, 2, 20, 1)
+    given = clips if kept == "list" else torch.stack(clips)
+    data = SkeletonDataset(given, [0] * 300, KINECT20, visibility=seen)
+    loader = DataLoader(
+        data,
+        100,
+        collate_fn=SkeletonDataset.collate,
+        num_workers=1,
+        multiprocessing_context="forkserver",
+    )
+    batches = [*loader]
+    assert torch.equal(torch.cat([batch.x for batch in batches]), torch.stack(clips))
+    assert torch.equal(torch.cat([batch.visibility for batch in batches]), seen)
+    assert torch.equal(data[7].x, clips[7]), "the data set itself stays as it is"
+
+
 def test_an_array_that_is_mapped_stays_so(tmp_path: Path) -> None:
     """np.load(mmap_mode="r"): read where it lies; whoever writes into a clip changes a copy."""
     array = np.random.default_rng(0).random((40, 2, 5, 3, 1), np.float32)
