@@ -421,6 +421,27 @@ def test_device_follows_the_input(name: str) -> None:
     assert {part.device.type for part in output} == {"meta"}
 
 
+def assert_the_same_on(device: str, name: str) -> None:
+    """Outputs and all gradients, in float64, in training where that differs."""
+    results = []
+    for there in ("cpu", device):
+        layer = built(name).train(has_norm(CASES[name])).to(there)
+        given = [x.to(there) for x in CASES[name].draw(2, 5)]
+        wanted = [x.requires_grad_() for x in given if x.is_floating_point()]
+        output = layer(*given)
+        joined(output).square().mean().backward()
+        assert {part.device.type for part in parts(output)} == {there}
+        found = [x.grad for x in [*wanted, *layer.parameters()] if x.grad is not None]
+        results.append([part.cpu() for part in (*parts(output), *found)])
+    assert_equal(results[1], results[0], 1e-10)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@cases()
+def test_a_gpu_computes_the_same(name: str) -> None:
+    assert_the_same_on("cuda", name)
+
+
 def has_norm(case: Case) -> bool:
     """Whether training and evaluation are two functions."""
     return any(isinstance(module, nn.BatchNorm2d) for module in case.build().modules())
