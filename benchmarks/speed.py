@@ -4,6 +4,7 @@
         [--frames 64]
     python benchmarks/speed.py --growth frames 32 64 128          # or batch, joints, persons
     python benchmarks/speed.py --profile                          # where the time goes
+    python benchmarks/speed.py --bfloat16                         # training in mixed precision
     python benchmarks/speed.py --module model/ctrgcn.py:Model --options num_class=60 num_point=25
     python benchmarks/speed.py --against ../older_clone           # the same networks, of its code
 
@@ -322,6 +323,23 @@ def profile(given: argparse.Namespace) -> None:
             print(f"| {model} | {kind} | {' | '.join(cells)} | {calls // given.repeats:,} |")
 
 
+def mixed(given: argparse.Namespace) -> None:
+    """A training step of the networks in float32 and in mixed precision with bfloat16."""
+    print("| network | training, ms: float32 | bfloat16 | x faster |\n|---|---|---|---|")
+    for model, branch in given.rows:
+        if branch != "plain":
+            continue
+        row = Built(model, branch, given)
+
+        def half(train: Callable[[], None] = row.train) -> None:
+            with torch.autocast(DEVICE, torch.bfloat16):
+                train()
+
+        times = interleave({"float32": row.train, "bfloat16": half}, given.repeats)
+        cells = [quartiles(seconds).strip() for seconds in times.values()]
+        print(f"| {model} | {' | '.join(cells)} | {ratio(*times.values()):.2f} |", flush=True)
+
+
 def kind_of(operation: str) -> str:
     """The kind of an operation by its name in the profile, such as aten::bmm."""
     fitting = (kind for kind, parts in KINDS.items() if any(part in operation for part in parts))
@@ -375,10 +393,13 @@ def main() -> None:
         "--compile", action="store_true", help="compile the networks of this clone for inference"
     )
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="compare float32 with mixed precision"
+    )
     parser.add_argument("--peak", nargs=2, help="print one row's peak memory and stop")
     given = parser.parse_args()
-    if given.module and (given.profile or given.growth or given.against):
-        parser.error("expected --module without --profile, --growth and --against")
+    if given.module and (given.profile or given.growth or given.against or given.bfloat16):
+        parser.error("expected --module without --profile, --growth, --against and --bfloat16")
     if given.options and not given.module:
         parser.error("expected --options with --module")
     given.rows = [row for row in ROWS if row[0] in given.only]
@@ -398,6 +419,8 @@ def main() -> None:
         growth(given)
     elif given.profile:
         profile(given)
+    elif given.bfloat16:
+        mixed(given)
     elif given.against:
         against(given)
     else:

@@ -562,6 +562,25 @@ def test_speed_against_another_clone(
     assert math.isnan(speed.difference([one, one], [other, one * math.nan]))
 
 
+def test_speed_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    casts: list[bool] = []
+    train = speed.Built.train
+
+    def watched(row: speed.Built) -> None:
+        casts.append(torch.is_autocast_enabled("cpu"))
+        train(row)
+
+    monkeypatch.setattr(speed.Built, "train", watched)
+    run_speed(monkeypatch, "--bfloat16")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| stf"))
+    name, exact, half, faster = line.strip("| ").split(" | ")
+    assert name == "stf_gcn" and casts.count(True) == casts.count(False) > 0
+    medians = [float(cell.split(" (")[0]) for cell in (exact, half)]
+    assert min(medians) > 0 and float(faster) > 0
+
+
 def test_speed_profile(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run_speed(monkeypatch, "--profile")
     rows = [
