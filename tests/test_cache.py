@@ -306,6 +306,7 @@ def test_a_damaged_cache_is_made_anew(data: Path, cache: Path, suffix: str, dama
     assert same(open_dataset(data, cache=cache), open_dataset(data, cache=False))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_writer_leaves_nothing_that_is_read(data: Path, cache: Path) -> None:
     program = f"""
 import os, signal, sys
@@ -389,7 +390,7 @@ def test_a_header_is_as_long_for_any_size(tmp_path: Path) -> None:
 def test_without_locks_nothing_of_others_is_removed(
     data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fcntl
+    fcntl = pytest.importorskip("fcntl")  # Unix has it
 
     def none(file: Any, operation: int) -> None:
         raise OSError(37, "No locks available")
@@ -494,6 +495,7 @@ def test_a_write_into_a_clip_stays_in_this_process(data: Path, cache: Path) -> N
     assert open_dataset(data, cache=cache).train[0].x[0, 0, 0, 0] == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells how much memory the process has")
 def test_only_the_pages_that_are_asked_for_are_in_memory(tmp_path: Path) -> None:
     """A file of 1 GiB, without blocks on the disk, of which one clip is read."""
     path = tmp_path / "x"

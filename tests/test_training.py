@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
-import resource
 from collections.abc import Callable
 
 import pytest
@@ -290,6 +289,7 @@ def test_float16_with_a_gradient_scaler() -> None:
 
 
 def test_five_hundred_steps_leave_nothing_behind() -> None:
+    resource = pytest.importorskip("resource")  # Unix has it
     net = Backbone()
     trained = STFObjective(net, ["low", "high"], head="fc", loss=STFLoss())
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
