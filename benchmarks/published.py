@@ -10,7 +10,7 @@ test clips). N is the seed, or the subject that was left out. The folders are ru
 examples/ensemble.py. Two more tables need runs of other names:
 
     NETWORK_then_BRANCH/STREAM-N    fine-tuned from the run NETWORK/STREAM-N, or from weights/
-    changes/CHANGE-N                one change of the recipe of changes/none-N
+    changes_GROUP/CHANGE-N          another recipe than that of changes_GROUP/none-N
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def add(folder: Path, name: str) -> None:
     scores = finished(folder, "log_probabilities.npz")
     report = json.loads(finished(folder, "report.json").read_text())
     recipe = report["recipe"]
-    if network == "changes":  # any name suits: the table shows what differs
-        suited = f"changes/{stream}"
+    if network.startswith("changes_"):  # any name suits: the table shows what differs
+        suited = f"{network}/{stream}"
     else:
         tuned = f"_then_{recipe['branch']}" if recipe["start_from"] else ""
         suited = f"{recipe['model']}{tuned}/{recipe['stream']}"
@@ -219,23 +219,35 @@ def network_table() -> str:
 
 
 def change_table() -> str:
-    """What single changes of a recipe bring; the first row is the recipe itself."""
-    columns = ("data", "change", "runs", "last epoch", "best epoch", "gain")
+    """What other recipes bring: for each group, its first recipe and what differs from it."""
+    columns = ("data", "recipe, and what is changed", "runs", "last epoch", "best epoch", "gain")
     lines = [row(*columns), "|---" * len(columns) + "|"]
     for data, (title, *_) in DATA.items():
-        changes = runs_of(RESULTS / data / "changes")
-        if changes:
+        for group in sorted((RESULTS / data).glob("changes_*")):
+            changes = runs_of(group)
             first = changes.pop("none")
             for runs in (first, *changes.values()):
                 pairs = [(facts_of(runs[n]), facts_of(first[n])) for n in runs]
-                report, usual = pairs[0]
-                what = differing(settings(report), settings(usual))
                 gains = [one["top1"] - other["top1"] for one, other in pairs]
-                gain = percent(gains) if what else ""
+                report, base = pairs[0]
+                if runs is first:
+                    cells = [f"`{shown(recipe_of(report))}`", ""]
+                else:
+                    cells = [f"... `{shown(recipe_of(report, base))}`", percent(gains)]
                 last, best = last_and_best([report for report, _ in pairs])
-                change = f"`{shown(what)}`" if what else "none"
-                lines.append(row(title, change, str(len(runs)), last, best, gain))
+                lines.append(row(title, cells[0], str(len(runs)), last, best, cells[1]))
     return "\n".join(lines)
+
+
+def recipe_of(report: dict[str, Any], base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The options that differ from a run of the same preset or else from the run's own preset."""
+    if base and base["preset"] == report["preset"]:
+        options, usual = {}, {"precision": base["precision"], **settings(base)}
+    else:
+        options = {"preset": report["preset"]}
+        usual = {"precision": "32-true", **vars(Recipe(**PRESETS[report["preset"]]))}
+    own = {"precision": report["precision"], **settings(report)}
+    return options | differing(own | {"seed": usual["seed"]}, usual)
 
 
 def fine_tuning_table() -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import published
 import pytest
 from command_line import parse, with_tuples
+from recipe import PRESETS, Recipe
 from results import load_log_probabilities
 
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
@@ -162,23 +163,34 @@ def test_the_rows_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_rows_of_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "RESULTS", tmp_path)
-    place = tmp_path / "utd_mhad" / "changes"
+    place = tmp_path / "utd_mhad" / "changes_joint"
     label = np.arange(200) % 2
-    right = {"none-1": 100, "none-2": 120, "b-1": 110, "b-2": 134, "a-1": 90}
-    recipes: dict[str, dict[str, Any]] = {
-        "none": {**USUAL, "decay": ()},
-        "b": {**USUAL, "decay": (), "augment": {"mask": 0.0, "scale": 0.2}},
-        "a": {**USUAL, "decay": (3, 4), "epochs": 14},
+    right = {"none-1": 100, "none-2": 120, "b-1": 110, "b-2": 134, "a-1": 90, "other-1": 100}
+    base = asdict(Recipe(**PRESETS["nw_ucla_150"])) | {"epochs": 60}
+    changed: dict[str, dict[str, Any]] = {
+        "none": {},
+        "b": {"augment": base["augment"] | {"mask": 0.0}},
+        "a": {"epochs": 14, "decay": (3, 4)},
+        "other": {**asdict(Recipe(**PRESETS["nw_ucla"])), "branch": "plain"},
     }
     for name, count in right.items():
         scores = np.eye(2)[np.where(np.arange(200) < count, label, 1 - label)]
-        recipe = {**recipes[name[:-2]], "seed": int(name[-1])}
-        curve = {"clips": "test", "epochs": [3], "top1": [0.61]}
-        written(place / name, scores, label, recipe=recipe, curve=curve)
+        change, _, seed = name.partition("-")
+        written(
+            place / name,
+            scores,
+            label,
+            recipe=base | changed[change] | {"seed": int(seed)},
+            curve={"clips": "test", "epochs": [3], "top1": [0.61]},
+            preset="nw_ucla" if change == "other" else "nw_ucla_150",
+            precision="bf16-mixed" if change == "a" else "32-true",
+        )
+    both = "--precision bf16-mixed --epochs 14 --decay 3 4"
     assert published.change_table().splitlines()[2:] == [
-        "| UTD-MHAD | none | 2 | 55.00 ± 7.07 | 61.00 ± 0.00 |  |",
-        "| UTD-MHAD | `--epochs 14 --decay 3 4` | 1 | 45.00 | 61.00 | -5.00 |",
-        "| UTD-MHAD | `--augment mask=0.0` | 2 | 61.00 ± 8.49 | 64.00 ± 4.24 | 6.00 ± 1.41 |",
+        "| UTD-MHAD | `--preset nw_ucla_150 --epochs 60` | 2 | 55.00 ± 7.07 | 61.00 ± 0.00 |  |",
+        f"| UTD-MHAD | ... `{both}` | 1 | 45.00 | 61.00 | -5.00 |",
+        "| UTD-MHAD | ... `--augment mask=0.0` | 2 | 61.00 ± 8.49 | 64.00 ± 4.24 | 6.00 ± 1.41 |",
+        "| UTD-MHAD | ... `--preset nw_ucla --branch plain` | 1 | 50.00 | 61.00 | 0.00 |",
     ]
 
 
@@ -228,7 +240,7 @@ def test_runs_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         written(tmp_path / name, scores, label, recipe={**tuned, "branch": name})
         published.add(tmp_path / name, f"nw_ucla/stf_gcn_then_{name}/joint-1")
     written(tmp_path / "half", scores, label, recipe={**USUAL, "epochs": 3})
-    published.add(tmp_path / "half", "nw_ucla/changes/fewer-1")
+    published.add(tmp_path / "half", "nw_ucla/changes_joint/fewer-1")
 
     written(
         tmp_path / "away", scores, label, recipe={**USUAL, "stream": "bone", "start_from": "/a"}
@@ -247,7 +259,7 @@ def test_runs_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("run", "nw_ucla/stf_gcn/bone-1", "the name DATA/stf_gcn/joint-1 for this run"),
         ("run", "nw_ucla/bagcn/joint-1", "the name DATA/stf_gcn/joint-1 for this run"),
         ("second", "nw_ucla/stf_gcn/joint-3", "the name DATA/stf_gcn/joint-2 for this run"),
-        ("half", "nw_ucla/changes/fewer-2", "the name DATA/changes/fewer-1 for this run"),
+        ("half", "nw_ucla/changes_joint/fewer-2", "DATA/changes_joint/fewer-1 for this run"),
         ("plain", "nw_ucla/stf_gcn/joint-1", "the name DATA/stf_gcn_then_plain/joint-1"),
         ("focus", "nw_ucla/stf_gcn/joint-1", "stf_gcn, .* trained with plain, got stf_gcn with"),
         ("wrapped", "nw_ucla/stf_ms_g3d/joint-1", "a network that the tables show, .*got stf_ms"),
