@@ -67,12 +67,16 @@ def add(folder: Path, name: str) -> None:
         tuned = f"_then_{recipe['branch']}" if recipe["start_from"] else ""
         suited = f"{recipe['model']}{tuned}/{recipe['stream']}"
     left_out = (report["split"] or "").removeprefix("test_subjects=")
-    suited += f"-{left_out if left_out.isdigit() else recipe['seed']}"
+    number = left_out if left_out.isdigit() else str(recipe["seed"])
+    suited += f"-{number}"
     if name.count("/") != 2 or data not in DATA or f"{network}/{last}" != suited:
         raise ValueError(
             f"expected the name DATA/{suited} for this run, DATA one of {', '.join(DATA)}, "
             f"got {name}"
         )
+    first = RESULTS / data / network / f"none-{number}"
+    if network.startswith("changes_") and stream != "none" and not first.exists():
+        raise ValueError(f"expected {first} before a change of it; add that run first")
     shown_branches = FINE_TUNING if recipe["start_from"] else ["plain"]
     if recipe["model"] not in NETWORKS or recipe["branch"] not in shown_branches:
         raise ValueError(
@@ -119,6 +123,8 @@ def differing(recipe: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
     options = {}
     for name, value in recipe.items():
         if isinstance(value, dict):
+            if lost := set(usual[name]) - set(value):
+                raise ValueError(f"expected {name} with {', '.join(sorted(lost))}, got {value}")
             parts = {key: part for key, part in value.items() if usual[name].get(key) != part}
             if parts:
                 options[name] = parts
@@ -220,7 +226,14 @@ def network_table() -> str:
 
 def change_table() -> str:
     """What other recipes bring: for each group, its first recipe and what differs from it."""
-    columns = ("data", "recipe, and what is changed", "runs", "last epoch", "best epoch", "gain")
+    columns = (
+        "data",
+        "recipe, and what is changed",
+        "runs",
+        "last epoch",
+        "best epoch",
+        "gain, same seeds",
+    )
     lines = [row(*columns), "|---" * len(columns) + "|"]
     for data, (title, *_) in DATA.items():
         for group in sorted((RESULTS / data).glob("changes_*")):

@@ -32,6 +32,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,13 @@ class Built:
         )
         self.target = torch.arange(given.batch, device=DEVICE) % 60
 
-    def train(self) -> None:
-        """A forward pass, a backward pass and an update."""
+    def train(self, mixed: bool = False) -> None:
+        """A forward pass, a backward pass and an update; ``mixed``: with bfloat16."""
         self.objective.train()
         self.optimizer.zero_grad()
-        self.objective(self.x, self.target).loss.backward()
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=mixed):
+            loss = self.objective(self.x, self.target).loss
+        loss.backward()
         self.optimizer.step()
 
     def use(self) -> Tensor:
@@ -330,11 +333,7 @@ def mixed(given: argparse.Namespace) -> None:
         if branch != "plain":
             continue
         row = Built(model, branch, given)
-
-        def half(train: Callable[[], None] = row.train) -> None:
-            with torch.autocast(DEVICE, torch.bfloat16):
-                train()
-
+        half = partial(row.train, mixed=True)
         times = interleave({"float32": row.train, "bfloat16": half}, given.repeats)
         cells = [quartiles(seconds).strip() for seconds in times.values()]
         print(f"| {model} | {' | '.join(cells)} | {ratio(*times.values()):.2f} |", flush=True)
@@ -400,6 +399,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.module and (given.profile or given.growth or given.against or given.bfloat16):
         parser.error("expected --module without --profile, --growth, --against and --bfloat16")
+    if given.bfloat16 and (given.profile or given.growth or given.against or given.compile):
+        parser.error("expected --bfloat16 without --profile, --growth, --against and --compile")
     if given.options and not given.module:
         parser.error("expected --options with --module")
     given.rows = [row for row in ROWS if row[0] in given.only]

@@ -11,7 +11,7 @@ from typing import Any
 try:
     import lightning as L
 except ImportError:
-    sys.exit("error: these programs need Lightning and matplotlib: pip install '.[examples]'")
+    sys.exit("error: these programs need more: pip install lightning matplotlib pillow")
 import numpy as np
 from recipe import Recipe
 from results import facts_of, finished, load_file

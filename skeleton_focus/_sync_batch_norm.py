@@ -78,10 +78,13 @@ def _track(layer: nn.SyncBatchNorm, mean: Tensor, variance: Tensor) -> None:
     if layer.num_batches_tracked is None:
         return
     layer.num_batches_tracked.add_(1)
-    momentum = 1 / layer.num_batches_tracked if layer.momentum is None else layer.momentum
+    # As in torch.nn.BatchNorm2d: a number of double precision, not a float32 tensor.
+    momentum = layer.momentum
+    if momentum is None:
+        momentum = 1 / float(layer.num_batches_tracked)
     for running, current in ((layer.running_mean, mean), (layer.running_var, variance)):
         if running is not None:
-            running.mul_(1 - momentum).add_(momentum * current.to(running.dtype))
+            running.lerp_(current.to(running.dtype), momentum)
 
 
 class _Sum(torch.autograd.Function):

@@ -11,12 +11,20 @@ import torch
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+NEW_COMPILER = hasattr(torch.compiler, "is_exporting")  # PyTorch 2.7
+
+
 def is_exporting() -> bool:
-    """Whether a network is traced for torch.export or ONNX."""
-    if hasattr(torch.compiler, "is_exporting"):  # PyTorch 2.7
-        return torch.compiler.is_exporting()
-    # Older versions do not tell export from compilation, in which the slower form is also right.
-    return torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
+    """Whether torch.export traces a network; older versions do not tell it from compilation."""
+    return NEW_COMPILER and torch.compiler.is_exporting()
+
+
+def has_autocast(device: str) -> bool:
+    """Whether autocast knows a type of device."""
+    # The compiler of PyTorch 2.4 cannot trace the question; it runs where autocast is known.
+    if not NEW_COMPILER and torch.compiler.is_compiling():
+        return True
+    return torch.amp.is_autocast_available(device)
 
 
 def uncompiled(reason: str) -> Callable[[F], F]:

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from ._versions import has_autocast
+
 CACHED = {"cpu": 4 * 2**20}  # bytes of mixed channels at a time; elsewhere all at once
 
 
@@ -27,9 +29,7 @@ def convolve(x: Tensor, weight: Tensor, adjacency: Tensor, stride: int) -> Tenso
     after the aggregation, whichever multiplies less; autograd differentiates either twice.
     """
     device = x.device.type
-    # The compiler of PyTorch 2.4 cannot ask; it runs where autocast is available.
-    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
-    casts = known and torch.is_autocast_enabled(device)
+    casts = has_autocast(device) and torch.is_autocast_enabled(device)
     if casts and x.dtype != torch.float64:
         # Autocast does not reach into an autograd Function of ours.
         dtype = torch.get_autocast_dtype(device)

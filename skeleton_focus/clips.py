@@ -318,13 +318,21 @@ class SkeletonDataset(Dataset[Clip]):
     def __iter__(self) -> Iterator[Clip]:
         return (self[i] for i in range(len(self)))
 
+    def __copy__(self) -> SkeletonDataset:
+        new = object.__new__(type(self))
+        vars(new).update(vars(self))
+        return new
+
     def __getstate__(self) -> dict[str, Any]:
-        # Worker processes that are not forked get a list of clips as arrays: PyTorch passes each
-        # tensor by a file descriptor of its own, of which a process may have a few hundred.
+        # Worker processes that are not forked get a list of clips as arrays, a copy for each
+        # worker: PyTorch passes each tensor by a file descriptor of its own, of which a process
+        # may have a few hundred.
         state = dict(vars(self))
         for name in _PER_CLIP:
             if isinstance(state[name], list):
-                state[name] = [x.detach().numpy() if x.is_cpu else x for x in state[name]]
+                state[name] = [
+                    x.numpy() if x.is_cpu and not x.requires_grad else x for x in state[name]
+                ]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@
     python -m skeleton_focus.copy_example stf_gcn               # stf_gcn.py, into this folder
     python -m skeleton_focus.copy_example train --to my_project # a program needs several files
 
-The copies are yours to change. The programs need ``pip install 'skeleton_focus[examples]'``.
+The copies are yours to change. The programs need Lightning, matplotlib and pillow.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ def example_names() -> list[str]:
         >>> {"bagcn", "fg_stformer", "ms_g3d", "stf_gcn"} <= set(example_names())
         True
     """
-    return sorted(path.stem for path in _folder().glob("*.py") if path.stem != "__init__")
+    return sorted(path.stem for path in _folder().glob("*.py"))
 
 
 def copy_example(name: str, to: str | Path = ".") -> list[Path]:
     """Copy an example and, if it imports other examples, those too.
 
-    Nothing is copied if one of the files is already there.
+    A file that is already there stays if it is the same; if one differs, nothing is copied.
 
     Args:
         name: one of :func:`example_names`.
         to: folder of the copies; it is created.
 
     Returns:
-        The paths of the copies, the named example first.
+        The paths of the files, the named example first.
 
     Raises:
         ValueError: an unknown name.
-        FileExistsError: one of the files is already there.
+        FileExistsError: another file of one of the names is already there.
 
     Example:
         >>> import tempfile
@@ -62,14 +62,22 @@ def copy_example(name: str, to: str | Path = ".") -> list[Path]:
     for each in wanted:  # grows
         wanted += sorted(_imports(each) & set(names) - set(wanted))
     copies = [Path(to) / f"{each}.py" for each in wanted]
-    there = [str(copy) for copy in copies if copy.exists()]
-    if there:
+    sources = [_folder() / f"{each}.py" for each in wanted]
+    pairs = list(zip(sources, copies, strict=True))
+    yours = [str(copy) for source, copy in pairs if copy.exists() and not _same(source, copy)]
+    if yours:
         hint = "move them away or name another folder"
-        raise FileExistsError(message("copy_example", "new files", ", ".join(there), hint))
+        got = f"{', '.join(yours)}, with other contents"
+        raise FileExistsError(message("copy_example", "new files", got, hint))
     Path(to).mkdir(parents=True, exist_ok=True)
-    for each, copy in zip(wanted, copies, strict=True):
-        shutil.copyfile(_folder() / f"{each}.py", copy)
+    for source, copy in pairs:
+        if not copy.exists():
+            shutil.copyfile(source, copy)
     return copies
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def _folder() -> Path:
@@ -110,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.writelines(f"written: {copy}\n" for copy in copies)
+    sys.stdout.writelines(f"copied: {copy}\n" for copy in copies)
     return 0
 
 

@@ -393,9 +393,10 @@ def test_half_precision_attends_in_float32(dtype: torch.dtype, joints: int, size
     scores = q.double() @ k.double().transpose(-2, -1) / 21**0.5
     expected = (scores.softmax(-1) + maps.double()) @ values.double()
     low = attention.attend(q, k, values, maps)
+    compiled = torch.compile(attention.attend, backend="eager")(q, k, values, maps)
     with torch.autocast("cpu", dtype):
         cast = attention.attend(q, k, values, maps.float())  # a map is a weight, not cast
-    for found in (low, cast):
+    for found in (low, compiled, cast):
         assert found.dtype == dtype
         # The result is rounded once; scores of thousands are exact to a thousandth in float32.
         torch.testing.assert_close(

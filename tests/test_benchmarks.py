@@ -565,20 +565,38 @@ def test_speed_against_another_clone(
 def test_speed_in_bfloat16(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    casts: list[bool] = []
+    """Autocast is on in the forward pass alone, as in training."""
+    steps: list[tuple[bool, list[bool], list[bool]]] = []
     train = speed.Built.train
 
-    def watched(row: speed.Built) -> None:
-        casts.append(torch.is_autocast_enabled("cpu"))
-        train(row)
+    def watched(row: speed.Built, mixed: bool = False) -> None:
+        forward: list[bool] = []
+        backward: list[bool] = []
+
+        def note(where: list[bool]) -> None:
+            where.append(torch.is_autocast_enabled("cpu"))
+
+        handles = [
+            row.network.register_forward_hook(lambda *_: note(forward)),
+            row.network.fc.weight.register_hook(lambda _: note(backward)),
+        ]
+        train(row, mixed)
+        for handle in handles:
+            handle.remove()
+        steps.append((mixed, forward, backward))
 
     monkeypatch.setattr(speed.Built, "train", watched)
     run_speed(monkeypatch, "--bfloat16")
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| stf"))
     name, exact, half, faster = line.strip("| ").split(" | ")
-    assert name == "stf_gcn" and casts.count(True) == casts.count(False) > 0
+    assert name == "stf_gcn"
+    assert {mixed for mixed, _, _ in steps} == {False, True}
+    for mixed, forward, backward in steps:
+        assert {*forward} == {mixed} and {*backward} == {False}
     medians = [float(cell.split(" (")[0]) for cell in (exact, half)]
     assert min(medians) > 0 and float(faster) > 0
+    with pytest.raises(SystemExit, match="2"):
+        run_speed(monkeypatch, "--bfloat16", "--profile")
 
 
 def test_speed_profile(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

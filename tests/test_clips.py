@@ -203,7 +203,7 @@ def test_any_sequence_is_checked() -> None:
 
 @pytest.mark.parametrize("kept", ["list", "tensor"])
 def test_workers_that_are_not_forked_get_many_clips(kept: str) -> None:
-    """As on macOS, on Windows and by default from Python 3.14 on."""
+    """As on macOS, on Windows and with Python 3.14."""
     clips: Any = [torch.full((3, 2, 20, 1), float(i)) for i in range(300)]
     seen = torch.rand(300, 2, 20, 1)
     given = clips if kept == "list" else torch.stack(clips)
@@ -213,12 +213,20 @@ def test_workers_that_are_not_forked_get_many_clips(kept: str) -> None:
         100,
         collate_fn=SkeletonDataset.collate,
         num_workers=1,
-        multiprocessing_context="forkserver",
+        multiprocessing_context="spawn",
     )
     batches = [*loader]
     assert torch.equal(torch.cat([batch.x for batch in batches]), torch.stack(clips))
     assert torch.equal(torch.cat([batch.visibility for batch in batches]), seen)
     assert torch.equal(data[7].x, clips[7]), "the data set itself stays as it is"
+
+
+def test_other_views_of_the_clips_share_them_and_their_gradients() -> None:
+    clip = torch.ones(3, 4, 20, 1, requires_grad=True)
+    data = SkeletonDataset([clip, clip], [0, 0], KINECT20)
+    for view in (data.with_persons(1), data.subset([1]), data.with_layout(KINECT20)):
+        assert view[0].x.requires_grad and view[0].x.data_ptr() == clip.data_ptr()
+    assert data.with_persons(2)[0].x.requires_grad
 
 
 def test_an_array_that_is_mapped_stays_so(tmp_path: Path) -> None:

@@ -22,17 +22,30 @@ def test_every_example_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["bagcn", "fg_stformer", "ms_g3d", "stf_gcn"])
-def test_a_network_is_one_file_that_runs(name: str, tmp_path: Path) -> None:
+def test_a_network_is_one_file(name: str, tmp_path: Path) -> None:
     assert copy_example(name, tmp_path / "mine") == [tmp_path / "mine" / f"{name}.py"]
     copied = (tmp_path / "mine" / f"{name}.py").read_text()
     assert copied == (EXAMPLES / f"{name}.py").read_text()
 
 
-@pytest.mark.parametrize("name", ["train", "predict", "report", "demo", "your_backbone"])
-def test_the_copies_import_without_the_clone(name: str, tmp_path: Path) -> None:
-    """Every import that works here works there, and no file is left out or copied needlessly."""
+NETWORKS = {"bagcn", "fg_stformer", "ms_g3d", "stf_gcn"}
+FOR_TRAINING = {*NETWORKS, "command_line", "errors", "loading", "memory", "recipe", "results"}
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    {
+        "train": FOR_TRAINING,
+        "ensemble": {*FOR_TRAINING, "train"},
+        "export": {*NETWORKS, "errors", "recipe", "results"},
+        "your_backbone": set(),
+    }.items(),
+)
+def test_the_copies_import_without_the_clone(name: str, needs: set[str], tmp_path: Path) -> None:
+    """No file is left out and none copied needlessly."""
     copies = copy_example(name, tmp_path)
     assert copies[0].stem == name and len({*copies}) == len(copies)
+    assert {path.stem for path in copies} == {name} | needs
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import {name}\n"
         f"print(*(m.__name__ for m in [*sys.modules.values()]\n"
@@ -59,5 +72,10 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: copy_example: expected new files") and "--" not in first
     assert second.startswith("error: copy_example: expected one of bagcn, ")
-    assert main(["stf_gcn.py", "--to", str(tmp_path / "new")]) == 0
-    assert capsys.readouterr().out == f"written: {tmp_path / 'new' / 'stf_gcn.py'}\n"
+    new = tmp_path / "new"
+    assert main(["stf_gcn.py", "--to", str(new)]) == 0
+    assert capsys.readouterr().out == f"copied: {new / 'stf_gcn.py'}\n"
+    # What is already there and the same stays, so that programs share a folder.
+    before = (new / "stf_gcn.py").stat().st_mtime_ns
+    assert main(["train", "--to", str(new)]) == 0 == main(["export", "--to", str(new)])
+    assert (new / "stf_gcn.py").stat().st_mtime_ns == before

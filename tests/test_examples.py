@@ -460,7 +460,7 @@ def test_ensemble(finished: Path) -> None:
     logs, label, names = ensemble.recognise(folders, mirror=True)
     assert anew[2] == left[2] == names
     mirrored = [log.exp() for log in logs]
-    # The logarithms that were just computed: the kept ones are rounded.
+    # Other than what was just computed, by far more than float32 rounds.
     assert all((p - q.exp()).abs().max() > 1e-3 for p, q in zip(mirrored, anew[0], strict=True))
     lines = succeed(
         "ensemble.py", "straight", "bone", "--mirror", "--wrong", cwd=finished

@@ -18,7 +18,7 @@ matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from PIL import Image  # noqa: E402
-from plot_tools import check_canvas, texts  # noqa: E402
+from plot_tools import check_canvas, needs_new_text, texts  # noqa: E402
 
 from skeleton_focus.layouts import COCO17, KINECT20, NTU25, OPENPOSE18, SkeletonLayout  # noqa: E402
 from skeleton_focus.plot import (  # noqa: E402
@@ -237,6 +237,7 @@ def test_y_of_a_picture_points_down(
     assert (last < first) == down
 
 
+@needs_new_text
 def test_pixels_of_a_picture_stand_upright(tmp_path: Path) -> None:
     """The joint with the larger y and all the focus, which is dark, is in the GIF's lower half."""
     x, layout = standing(2)
@@ -279,6 +280,7 @@ def test_map_shows_each_joint_once_sorted_by_part(layout: SkeletonLayout) -> Non
     check_canvas(figure)
 
 
+@needs_new_text
 @pytest.mark.parametrize("frames", [1, 16, 32])
 @pytest.mark.parametrize("stretch", [0.2, 5.0])
 def test_panels_bands_and_labels_do_not_overlap(frames: int, stretch: float) -> None:

@@ -16,7 +16,7 @@ matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.colors import to_rgb  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from plot_tools import check_canvas, texts  # noqa: E402
+from plot_tools import check_canvas, needs_new_text, texts  # noqa: E402
 
 from skeleton_focus.plot import BELOW, TRUTH  # noqa: E402
 from skeleton_focus.plot_runs import plot_class_difference, plot_confusion  # noqa: E402
@@ -103,6 +103,7 @@ def test_probabilities_and_classes_draw_the_same() -> None:
     ]
 
 
+@needs_new_text
 @pytest.mark.parametrize("draws", ["difference", "confusion"])
 @pytest.mark.parametrize("c", [1, 10, 18, 60, 120])
 def test_names_fit_and_do_not_overlap(c: int, draws: str) -> None:

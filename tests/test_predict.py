@@ -19,6 +19,7 @@ import pytest
 import results
 import torch
 import train
+from layer_tools import needs_torch
 from recipe import Recipe
 
 from skeleton_focus import COCO17, KINECT20, SkeletonDataset, Split, datasets, open_clips
@@ -493,6 +494,7 @@ README = (ROOT / "README.md").read_text()
 SECTION = README.split("## Your own poses")[1].split("\n## ")[0]
 
 
+@needs_torch(2, 13, "examples/export.py")
 def test_the_commands_of_the_readme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -239,6 +239,7 @@ def test_runs_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("plain", "recommended"):
         written(tmp_path / name, scores, label, recipe={**tuned, "branch": name})
         published.add(tmp_path / name, f"nw_ucla/stf_gcn_then_{name}/joint-1")
+    published.add(tmp_path / "run", "nw_ucla/changes_joint/none-1")
     written(tmp_path / "half", scores, label, recipe={**USUAL, "epochs": 3})
     published.add(tmp_path / "half", "nw_ucla/changes_joint/fewer-1")
 
@@ -260,6 +261,7 @@ def test_runs_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("run", "nw_ucla/bagcn/joint-1", "the name DATA/stf_gcn/joint-1 for this run"),
         ("second", "nw_ucla/stf_gcn/joint-3", "the name DATA/stf_gcn/joint-2 for this run"),
         ("half", "nw_ucla/changes_joint/fewer-2", "DATA/changes_joint/fewer-1 for this run"),
+        ("half", "nw_ucla/changes_bone/fewer-1", "changes_bone/none-1 before a change of it"),
         ("plain", "nw_ucla/stf_gcn/joint-1", "the name DATA/stf_gcn_then_plain/joint-1"),
         ("focus", "nw_ucla/stf_gcn/joint-1", "stf_gcn, .* trained with plain, got stf_gcn with"),
         ("wrapped", "nw_ucla/stf_ms_g3d/joint-1", "a network that the tables show, .*got stf_ms"),
@@ -272,4 +274,4 @@ def test_runs_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ):
         with pytest.raises(ValueError, match=f"expected .*{said}"):
             published.add(tmp_path / run, name)
-    assert len(list((tmp_path / "results").rglob("*.json"))) == 6
+    assert len(list((tmp_path / "results").rglob("*.json"))) == 7

@@ -224,7 +224,8 @@ def assert_equals_autograd(
         q = grad_cam(score, kept[layer], num_persons=persons, normalize=False, create_graph=True)
         q = spread(q)
         low = q.amin((1, 2, 3), keepdim=True)
-        return (q - low) / (q.amax((1, 2, 3), keepdim=True) - low)
+        # A map without a peak is 0.
+        return (q - low) / (q.amax((1, 2, 3), keepdim=True) - low).clamp(min=1e-300)
 
     low, high = objective.layers
     q = focus(high, best)

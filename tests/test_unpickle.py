@@ -188,7 +188,7 @@ def harms(marker: Path) -> dict[str, bytes]:
         ),
         "subprocess": pickle.dumps(Calls(subprocess.call, ["touch", str(marker)])),
         "as an argument of _reconstruct": pickle.dumps(
-            Calls(np._core.multiarray._reconstruct, Calls(exec, code))
+            Calls(np.zeros(1).__reduce__()[0], Calls(exec, code))
         ),
         "REDUCE": system + text(shell) + b"\x85R.",
         "INST": b"(" + text(shell) + b"iposix\nsystem\n.",
