@@ -11,7 +11,7 @@ install: $(VENV)/.installed
 # compat: also found from the clone's parent folder, where a folder of the package's name lies.
 # torch first and alone, from the constraints: a range would let pip choose another build.
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
-	@$(PYTHON) -c "import sys; sys.version_info < (3, 11) and sys.exit('error: the versions in constraints.txt need Python 3.11 or later: make PYTHON=python3.12 ...; pip install . needs Python 3.10')"
+	@$(PYTHON) -c "import sys; sys.version_info < (3, 11) and sys.exit('error: make needs Python 3.11 or later, got %d.%d: run make PYTHON=python3.12 demo, or use pip install, which takes 3.10' % sys.version_info[:2])"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade -c constraints.txt pip
 	$(BIN)/pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)"

@@ -1,4 +1,4 @@
-"""What differs between versions of PyTorch, each with the version and the reason."""
+"""What older versions of PyTorch lack, each with the version and the reason."""
 
 from __future__ import annotations
 

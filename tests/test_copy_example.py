@@ -37,7 +37,6 @@ FOR_TRAINING = {*NETWORKS, "command_line", "errors", "loading", "memory", "recip
     {
         "train": FOR_TRAINING,
         "ensemble": {*FOR_TRAINING, "train"},
-        "export": {*NETWORKS, "errors", "recipe", "results"},
         "your_backbone": set(),
     }.items(),
 )
