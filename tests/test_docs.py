@@ -183,7 +183,7 @@ def runs(text: str) -> list[str]:
     return [run.strip(" ,.:;%-") for run in plain.split("\0") if run.strip(" ,.:;%-")]
 
 
-RAISED = raised()
+RAISED = [*raised(), (DOCS.parent / "Makefile").read_text()]  # it checks Python's version
 # Not ours.
 FOREIGN = (
     "a different Python",
