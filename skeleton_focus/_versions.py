@@ -11,7 +11,7 @@ import torch
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-NEW_COMPILER = hasattr(torch.compiler, "is_exporting")  # PyTorch 2.7
+NEW_COMPILER = hasattr(torch.compiler, "is_exporting")  # not in 2.4, in 2.8
 
 
 def is_exporting() -> bool:
@@ -33,7 +33,7 @@ def uncompiled(reason: str) -> Callable[[F], F]:
     PyTorch prints the reason when a compiled graph breaks there.
     """
     known = inspect.signature(torch.compiler.disable).parameters
-    options = {"reason": reason} if "reason" in known else {}  # PyTorch 2.7
+    options = {"reason": reason} if "reason" in known else {}  # not in 2.4, in 2.8
 
     def disabled(function: F) -> F:
         alone: F = torch.compiler.disable(function, **options)  # type: ignore[no-untyped-call]
