@@ -1,6 +1,6 @@
 """Measure how BatchNorm in training lets other clips' scores change an earlier layer's focus.
 
-    python benchmarks/batch_norm_focus.py weights/nw_ucla/joint --data PATH
+    python benchmarks/batch_norm_focus.py nw_ucla/stf_gcn/joint --data PATH
 
 If no other clip's score reaches the layer, a clip's focus by the log-odds and its focus by the
 probability differ only by a positive factor, which min-max removes. The difference of the two maps

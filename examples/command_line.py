@@ -22,6 +22,7 @@ from recipe import (
     build_loss,
     options_of,
     with_options,
+    with_tuples,
 )
 
 from skeleton_focus import NTU25
@@ -193,7 +194,7 @@ def resumed_recipe(given: argparse.Namespace) -> Recipe:
         )
     facts = json.loads(path.read_text())
     try:
-        recipe = Recipe(**{name: with_tuples(value) for name, value in facts["recipe"].items()})
+        recipe = Recipe(**with_tuples(facts["recipe"]))
         for name in KEPT:
             setattr(given, name, facts[name])
         given.clip_counts = facts["clips"]
@@ -204,13 +205,6 @@ def resumed_recipe(given: argparse.Namespace) -> Recipe:
             f"expected {path} from this version of the program, got another: {error}"
         ) from None
     return recipe
-
-
-def with_tuples(value: Any) -> Any:
-    """Undo what JSON does to tuples."""
-    if isinstance(value, dict):
-        return {name: with_tuples(part) for name, part in value.items()}
-    return tuple(value) if isinstance(value, list) else value
 
 
 def check_out(given: argparse.Namespace, recipe: Recipe) -> None:

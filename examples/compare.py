@@ -2,7 +2,7 @@
 
     python examples/compare.py runs/plain runs/focus
     python examples/compare.py runs/plain runs/focus --out pictures --most 20
-    python examples/compare.py nw_ucla/joint nw_ucla/bone --data PATH --out pictures  # runs them
+    python examples/compare.py nw_ucla/stf_gcn/joint runs/mine --data PATH  # runs the networks
 
 Writes class_difference.png (each class's accuracy in the second run minus that in the first) and
 confusion.png (the second run's confusion matrix) into --out, by default the second run's folder.

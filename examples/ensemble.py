@@ -3,8 +3,8 @@
 python examples/ensemble.py runs/exploration runs/focus
 python examples/ensemble.py runs/joint runs/bone --weights 0.6 0.4
 python examples/ensemble.py runs/joint runs/bone runs/jm runs/bm --logits --weights 0.6 0.6 0.4 0.4
-python examples/ensemble.py nw_ucla/joint nw_ucla/bone --data PATH --mirror   # run the networks \
-    on each clip and its mirror
+python examples/ensemble.py nw_ucla/stf_gcn/joint nw_ucla/stf_gcn/bone --data PATH --mirror   # \
+    run the networks on each clip and its mirror
 python examples/ensemble.py runs/joint runs/bone --wrong             # also list the clips that \
     the average gets wrong
 """

@@ -18,8 +18,10 @@ from typing import Any
 
 import torch
 from errors import run
-from results import Run, load_run
+from results import load_run
 from torch.export import Dim
+
+from skeleton_focus import Pretrained
 
 try:
     from torch.export._patches import register_lstm_while_loop_decomposition
@@ -27,7 +29,7 @@ except ImportError:
     sys.exit(f"error: expected PyTorch 2.13 or later for the export, got {torch.__version__}")
 
 
-def export(trained: Run, path: Path) -> torch.Tensor:
+def export(trained: Pretrained, path: Path) -> torch.Tensor:
     """Write the file; return the random clips that it was traced with."""
     streams = len(trained.recipe.stream.split("+"))
     channels = trained.channels * streams + 1  # and the visibility
@@ -48,7 +50,7 @@ def export(trained: Run, path: Path) -> torch.Tensor:
     return x
 
 
-def compare(trained: Run, path: Path, x: torch.Tensor) -> tuple[float, float]:
+def compare(trained: Pretrained, path: Path, x: torch.Tensor) -> tuple[float, float]:
     """Return the largest difference between onnxruntime's and PyTorch's logits, and the largest."""
     import onnxruntime
 

@@ -14,7 +14,7 @@ except ImportError:
     sys.exit("error: these programs need more: pip install lightning matplotlib pillow")
 import numpy as np
 from recipe import Recipe
-from results import facts_of, finished, load_file
+from results import facts_of, finished, load_json
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
@@ -177,7 +177,7 @@ def clips_of(
     if clips.layout != layout:
         note = f"note: clips of {clips.layout.name} are converted to {layout.name}, as in {folder}"
         print(note, file=sys.stderr)
-    persons = load_file(finished(folder, "model.pt"))["persons"]
+    persons = load_json(finished(folder, "model.json"))["persons"]
     bodies = clips[0].x.shape[3]
     if bodies > persons:
         raise ValueError(

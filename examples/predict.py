@@ -6,11 +6,11 @@
     python examples/predict.py RUN CLIPS --picture pictures   # a film strip of the focus for each
     python examples/predict.py RUN LONG --window 60           # the class over time, by 60 frames
 
-RUN is a folder of train.py, or a network of weights/ such as nw_ucla/joint. CLIPS are one or
-several paths. Clips of another skeleton are converted to the run's. From Python:
+RUN is a folder of train.py, or a network of weights/ such as nw_ucla/stf_gcn/joint. CLIPS are one
+or several paths. Clips of another skeleton are converted to the run's. From Python:
 
-    from predict import recognise
-    answers = recognise("nw_ucla/joint", "clips")
+    from skeleton_focus import load_pretrained
+    answers = load_pretrained("runs/mine").recognise("clips")
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 import torch
 from errors import run
 from recipe import PREPARATIONS, Recipe, prepare, sampling_in_time
-from results import Run, load_run
+from results import load_run
 from torch import Tensor
 
-from skeleton_focus import Augment, Batch, SkeletonDataset, SkeletonLayout, open_clips
+from skeleton_focus import Augment, Batch, Pretrained, SkeletonDataset, SkeletonLayout, open_clips
 from skeleton_focus.clips import Clip
 from skeleton_focus.preparation import repeat_frames, resample_frames
 
@@ -57,15 +57,8 @@ class Window(NamedTuple):
     start: int
 
 
-def recognise(folder: str | Path, path: str | Path, **options: Any) -> list[Answer]:
-    """Recognise all clips at ``path``; the options are those of :func:`answers`, and the layout."""
-    trained = load_run(folder)
-    clips = open_clips(path, layout=options.pop("layout", None), persons=trained.persons)
-    return list(answers(trained, clips, **options))
-
-
 def answers(
-    trained: Run, clips: SkeletonDataset, *, window: int = 0, step: int = 0, batch: int = 32
+    trained: Pretrained, clips: SkeletonDataset, *, window: int = 0, step: int = 0, batch: int = 32
 ) -> Iterator[Answer]:
     """Yield an answer for each clip or, with ``window``, for each window of so many frames.
 
@@ -82,7 +75,7 @@ def answers(
         yield from _answers(trained, clips, waiting)
 
 
-def suited(trained: Run, clips: SkeletonDataset) -> SkeletonDataset:
+def suited(trained: Pretrained, clips: SkeletonDataset) -> SkeletonDataset:
     """Convert clips to the skeleton and the number of bodies that the network takes."""
     channels = clips[0].x.shape[0]
     if channels != trained.channels:
@@ -110,7 +103,7 @@ def cut(clip: Clip, start: int, stop: int) -> Clip:
     )
 
 
-def _answers(trained: Run, clips: SkeletonDataset, parts: list[Window]) -> Iterator[Answer]:
+def _answers(trained: Pretrained, clips: SkeletonDataset, parts: list[Window]) -> Iterator[Answer]:
     batch = SkeletonDataset.collate([part.clip for part in parts])
     inputs = prepare(batch, trained.recipe, trained.layout)
     focus, logits = trained.objective.explain(inputs)
@@ -234,7 +227,7 @@ def as_json(answer: Answer, top: int) -> str:
     )
 
 
-def draw(found: list[Answer], trained: Run, folder: Path, *, window: bool) -> list[Path]:
+def draw(found: list[Answer], trained: Pretrained, folder: Path, *, window: bool) -> list[Path]:
     """Draw a film strip of each clip's focus or, with windows, the class over time."""
     from matplotlib import pyplot
 

@@ -205,6 +205,13 @@ class Recipe:
         return min(int(self.stf_after * self.epochs), self.epochs - 1)
 
 
+def with_tuples(value: Any) -> Any:
+    """Undo what JSON does to tuples."""
+    if isinstance(value, dict):
+        return {name: with_tuples(part) for name, part in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
 # ------------------------------------------------------------------------------------------------
 # Presets; options of the command line override them. `train.py --help` prints them merged.
 

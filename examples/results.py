@@ -9,12 +9,12 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from recipe import Recipe, build_objective, prepare
+from recipe import Recipe, build_objective, prepare, with_tuples
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -27,9 +27,10 @@ from skeleton_focus import (
     __version__,
 )
 from skeleton_focus.layouts import LAYOUTS
+from skeleton_focus.pretrained import Pretrained, pretrained_names, weights_folder
 
-ROOT = Path(__file__).resolve().parents[1]
-OURS = (ROOT / "weights", ROOT / "results")  # trained networks, outputs of published runs
+WEIGHTS = weights_folder().resolve()
+PUBLISHED = WEIGHTS.parent / "results"  # outputs of published runs, without weights
 
 
 def batches(
@@ -78,14 +79,19 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
     write_whole(path, lambda file: file.write((json.dumps(report, indent=2) + "\n").encode()))
 
 
+def write_model(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
+    """Write the state_dict to model.pt and what is needed to rebuild the network to model.json."""
+    write_json(folder / "model.json", facts)
+    write_whole(folder / "model.pt", lambda file: torch.save(model.state_dict(), file))
+
+
 def write_results(
     folder: Path, objective: STFObjective, recipe: Recipe, clips: SkeletonDataset, split: str | None
 ) -> dict[str, float]:
-    """Write model.pt and log_probabilities.npz; return top-1 and top-5 of the latter."""
+    """Write model.json, model.pt and log_probabilities.npz; return top-1 and top-5 of the last."""
     channels, _, _, persons = clips[0].x.shape
-    kept = {
+    facts = {
         "version": __version__,
-        "weights": objective.state_dict(),
         "recipe": asdict(recipe),
         "layout": stored_layout(clips.layout),
         "classes": list(clips.classes),
@@ -93,7 +99,7 @@ def write_results(
         "channels": channels,
         "split": split,
     }
-    write_whole(folder / "model.pt", lambda file: torch.save(kept, file))
+    write_model(folder, objective.model, facts)
     # Half precision takes half the space and is finest near 0, where the log-probabilities of the
     # first classes lie. The accuracy is that of the kept numbers; equal ones rank in class order.
     arrays = {
@@ -156,18 +162,15 @@ def write_reports(
 
 
 def run_folder(folder: str | Path) -> Path:
-    """Return the folder of a run, or of the network with this name in the clone's ``weights/``."""
-    if not Path(folder).exists():
-        for ours in (OURS[0] / folder, ROOT / folder):  # nw_ucla/joint, weights/nw_ucla/joint
-            if ours.is_dir():
-                return ours
-    return Path(folder)
+    """Return the folder of a run, or of the network with this name in ``weights/``."""
+    ours = WEIGHTS / folder
+    return ours if ours.is_dir() and not Path(folder).exists() else Path(folder)
 
 
 def output_folder(folder: str | Path) -> Path:
-    """Return where programs write by default: a run's own folder, or this one for the clone's."""
-    of_clone = any(ours in run_folder(folder).resolve().parents for ours in OURS)
-    return Path() if of_clone else Path(folder)
+    """Return where programs write by default: a run's own folder, or this one for ours."""
+    parents = run_folder(folder).resolve().parents
+    return Path() if WEIGHTS in parents or PUBLISHED in parents else Path(folder)
 
 
 def finished(folder: str | Path, name: str) -> Path:
@@ -181,19 +184,21 @@ def finished(folder: str | Path, name: str) -> Path:
     elif path.with_name("last.ckpt").is_file():
         lacks += f"; python examples/train.py --out {folder} --resume finishes it"
     elif path.parent.is_dir():
-        if OURS[1] in path.resolve().parents:
+        if PUBLISHED in path.resolve().parents:
             lacks += "; benchmarks/published.py --commands tells how to train it"
         runs = sorted(inner.name for inner in path.parent.iterdir() if (inner / name).is_file())
         if runs:
             lacks += f"; its folder {runs[0]} does"
+    else:
+        lacks += f"; the networks of weights/ are {', '.join(pretrained_names())}"
     raise ValueError(f"expected a finished run, got {folder}, {lacks}")
 
 
 def facts_of(folder: str | Path) -> dict[str, Any]:
-    """Read a run's report.json or, if there is only a model.pt, the split and classes from that."""
+    """Read a run's report.json or, without one, the split and classes from model.json."""
     path = run_folder(folder) / "report.json"
     if not path.is_file():
-        saved = load_file(finished(folder, "model.pt"))
+        saved = load_json(finished(folder, "model.json"))
         return {"data": None, "split": saved.get("split"), "classes": saved["classes"]}
     try:
         found = {"data": None, **json.loads(path.read_text())}
@@ -202,7 +207,7 @@ def facts_of(folder: str | Path) -> dict[str, Any]:
             f"expected the report of a run, got {path}, which cannot be read: {error}"
         ) from None
     if "classes" not in found:  # of version 0.1
-        found["classes"] = load_file(finished(folder, "model.pt"))["classes"]
+        found["classes"] = load_json(finished(folder, "model.json"))["classes"]
     return found
 
 
@@ -234,34 +239,36 @@ def read_layout(stored: str | dict[str, Any]) -> SkeletonLayout:
     return SkeletonLayout.from_dict(stored) if isinstance(stored, dict) else LAYOUTS[stored]
 
 
-class Run(NamedTuple):
-    """A trained network and what it was trained on."""
-
-    objective: STFObjective
-    recipe: Recipe
-    layout: SkeletonLayout
-    classes: list[str]
-    persons: int  # M of its clips
-    channels: int  # C of its clips
-
-
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path) -> Pretrained:
     """Load a run: the trained network, its recipe, skeleton and classes."""
     path = finished(folder, "model.pt")
-    saved = load_file(path)
+    weights = load_file(path)
+    facts = load_json(finished(folder, "model.json"))
     try:
-        recipe = Recipe(**saved["recipe"])
-        layout = read_layout(saved["layout"])
-        sizes = (len(saved["classes"]), saved["persons"], layout)
-        objective = build_objective(recipe, *sizes, channels=saved["channels"])
-        objective.load_state_dict(saved["weights"])
+        recipe = Recipe(**with_tuples(facts["recipe"]))
+        layout = read_layout(facts["layout"])
+        sizes = (len(facts["classes"]), facts["persons"], layout)
+        objective = build_objective(recipe, *sizes, channels=facts["channels"])
+        objective.model.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as error:
-        version = saved.get("version", "an unknown version")
+        version = facts.get("version", "an unknown version")
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"expected {path} from skeleton_focus {__version__}, got {version}: {error}"
+            f"expected {path} from skeleton_focus {__version__}, got {version}: {reason}"
         ) from None
-    sizes = (saved["persons"], saved["channels"])
-    return Run(objective.eval(), recipe, layout, saved["classes"], *sizes)
+    sizes = (facts["persons"], facts["channels"])
+    return Pretrained(objective.eval(), recipe, layout, facts["classes"], *sizes)
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read model.json."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"expected JSON in {path}, which cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"expected an object of JSON in {path}, got {type(found).__name__}")
+    return found
 
 
 def load_file(path: Path) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from .preparation import (
     prepare_stf,
     resample_frames,
 )
+from .pretrained import Pretrained, load_pretrained, pretrained_names
 from .stf import STFAdjacency, STFGraphConv
 from .synthetic import SyntheticActions
 from .temporal_context import TemporalContext, mask_padding
@@ -60,6 +61,7 @@ __all__ = [
     "MultiScaleGraphConv",
     "MultiScaleTemporalConv",
     "PartEncoding",
+    "Pretrained",
     "STFAdjacency",
     "STFGraphConv",
     "STFLoss",
@@ -86,6 +88,7 @@ __all__ = [
     "grad_cam",
     "guidance_loss",
     "load_layout",
+    "load_pretrained",
     "make_stream",
     "mask_padding",
     "min_max_normalize",
@@ -93,6 +96,7 @@ __all__ = [
     "open_clips",
     "open_dataset",
     "prepare_stf",
+    "pretrained_names",
     "resample_frames",
     "seeded_generator",
     "spatial_partition",

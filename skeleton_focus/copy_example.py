@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import ast
-import shutil
+import re
 import sys
 from pathlib import Path
 
+from . import _shipped
 from ._checks import message
 
 __all__ = ["copy_example", "example_names"]
-
-# In an installed package; in a clone, the examples lie beside the package.
-_FOLDERS = (Path(__file__).parent / "_examples", Path(__file__).parents[1] / "examples")
 
 
 def example_names() -> list[str]:
@@ -30,7 +28,7 @@ def example_names() -> list[str]:
         >>> {"bagcn", "fg_stformer", "ms_g3d", "stf_gcn"} <= set(example_names())
         True
     """
-    return sorted(path.stem for path in _folder().glob("*.py"))
+    return _shipped.example_names()
 
 
 def copy_example(name: str, to: str | Path = ".") -> list[Path]:
@@ -60,43 +58,32 @@ def copy_example(name: str, to: str | Path = ".") -> list[Path]:
         raise ValueError(message("copy_example", f"one of {', '.join(names)}", repr(name)))
     wanted = [name]
     for each in wanted:  # grows
-        wanted += sorted(_imports(each) & set(names) - set(wanted))
-    copies = [Path(to) / f"{each}.py" for each in wanted]
-    sources = [_folder() / f"{each}.py" for each in wanted]
-    pairs = list(zip(sources, copies, strict=True))
-    yours = [str(copy) for source, copy in pairs if copy.exists() and not _same(source, copy)]
+        wanted += sorted({*_shipped.imported_examples(each)} - {*wanted})
+    copies = {Path(to) / f"{each}.py": _text(each) for each in wanted}
+    yours = [str(copy) for copy, text in copies.items() if copy.exists() and not _is(copy, text)]
     if yours:
         hint = "move them away or name another folder"
         got = f"{', '.join(yours)}, with other contents"
         raise FileExistsError(message("copy_example", "new files", got, hint))
     Path(to).mkdir(parents=True, exist_ok=True)
-    for source, copy in pairs:
+    for copy, text in copies.items():
         if not copy.exists():
-            shutil.copyfile(source, copy)
-    return copies
+            copy.write_bytes(text.encode())
+    return [*copies]
 
 
-def _same(one: Path, other: Path) -> bool:
-    return other.is_file() and one.read_bytes() == other.read_bytes()
+def _text(name: str) -> str:
+    """The text of an example. The commands in it lead to the copies: ``train.py``, in no folder."""
+    text = _shipped.example_file(name).read_text(encoding="utf-8")
+    return re.sub(r"\bexamples/(?=\w+\.py\b)", "", text)
 
 
-def _folder() -> Path:
-    return next(folder for folder in _FOLDERS if folder.is_dir())
-
-
-def _imports(name: str) -> set[str]:
-    """The modules that an example imports anywhere."""
-    found = set()
-    for node in ast.walk(ast.parse((_folder() / f"{name}.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-    return found
+def _is(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _first_line(name: str) -> str:
-    text = ast.get_docstring(ast.parse((_folder() / f"{name}.py").read_text(encoding="utf-8")))
+    text = ast.get_docstring(ast.parse(_text(name)))
     return (text or "").partition("\n")[0]
 
 

@@ -114,9 +114,9 @@ def test_a_run_leaves_what_it_says(finished: Path) -> None:
         np.testing.assert_allclose(np.exp(logs.astype(float)).sum(1), 1, rtol=1e-3)
         assert logs.shape == (20, 18) and logs.dtype == np.float16
         assert np.mean(logs.argmax(1) == file["label"]) == pytest.approx(report["top1"], abs=1e-4)
-    saved = torch.load(run / "model.pt", weights_only=True)
-    assert saved["layout"] == "NTU25"
-    assert len(saved["classes"]) == 18
+    facts = json.loads((run / "model.json").read_text())
+    assert facts["layout"] == "NTU25"
+    assert len(facts["classes"]) == 18
 
 
 # Trains epoch by epoch and kills itself, as hard as can be, in the middle of the second.
@@ -144,7 +144,7 @@ def test_a_killed_run_resumes_to_the_same_weights(finished: Path) -> None:
     assert not (finished / "killed" / "model.pt").exists()
     succeed("train.py", "--out", "killed", "--resume", "--quiet", "--threads", "1", cwd=finished)
     straight, resumed = (
-        torch.load(finished / name / "model.pt", weights_only=True)["weights"]
+        torch.load(finished / name / "model.pt", weights_only=True)
         for name in ("straight", "killed")
     )
     assert straight.keys() == resumed.keys()
@@ -281,8 +281,7 @@ def test_stf_starts_from_a_trained_ms_g3d(finished: Path) -> None:
     ]
     succeed("train.py", *small, *stf, cwd=finished)
     before, after = (
-        torch.load(finished / run / "model.pt", weights_only=True)["weights"]
-        for run in ("ms_g3d", "stf")
+        torch.load(finished / run / "model.pt", weights_only=True) for run in ("ms_g3d", "stf")
     )
     assert any(".generator." in name for name in after.keys() - before.keys())
     moved = {
@@ -541,10 +540,9 @@ def test_compare(finished: Path, tmp_path: Path) -> None:
     two = [0, 0, 1, 1, 0, 3, 3]
     for name, found in (("one", one), ("two", two)):
         saved(tmp_path / name, np.eye(18, dtype=np.float32)[found], label)
-        (tmp_path / name / "model.pt").write_bytes(
-            (finished / "straight" / "model.pt").read_bytes()
-        )
-    classes = torch.load(finished / "straight" / "model.pt", weights_only=True)["classes"]
+        for file in ("model.pt", "model.json"):
+            (tmp_path / name / file).write_bytes((finished / "straight" / file).read_bytes())
+    classes = json.loads((finished / "straight" / "model.json").read_text())["classes"]
     (tmp_path / "two" / "report.json").write_text('{"top1": 0.5}')  # as version 0.1 wrote it
     lines = succeed("compare.py", "one", "two", "--out", "both", cwd=tmp_path).splitlines()
     assert lines[:3] == [
@@ -689,10 +687,8 @@ def test_a_demo_of_another_version_names_the_way_out(
         (run / left).write_text(json.dumps(facts))
     else:
         (run / "report.json").write_text('{"top1": 0.25}')
-        torch.save(
-            {"recipe": recipe, "layout": "NTU25", "classes": ["a"], "persons": 1, "weights": {}},
-            run / left,
-        )
+        facts = {"recipe": recipe, "layout": "NTU25", "classes": ["a"], "persons": 1}
+        results.write_model(run, torch.nn.Identity(), facts)
     monkeypatch.setattr("sys.argv", ["demo.py", "--out", str(tmp_path / "demo")])
     with pytest.raises(ValueError, match=r"from (this version|skeleton_focus)") as refused:
         demo.main()
@@ -1035,8 +1031,9 @@ def damaged(finished: Path) -> None:
         return
     kept = {
         name: (finished / "straight" / name).read_bytes()
-        for name in ("recipe.json", "model.pt", "last.ckpt")
+        for name in ("recipe.json", "model.json", "model.pt", "last.ckpt")
     }
+    model = {name: kept[name] for name in ("model.json", "model.pt")}
     half = (finished / "straight" / "log_probabilities.npz").read_bytes()[:-100]
     moved = json.dumps({"data": "/elsewhere/clips"}).encode()
     older = io.BytesIO()
@@ -1051,15 +1048,15 @@ def damaged(finished: Path) -> None:
         "unfinished": {"last.ckpt": kept["last.ckpt"]},
         "torn": {
             "log_probabilities.npz": half,
-            "model.pt": kept["model.pt"],
+            **model,
             "report.json": b'{"data": "',
         },
         "foreign": {
             "log_probabilities.npz": pickle.dumps([1]),
-            "model.pt": kept["model.pt"],
+            **model,
             "report.json": b"[]",
         },
-        "empty": {"log_probabilities.npz": b"", "model.pt": kept["model.pt"], "report.json": moved},
+        "empty": {"log_probabilities.npz": b"", **model, "report.json": moved},
     }.items():
         (finished / folder).mkdir()
         for name, content in files.items():

@@ -103,11 +103,11 @@ def started(clips: dict[int, str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "model.pt", weights_only=True)["weights"]
+    return torch.load(run / "model.pt", weights_only=True)
 
 
 def of_fc(names: Any) -> set[str]:
-    return {name for name in names if name.startswith("model.fc.")}
+    return {name for name in names if name.startswith("fc.")}
 
 
 @pytest.mark.parametrize("ema", ["0", "0.5"])

@@ -22,7 +22,15 @@ import train
 from layer_tools import needs_torch
 from recipe import Recipe
 
-from skeleton_focus import COCO17, KINECT20, SkeletonDataset, Split, datasets, open_clips
+from skeleton_focus import (
+    COCO17,
+    KINECT20,
+    SkeletonDataset,
+    Split,
+    datasets,
+    load_pretrained,
+    open_clips,
+)
 from skeleton_focus.layouts import H36M17
 from skeleton_focus.preparation import convert_layout, resample_frames
 
@@ -105,7 +113,7 @@ def test_the_answer_is_the_networks(trained: Path, clips: Path) -> None:
     run = results.load_run(trained)
     data = open_clips(clips, cache=False)
     expected = results.predict(run.objective.model, data, run.recipe).exp()
-    got = predict.recognise(trained, clips)
+    got = load_pretrained(trained).recognise(clips)
     for answer, p, name, clip in zip(got, expected, data.names, data, strict=True):
         assert answer.clip == name and answer.label == CLASSES[int(p.argmax())]
         assert dict(answer.ranked) == pytest.approx(
@@ -166,7 +174,7 @@ def test_clips_of_one_name_have_a_picture_each(
 def test_the_pictures_show_positions_whatever_the_stream(clips: Path, tmp_path: Path) -> None:
     given = [*SMALL, "--data", str(clips), "--epochs", "1", "--branch", "plain"]
     train.main([*given, "--stream", "bone", "--out", str(tmp_path / "run")])
-    answer = predict.recognise(tmp_path / "run", clips)[3]
+    answer = load_pretrained(tmp_path / "run").recognise(clips)[3]
     clip = open_clips(clips, cache=False)[3]
     assert torch.allclose(answer.x[:, [0, -1]], clip.x[:, [0, -1]])  # the ends of the clip
 
@@ -187,7 +195,7 @@ def test_windows_over_a_long_recording(
     first, last = lines[2].rsplit(" ", 1)[1].split("-")
     assert 30 <= int(first) <= int(last) <= 59  # of the recording, not of the window
     assert (tmp_path / "day-one.png").exists()
-    found = predict.recognise(trained, tmp_path / "long.npz", window=40, batch=4)
+    found = load_pretrained(trained).recognise(tmp_path / "long.npz", window=40, batch=4)
     assert [answer.window[0] for answer in found] == [0, 10, 20, 30, 40, 50]
     assert all(last - first == 39 for first, last in (answer.window for answer in found))
 
@@ -443,7 +451,7 @@ def test_start_from_a_run_of_other_classes_and_joints(
         name for name in old if not name.startswith("fc.") and torch.equal(old[name], new[name])
     ]
     assert (len(same) == len(old) - 2) is freeze
-    answers = predict.recognise(tmp_path / "run", other_classes)
+    answers = load_pretrained(tmp_path / "run").recognise(other_classes)
     assert sum(answer.label == answer.truth for answer in answers) >= 15
 
 
@@ -478,7 +486,7 @@ def test_a_model_carries_a_skeleton_of_ones_own(clips: Path, tmp_path: Path) -> 
     out = tmp_path / "run"
     given = [*SMALL, "--data", str(tmp_path / "x.npz"), "--layout", str(mine), "--epochs", "1"]
     train.main([*given, "--out", str(out)])
-    saved = results.load_file(out / "model.pt")
+    saved = results.load_json(out / "model.json")
     assert (
         saved["version"]
         and saved["classes"] == CLASSES
@@ -487,7 +495,7 @@ def test_a_model_carries_a_skeleton_of_ones_own(clips: Path, tmp_path: Path) -> 
     run = results.load_run(out)
     assert run.layout.name == "my seventeen" and run.layout.bones == COCO17.bones
     mine.unlink()  # nothing but the model is needed
-    assert len(predict.recognise(out, tmp_path / "x.npz", layout=run.layout)) == 45
+    assert len(load_pretrained(out).recognise(tmp_path / "x.npz", layout=run.layout)) == 45
 
 
 README = (ROOT / "README.md").read_text()
@@ -546,5 +554,5 @@ def test_the_commands_of_the_readme(
 def test_weights_of_the_repository(tmp_path: Path) -> None:
     x = 0.3 * torch.rand(2, 3, 20, 20, 1)
     SkeletonDataset(x, None, KINECT20).save(tmp_path / "x.npz")
-    found = predict.recognise(ROOT / "weights" / "nw_ucla" / "joint", tmp_path / "x.npz")
+    found = load_pretrained("nw_ucla/stf_gcn/joint").recognise(tmp_path / "x.npz")
     assert [answer.clip for answer in found] == ["0", "1"] and found[0].truth is None

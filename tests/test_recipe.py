@@ -256,17 +256,16 @@ def test_a_run_in_the_plane_is_kept_and_loaded(
 def test_a_file_of_other_sizes_is_refused(tmp_path: Path) -> None:
     recipe = Recipe(network={"widths": (6,) * 6, "strides": (1,) * 6}, frames=16)
     objective = build_objective(recipe, 3, 1, NTU25)
-    saved = {
-        "weights": objective.state_dict(),
+    facts = {
         "recipe": asdict(recipe),
         "layout": "NTU25",
         "classes": list("abc"),
         "persons": 1,
     }
-    torch.save({**saved, "channels": 3}, tmp_path / "model.pt")
+    results.write_model(tmp_path, objective.model, {**facts, "channels": 3})
     loaded, kept, *_ = results.load_run(tmp_path)
     assert kept == recipe and loaded.model(torch.zeros(1, 4, 16, 25, 1)).shape == (1, 3)
-    torch.save({**saved, "channels": 2}, tmp_path / "model.pt")
+    results.write_model(tmp_path, objective.model, {**facts, "channels": 2})
     with pytest.raises(ValueError, match="size mismatch"):
         results.load_run(tmp_path)
 
@@ -274,10 +273,9 @@ def test_a_file_of_other_sizes_is_refused(tmp_path: Path) -> None:
 def test_the_arrangement_of_stf_is_kept(tmp_path: Path) -> None:
     network = {"widths": (6,) * 3, "strides": (1,) * 3}
     recipe = Recipe(model="stf_ms_g3d", network={**network, "stf": "scales"}, frames=16)
-    saved = {"recipe": asdict(recipe), "layout": "NTU25", "classes": list("abc")}
+    facts = {"recipe": asdict(recipe), "layout": "NTU25", "classes": list("abc")}
     trained = train.Recogniser(recipe, NTU25, 3, 1).objective
-    saved |= {"persons": 1, "channels": 3, "weights": trained.state_dict()}
-    torch.save(saved, tmp_path / "model.pt")
+    results.write_model(tmp_path, trained.model, {**facts, "persons": 1, "channels": 3})
     objective, loaded, *_ = results.load_run(tmp_path)
     assert loaded == recipe and repr(objective.model) == repr(trained.model)
     other = Recipe(model="stf_ms_g3d", network=network, frames=16)
@@ -292,9 +290,8 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
     sizes = {"widths": (6,) * 3, "strides": (1,) * 3}
     recipe = Recipe(model="ms_g3d", branch="plain", network=sizes, frames=16)
     plain = train.Recogniser(recipe, NTU25, 3, 1)
-    saved = {"recipe": asdict(recipe), "layout": "NTU25", "classes": list("abc"), "persons": 1}
-    saved["channels"] = 3
-    torch.save({**saved, "weights": plain.objective.state_dict()}, tmp_path / "model.pt")
+    facts = {"recipe": asdict(recipe), "layout": "NTU25", "classes": list("abc"), "persons": 1}
+    results.write_model(tmp_path, plain.objective.model, {**facts, "channels": 3})
     x = torch.randn(2, 4, 16, 25, 1)
     for arrangement in ("modules", "scales"):
         recipe = Recipe(model="stf_ms_g3d", network={**sizes, "stf": arrangement}, frames=16)

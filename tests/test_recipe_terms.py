@@ -285,7 +285,7 @@ def test_a_guided_run_resumes_in_another_folder_to_the_same_weights(
     assert (weights["guidance"], weights["coherence"], score) == (0.5, 0.2, "log_odds")
     assert report["recipe"]["guide"] == str(tmp_path / "guide.json")
     straight, resumed = (
-        torch.load(tmp_path / run / "model.pt", weights_only=True)["weights"]
+        torch.load(tmp_path / run / "model.pt", weights_only=True)
         for run in ("straight", "stopped")
     )
     assert not any("allowed" in name for name in straight)
