@@ -80,7 +80,7 @@ def blocks(page: str) -> list[str]:
 
 
 RUN_HERE = ("getting_started.md", "objective.md", "explanations.md", "skeletons.md", "layers.md")
-RUN_HERE += ("speed.md",)
+RUN_HERE += ("speed.md", "training.md")
 
 
 @pytest.mark.parametrize("page", RUN_HERE)

@@ -100,7 +100,7 @@ def test_the_wheel_works_in_a_clean_environment(
         [python, "-c", block], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert not done.returncode, done.stderr
-    assert done.stdout == f"{where}/skeleton_focus/__init__.py (4, 2, 32, 25)\n"
+    assert done.stdout == f"{where}/skeleton_focus/__init__.py (4, 1, 32, 25)\n"
     # A file is read by the numpy that is there.
     frame = (
         "1\n7 0 1 1 1 1 0 0.1 -0.2 2\n25\n" + "0.25 -1.5 3 270.5 190 1030 510.25 0 0 0 1 2\n" * 25
@@ -124,6 +124,12 @@ def test_the_wheel_works_in_a_clean_environment(
         [python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.stdout == f"{tmp_path}/stf_gcn.py\n", done.stderr
+    code = "from skeleton_focus import load_pretrained, pretrained_names\n"
+    code += "print(*(len(load_pretrained(name).classes) for name in pretrained_names()))"
+    done = subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.stdout == "10 10 10 10\n", done.stderr
 
 
 def test_the_citation_and_the_changelog_are_of_this_version() -> None:
