@@ -42,7 +42,7 @@ from .synthetic import SyntheticActions
 from .temporal_context import TemporalContext, mask_padding
 from .temporal_conv import MultiScaleTemporalConv, TemporalConv
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "COCO17",

@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = {
     f"skeleton_focus/{file.name}" for file in (ROOT / "skeleton_focus").iterdir() if file.is_file()
 }
+WEIGHTS = {
+    str(file.relative_to(ROOT))
+    for kind in ("pt", "json")
+    for file in (ROOT / "weights").rglob(f"model.{kind}")
+}
 EXAMPLES = {file.name for file in (ROOT / "examples").glob("*.py")}
 
 
@@ -51,7 +56,9 @@ def test_the_archives_hold_the_package_and_nothing_else(archives: tuple[Path, Pa
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     copied = {f"skeleton_focus/_examples/{name}" for name in EXAMPLES}
-    assert {name for name in names if ".dist-info/" not in name} == PACKAGE | copied
+    assert {name for name in names if ".dist-info/" not in name} == PACKAGE | copied | {
+        f"skeleton_focus/_{name}" for name in WEIGHTS
+    }
     assert "skeleton_focus/py.typed" in names
     with tarfile.open(sdist) as file:
         members = {member.name.partition("/")[2] for member in file.getmembers() if member.isfile()}
@@ -65,7 +72,7 @@ def test_the_archives_hold_the_package_and_nothing_else(archives: tuple[Path, Pa
         "setup.cfg",
         "pyproject.toml",
     }
-    assert members - made == PACKAGE | told | {f"examples/{name}" for name in EXAMPLES}
+    assert members - made == PACKAGE | told | {f"examples/{name}" for name in EXAMPLES} | WEIGHTS
 
 
 def test_the_package_itself_needs_three_others(archives: tuple[Path, Path]) -> None:
