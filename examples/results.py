@@ -179,16 +179,18 @@ def finished(folder: str | Path, name: str) -> Path:
     if path.is_file():
         return path
     lacks = f"which holds no {name}" if path.parent.is_dir() else "which is no folder"
-    if path.with_name("model.pt").is_file():
+    if name == "model.json" and path.with_name("model.pt").is_file():
+        lacks += "; versions before 0.2 wrote none, so train the run again"
+    elif path.with_name("model.pt").is_file():
         lacks += "; --data PATH runs the network on the clips"
     elif path.with_name("last.ckpt").is_file():
         lacks += f"; python examples/train.py --out {folder} --resume finishes it"
     elif path.parent.is_dir():
         if PUBLISHED in path.resolve().parents:
             lacks += "; benchmarks/published.py --commands tells how to train it"
-        runs = sorted(inner.name for inner in path.parent.iterdir() if (inner / name).is_file())
+        runs = sorted(file.parent for file in path.parent.rglob(name))
         if runs:
-            lacks += f"; its folder {runs[0]} does"
+            lacks += f"; its folder {runs[0].relative_to(path.parent)} does"
     else:
         lacks += f"; the networks of weights/ are {', '.join(pretrained_names())}"
     raise ValueError(f"expected a finished run, got {folder}, {lacks}")
