@@ -188,7 +188,8 @@ def finished(folder: str | Path, name: str) -> Path:
     elif path.parent.is_dir():
         if PUBLISHED in path.resolve().parents:
             lacks += "; benchmarks/published.py --commands tells how to train it"
-        runs = sorted(file.parent for file in path.parent.rglob(name))
+        inside = [*path.parent.glob(f"*/{name}"), *path.parent.glob(f"*/*/{name}")]
+        runs = sorted(file.parent for file in inside)
         if runs:
             lacks += f"; its folder {runs[0].relative_to(path.parent)} does"
     else:
