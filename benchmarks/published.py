@@ -27,9 +27,9 @@ from torch import Tensor
 from trained import mean_and_spread, run
 
 # isort: split
-from command_line import as_text, with_tuples
+from command_line import as_text
 from ensemble import fused, read_all
-from recipe import PRESETS, Recipe
+from recipe import PRESETS, Recipe, with_tuples
 from results import accuracy, facts_of, finished, write_json
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -111,13 +111,17 @@ def measured(out: Path) -> tuple[dict[str, Any], SkeletonDataset]:
 
 
 def draw(out: Path, test: SkeletonDataset) -> None:
-    """Draw a clip's film strip: the truth, the focus with the losses and without."""
+    """Draw a clip's film strip, with the focus of the plain network and of that with the losses."""
     objective, recipe, layout, classes, *_ = load_run(out / "focus")
     batch = SkeletonDataset.collate([test[pick(None, test, objective, recipe)]])
     x, critical = to_draw(batch, layout, recipe)
     bodies = x.flatten(0, 2).any(0)
-    rows = {f"{classes[int(batch.label)]}: the truth": critical[bodies]}
-    for branch, title in (("focus", "focus, with the losses"), ("plain", "focus, without")):
+    rows = {}
+    action = classes[int(batch.label)]
+    for branch, title in (
+        ("plain", f"Where a plainly trained network looks to recognise “{action}”"),
+        ("focus", "Where it looks after training with the losses and erasing"),
+    ):
         objective, recipe, *_ = load_run(out / branch)
         rows[title] = objective.explain(prepare(batch, recipe, layout), batch.label)[0][0][bodies]
     plot_focus_comparison(x[..., bodies], rows, layout, truth=critical[bodies]).savefig(
