@@ -127,13 +127,13 @@ def test_all_but_the_last_layer_stay_as_they_are(
     )
     before = weights(started / model)
     after = weights(run)
-    assert before.keys() == after.keys() and of_fc(after) == {"model.fc.weight", "model.fc.bias"}
+    assert before.keys() == after.keys() and of_fc(after) == {"fc.weight", "fc.bias"}
     for name in before.keys() - of_fc(before):
         assert torch.equal(before[name], after[name]), name
-    assert after["model.fc.bias"].shape == (5,)
+    assert after["fc.bias"].shape == (5,)
 
     new = sum(after[name].numel() for name in of_fc(after))
-    width = after["model.fc.weight"].shape[1]
+    width = after["fc.weight"].shape[1]
     assert new == 5 * width + 5 and report["parameters"] - report["frozen"] == new
     told = f"{new:,} parameters trained and {report['frozen']:,} frozen"
     assert told in capsys.readouterr().out.splitlines()[-1]
@@ -191,7 +191,7 @@ def test_the_last_layer_is_trained_by_cross_entropy_alone(
     # Nesterov's first step is (1 + momentum) times the gradient, here of softmax and label.
     wrong = (logits.softmax(1) - torch.eye(5)[batch.label]) / 20
     expected = network.fc.weight - lr * 1.9 * wrong.T @ features[0]
-    moved = weights(tmp_path / "run")["model.fc.weight"]
+    moved = weights(tmp_path / "run")["fc.weight"]
     assert (moved - network.fc.weight).abs().max() > 1e-3
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-6)
 
@@ -239,9 +239,7 @@ def test_it_may_be_trained_further_as_a_whole(
     assert report["frozen"] == 0
     before = weights(tmp_path / "run")
     after = weights(tmp_path / "whole")
-    assert not torch.equal(
-        before["model.blocks.0.graph.weight"], after["model.blocks.0.graph.weight"]
-    )
+    assert not torch.equal(before["blocks.0.graph.weight"], after["blocks.0.graph.weight"])
 
 
 def test_other_clips_may_be_fewer_and_the_same_classes_may_not(
