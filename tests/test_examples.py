@@ -589,7 +589,7 @@ def test_compare(finished: Path, tmp_path: Path) -> None:
             {"names": ["a", "b"], "label": [0, 1]},
             "same clips, got one and other with 1 clips in one of them only, such as c",
         ),
-        ({}, "expected a finished run, got one, which holds no model.pt"),
+        ({}, "expected a finished run, got one, which holds no model.json"),
     ],
 )
 def test_compare_refuses_other_clips(change: dict[str, list], error: str, tmp_path: Path) -> None:
@@ -897,12 +897,12 @@ MISTAKES = [
     ),
     (
         "ensemble.py",
-        [str(EXAMPLES.parent / "weights" / "nw_ucla" / "bone"), "--mirror"],
+        [str(EXAMPLES.parent / "weights" / "nw_ucla" / "stf_gcn" / "bone"), "--mirror"],
         "error: expected clips in the 10 classes of",
     ),
     (
         "ensemble.py",
-        [str(EXAMPLES.parent / "weights" / "nw_ucla" / "bone")],
+        [str(EXAMPLES.parent / "weights" / "nw_ucla" / "stf_gcn" / "bone")],
         "which holds no log_probabilities.npz; --data PATH runs the network on the clips",
     ),
     (
