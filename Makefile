@@ -38,4 +38,4 @@ docs: install
 	@echo "built: build/docs/index.html"
 
 clean:
-	rm -rf $(VENV) build docs/api .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) build docs/api docs/tutorials .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

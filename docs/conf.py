@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
+import torch
+
 import skeleton_focus
+
+sys.path.insert(0, str(Path(__file__).parent))  # for tutorial_pictures
+torch.set_num_threads(1)  # the tutorials' sums, and so their figures, do not depend on the cores
 
 project = "skeleton_focus"
 author = "The skeleton_focus authors"
@@ -20,6 +27,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx-mathjax-offline",
+    "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
 add_module_names = False
@@ -27,6 +35,21 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../tutorials",
+    "gallery_dirs": "tutorials",
+    "within_subsection_order": "FileNameSortKey",
+    "run_stale_examples": True,  # a tutorial also depends on the package, not on its text alone
+    "abort_on_example_error": True,
+    "capture_repr": (),  # cells show what they print, and figures
+    "image_scrapers": ("tutorial_pictures.save_figures",),
+    "remove_config_comments": True,
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "min_reported_time": 3600,  # times differ between machines
+    "show_signature": False,
+}
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -71,7 +94,13 @@ def from_its_module(app: Any, env: Any, node: Any, shown: Any) -> Any:
     )
 
 
+def to_tutorials(app: Any, page: str, source: list[str]) -> None:
+    """Lead links to a tutorial's source, which work in the repository, to its page."""
+    source[0] = re.sub(r"\]\(\.\./tutorials/(\w+)\.py\)", r"](tutorials/\1.rst)", source[0])
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-skip-member", without_fields)
     app.connect("autodoc-process-docstring", escape_letters, priority=400)  # before napoleon
+    app.connect("source-read", to_tutorials)
     app.connect("missing-reference", from_its_module)
