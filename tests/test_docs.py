@@ -20,6 +20,7 @@ from skeleton_focus import NTU25
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+TUTORIALS = ROOT / "tutorials"
 PROSE = sorted(DOCS.glob("*.md"))
 
 
@@ -27,7 +28,9 @@ PROSE = sorted(DOCS.glob("*.md"))
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("site")
     # It writes pages of its own there.
-    shutil.copytree(DOCS, built / "docs", ignore=shutil.ignore_patterns("api"))
+    own = shutil.ignore_patterns("api", "tutorials", "__pycache__")
+    shutil.copytree(DOCS, built / "docs", ignore=own)
+    shutil.copytree(TUTORIALS, built / "tutorials", ignore=own)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(built / "docs")]
     done = subprocess.run(
         [*command, str(built / "html")], capture_output=True, text=True, timeout=900, check=False
@@ -73,6 +76,38 @@ def test_links_between_pages_lead_somewhere(site: Path) -> None:
             if anchor:
                 found = text if there == page else there.read_text()
                 assert f'id="{anchor}"' in found, f"{page}: {file}#{anchor}"
+
+
+PICTURES = {
+    "plot_1_find_focus": 2,
+    "plot_2_train_with_stf": 2,
+    "plot_3_your_poses": 1,
+    "plot_4_new_layer": 2,
+}
+
+
+def test_every_tutorial_is_run_and_listed(site: Path) -> None:
+    assert {file.stem for file in TUTORIALS.glob("*.py")} == set(PICTURES)
+    listed = (site / "tutorials" / "index.html").read_text()
+    first_page = (site / "index.html").read_text()
+    for name in PICTURES:
+        assert f'href="{name}.html"' in listed
+        assert f'href="tutorials/{name}.html"' in first_page
+
+
+@pytest.mark.parametrize(("name", "count"), PICTURES.items())
+def test_a_tutorial_shows_its_output_and_pictures(site: Path, name: str, count: int) -> None:
+    page = site / "tutorials" / f"{name}.html"
+    text = page.read_text()
+    pictures = re.findall(r'<img[^>]*src="([^"]*)"[^>]*sphx-glr-single-img', text)
+    assert len(pictures) == count
+    assert all((page.parent / picture).stat().st_size > 5_000 for picture in pictures)
+    outputs = re.findall(r"sphx-glr-script-out.*?<pre>(.*?)</pre>", text, re.DOTALL)
+    assert outputs
+    for output in outputs:
+        # A warning or a path would be that of the machine that builds the site.
+        for unwanted in ("Traceback", "Warning", "/tmp", str(ROOT)):
+            assert unwanted not in output
 
 
 def blocks(page: str) -> list[str]:
