@@ -1,7 +1,7 @@
 """Recognise clips: the class of each, its probability, the joints and frames that mattered.
 
     python examples/predict.py RUN CLIPS                      # any format, with or without labels
-    python examples/predict.py RUN CLIPS --layout COCO17      # where files do not name the skeleton
+    python examples/predict.py RUN CLIPS --layout COCO17      # for another skeleton than RUN's
     python examples/predict.py RUN CLIPS --json               # one JSON object for each clip
     python examples/predict.py RUN CLIPS --picture pictures   # a film strip of the focus for each
     python examples/predict.py RUN LONG --window 60           # the class over time, by 60 frames
@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 import torch
 from errors import run
 from recipe import PREPARATIONS, Recipe, prepare, sampling_in_time
-from results import load_run
+from results import load_run, open_as
 from torch import Tensor
 
-from skeleton_focus import Augment, Batch, Pretrained, SkeletonDataset, SkeletonLayout, open_clips
+from skeleton_focus import Augment, Batch, Pretrained, SkeletonDataset, SkeletonLayout
 from skeleton_focus.clips import Clip
 from skeleton_focus.preparation import repeat_frames, resample_frames
 
@@ -308,9 +308,8 @@ def main(arguments: list[str] | None = None) -> None:
     trained = load_run(given.run)
     found = []
     for path in given.clips:
-        clips = open_clips(
-            path, layout=given.layout, persons=trained.persons, on_error="skip", cache=False
-        )
+        options = {"persons": trained.persons, "on_error": "skip", "cache": False}
+        clips = open_as(trained.layout, path, named=given.layout, **options)
         for answer in answers(trained, clips, window=given.window, step=given.step):
             line = as_line(answer, window=bool(given.window), top=given.top)
             print(as_json(answer, given.top) if given.json else line, flush=True)

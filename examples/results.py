@@ -25,6 +25,7 @@ from skeleton_focus import (
     Split,
     STFObjective,
     __version__,
+    open_clips,
 )
 from skeleton_focus.layouts import LAYOUTS
 from skeleton_focus.pretrained import Pretrained, pretrained_names, weights_folder
@@ -230,6 +231,23 @@ def load_log_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str
         raise ValueError(
             f"expected the log-probabilities of a run, got {path}, which cannot be read: {reason}"
         ) from None
+
+
+def open_as(
+    layout: SkeletonLayout,
+    path: str | Path,
+    *,
+    named: str | Path | SkeletonLayout | None = None,
+    **options: Any,
+) -> SkeletonDataset:
+    """Open clips for a network of ``layout``; ``named`` is the clips' layout, if it is known.
+
+    Clips that do not name theirs, such as arrays, have the network's if they have as many joints.
+    """
+    clips = open_clips(path, layout=named, **options)
+    if clips.layout_assumed and clips.layout.num_joints == layout.num_joints:
+        clips = open_clips(path, layout=layout, **options)
+    return clips
 
 
 def stored_layout(layout: SkeletonLayout) -> str | dict[str, Any]:

@@ -86,6 +86,7 @@ class SkeletonDataset(Dataset[Clip]):
             confidence; by default ones.
         critical: (M, T, V) for each clip, by default zeros.
         origin: a name of the data, for :meth:`heading`.
+        layout_assumed: whether the number of joints alone tells the layout, as of bare arrays.
 
     Raises:
         ValueError: no clips, or clips, labels and layout that do not match. If the axes seem to be
@@ -111,6 +112,7 @@ class SkeletonDataset(Dataset[Clip]):
         visibility: Sequence[Tensor | NDArray[Any]] | None = None,
         critical: Sequence[Tensor | NDArray[Any]] | None = None,
         origin: str = "clips",
+        layout_assumed: bool = False,
     ) -> None:
         who = "SkeletonDataset"
         if not isinstance(layout, SkeletonLayout):
@@ -150,6 +152,7 @@ class SkeletonDataset(Dataset[Clip]):
         self.labels = numbers
         self.layout = layout
         self.origin = origin
+        self.layout_assumed = layout_assumed
         self._stored_layout = layout
         self._added_persons = 0
         self._one_array = isinstance(clips, Tensor | np.ndarray)

@@ -458,6 +458,7 @@ def _load(
         subjects=index.subjects,
         visibility=loaded.visibility,
         origin=source.format + assumed,
+        layout_assumed=source.assumed,
     )
     # Without bad clips the data stay one mapped array rather than a Subset of it.
     if chosen is None or len(chosen) == len(data):

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from . import _shipped
 from .clips import Batch, SkeletonDataset
-from .datasets import open_clips
 from .layouts import SkeletonLayout
 from .objective import STFObjective
 
@@ -77,7 +76,8 @@ class Pretrained(NamedTuple):
 
         Args:
             clips: a folder or file in any format of :func:`skeleton_focus.open_clips`, or clips.
-            layout: skeleton of the files, if they do not name it.
+            layout: skeleton of the files, if they do not name it. By default, files that do not
+                have the network's skeleton if they have as many joints.
             window: recognise windows of so many frames; 0 takes each clip as a whole.
             step: frames between the beginnings of two windows; 0 takes a quarter of a window.
             batch: clips or windows that the network takes at once.
@@ -100,7 +100,8 @@ class Pretrained(NamedTuple):
             (True, 3)
         """
         if not isinstance(clips, SkeletonDataset):
-            clips = open_clips(clips, layout=layout, persons=self.persons)
+            open_as = _shipped.import_example("results").open_as
+            clips = open_as(self.layout, clips, named=layout, persons=self.persons)
         answers = _shipped.import_example("predict").answers
         return list(answers(self, clips, window=window, step=step, batch=batch))
 

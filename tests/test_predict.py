@@ -498,6 +498,20 @@ def test_a_model_carries_a_skeleton_of_ones_own(clips: Path, tmp_path: Path) -> 
     assert len(load_pretrained(out).recognise(tmp_path / "x.npz", layout=run.layout)) == 45
 
 
+def test_arrays_without_a_skeleton_have_that_of_the_network(tmp_path: Path) -> None:
+    """Not COCO's, whose joints are as many in another order."""
+    x = np.random.default_rng(0).random((8, 17, 2)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    opened = results.open_as(H36M17, tmp_path / "x.npy", cache=False)
+    named = open_clips(tmp_path / "x.npy", layout=H36M17, cache=False)
+    assert opened.layout == H36M17
+    torch.testing.assert_close(opened[0].x, named[0].x)
+    assert results.open_as(KINECT20, tmp_path / "x.npy", cache=False).layout == COCO17
+    assert results.open_as(H36M17, tmp_path / "x.npy", named="COCO17", cache=False).layout == COCO17
+    SkeletonDataset([torch.rand(2, 8, 17, 1)], None, COCO17).save(tmp_path / "named.npz")
+    assert results.open_as(H36M17, tmp_path / "named.npz", cache=False).layout == COCO17
+
+
 README = (ROOT / "README.md").read_text()
 SECTION = README.split("## Your own poses")[1].split("\n## ")[0]
 

@@ -121,7 +121,7 @@ report = train.main(options.split())
 
 np.save(folder / "new.npy", film("raise right hand", 1, frames=64, seed=100)[0])
 trained = load_pretrained(folder / "run")
-(answer,) = trained.recognise(folder / "new.npy", layout="COCO17")
+(answer,) = trained.recognise(folder / "new.npy")
 for name, probability in answer.ranked:
     print(f"{name:18}{probability:6.1%}")
 print(f"joints: {', '.join(answer.joints)}; frames {answer.frames[0]} to {answer.frames[1]}")
