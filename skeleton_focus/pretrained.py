@@ -47,7 +47,7 @@ class Pretrained(NamedTuple):
 
     @property
     def model(self) -> nn.Module:
-        """The network alone: prepared clips to logits."""
+        """The network alone; it maps prepared clips to logits."""
         return self.objective.model
 
     def prepare(self, batch: Batch) -> Tensor:
