@@ -14,7 +14,7 @@ except ImportError:
     sys.exit("error: these programs need more: pip install lightning matplotlib pillow")
 import numpy as np
 from recipe import Recipe
-from results import facts_of, finished, load_json, open_as
+from results import facts_of, finished, load_json, read_layout
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
@@ -24,6 +24,7 @@ from skeleton_focus import (
     SkeletonLayout,
     Split,
     SyntheticActions,
+    open_clips,
     open_dataset,
 )
 from skeleton_focus.clips import UNKNOWN
@@ -153,12 +154,12 @@ def clips_of(
         skip = skip_bad_clips or facts.get("skip_bad_clips")
         stated = facts.get("layout") if data is None and data_layout is None else data_layout
         # Not open_dataset: there may be no training clips.
-        clips = open_as(
-            layout,
+        clips = open_clips(
             source,
             split=split or facts.get("split"),
             side="test",
-            named=stated,
+            layout=stated,
+            usual=read_layout(load_json(finished(folder, "model.json"))["clips_layout"]),
             on_error="skip" if skip else "raise",
             progress=reading,
         )

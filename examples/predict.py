@@ -26,27 +26,20 @@ from typing import Any, NamedTuple
 import torch
 from errors import run
 from recipe import PREPARATIONS, Recipe, prepare, sampling_in_time
-from results import load_run, open_as
+from results import load_run
 from torch import Tensor
 
-from skeleton_focus import Augment, Batch, Pretrained, SkeletonDataset, SkeletonLayout
+from skeleton_focus import (
+    Augment,
+    Batch,
+    Pretrained,
+    SkeletonDataset,
+    SkeletonLayout,
+    open_clips,
+)
 from skeleton_focus.clips import Clip
 from skeleton_focus.preparation import repeat_frames, resample_frames
-
-
-class Answer(NamedTuple):
-    """What a network says of a clip, or of a window of its frames."""
-
-    clip: str
-    window: tuple[int, int]  # first and last frame that the network was given
-    label: str
-    probability: float
-    ranked: list[tuple[str, float]]  # all classes, the most probable first
-    truth: str | None  # the clip's class, if it is known
-    joints: list[str]  # those with the highest focus, the highest first
-    frames: tuple[int, int]  # first and last frame around the peak of the focus
-    focus: Tensor  # (M, T, V), at the frames of the network's input
-    x: Tensor  # (C, T, V, M), the positions at these frames
+from skeleton_focus.pretrained import Answer
 
 
 class Window(NamedTuple):
@@ -64,6 +57,13 @@ def answers(
 
     Windows begin every ``step`` frames, by default a quarter of a window.
     """
+    if min(window, step) < 0 or batch < 1:
+        raise ValueError(
+            "expected window and step of at least 0 frames and a batch of at least 1, got "
+            f"{window}, {step} and {batch}"
+        )
+    if step and not window:
+        raise ValueError("expected a step with a window, got no window")
     clips = suited(trained, clips)
     waiting: list[Window] = []
     for i in range(len(clips)):
@@ -82,6 +82,16 @@ def suited(trained: Pretrained, clips: SkeletonDataset) -> SkeletonDataset:
         raise ValueError(
             f"expected clips of {trained.channels} coordinates, as in training, got {channels}; "
             "joints in pictures and joints in 3D need networks of their own"
+        )
+    joints = clips.layout.num_joints
+    if (
+        clips.layout_assumed
+        and clips.layout != trained.clips_layout
+        and joints == trained.clips_layout.num_joints
+    ):
+        raise ValueError(
+            f"expected clips whose skeleton is known, got {clips.layout.name}, guessed from "
+            f"{joints} joints, for a network of {trained.clips_layout.name}; name the layout"
         )
     return clips.with_layout(trained.layout).with_persons(trained.persons)
 
@@ -105,8 +115,8 @@ def cut(clip: Clip, start: int, stop: int) -> Clip:
 
 def _answers(trained: Pretrained, clips: SkeletonDataset, parts: list[Window]) -> Iterator[Answer]:
     batch = SkeletonDataset.collate([part.clip for part in parts])
-    inputs = prepare(batch, trained.recipe, trained.layout)
-    focus, logits = trained.objective.explain(inputs)
+    inputs = prepare(batch, trained.recipe, trained.layout).to(next(trained.model.parameters()))
+    focus, logits = (out.cpu() for out in trained.objective.explain(inputs))
     for i, part in enumerate(parts):
         p, order = logits[i].detach().softmax(0).sort(descending=True, stable=True)
         ranked = [
@@ -298,18 +308,19 @@ def main(arguments: list[str] | None = None) -> None:
     add("--json", action="store_true", help="print one JSON object for each clip or window")
     add("--picture", metavar="FOLDER", help="also draw the focus, or the class over time")
     given = parser.parse_args(arguments)
-    if min(given.window, given.step) < 0 or given.top < 1:
-        raise ValueError(
-            "expected --window and --step of at least 0 frames and --top of at least 1, got "
-            f"{given.window}, {given.step} and {given.top}"
-        )
-    if given.step and not given.window:
-        raise ValueError("expected --step with --window, got no --window")
+    if given.top < 1:
+        raise ValueError(f"expected --top of at least 1, got {given.top}")
     trained = load_run(given.run)
     found = []
     for path in given.clips:
-        options = {"persons": trained.persons, "on_error": "skip", "cache": False}
-        clips = open_as(trained.layout, path, named=given.layout, **options)
+        clips = open_clips(
+            path,
+            layout=given.layout,
+            usual=trained.clips_layout,
+            persons=trained.persons,
+            on_error="skip",
+            cache=False,
+        )
         for answer in answers(trained, clips, window=given.window, step=given.step):
             line = as_line(answer, window=bool(given.window), top=given.top)
             print(as_json(answer, given.top) if given.json else line, flush=True)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import inspect
 import json
 import math
 import pickle
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +29,6 @@ from skeleton_focus import (
     Split,
     STFObjective,
     __version__,
-    open_clips,
 )
 from skeleton_focus.layouts import LAYOUTS
 from skeleton_focus.pretrained import Pretrained, pretrained_names, weights_folder
@@ -87,18 +90,24 @@ def write_model(folder: Path, model: nn.Module, facts: dict[str, Any]) -> None:
 
 
 def write_results(
-    folder: Path, objective: STFObjective, recipe: Recipe, clips: SkeletonDataset, split: str | None
+    folder: Path,
+    objective: STFObjective,
+    recipe: Recipe,
+    clips: SkeletonDataset,
+    run: dict[str, Any],
 ) -> dict[str, float]:
     """Write model.json, model.pt and log_probabilities.npz; return top-1 and top-5 of the last."""
     channels, _, _, persons = clips[0].x.shape
     facts = {
         "version": __version__,
         "recipe": asdict(recipe),
+        "code": code_of(objective.model),
         "layout": stored_layout(clips.layout),
+        "clips_layout": run["clips_layout"],
         "classes": list(clips.classes),
         "persons": persons,
         "channels": channels,
-        "split": split,
+        "split": run["split"],
     }
     write_model(folder, objective.model, facts)
     # Half precision takes half the space and is finest near 0, where the log-probabilities of the
@@ -119,7 +128,7 @@ def write_best(
     recipe: Recipe,
     data: Split,
     validation: SkeletonDataset,
-    split: str | None,
+    run: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the results of the best epoch on the hold-out clips into the run's folder ``best``."""
     saved = load_file(out / "best.ckpt")
@@ -130,7 +139,7 @@ def write_best(
     )
     seen = accuracy(predict(best.model, validation, recipe), torch.tensor(validation.labels))
     (out / "best").mkdir(exist_ok=True)
-    found = write_results(out / "best", best, recipe, data.test, split)
+    found = write_results(out / "best", best, recipe, data.test, run)
     return {"epoch": saved["epoch"] + 1, "validation_top1": seen["top1"], **found}
 
 
@@ -143,9 +152,9 @@ def write_reports(
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the results and reports of a finished run, and print the accuracy."""
-    report = {**write_results(out, objective, recipe, data.test, facts["split"]), **facts}
+    report = {**write_results(out, objective, recipe, data.test, facts), **facts}
     if recipe.hold_out:
-        report["best"] = write_best(out, objective, recipe, data, validation, facts["split"])
+        report["best"] = write_best(out, objective, recipe, data, validation, facts)
         write_json(out / "best" / "report.json", {**report["best"], **facts})
     write_json(out / "report.json", report)
     line = f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} on {len(data.test)} test clips"
@@ -233,23 +242,6 @@ def load_log_probabilities(folder: str | Path) -> tuple[Tensor, Tensor, list[str
         ) from None
 
 
-def open_as(
-    layout: SkeletonLayout,
-    path: str | Path,
-    *,
-    named: str | Path | SkeletonLayout | None = None,
-    **options: Any,
-) -> SkeletonDataset:
-    """Open clips for a network of ``layout``; ``named`` is the clips' layout, if it is known.
-
-    Clips that do not name theirs, such as arrays, have the network's if they have as many joints.
-    """
-    clips = open_clips(path, layout=named, **options)
-    if clips.layout_assumed and clips.layout.num_joints == layout.num_joints:
-        clips = open_clips(path, layout=layout, **options)
-    return clips
-
-
 def stored_layout(layout: SkeletonLayout) -> str | dict[str, Any]:
     """Describe a skeleton in plain values: by its name, or whole if it has none of ours."""
     return layout.name if LAYOUTS.get(layout.name) == layout else layout.to_dict()
@@ -264,21 +256,41 @@ def load_run(folder: str | Path) -> Pretrained:
     """Load a run: the trained network, its recipe, skeleton and classes."""
     path = finished(folder, "model.pt")
     weights = load_file(path)
-    facts = load_json(finished(folder, "model.json"))
+    facts_path = finished(folder, "model.json")
+    facts = load_json(facts_path)
+    version = facts.get("version", "unknown")
+    of = "" if version == __version__ else f" of version {version}, not {__version__}"
     try:
         recipe = Recipe(**with_tuples(facts["recipe"]))
-        layout = read_layout(facts["layout"])
-        sizes = (len(facts["classes"]), facts["persons"], layout)
-        objective = build_objective(recipe, *sizes, channels=facts["channels"])
-        objective.model.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError) as error:
-        version = facts.get("version", "an unknown version")
-        reason = " ".join(str(error).split())
+        layout, clips_layout = (read_layout(facts[name]) for name in ("layout", "clips_layout"))
+        sizes = (facts["persons"], facts["channels"])
+        classes = facts["classes"]
+        objective = build_objective(recipe, len(classes), sizes[0], layout, channels=sizes[1])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"expected {path} from skeleton_focus {__version__}, got {version}: {reason}"
+            f"expected {facts_path} to describe a network that can be built, got one{of}: {error!r}"
         ) from None
-    sizes = (facts["persons"], facts["channels"])
-    return Pretrained(objective.eval(), recipe, layout, facts["classes"], *sizes)
+    try:
+        objective.model.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        first = " ".join(str(error).split())[:300]
+        raise ValueError(f"expected {path} to fit {facts_path.name}, got{of}: {first}") from None
+    if not of and facts.get("code") not in (None, code_of(objective.model)):
+        warnings.warn(
+            f"{path} was trained with another {type(objective.model).__name__} than this one, "
+            f"perhaps an edited copy; load it with load_run in the results.py beside that copy",
+            stacklevel=2,
+        )
+    return Pretrained(objective.eval(), recipe, layout, classes, *sizes, clips_layout)
+
+
+def code_of(network: nn.Module) -> str:
+    """Return a digest of the file that defines a network; a copy by copy_example has the same."""
+    try:
+        text = inspect.getsource(sys.modules[type(network).__module__])
+    except OSError:  # it was defined in a notebook, for example
+        return ""
+    return hashlib.sha256(text.replace("examples/", "").encode()).hexdigest()[:16]
 
 
 def load_json(path: Path) -> dict[str, Any]:

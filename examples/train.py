@@ -6,10 +6,10 @@
     torchrun --nproc-per-node 4 examples/train.py ...         # several GPUs or machines
 
 A run writes these files into its folder: recipe.json at the start, last.ckpt after every epoch, and
-at the end model.pt (weights and how to rebuild the network), log_probabilities.npz (of the test
-clips, for ensemble.py) and report.json. With --hold-out it also writes best.ckpt, from the epoch
-with the best accuracy on the hold-out clips, and a folder best with that epoch's model.pt,
-log_probabilities.npz and report.json, which the other programs accept as a run.
+at the end model.pt (the weights), model.json (how to rebuild the network), log_probabilities.npz
+(of the test clips, for ensemble.py) and report.json. With --hold-out it also writes best.ckpt, from
+the epoch with the best accuracy on the hold-out clips, and a folder best with that epoch's results,
+which the other programs accept as a run.
 """
 
 from __future__ import annotations
@@ -299,6 +299,7 @@ def read_clips(
         if not error.of_clip:
             raise
         raise ValueError(f"{error}; --skip-bad-clips leaves out such clips") from None
+    given.clips_layout = stored_layout(data.train.layout)
     if recipe.start_from:
         data = converted(data, recipe, given.skeleton)
     data, validation = held_out(data, recipe)
@@ -369,6 +370,7 @@ def announce(
     facts = {
         "clips": [len(train), len(data.test)],
         "classes": list(train.classes),
+        "clips_layout": given.clips_layout,
         "skeleton": {"layout": stored_layout(train.layout), "persons": train[0].x.shape[3]},
         "data": given.data and str(Path(given.data).resolve()),  # to resume from another folder
         **{name: getattr(given, name) for name in kept},

@@ -6,17 +6,25 @@ import ast
 import importlib.util
 import sys
 import threading
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
+from typing import Any
 
-_PACKAGE = Path(__file__).parent
+_HERE = Path(__file__).parent
+_EXAMPLES = f"{__package__}._examples"
 _IMPORTING = threading.RLock()
 
 
 def shipped_folder(name: str) -> Path:
     """Find ``examples`` or ``weights``: inside an installed package, beside it in a clone."""
-    inside = _PACKAGE / f"_{name}"
-    return inside if inside.is_dir() else _PACKAGE.parent / name
+    inside, beside = _HERE / f"_{name}", _HERE.parent / name
+    if inside.is_dir():
+        return inside
+    # A folder of this name beside an installed package is somebody else's.
+    if beside.is_dir() and (_HERE.parent / "setup.cfg").is_file():
+        return beside
+    raise FileNotFoundError(f"expected {inside} of the installed package; install it again")
 
 
 def example_file(name: str) -> Path:
@@ -29,38 +37,63 @@ def example_names() -> list[str]:
 
 def imported_examples(name: str) -> list[str]:
     """List the examples that an example imports anywhere."""
-    found = set()
-    for node in ast.walk(ast.parse(example_file(name).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-    return sorted(found & {*example_names()})
+    tree = ast.parse(example_file(name).read_text(encoding="utf-8"))
+    return sorted({name for _, name in _sibling_imports(tree)})
 
 
 def import_example(name: str) -> ModuleType:
-    """Import an example as ``skeleton_focus._examples.NAME``.
-
-    Examples import each other by bare names, as programs in one folder do. A user may have other
-    modules of these names, so each bare name means ours only while an example is executed.
-    """
-    full = f"{__package__}._examples.{name}"
+    """Import an example as ``skeleton_focus._examples.NAME``, whatever modules the user has."""
+    full = f"{_EXAMPLES}.{name}"
     with _IMPORTING:
         if full in sys.modules:
             return sys.modules[full]
-        needed = {each: import_example(each) for each in imported_examples(name)}
-        spec = importlib.util.spec_from_file_location(full, example_file(name))
-        assert spec is not None and spec.loader is not None
+        parent = sys.modules.setdefault(_EXAMPLES, ModuleType(_EXAMPLES))
+        for each in imported_examples(name):
+            import_example(each)
+        loader = _ExampleLoader(full, str(example_file(name)))
+        spec = importlib.util.spec_from_loader(full, loader)
+        assert spec is not None
         module = importlib.util.module_from_spec(spec)
-        theirs = {each: sys.modules[each] for each in needed if each in sys.modules}
-        sys.modules.update({full: module, **needed})
+        sys.modules[full] = module
         try:
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
         except BaseException:
             del sys.modules[full]
             raise
-        finally:
-            for each in needed:
-                del sys.modules[each]
-            sys.modules.update(theirs)
+        setattr(parent, name, module)
         return module
+
+
+class _ExampleLoader(SourceFileLoader):
+    """Load an example whose imports of other examples lead to those of the package.
+
+    Examples import each other by bare names, such as ``recipe``, as programs in one folder do.
+    """
+
+    def path_stats(self, path: str) -> Any:
+        # Without it, no bytecode is read or written: that of the same file as a program differs.
+        raise OSError
+
+    def source_to_code(  # type: ignore[override]
+        self, data: Any, path: Any, *, _optimize: int = -1
+    ) -> CodeType:
+        tree = ast.parse(data)
+        for node, name in _sibling_imports(tree):
+            if isinstance(node, ast.alias):
+                node.name, node.asname = f"{_EXAMPLES}.{name}", node.asname or name
+            else:
+                node.module = f"{_EXAMPLES}.{name}"
+        code: CodeType = compile(tree, path, "exec", dont_inherit=True, optimize=_optimize)
+        return code
+
+
+def _sibling_imports(tree: ast.AST) -> list[tuple[ast.ImportFrom | ast.alias, str]]:
+    """List the nodes that import an example, and its name."""
+    found: list[tuple[ast.ImportFrom | ast.alias, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found.append((node, str(node.module)))
+        elif isinstance(node, ast.Import):
+            found += [(alias, alias.name) for alias in node.names]
+    names = {*example_names()}
+    return [(node, name) for node, name in found if name in names]

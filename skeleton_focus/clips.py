@@ -86,7 +86,7 @@ class SkeletonDataset(Dataset[Clip]):
             confidence; by default ones.
         critical: (M, T, V) for each clip, by default zeros.
         origin: a name of the data, for :meth:`heading`.
-        layout_assumed: whether the number of joints alone tells the layout, as of bare arrays.
+        layout_assumed: whether the layout was guessed from the number of joints.
 
     Raises:
         ValueError: no clips, or clips, labels and layout that do not match. If the axes seem to be
@@ -263,6 +263,7 @@ class SkeletonDataset(Dataset[Clip]):
             return self
         changed = copy.copy(self)
         changed.layout = layout
+        changed.layout_assumed = False
         changed[0]  # raises now for skeletons without a common joint
         return changed
 

@@ -144,6 +144,7 @@ def open_clips(
     split: str | None = None,
     side: str | None = None,
     layout: str | Path | SkeletonLayout | None = None,
+    usual: SkeletonLayout | None = None,
     persons: int | None = None,
     missing: str | None = None,
     threshold: float | None = None,
@@ -161,9 +162,12 @@ def open_clips(
         split: the split that ``side`` refers to; only with a side.
         side: ``"train"`` or ``"test"``; by default all clips. The other side may be absent.
         layout: as in :func:`open_dataset`, like the remaining arguments.
+        usual: the skeleton of arrays that do not name theirs, if they have as many joints; by
+            default, the number of joints decides alone.
 
     Raises:
-        ValueError, FormatError, OSError: as :func:`open_dataset`.
+        ValueError, FormatError, OSError: as :func:`open_dataset`; also arrays whose third number is
+            a score or z, depending on which of two layouts they have.
 
     Example:
         >>> import tempfile
@@ -184,11 +188,42 @@ def open_clips(
         "missing": missing,
         "threshold": threshold,
     }
+    if layout is None and usual is not None:
+        options["layout"] = _usual(Path(path), options, usual)
     data, sides = _open(path, options, on_error, cache, workers, progress)
     if side is None:
         return data
     chosen = _sides(split, data, sides)
     return _side(data, chosen, side, f"{side} clips of split {_named(split, sides)!r}", path)
+
+
+def _usual(path: Path, options: dict[str, Any], usual: SkeletonLayout) -> SkeletonLayout | None:
+    """Return ``usual`` for clips that may have it and do not name another skeleton, else None."""
+    try:
+        found = recognize(path, **options)
+    except (ValueError, OSError):  # such as a number of joints that no known skeleton has
+        found = None
+    if found is not None and (
+        not found.assumed or found.layout == usual or found.layout.num_joints != usual.num_joints
+    ):
+        return None
+    try:
+        other = recognize(path, **{**options, "layout": usual})
+    except (ValueError, OSError):
+        return None
+    if found is not None and _channels(found) != _channels(other):
+        pair = f"{found.layout.name} or {usual.name}"
+        got = f"{usual.num_joints} joints with three numbers in {path}"
+        hint = "the third is a score for one of them and z for the other; pass layout (--layout)"
+        raise ValueError(message("open_clips", f"the layout, {pair}", got, hint))
+    return usual
+
+
+def _channels(source: ClipSource) -> int:
+    """C of the first clip that can be read."""
+    if source.mapped is not None:
+        return int(source.mapped.x[0].shape[0])
+    return next((clip.x.shape[0] for clip in source.read() if isinstance(clip, ClipFile)), 0)
 
 
 def _open(

@@ -9,14 +9,46 @@ from torch import Tensor, nn
 
 from . import _shipped
 from .clips import Batch, SkeletonDataset
+from .datasets import open_clips
 from .layouts import SkeletonLayout
 from .objective import STFObjective
 
-__all__ = ["Pretrained", "load_pretrained", "pretrained_names", "weights_folder"]
+__all__ = ["Answer", "Pretrained", "load_pretrained", "pretrained_names", "weights_folder"]
+
+
+class Answer(NamedTuple):
+    """What a network says of a clip, or of a window of its frames.
+
+    Attributes:
+        clip: name of the clip.
+        window: first and last frame that the network was given.
+        label: name of the most probable class.
+        probability: its probability, 0 to 1.
+        ranked: all classes with their probabilities, the most probable first.
+        truth: the clip's class, None if it is unknown.
+        joints: names of the joints with the highest focus, the highest first; at most three.
+        frames: first and last frame around the peak of the focus, down to half of it.
+        focus: (M, T, V) at the frames of the network's input, 0 to 1.
+        x: (C, T, V, M), the positions at these frames, to draw the focus on.
+    """
+
+    clip: str
+    window: tuple[int, int]
+    label: str
+    probability: float
+    ranked: list[tuple[str, float]]
+    truth: str | None
+    joints: list[str]
+    frames: tuple[int, int]
+    focus: Tensor
+    x: Tensor
 
 
 class Pretrained(NamedTuple):
     """A trained network, and what is needed to use it.
+
+    To move it to another process, load it there: its classes are imported from the examples when it
+    is loaded. To publish it, copy ``model.pt`` and ``model.json``.
 
     Attributes:
         objective: the network under its losses, in evaluation mode; ``objective.explain`` returns
@@ -26,6 +58,8 @@ class Pretrained(NamedTuple):
         classes: names of the classes, in the order of the logits.
         persons: M of its training clips.
         channels: C of its training clips, 2 or 3.
+        clips_layout: skeleton of the files that it was trained on, which differs from ``layout`` if
+            they were converted; files that do not name their skeleton are read as this one.
 
     Example:
         >>> import torch
@@ -44,6 +78,7 @@ class Pretrained(NamedTuple):
     classes: list[str]
     persons: int
     channels: int
+    clips_layout: SkeletonLayout
 
     @property
     def model(self) -> nn.Module:
@@ -71,24 +106,22 @@ class Pretrained(NamedTuple):
         window: int = 0,
         step: int = 0,
         batch: int = 32,
-    ) -> list[Any]:
+    ) -> list[Answer]:
         """Recognise clips of any skeleton and length, with or without labels.
 
         Args:
             clips: a folder or file in any format of :func:`skeleton_focus.open_clips`, or clips.
-            layout: skeleton of the files, if they do not name it. By default, files that do not
-                have the network's skeleton if they have as many joints.
+            layout: skeleton of files that do not name theirs; by default that of the files that
+                the network was trained on, if the number of joints is equal.
             window: recognise windows of so many frames; 0 takes each clip as a whole.
             step: frames between the beginnings of two windows; 0 takes a quarter of a window.
             batch: clips or windows that the network takes at once.
 
         Returns:
-            For each clip or window an answer with ``label``, ``probability``, ``ranked`` (all
-            classes with their probabilities), ``joints`` and ``frames`` (where the focus is
-            highest), ``focus`` (M, T, V), ``clip`` (its name), ``window`` and ``truth``.
+            An answer for each clip or window. The network is in evaluation mode meanwhile.
 
         Raises:
-            ValueError: clips with other coordinates than in training.
+            ValueError: clips with other coordinates than in training, or whose skeleton is unclear.
             FormatError, OSError: files that cannot be read.
 
         Example:
@@ -100,10 +133,16 @@ class Pretrained(NamedTuple):
             (True, 3)
         """
         if not isinstance(clips, SkeletonDataset):
-            open_as = _shipped.import_example("results").open_as
-            clips = open_as(self.layout, clips, named=layout, persons=self.persons)
+            usual = self.clips_layout
+            clips = open_clips(clips, layout=layout, usual=usual, persons=self.persons)
         answers = _shipped.import_example("predict").answers
-        return list(answers(self, clips, window=window, step=step, batch=batch))
+        modes = {module: module.training for module in self.objective.modules()}
+        self.objective.eval()
+        try:
+            return list(answers(self, clips, window=window, step=step, batch=batch))
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
 
 def load_pretrained(name: str | Path) -> Pretrained:

@@ -687,10 +687,16 @@ def test_a_demo_of_another_version_names_the_way_out(
         (run / left).write_text(json.dumps(facts))
     else:
         (run / "report.json").write_text('{"top1": 0.25}')
-        facts = {"recipe": recipe, "layout": "NTU25", "classes": ["a"], "persons": 1}
+        facts = {
+            "recipe": recipe,
+            "layout": "NTU25",
+            "clips_layout": "NTU25",
+            "classes": ["a"],
+            "persons": 1,
+        }
         results.write_model(run, torch.nn.Identity(), facts)
     monkeypatch.setattr("sys.argv", ["demo.py", "--out", str(tmp_path / "demo")])
-    with pytest.raises(ValueError, match=r"from (this version|skeleton_focus)") as refused:
+    with pytest.raises(ValueError, match=r"from this version|to describe a network") as refused:
         demo.main()
     assert "momentum" in str(refused.value)
     assert str(refused.value).endswith(

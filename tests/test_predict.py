@@ -25,6 +25,7 @@ from recipe import Recipe
 from skeleton_focus import (
     COCO17,
     KINECT20,
+    NTU25,
     SkeletonDataset,
     Split,
     datasets,
@@ -331,7 +332,7 @@ def test_other_coordinates_are_refused(trained: Path, tmp_path: Path) -> None:
     [
         (["--window", "-1"], "of at least 0 frames"),
         (["--top", "0"], "--top of at least 1"),
-        (["--step", "3"], "--step with --window"),
+        (["--step", "3"], "a step with a window"),
     ],
 )
 def test_options_are_checked(trained: Path, clips: Path, options: list[str], expected: str) -> None:
@@ -498,18 +499,91 @@ def test_a_model_carries_a_skeleton_of_ones_own(clips: Path, tmp_path: Path) -> 
     assert len(load_pretrained(out).recognise(tmp_path / "x.npz", layout=run.layout)) == 45
 
 
-def test_arrays_without_a_skeleton_have_that_of_the_network(tmp_path: Path) -> None:
+def opened(path: Path, **options: Any) -> SkeletonDataset:
+    return open_clips(path, cache=False, **options)
+
+
+def test_arrays_without_a_skeleton_have_the_usual_one(tmp_path: Path) -> None:
     """Not COCO's, whose joints are as many in another order."""
-    x = np.random.default_rng(0).random((8, 17, 2)).astype(np.float32)
-    np.save(tmp_path / "x.npy", x)
-    opened = results.open_as(H36M17, tmp_path / "x.npy", cache=False)
-    named = open_clips(tmp_path / "x.npy", layout=H36M17, cache=False)
-    assert opened.layout == H36M17
-    torch.testing.assert_close(opened[0].x, named[0].x)
-    assert results.open_as(KINECT20, tmp_path / "x.npy", cache=False).layout == COCO17
-    assert results.open_as(H36M17, tmp_path / "x.npy", named="COCO17", cache=False).layout == COCO17
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", random.random((8, 17, 2)).astype(np.float32))
+    found = opened(tmp_path / "x.npy", usual=H36M17)
+    assert found.layout == H36M17 and not found.layout_assumed
+    torch.testing.assert_close(found[0].x, opened(tmp_path / "x.npy", layout=H36M17)[0].x)
+    other = opened(tmp_path / "x.npy", usual=KINECT20)
+    assert other.layout == COCO17 and other.layout_assumed
+    assert not other.with_layout(H36M17).layout_assumed
+    assert opened(tmp_path / "x.npy", usual=H36M17, layout="COCO17").layout == COCO17
     SkeletonDataset([torch.rand(2, 8, 17, 1)], None, COCO17).save(tmp_path / "named.npz")
-    assert results.open_as(H36M17, tmp_path / "named.npz", cache=False).layout == COCO17
+    assert opened(tmp_path / "named.npz", usual=H36M17).layout == COCO17
+    # 20 joints are no pose estimator's.
+    np.save(tmp_path / "kinect.npy", random.random((8, 20, 3)).astype(np.float32))
+    assert opened(tmp_path / "kinect.npy", usual=KINECT20)[0].x.shape == (3, 8, 20, 2)
+    (answer,) = load_pretrained("nw_ucla/stf_gcn/joint").recognise(tmp_path / "kinect.npy")
+    assert answer.window == (0, 7)
+    # The third number is the score of BODY25 and z of NTU25.
+    np.save(tmp_path / "either.npy", random.random((8, 25, 3)).astype(np.float32))
+    with pytest.raises(ValueError, match=r"expected the layout, BODY25 or NTU25, got 25 joints"):
+        opened(tmp_path / "either.npy", usual=NTU25)
+    assert opened(tmp_path / "either.npy", usual=NTU25, layout="NTU25")[0].x.shape[0] == 3
+    with pytest.raises(ValueError, match="which does not exist"):
+        opened(tmp_path / "nothing", usual=NTU25)
+
+
+def test_a_network_trained_on_converted_clips_reads_arrays_as_they_were(tmp_path: Path) -> None:
+    """Training, testing and recognising see the same joints."""
+    random = np.random.default_rng(0)
+    for i in range(12):
+        folder = tmp_path / "poses" / CLASSES[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{i}.npy", moving(i % 3, 30, random).astype(np.float32))
+    given = [*SMALL, "--data", str(tmp_path / "poses"), "--epochs", "1"]
+    train.main([*given, "--layout", "H36M17", "--out", str(tmp_path / "first")])
+    more = ["--start-from", str(tmp_path / "first"), "--out", str(tmp_path / "run")]
+    train.main([*given, "--layout", "COCO17", *more])
+    trained = load_pretrained(tmp_path / "run")
+    assert (trained.layout, trained.clips_layout) == (H36M17, COCO17)
+    logs, _, names = results.load_log_probabilities(tmp_path / "run")
+    answers = {a.clip: a for a in trained.recognise(tmp_path / "poses")}
+    for log, name in zip(logs, names, strict=True):
+        ranked = dict(answers[name].ranked)
+        found = torch.tensor([ranked[label] for label in trained.classes])
+        torch.testing.assert_close(found, log.exp(), atol=2e-3, rtol=0)
+    # Clips that were opened without the network are not converted from a guess.
+    guessed = open_clips(tmp_path / "poses", cache=False)
+    assert trained.recognise(guessed)[0].ranked == answers[guessed.names[0]].ranked
+    with pytest.raises(ValueError, match="skeleton is known, got COCO17, guessed from 17 joints"):
+        load_pretrained(tmp_path / "first").recognise(guessed)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"window": -5}, "window and step of at least 0"),
+        ({"window": 10, "step": -3}, "window and step of at least 0"),
+        ({"step": 5}, "a step with a window"),
+        ({"batch": 0}, "a batch of at least 1"),
+    ],
+)
+def test_numbers_that_recognise_refuses(options: dict[str, int], error: str) -> None:
+    trained = load_pretrained("nw_ucla/stf_gcn/joint")
+    clips = SkeletonDataset([torch.randn(3, 40, 20, 1)], None, KINECT20)
+    with pytest.raises(ValueError, match=error):
+        trained.recognise(clips, **options)
+
+
+def test_recognising_follows_the_network_and_leaves_it_as_it_is() -> None:
+    trained = load_pretrained("nw_ucla/stf_gcn/joint")
+    clips = SkeletonDataset([torch.randn(3, 40, 20, 1)], None, KINECT20)
+    (first,) = trained.recognise(clips)
+    trained.objective.train()
+    trained.model.norm.eval()
+    (second,) = trained.recognise(clips)
+    assert first.ranked == second.ranked, "dropout is off"
+    assert trained.objective.training and not trained.model.norm.training
+    trained.model.double()
+    (third,) = trained.recognise(clips)
+    assert third.probability == pytest.approx(first.probability, abs=1e-4)
 
 
 README = (ROOT / "README.md").read_text()
@@ -549,6 +623,7 @@ def test_the_commands_of_the_readme(
         importlib.import_module(ran[-1]).main([*arguments, *more])
     assert ran == ["-m", "train", "predict", "predict"]
     importlib.import_module("export").main(["runs/mine", "mine.onnx"])
+    importlib.import_module("explain").main(["runs/mine"])
     out = capsys.readouterr().out
     assert "36 training and 9 test clips of 3 classes, COCO17" in out
     assert re.search(r"^new: raise left \d", out, re.MULTILINE)

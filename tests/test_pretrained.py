@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -61,9 +61,11 @@ def test_a_folder_elsewhere_loads_alike(tmp_path: Path) -> None:
     for text, error in (
         ("{", "expected JSON in .*model.json"),
         ("[]", "expected an object of JSON in .*, got list"),
-        (json.dumps({**facts, "recipe": {"momentum": 1}}), "from skeleton_focus .*momentum"),
-        (json.dumps({**facts, "layout": "NTU26"}), "from skeleton_focus .*NTU26"),
-        (json.dumps({**facts, "channels": 2}), "from skeleton_focus .*size mismatch"),
+        (json.dumps({**facts, "recipe": {"momentum": 1}}), r"model\.json to describe .*momentum"),
+        (json.dumps({**facts, "layout": "NTU26"}), r"model\.json to describe .* got one: .*NTU26"),
+        (json.dumps({**facts, "version": "0.3", "layout": ""}), "got one of version 0.3, not"),
+        (json.dumps({**facts, "channels": 2}), r"model\.pt to fit model\.json, .*size mismatch"),
+        (json.dumps({"version": facts["version"]}), r"model\.json to describe .*'recipe'"),
     ):
         (tmp_path / "model.json").write_text(text)
         with pytest.raises(ValueError, match=error):
@@ -104,12 +106,23 @@ def test_a_failed_import_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) 
     assert full not in sys.modules and {*sys.modules} == before
 
 
-def test_a_loaded_network_is_copied_and_saved_like_any_other() -> None:
+def test_a_loaded_network_is_copied_and_compiled_like_any_other() -> None:
     model = load_pretrained(NAME).model
     assert type(model).__module__ == "skeleton_focus._examples.stf_gcn"
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
     x = torch.randn(1, 4, 52, 20, 1)
-    for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+    for other in (copy.deepcopy(model), torch.compile(model, backend="eager")):
         torch.testing.assert_close(other(x), model(x))
+
+
+def test_an_edited_copy_is_told(tmp_path: Path) -> None:
+    for name in ("model.pt", "model.json"):
+        shutil.copy(Path(results.WEIGHTS) / NAME / name, tmp_path)
+    facts = json.loads((tmp_path / "model.json").read_text())
+    ours = results.code_of(load_pretrained(NAME).model)
+    assert ours == results.code_of(results.load_run(NAME).model)
+    for code, told in ((ours, False), ("0" * 16, True)):
+        (tmp_path / "model.json").write_text(json.dumps({**facts, "code": code}))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            load_pretrained(tmp_path)
+        assert any("another STFGCN" in str(each.message) for each in caught) == told

@@ -52,6 +52,8 @@ from skeleton_focus import (
 from skeleton_focus.augment import rotate
 from skeleton_focus.preparation import repeat_frames
 
+RUN = {"split": None, "clips_layout": "NTU25"}  # what a run knows besides its recipe
+
 
 def as_published(
     batch: Batch, recipe: Recipe, layout: SkeletonLayout, random: torch.Generator | None
@@ -259,6 +261,7 @@ def test_a_file_of_other_sizes_is_refused(tmp_path: Path) -> None:
     facts = {
         "recipe": asdict(recipe),
         "layout": "NTU25",
+        "clips_layout": "NTU25",
         "classes": list("abc"),
         "persons": 1,
     }
@@ -273,7 +276,12 @@ def test_a_file_of_other_sizes_is_refused(tmp_path: Path) -> None:
 def test_the_arrangement_of_stf_is_kept(tmp_path: Path) -> None:
     network = {"widths": (6,) * 3, "strides": (1,) * 3}
     recipe = Recipe(model="stf_ms_g3d", network={**network, "stf": "scales"}, frames=16)
-    facts = {"recipe": asdict(recipe), "layout": "NTU25", "classes": list("abc")}
+    facts = {
+        "recipe": asdict(recipe),
+        "layout": "NTU25",
+        "clips_layout": "NTU25",
+        "classes": list("abc"),
+    }
     trained = train.Recogniser(recipe, NTU25, 3, 1).objective
     results.write_model(tmp_path, trained.model, {**facts, "persons": 1, "channels": 3})
     objective, loaded, *_ = results.load_run(tmp_path)
@@ -290,7 +298,13 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
     sizes = {"widths": (6,) * 3, "strides": (1,) * 3}
     recipe = Recipe(model="ms_g3d", branch="plain", network=sizes, frames=16)
     plain = train.Recogniser(recipe, NTU25, 3, 1)
-    facts = {"recipe": asdict(recipe), "layout": "NTU25", "classes": list("abc"), "persons": 1}
+    facts = {
+        "recipe": asdict(recipe),
+        "layout": "NTU25",
+        "clips_layout": "NTU25",
+        "classes": list("abc"),
+        "persons": 1,
+    }
     results.write_model(tmp_path, plain.objective.model, {**facts, "channels": 3})
     x = torch.randn(2, 4, 16, 25, 1)
     for arrangement in ("modules", "scales"):
@@ -537,7 +551,7 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
     )
     assert set(validation.names) == set(apart) and not set(data.train.names) & set(apart)
     module = train.Recogniser(Recipe(**report["recipe"]), data.train.layout, 18, 2)
-    assert results.write_best(out, module.objective, module.recipe, data, validation, None) == best
+    assert results.write_best(out, module.objective, module.recipe, data, validation, RUN) == best
     (probabilities,), label, _ = ensemble.read_all([str(out / "best")])
     assert results.accuracy(probabilities, label)["top1"] == best["top1"]
     objective, recipe, *_ = results.load_run(out / "best")
@@ -660,7 +674,7 @@ def test_a_run_of_two_bodies_takes_clips_of_one(
     empty = one.with_persons(2)
     torch.manual_seed(0)
     objective = build_objective(recipe, len(one.classes), 2, one.layout)
-    results.write_results(tmp_path, objective, recipe, empty, None)
+    results.write_results(tmp_path, objective, recipe, empty, RUN)
     monkeypatch.setattr(loading, "generated", lambda recipe: Split(one, one))
     found, _ = loading.clips_of(tmp_path, recipe, one.layout, list(one.classes))
     assert found[0].x.shape[3] == 2
@@ -668,7 +682,7 @@ def test_a_run_of_two_bodies_takes_clips_of_one(
     assert_kept(tmp_path, again)
     narrow = results.predict(objective.model, one, recipe)
     assert (narrow - again).abs().max() > 1e-4  # or the clips show nothing
-    assert results.write_results(tmp_path, objective, recipe, one, None)
+    assert results.write_results(tmp_path, objective, recipe, one, RUN)
     monkeypatch.setattr(loading, "generated", lambda recipe: both)
     with pytest.raises(ValueError, match=r"of at most 1 bodies, .* got 2 from generated"):
         loading.clips_of(tmp_path, recipe, one.layout, list(one.classes))

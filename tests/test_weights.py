@@ -73,6 +73,7 @@ def test_weights_are_small_and_hold_nothing_else() -> None:
         assert {*results.load_json(file.with_name("model.json"))} == {
             "recipe",
             "layout",
+            "clips_layout",
             "classes",
             "persons",
             "channels",

@@ -166,15 +166,15 @@ print(f"{'constant map':17}{constant:57.3f}")
 # sphinx_gallery_thumbnail_number = 2
 
 # %%
-# The table is one run. Runs with the seeds 0, 1 and 2 showed the following:
+# The table is one run; change the seed at the top to see another. How to read it:
 #
-# - **Hidden parts: better, but not always.** Erasing trains this case. The accuracy rose a lot with
-#   two seeds and hardly with the third, whose plain network already did well.
-# - **Whole clips: not better.** The accuracy did not rise with any seed. One of the 150 test clips
-#   is 0.7 points, so a difference of a few clips is noise.
-# - **Focus: slightly better.** The average precision rose a little with each seed. It was far above
-#   a constant map before. :doc:`/focus_quality` measures longer trainings of a larger network,
-#   which change more.
+# - **Hidden parts.** Erasing trains this case. How much it gains depends on how well the plain
+#   network does.
+# - **Whole clips.** Do not expect a higher accuracy. One of the 150 test clips is 0.7 points, so a
+#   difference of a few clips is noise.
+# - **Focus.** The plain network is far above a constant map, and this short training changes its
+#   focus little. :doc:`/focus_quality` measures longer trainings of a larger network over three
+#   seeds, which change it more.
 
 # %%
 # Two networks on one clip
