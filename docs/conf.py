@@ -11,7 +11,7 @@ import torch
 
 import skeleton_focus
 
-sys.path.insert(0, str(Path(__file__).parent))  # for tutorial_pictures
+sys.path.insert(0, str(Path(__file__).parent))  # for tutorials_built
 torch.set_num_threads(1)  # the tutorials' sums, and so their figures, do not depend on the cores
 
 project = "skeleton_focus"
@@ -43,7 +43,9 @@ sphinx_gallery_conf = {
     "run_stale_examples": True,  # a tutorial also depends on the package, not on its text alone
     "abort_on_example_error": True,
     "capture_repr": (),  # cells show what they print, and figures
-    "image_scrapers": ("tutorial_pictures.save_figures",),
+    "image_scrapers": ("tutorials_built.save_figures",),
+    "reset_modules": ("matplotlib", "tutorials_built.restore"),
+    "reset_modules_order": "both",
     "remove_config_comments": True,
     "download_all_examples": False,
     "write_computation_times": False,

@@ -212,10 +212,10 @@ def _usual(path: Path, options: dict[str, Any], usual: SkeletonLayout) -> Skelet
     except (ValueError, OSError):
         return None
     if found is not None and _channels(found) != _channels(other):
-        pair = f"{found.layout.name} or {usual.name}"
+        expected = f"the layout, {found.layout.name!r} or {usual.name!r}"
         got = f"{usual.num_joints} joints with three numbers in {path}"
         hint = "the third is a score for one of them and z for the other; pass layout (--layout)"
-        raise ValueError(message("open_clips", f"the layout, {pair}", got, hint))
+        raise ValueError(message("open_clips", expected, got, hint))
     return usual
 
 

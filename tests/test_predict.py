@@ -523,7 +523,7 @@ def test_arrays_without_a_skeleton_have_the_usual_one(tmp_path: Path) -> None:
     assert answer.window == (0, 7)
     # The third number is the score of BODY25 and z of NTU25.
     np.save(tmp_path / "either.npy", random.random((8, 25, 3)).astype(np.float32))
-    with pytest.raises(ValueError, match=r"expected the layout, BODY25 or NTU25, got 25 joints"):
+    with pytest.raises(ValueError, match="expected the layout, 'BODY25' or 'NTU25', got 25 joints"):
         opened(tmp_path / "either.npy", usual=NTU25)
     assert opened(tmp_path / "either.npy", usual=NTU25, layout="NTU25")[0].x.shape[0] == 3
     with pytest.raises(ValueError, match="which does not exist"):

@@ -1,12 +1,34 @@
-"""Save the figures of the tutorials when the site is built."""
+"""What sphinx-gallery calls when it runs the tutorials: save figures, restore the process."""
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import sys
+import tempfile
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
+
+# The temporary files of the tutorials go when the build ends.
+tempfile.tempdir = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+_FOLDER = os.getcwd()
+_PATH = [*sys.path]
+
+
+def restore(gallery: dict[str, Any], file: str, when: str) -> None:
+    """Undo what a tutorial changes: its folder and, in the search path, copied programs."""
+    os.chdir(_FOLDER)
+    copied = {*sys.path} - {*_PATH}
+    sys.path[:] = _PATH
+    for name, module in [*sys.modules.items()]:
+        if os.path.dirname(getattr(module, "__file__", None) or "") in copied:
+            del sys.modules[name]
+    os.environ.pop("SKELETON_FOCUS_CACHE", None)
 
 
 def save_figures(block: Any, variables: dict[str, Any], gallery: dict[str, Any]) -> str:
