@@ -1,4 +1,4 @@
-"""Recognise clips: the class of each, its probability, the joints and frames that mattered.
+"""Recognise clips: the class of each, its probability, the joints and frames of highest focus.
 
     python examples/predict.py RUN CLIPS                      # any format, with or without labels
     python examples/predict.py RUN CLIPS --layout COCO17      # for another skeleton than RUN's

@@ -200,15 +200,21 @@ def renew_statistics(model: nn.Module, data: SkeletonDataset, recipe: Recipe) ->
 
 
 def start_from(
-    module: Recogniser, classes: list[str], folder: str, split: str | None = None
+    module: Recogniser,
+    classes: list[str],
+    folder: str,
+    split: str | None = None,
+    channels: int | None = None,
 ) -> None:
     """Load the weights of a finished run, except STF's own where that run has none.
 
     The last layer keeps its initial weights with --freeze, or if the run has other classes.
     """
-    objective, theirs, _, known, *_ = load_run(folder)
+    trained = load_run(folder)
+    objective, theirs, known = trained.objective, trained.recipe, trained.classes
     ours = module.recipe
     same = {
+        "number of coordinates": (channels or trained.channels, trained.channels),
         "stream": (ours.stream, theirs.stream),
         "preparation": (ours.preparation, theirs.preparation),
     }
@@ -341,7 +347,7 @@ def build_module(given: argparse.Namespace, recipe: Recipe, train: SkeletonDatas
     if recipe.guide:
         module.objective.loss.allowed = read_guide(recipe.guide, train)
     if recipe.start_from and not given.resume:
-        start_from(module, list(train.classes), recipe.start_from, given.split)
+        start_from(module, list(train.classes), recipe.start_from, given.split, channels)
     prepare(SkeletonDataset.collate([train[0]]), recipe, train.layout)
     return module
 
@@ -403,7 +409,7 @@ def announce(
     if recipe.branch != "plain" or recipe.erasing:
         erasing = " with erasing" if recipe.erasing else ""
         terms = f"{erasing} from epoch {recipe.stf_start} of {recipe.epochs}"
-    print(f"preset {given.preset}, branch {recipe.branch}{terms}; writing to {out}")
+    print(f"preset {given.preset}: {recipe.model}, branch {recipe.branch}{terms}; writing to {out}")
     return facts
 
 

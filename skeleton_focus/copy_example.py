@@ -2,7 +2,7 @@
 
     python -m skeleton_focus.copy_example                       # list them
     python -m skeleton_focus.copy_example stf_gcn               # stf_gcn.py, into this folder
-    python -m skeleton_focus.copy_example train --to my_project # a program needs several files
+    python -m skeleton_focus.copy_example train predict --to my_project   # and what they import
 
 The copies are yours to change. The programs need Lightning, matplotlib and pillow.
 """
@@ -94,18 +94,19 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", help="the example; without it, they are listed")
+    parser.add_argument("names", nargs="*", help="the examples; without any, they are listed")
     parser.add_argument("--to", default=".", help="folder of the copies (default: this one)")
     given = parser.parse_args(arguments)
-    if given.name is None:
+    if not given.names:
         sys.stdout.writelines(f"{name:18}{_first_line(name)}\n" for name in example_names())
         return 0
     try:
-        copies = copy_example(given.name.removesuffix(".py"), given.to)
+        named = [copy_example(name.removesuffix(".py"), given.to) for name in given.names]
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.writelines(f"copied: {copy}\n" for copy in copies)
+    # Programs share files.
+    sys.stdout.writelines(f"copied: {copy}\n" for copy in dict.fromkeys(sum(named, [])))
     return 0
 
 

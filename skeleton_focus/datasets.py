@@ -125,17 +125,23 @@ does not exist
         "threshold": threshold,
     }
     data, sides = _open(path, options, on_error, cache, workers, progress)
+    if {*data.labels} == {UNKNOWN}:  # before they are divided by class
+        _check_labels(data)
     side_of_clip = _sides(split, data, sides)
     split = _named(split, sides)
     train = _side(data, side_of_clip, "train", f"training clips of split {split!r}", path)
     test = _side(data, side_of_clip, "test", f"test clips of split {split!r}", path)
-    for part in (train, test):
-        if UNKNOWN in part.labels:
-            name = part.names[part.labels.index(UNKNOWN)]
-            hint = "files in one folder for each class have labels; open_clips needs none"
-            got = f"none for clip {name!r}"
-            raise ValueError(message("open_dataset", "a label for each clip", got, hint))
+    _check_labels(train)
+    _check_labels(test)
     return Split(train, test)
+
+
+def _check_labels(data: SkeletonDataset) -> None:
+    if UNKNOWN in data.labels:
+        name = data.names[data.labels.index(UNKNOWN)]
+        hint = "files in one folder for each class have labels; open_clips needs none"
+        got = f"none for clip {name!r}"
+        raise ValueError(message("open_dataset", "a label for each clip", got, hint))
 
 
 def open_clips(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from . import _shipped
+from ._checks import message
 from .clips import Batch, SkeletonDataset
 from .datasets import open_clips
 from .layouts import SkeletonLayout
@@ -132,6 +133,10 @@ class Pretrained(NamedTuple):
             >>> answer.label in trained.classes, len(answer.joints)
             (True, 3)
         """
+        if not isinstance(clips, SkeletonDataset | str | Path):
+            hint = "save an array with numpy.save and pass its path"
+            got = type(clips).__name__
+            raise ValueError(message("recognise", "a path or a SkeletonDataset", got, hint))
         if not isinstance(clips, SkeletonDataset):
             usual = self.clips_layout
             clips = open_clips(clips, layout=layout, usual=usual, persons=self.persons)

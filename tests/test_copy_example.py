@@ -76,5 +76,9 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == f"copied: {new / 'stf_gcn.py'}\n"
     # What is already there and the same stays, so that programs share a folder.
     before = (new / "stf_gcn.py").stat().st_mtime_ns
-    assert main(["train", "--to", str(new)]) == 0 == main(["export", "--to", str(new)])
+    assert main(["train", "export", "--to", str(new)]) == 0
+    copied = [Path(line.split(": ")[1]).name for line in capsys.readouterr().out.splitlines()]
+    assert {"train.py", "export.py", "recipe.py"} < {*copied} and len({*copied}) == len(copied)
+    assert "examples/" not in (new / "train.py").read_text(), "its commands lead to the copies"
+    assert "python train.py --out" in (new / "train.py").read_text()
     assert (new / "stf_gcn.py").stat().st_mtime_ns == before

@@ -556,6 +556,24 @@ def test_a_network_trained_on_converted_clips_reads_arrays_as_they_were(tmp_path
         load_pretrained(tmp_path / "first").recognise(guessed)
 
 
+def test_poses_that_cannot_be_trained_on(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for i in range(10):
+        folder = tmp_path / "classes" / CLASSES[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{i}.npy", moving(i % 2, 30, random))
+        np.save(tmp_path / f"{i}.npy", moving(i % 2, 30, random))
+    (tmp_path / "loose").mkdir()
+    for i in range(10):
+        (tmp_path / f"{i}.npy").rename(tmp_path / "loose" / f"{i}.npy")
+    given = [*SMALL, "--layout", "COCO17", "--out", str(tmp_path / "run")]
+    with pytest.raises(ValueError, match="a label for each clip, got none .* one folder for each"):
+        train.main([*given, "--data", str(tmp_path / "loose")])
+    ours = ["--start-from", "nw_ucla/stf_gcn/joint", "--stream", "joint", "--preparation", "box"]
+    with pytest.raises(ValueError, match="same number of coordinates, 2, got .* with 3"):
+        train.main([*given, "--data", str(tmp_path / "classes"), *ours])
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

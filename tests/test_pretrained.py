@@ -10,6 +10,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import results
 import torch
@@ -73,6 +74,13 @@ def test_a_folder_elsewhere_loads_alike(tmp_path: Path) -> None:
     (tmp_path / "model.json").unlink()
     with pytest.raises(ValueError, match=r"holds no model\.json; versions before 0\.2 wrote none"):
         load_pretrained(tmp_path)
+
+
+def test_an_array_is_no_clip() -> None:
+    with pytest.raises(
+        ValueError, match=r"expected a path or a SkeletonDataset, got ndarray; save"
+    ):
+        load_pretrained(NAME).recognise(np.zeros((8, 20, 3)))
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
