@@ -567,10 +567,10 @@ def test_poses_that_cannot_be_trained_on(tmp_path: Path) -> None:
     for i in range(10):
         (tmp_path / f"{i}.npy").rename(tmp_path / "loose" / f"{i}.npy")
     given = [*SMALL, "--layout", "COCO17", "--out", str(tmp_path / "run")]
-    with pytest.raises(ValueError, match="a label for each clip, got none .* one folder for each"):
+    with pytest.raises(ValueError, match=r"a label for each clip, got none .* one folder for each"):
         train.main([*given, "--data", str(tmp_path / "loose")])
     ours = ["--start-from", "nw_ucla/stf_gcn/joint", "--stream", "joint", "--preparation", "box"]
-    with pytest.raises(ValueError, match="same number of coordinates, 2, got .* with 3"):
+    with pytest.raises(ValueError, match=r"same number of coordinates, 2, got .* with 3"):
         train.main([*given, "--data", str(tmp_path / "classes"), *ours])
 
 
