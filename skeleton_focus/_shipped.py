@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import sys
 import threading
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -50,9 +50,10 @@ def import_example(name: str) -> ModuleType:
         parent = sys.modules.setdefault(_EXAMPLES, ModuleType(_EXAMPLES))
         for each in imported_examples(name):
             import_example(each)
-        loader = _ExampleLoader(full, str(example_file(name)))
-        spec = importlib.util.spec_from_loader(full, loader)
-        assert spec is not None
+        file = str(example_file(name))
+        loader = _ExampleLoader(full, file)
+        spec = ModuleSpec(full, loader, origin=file)
+        spec.has_location = True
         module = importlib.util.module_from_spec(spec)
         sys.modules[full] = module
         try:
