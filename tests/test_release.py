@@ -136,7 +136,7 @@ def test_the_wheel_works_in_a_clean_environment(
     done = subprocess.run(
         [python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    assert done.stdout == "10 10 10 10\n", done.stderr
+    assert done.stdout == "10 10 10 10 10 10\n", done.stderr
 
 
 def test_the_citation_and_the_changelog_are_of_this_version() -> None:
