@@ -284,7 +284,7 @@ def test_pictures_number_the_frames_of_the_clip() -> None:
 
 
 def test_a_folder_of_runs_is_no_run() -> None:
-    with pytest.raises(ValueError, match=r"holds no model\.pt; its folder stf_gcn/bone does$"):
+    with pytest.raises(ValueError, match=r"holds no model\.pt; its folder ms_g3d/bone does$"):
         results.load_run(ROOT / "weights" / "nw_ucla")
 
 
