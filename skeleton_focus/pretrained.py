@@ -182,5 +182,10 @@ def pretrained_names() -> list[str]:
 
 
 def weights_folder() -> Path:
-    """The folder of the networks that come with the package."""
+    """Return the folder of the networks that come with the package.
+
+    Example:
+        >>> (weights_folder() / "nw_ucla" / "stf_gcn" / "joint" / "model.json").is_file()
+        True
+    """
     return _shipped.shipped_folder("weights")

@@ -255,20 +255,20 @@ def test_a_run_in_the_plane_is_kept_and_loaded(
     assert_kept(tmp_path / "run", logits.log_softmax(1)[:4])
 
 
+def facts_of_three(recipe: Recipe, channels: int = 3) -> dict[str, object]:
+    """The model.json of a network of three classes."""
+    layouts = {"layout": "NTU25", "clips_layout": "NTU25"}
+    sizes = {"classes": list("abc"), "persons": 1, "channels": channels}
+    return {"recipe": asdict(recipe), **layouts, **sizes}
+
+
 def test_a_file_of_other_sizes_is_refused(tmp_path: Path) -> None:
     recipe = Recipe(network={"widths": (6,) * 6, "strides": (1,) * 6}, frames=16)
     objective = build_objective(recipe, 3, 1, NTU25)
-    facts = {
-        "recipe": asdict(recipe),
-        "layout": "NTU25",
-        "clips_layout": "NTU25",
-        "classes": list("abc"),
-        "persons": 1,
-    }
-    results.write_model(tmp_path, objective.model, {**facts, "channels": 3})
+    results.write_model(tmp_path, objective.model, facts_of_three(recipe))
     loaded, kept, *_ = results.load_run(tmp_path)
     assert kept == recipe and loaded.model(torch.zeros(1, 4, 16, 25, 1)).shape == (1, 3)
-    results.write_model(tmp_path, objective.model, {**facts, "channels": 2})
+    results.write_model(tmp_path, objective.model, facts_of_three(recipe, channels=2))
     with pytest.raises(ValueError, match="size mismatch"):
         results.load_run(tmp_path)
 
@@ -276,14 +276,8 @@ def test_a_file_of_other_sizes_is_refused(tmp_path: Path) -> None:
 def test_the_arrangement_of_stf_is_kept(tmp_path: Path) -> None:
     network = {"widths": (6,) * 3, "strides": (1,) * 3}
     recipe = Recipe(model="stf_ms_g3d", network={**network, "stf": "scales"}, frames=16)
-    facts = {
-        "recipe": asdict(recipe),
-        "layout": "NTU25",
-        "clips_layout": "NTU25",
-        "classes": list("abc"),
-    }
     trained = train.Recogniser(recipe, NTU25, 3, 1).objective
-    results.write_model(tmp_path, trained.model, {**facts, "persons": 1, "channels": 3})
+    results.write_model(tmp_path, trained.model, facts_of_three(recipe))
     objective, loaded, *_ = results.load_run(tmp_path)
     assert loaded == recipe and repr(objective.model) == repr(trained.model)
     other = Recipe(model="stf_ms_g3d", network=network, frames=16)
@@ -298,14 +292,7 @@ def test_stf_starts_from_ms_g3d_with_its_own_weights_alone_left_out(tmp_path: Pa
     sizes = {"widths": (6,) * 3, "strides": (1,) * 3}
     recipe = Recipe(model="ms_g3d", branch="plain", network=sizes, frames=16)
     plain = train.Recogniser(recipe, NTU25, 3, 1)
-    facts = {
-        "recipe": asdict(recipe),
-        "layout": "NTU25",
-        "clips_layout": "NTU25",
-        "classes": list("abc"),
-        "persons": 1,
-    }
-    results.write_model(tmp_path, plain.objective.model, {**facts, "channels": 3})
+    results.write_model(tmp_path, plain.objective.model, facts_of_three(recipe))
     x = torch.randn(2, 4, 16, 25, 1)
     for arrangement in ("modules", "scales"):
         recipe = Recipe(model="stf_ms_g3d", network={**sizes, "stf": arrangement}, frames=16)

@@ -64,6 +64,7 @@ def test_the_code_of_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     exec(block, scope)
     assert scope["answer"].label in scope["trained"].classes
+    assert scope["trained"].classes[0] == "pick up with one hand"
     assert scope["x"].shape == (1, 4, 52, 20, 1)
     assert scope["focus"].shape == (1, 1, 52, 20) and scope["logits"].shape == (1, 10)
 
