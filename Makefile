@@ -1,10 +1,11 @@
 # make demo: install and see it work.  make test: install and check everything.  make docs: the site, in build/docs.
+# make dist: the archives of a release, in dist; two builds of a commit give identical files.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 15
 
-.PHONY: demo test coverage docs install clean
+.PHONY: demo test coverage docs dist install clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +37,16 @@ coverage: install
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
 	@echo "built: build/docs/index.html"
+
+# setuptools writes times and permissions of this machine into the source archive: pack it again.
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+dist:
+	rm -rf dist build/sdist && mkdir -p build/sdist
+	$(BIN)/python -m build --sdist
+	tar -xzf dist/*.tar.gz -C build/sdist && chmod -R u=rwX,go=rX build/sdist
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$SOURCE_DATE_EPOCH -C build/sdist -c $$(ls build/sdist) \
+		| gzip -n > $$(echo dist/*.tar.gz)
+	umask 022 && $(BIN)/python -m build --wheel --outdir dist build/sdist/*
 
 clean:
 	rm -rf $(VENV) build docs/api docs/tutorials .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,8 +10,10 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from collections.abc import Callable
 from email.parser import Parser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,26 +32,39 @@ WEIGHTS = {
 EXAMPLES = {file.name for file in (ROOT / "examples").glob("*.py")}
 
 
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Build the sdist, and the wheel from it, of a copy, so that the clone stays as it is."""
-    folder = tmp_path_factory.mktemp("release")
+def build(folder: Path, copy: Callable[[str, str], Any] = shutil.copy2) -> tuple[Path, Path]:
+    """Build both archives of a copy in ``folder``, so that the clone stays as it is."""
     ignored = shutil.ignore_patterns(
         ".*", "runs", "build", "dist", "*.egg-info", "__pycache__", "api"
     )
-    shutil.copytree(ROOT, folder / "clone", ignore=ignored)
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--outdir",
-        str(folder / "dist"),
-        str(folder / "clone"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    shutil.copytree(ROOT, folder / "clone", ignore=ignored, copy_function=copy)
+    done = subprocess.run(
+        ["make", "dist", f"BIN={Path(sys.executable).parent}"],
+        env=os.environ | {"SOURCE_DATE_EPOCH": "1700000000"},
+        cwd=folder / "clone",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert not done.returncode, done.stdout + done.stderr
-    (sdist,), (wheel,) = (list((folder / "dist").glob(f"*.{kind}")) for kind in ("tar.gz", "whl"))
+    (sdist,), (wheel,) = (
+        list((folder / "clone" / "dist").glob(f"*.{kind}")) for kind in ("tar.gz", "whl")
+    )
     return sdist, wheel
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return build(tmp_path_factory.mktemp("release"))
+
+
+def test_two_builds_give_identical_archives(archives: tuple[Path, Path], tmp_path: Path) -> None:
+    previous = os.umask(0o077)
+    try:
+        again = build(tmp_path, copy=shutil.copyfile)  # with new times
+    finally:
+        os.umask(previous)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in archives]
 
 
 def test_the_archives_hold_the_package_and_nothing_else(archives: tuple[Path, Path]) -> None:
