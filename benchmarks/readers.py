@@ -163,7 +163,7 @@ def nw_ucla(data: Path, repeats: int) -> None:
 
 def loader(data: Path, repeats: int) -> None:
     """What a batch costs, and how long a training loop waits for it."""
-    recipe = Recipe(**{**PRESETS["synthetic"], "branch": "plain"})
+    recipe = Recipe(**PRESETS["synthetic"])
     with tempfile.TemporaryDirectory() as cache:
         train = open_dataset(data / "nw_ucla", cache=cache).train
         network = build_network(recipe, len(train.classes), 1, train.layout)

@@ -101,7 +101,7 @@ class Recipe:
         },
     )
     branch: str = setting(
-        "focus",
+        "plain",
         "plain, focus, exploration, all, recommended; or terms of STFLoss joined by +, with their "
         "weights if not the default, such as exploration=0.3+coherence",
     )
@@ -218,7 +218,6 @@ def with_tuples(value: Any) -> Any:
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "model": "ms_g3d",
-        "branch": "plain",
         "preparation": "paper",
         "frames": 300,
         "lr": 0.05,
@@ -305,7 +304,7 @@ SLOW: dict[str, Any] = {
 }
 
 # FG-STFormer is trained without STF; only paper_fg_stformer has the paper's widths.
-FG_STFORMER: dict[str, Any] = {"model": "fg_stformer", "branch": "plain", "stream": "joint"}
+FG_STFORMER: dict[str, Any] = {"model": "fg_stformer", "stream": "joint"}
 PRESETS["paper_fg_stformer"] = {
     **FG_STFORMER,
     "preparation": "ctrgcn",
@@ -332,7 +331,7 @@ PRESETS["synthetic_fg_stformer"] = {
 }
 
 # BAGCN's spatial stream; its motion stream is joint_motion+bone_motion.
-BAGCN_SPATIAL: dict[str, Any] = {"model": "bagcn", "branch": "plain", "stream": "joint+bone"}
+BAGCN_SPATIAL: dict[str, Any] = {"model": "bagcn", "stream": "joint+bone"}
 PRESETS["paper_bagcn"] = {
     **PRESETS["paper"],
     **BAGCN_SPATIAL,
@@ -369,7 +368,6 @@ PRESETS["synthetic_bagcn"] = {
 # The recipe and the budget of most public code for NW-UCLA: 65 epochs of five passes each over the
 # training clips. --epochs counts passes. --stream names the other streams.
 BUDGET: dict[str, Any] = {
-    "branch": "plain",
     "stream": "joint",
     "preparation": "box",
     "frames": 52,

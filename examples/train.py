@@ -1,8 +1,8 @@
 """Train a network of this folder, with or without the STF losses.
 
     python examples/train.py                                  # generated actions
-    python examples/train.py --data PATH --out runs/focus     # your clips, any format of the field
-    python examples/train.py --out runs/focus --resume        # resume an interrupted run
+    python examples/train.py --data PATH --out runs/mine      # your clips, any format of the field
+    python examples/train.py --out runs/mine --resume         # resume an interrupted run
     torchrun --nproc-per-node 4 examples/train.py ...         # several GPUs or machines
 
 A run writes these files into its folder: recipe.json at the start, last.ckpt after every epoch, and

@@ -54,7 +54,7 @@ SMALL = [
     "--quiet",
 ]
 SMALL += ["--network", "dropout=0.1"]
-SMALL += ["--threads", "1", "--stf-after", "0.4"]  # from epoch 1 of 3
+SMALL += ["--threads", "1", "--branch", "focus", "--stf-after", "0.4"]  # from epoch 1 of 3
 
 
 def start(

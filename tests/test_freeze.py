@@ -312,9 +312,9 @@ def test_what_cannot_be_taken_over(
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        (["--freeze", "--branch", "plain"], "got --freeze without --start-from"),
+        (["--freeze"], "got --freeze without --start-from"),
         (
-            ["--freeze", "--start-from", "x"],
+            ["--freeze", "--start-from", "x", "--branch", "focus"],
             "expected --freeze with --branch plain, got focus; the STF terms act on",
         ),
         (

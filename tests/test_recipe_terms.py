@@ -78,6 +78,8 @@ def test_a_branch_that_is_none(branch: str, text: str, tmp_path: Path) -> None:
 
 def test_the_options_reach_the_objective(tmp_path: Path) -> None:
     given = [
+        "--branch",
+        "focus",
         "--score",
         "probability",
         "--erasing",
@@ -97,6 +99,7 @@ def test_the_options_reach_the_objective(tmp_path: Path) -> None:
     )
     default = build_objective(Recipe(**TINY), 3, 1, NTU25)
     assert (default.score, default.erasing, default.loss.separation) == ("logit", 0.0, "distance")
+    assert not any(default.loss.weights.values())
 
 
 @pytest.mark.parametrize(

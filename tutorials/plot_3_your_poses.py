@@ -106,7 +106,7 @@ import train
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # as train.py does
 warnings.filterwarnings("ignore", module="lightning")
 os.chdir(folder)
-options = "--data poses --layout COCO17 --out run --branch plain --quiet --threads 1 "
+options = "--data poses --layout COCO17 --out run --quiet --threads 1 "
 options += "--epochs 12 --batch 8 --ema 0 "
 options += "--network widths=24,24,48,48 strides=2,1,2,1"
 report = train.main(options.split())
