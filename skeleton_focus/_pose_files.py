@@ -96,11 +96,14 @@ class Detections:
     places: int = 0
     joints: int = 0
 
-    def expect(self, where: str, joints: int) -> None:
-        """Check a person's number of joints, which decides the layout if none is stated."""
+    def expect(self, where: str, joints: int, of: str = "") -> None:
+        """Check a person's number of joints, which decides the layout if none is stated.
+
+        ``of`` says, in the error, where the joints are.
+        """
         if self.layout is not None:
             if joints != self.joints:
-                raise FormatError(message(where, f"{self.joints} joints", joints))
+                raise FormatError(message(where, f"{self.joints} joints", f"{joints}{of}"))
             return
         known = _LAYOUTS[self.kind]
         named = LAYOUTS[known[joints]] if joints in known else None
@@ -111,7 +114,7 @@ class Detections:
             if self.stated is not None:
                 expected = f"{self.stated.num_joints} joints of {self.stated.name}"
                 hint = ""
-            raise FormatError(message(where, expected, joints, hint))
+            raise FormatError(message(where, expected, f"{joints}{of}", hint))
         self.layout = layout
         self.joints = joints
 
@@ -561,6 +564,8 @@ def _read_array(path: Path, found: Detections) -> None:
                 raise FormatError(message(str(path), expected, size))
             file.seek(header.offset)
             points = _numbers_of(str(path), file, header)
+    axes = "(T, V, C)" if points.ndim == 3 else "(T, M, V, C)"
+    found.expect(str(path), points.shape[-2], f" in the shape {points.shape} of {axes}")
     if points.ndim == 3:
         points = points[:, None]  # (T, M=1, V, C)
     _add_array(path, found, points.astype(np.float64), scores)
@@ -570,7 +575,6 @@ def _add_array(
     path: Path, found: Detections, points: NDArray[np.float64], scores: NDArray[Any] | None
 ) -> None:
     """Add the people of (T, M, V, C); NaN and (0, 0) are not seen."""
-    found.expect(str(path), points.shape[2])
     name = found.layout.name if found.layout else ""
     flat = points.shape[3] == 2 or name in PICTURE_LAYOUTS
     placed = points[..., :2] if flat else points

@@ -490,8 +490,9 @@ def test_the_hips_tell_the_unit_of_landmarks(tmp_path: Path, x: float, unit: str
 def test_a_layout_of_ones_own(tmp_path: Path) -> None:
     layout = SkeletonLayout.from_bones([(v, v + 1) for v in range(20)], name="mine")
     path = put(tmp_path / "a.npy", np.stack([body(21, t=t) for t in range(3)]))
+    shape = r"got 21 in the shape \(3, 21, 2\) of \(T, V, C\)"
     with pytest.raises(
-        FormatError, match=r"a\.npy: expected 17, 18, .* joints, got 21; for others, pass layout"
+        FormatError, match=rf"a\.npy: expected 17, 18, .* joints, {shape}; for others, pass layout"
     ):
         open_poses(path)
     assert source(path, layout=layout).layout is layout
