@@ -181,7 +181,7 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
             r", frame 1, joint 4: expected three numbers x, y, z, got \[0\.25, \[\[",
         ),
         (
-            text().replace("{", '{"a": ' * 5000 + "1" + "}" * 4999 + ", ", 1),
+            text().replace("{", '{"a": ' * 50_000 + "1" + "}" * 49_999 + ", ", 1),
             r": expected JSON text, got Recur",
         ),
     ],

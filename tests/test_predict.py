@@ -637,21 +637,25 @@ def test_the_commands_of_the_readme(
             assert datasets.main([*arguments[1:], "--no-cache"]) == 0
             assert "45 clips of 3 classes, 15 to 15 a class" in capsys.readouterr().out
             continue
-        more = [*SMALL, "--epochs", "40", "--branch", "plain"] if ran[-1] == "train" else []
+        more = [*SMALL, "--epochs", "40"] if ran[-1] == "train" else []
         importlib.import_module(ran[-1]).main([*arguments, *more])
     assert ran == ["-m", "train", "predict", "predict"]
-    importlib.import_module("export").main(["runs/mine", "mine.onnx"])
     importlib.import_module("explain").main(["runs/mine"])
     out = capsys.readouterr().out
     assert "36 training and 9 test clips of 3 classes, COCO17" in out
     assert re.search(r"^new: raise left \d", out, re.MULTILINE)
     assert "long frames 0-59: raise left" in out and "long frames 120-179: raise right" in out
-    ((difference, largest),) = re.findall("differ by (.*) in logits of up to (.*)", out)
-    assert float(difference) < 1e-5 * float(largest)
-    assert (tmp_path / "pictures" / "new.png").exists() and (tmp_path / "mine.onnx").exists()
+    assert (tmp_path / "pictures" / "new.png").exists()
     (code,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
     exec(code, {})
     assert capsys.readouterr().out.startswith("raise left 0.")
+    for extra in ("onnxruntime", "onnxscript"):  # all of the above needs neither
+        pytest.importorskip(extra)
+    importlib.import_module("export").main(["runs/mine", "mine.onnx"])
+    out = capsys.readouterr().out
+    ((difference, largest),) = re.findall("differ by (.*) in logits of up to (.*)", out)
+    assert float(difference) < 1e-5 * float(largest)
+    assert (tmp_path / "mine.onnx").exists()
     monkeypatch.setattr(sys, "path", [*sys.path])
     page = (ROOT / "docs" / "export.md").read_text().split("## A run of the programs")[1]
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
