@@ -1,5 +1,5 @@
 # make demo: install and see it work.  make test: install and check everything.  make docs: the site, in build/docs.
-# make dist: the archives of a release, in dist; two builds of a commit give identical files.
+# make dist: after make install, the archives of a release, in dist. Two builds of a commit are equal.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -38,14 +38,18 @@ docs: install
 	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
 	@echo "built: build/docs/index.html"
 
-# setuptools writes times and permissions of this machine into the source archive: pack it again.
+# Pack the source archive again, because setuptools stores this machine's file times and modes in it.
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 dist:
+	@test -n "$$SOURCE_DATE_EPOCH" || { echo "error: expected a git clone, or SOURCE_DATE_EPOCH"; exit 1; }
+	@test -z "$$(git status --porcelain)" || { echo "error: expected a clone without changes or new files: see git status"; exit 1; }
+	@tar --version | grep -q "GNU tar" || { echo "error: expected GNU tar as tar"; exit 1; }
 	rm -rf dist build/sdist && mkdir -p build/sdist
 	$(BIN)/python -m build --sdist
 	tar -xzf dist/*.tar.gz -C build/sdist && chmod -R u=rwX,go=rX build/sdist
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$SOURCE_DATE_EPOCH -C build/sdist -c $$(ls build/sdist) \
-		| gzip -n > $$(echo dist/*.tar.gz)
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$SOURCE_DATE_EPOCH \
+		-C build/sdist -cf build/sdist.tar $$(ls build/sdist)
+	gzip -nc build/sdist.tar > $$(echo dist/*.tar.gz)
 	umask 022 && $(BIN)/python -m build --wheel --outdir dist build/sdist/*
 
 clean:

@@ -162,7 +162,8 @@ class Recipe:
     label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy", low=0, high=1)
     ema: float = setting(
         0.0,
-        "decay of the moving average of the weights; above 0, the averaged weights are tested",
+        "decay of the moving average of the weights, lowered in a short run; above 0, the averaged "
+        "weights are tested",
         low=0,
         high=1,
     )

@@ -33,11 +33,11 @@ import errors
 import lightning as L
 from command_line import as_text, parse
 from lightning.pytorch.callbacks import (
-    EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
     Timer,
     TQDMProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -56,7 +56,7 @@ from results import (
 )
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
-from torch.optim.swa_utils import update_bn
+from torch.optim.swa_utils import get_ema_avg_fn, update_bn
 from torchmetrics.classification import MulticlassAccuracy
 
 from skeleton_focus import (
@@ -394,12 +394,6 @@ def announce(
     )
     if skipped:
         print(f"note: skipped {len(skipped)} clips that cannot be read; the first: {skipped[0]}")
-    steps = recipe.epochs * max(len(train) // recipe.batch, 1)
-    if recipe.ema**steps > 0.05:
-        print(
-            f"note: after {steps} steps the moving average of the weights, which is tested, still "
-            f"holds {recipe.ema**steps:.0%} of the initial ones; --ema 0 disables it"
-        )
     if build_loss(recipe).uses("adjacency") and recipe.model not in WITH_STF_ADJACENCY:
         print(
             f"note: {recipe.model} has no STFAdjacency for L_G to act on; the branch "
@@ -413,12 +407,29 @@ def announce(
     return facts
 
 
+class MovingAverage(WeightAveraging):
+    """Average the weights exponentially; lower the decay in a run that is too short for it.
+
+    The initial weights keep a share of at most 5 % in the last average.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(avg_fn=self.average)
+        self.decay = decay
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.decay = min(self.decay, 0.05 ** (1 / trainer.estimated_stepping_batches))
+
+    def average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        return get_ema_avg_fn(self.decay)(averaged, current, count)
+
+
 def build_trainer(given: argparse.Namespace, recipe: Recipe, timer: Timer) -> L.Trainer:
     """Build Lightning's loop, with the files that a run writes while it trains."""
     out = Path(given.out)
     callbacks: list[Any] = [timer, LearningRateMonitor("epoch")]
     if recipe.ema:
-        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+        callbacks.append(MovingAverage(recipe.ema))
     if recipe.hold_out:  # before "last", which keeps the state of this one for resuming
         best = {"monitor": "validation/top1", "mode": "max"}
         callbacks.append(ModelCheckpoint(out, "best", **best, enable_version_counter=False))

@@ -553,6 +553,25 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's
+@pytest.mark.parametrize(("decay", "kept"), [(0.999, 0.05), (0.5, 0.5**14)])
+def test_a_short_run_does_not_average_its_initial_weights(
+    decay: float, kept: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    def recorded(decay: float) -> Any:
+        used.append(decay)
+        return lambda averaged, current, count: averaged + (1 - decay) * (current - averaged)
+
+    monkeypatch.setattr(train, "get_ema_avg_fn", recorded)
+    options = ["--clips", "60", "--batch", "8", "--frames", "16", "--ema", str(decay), "--quiet"]
+    options += ["--network", "widths=6,6,6,6,6,6", "--threads", "1", "--epochs", "2"]
+    train.main([*options, "--out", str(tmp_path / "run")])
+    (decay,) = {*used}
+    assert decay**14 == pytest.approx(kept)  # two epochs of seven steps
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
 def test_averaged_weights_have_statistics_of_their_own(tmp_path: Path) -> None:
     options = [
         "--clips",

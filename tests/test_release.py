@@ -29,6 +29,7 @@ WEIGHTS = {
     for kind in ("pt", "json")
     for file in (ROOT / "weights").rglob(f"model.{kind}")
 }
+EPOCH = 1_700_000_000  # SOURCE_DATE_EPOCH
 EXAMPLES = {file.name for file in (ROOT / "examples").glob("*.py")}
 
 
@@ -40,7 +41,7 @@ def build(folder: Path, copy: Callable[[str, str], Any] = shutil.copy2) -> tuple
     shutil.copytree(ROOT, folder / "clone", ignore=ignored, copy_function=copy)
     done = subprocess.run(
         ["make", "dist", f"BIN={Path(sys.executable).parent}"],
-        env=os.environ | {"SOURCE_DATE_EPOCH": "1700000000"},
+        env=os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH)},
         cwd=folder / "clone",
         capture_output=True,
         text=True,
@@ -61,10 +62,36 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_two_builds_give_identical_archives(archives: tuple[Path, Path], tmp_path: Path) -> None:
     previous = os.umask(0o077)
     try:
-        again = build(tmp_path, copy=shutil.copyfile)  # with new times
+        again = build(tmp_path, copy=shutil.copyfile)  # which keeps neither times nor modes
     finally:
         os.umask(previous)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in archives]
+    with tarfile.open(archives[0]) as file:
+        members = file.getmembers()
+    paths = [member.name.split("/") for member in members]
+    assert paths == sorted(paths)
+    assert {(one.uid, one.gid, one.uname, one.mtime) for one in members} == {(0, 0, "", EPOCH)}
+
+
+def test_a_release_is_a_commit(tmp_path: Path) -> None:
+    """A file that git does not know would go into the archives."""
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    errors = {
+        str(EPOCH): "a clone without changes or new files",
+        "": "a git clone, or SOURCE_DATE_EPOCH",
+    }
+    for epoch, expected in errors.items():
+        done = subprocess.run(
+            ["make", "dist"],
+            env=os.environ | {"SOURCE_DATE_EPOCH": epoch},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode and f"error: expected {expected}" in done.stdout
+        assert not (tmp_path / "dist").exists()
 
 
 def test_the_archives_hold_the_package_and_nothing_else(archives: tuple[Path, Path]) -> None:
