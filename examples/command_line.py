@@ -243,13 +243,17 @@ def check_effects(given: argparse.Namespace, recipe: Recipe, chosen: dict[str, A
     by_distance = weights["divergence"] and recipe.separation == "distance"
     normed = by_distance or weights["coherence"] or weights["adjacency"]
     branch = f"with --branch {recipe.branch}"
+    if recipe.branch == "plain":
+        branch += "; name the losses, such as --branch focus"
+    losses = recipe.branch != "plain" or recipe.erasing
     idle = {  # option: why it would change nothing
         "freeze": "" if recipe.start_from else "without --start-from",
         "erasing": "with --freeze" if recipe.freeze else "",
         "draw": "without --share" if recipe.share == 1 else "",
         "warmup": "" if recipe.decay else "without --decay",
         "cycle": "with --decay" if recipe.decay else "",
-        "stf_after": "" if recipe.branch != "plain" or recipe.erasing else branch,
+        "stf_after": "" if losses else branch,
+        "score": "" if losses else branch,
         "norm": "" if normed else branch,
         "separation": "" if weights["divergence"] else branch,
         "guide": "" if weights["guidance"] else f"{branch}; guidance=0.3 in --branch uses it",

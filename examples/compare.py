@@ -1,7 +1,7 @@
 """Compare two runs: top-1 of both, the classes that gain and lose most, and the confusion matrix.
 
-    python examples/compare.py runs/plain runs/focus
-    python examples/compare.py runs/plain runs/focus --out pictures --most 20
+    python examples/compare.py runs/plain runs/more
+    python examples/compare.py runs/plain runs/more --out pictures --most 20
     python examples/compare.py nw_ucla/stf_gcn/joint runs/mine --data PATH  # runs the networks
 
 Writes class_difference.png (each class's accuracy in the second run minus that in the first) and

@@ -1,10 +1,10 @@
 """Show where and when a trained network looks: pictures of its focus on one test clip.
 
-    python examples/explain.py runs/focus                                   # generated clip: \
+    python examples/explain.py runs/mine                                    # generated clip: \
         ground truth outlined
-    python examples/explain.py runs/focus --data PATH --clip a02_s10_e01_v03 --out pictures
-    python examples/explain.py runs/focus --class "touch neck" --compare runs/plain
-    python examples/explain.py runs/focus --curves 64                       # also deletion and \
+    python examples/explain.py runs/mine --data PATH --clip a02_s10_e01_v03 --out pictures
+    python examples/explain.py runs/mine --class "touch neck" --compare runs/plain
+    python examples/explain.py runs/mine --curves 64                        # also deletion and \
         insertion, 64 clips
 
 Writes into --out, by default the run's folder: focus.png (film strip), top_two.png (the same frames

@@ -304,7 +304,7 @@ SLOW: dict[str, Any] = {
     "epochs": 60,
 }
 
-# FG-STFormer is trained without STF; only paper_fg_stformer has the paper's widths.
+# Only paper_fg_stformer has the paper's widths.
 FG_STFORMER: dict[str, Any] = {"model": "fg_stformer", "stream": "joint"}
 PRESETS["paper_fg_stformer"] = {
     **FG_STFORMER,

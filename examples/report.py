@@ -1,9 +1,9 @@
 """Write an interactive HTML report of what a trained network looks at: one file that a browser
 opens offline.
 
-    python examples/report.py runs/focus                                   # writes \
-        runs/focus/report.html
-    python examples/report.py runs/focus --data PATH --clips 60 --out report.html
+    python examples/report.py runs/mine                                    # writes \
+        runs/mine/report.html
+    python examples/report.py runs/mine --data PATH --clips 60 --out report.html
 
 For each clip it shows the skeleton, the focus of the two most probable classes and of the true
 class, and the ground truth if it is known.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import re
 import shlex
@@ -608,54 +610,80 @@ README = (ROOT / "README.md").read_text()
 SECTION = README.split("## Your own poses")[1].split("\n## ")[0]
 
 
-@needs_torch(2, 13, "examples/export.py")
-def test_the_commands_of_the_readme(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """From a folder of COCO-17 arrays to a network, answers, pictures and ONNX."""
+COMMANDS = re.findall(r"```bash\n(.*?)```", SECTION, re.DOTALL)[0].splitlines()
+
+
+@pytest.fixture(scope="module")
+def own_poses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with COCO-17 arrays, on which the README's first two commands ran."""
+    folder = tmp_path_factory.mktemp("own")
     random = np.random.default_rng(1)
     for i in range(45):
-        folder = tmp_path / "poses" / CLASSES[i % 3]
-        folder.mkdir(parents=True, exist_ok=True)
+        of_class = folder / "poses" / CLASSES[i % 3]
+        of_class.mkdir(parents=True, exist_ok=True)
         x = moving(i % 3, int(random.integers(20, 40)), random)
         if i % 5 == 0:  # two persons
             x = np.stack([x, moving(i % 3, len(x), random) + [300, 0]], 1)
         elif i % 5 == 1:  # a score as the third number
             x = np.concatenate([x, random.uniform(0.3, 1, (*x.shape[:2], 1))], 2)
-        np.save(folder / f"{i:03d}.npy", x.astype(np.float32))
-    np.save(tmp_path / "new.npy", moving(0, 33, random))
+        np.save(of_class / f"{i:03d}.npy", x.astype(np.float32))
+    np.save(folder / "new.npy", moving(0, 33, random))
     long = np.concatenate([moving(label, 60, random) for label in (0, 2, 1)])
-    np.save(tmp_path / "long.npy", long)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SKELETON_FOCUS_CACHE", str(tmp_path / "cache"))
-    (block,) = re.findall(r"```bash\n(.*?)```", SECTION, re.DOTALL)
+    np.save(folder / "long.npy", long)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setenv("SKELETON_FOCUS_CACHE", str(folder / "cache"))
+        python, module, name, *arguments = shlex.split(COMMANDS[0], comments=True)
+        assert (python, module, name) == ("python", "-m", "skeleton_focus.datasets")
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            assert datasets.main([*arguments, "--no-cache"]) == 0
+        assert "45 clips of 3 classes, 15 to 15 a class" in told.getvalue()
+        program, *arguments = shlex.split(COMMANDS[1], comments=True)[1:]
+        assert program == "examples/train.py"
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            train.main([*arguments, *SMALL[2:], "--epochs", "40"])  # with the preset that it takes
+        assert "36 training and 9 test clips of 3 classes, COCO17" in told.getvalue()
+    return folder
+
+
+@pytest.fixture
+def in_own_poses(own_poses: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(own_poses)
+    monkeypatch.setenv("SKELETON_FOCUS_CACHE", str(own_poses / "cache"))
+    return own_poses
+
+
+def test_the_commands_of_the_readme(in_own_poses: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a folder of COCO-17 arrays to a network, answers, pictures and the losses."""
     ran = []
-    for line in block.splitlines():
+    for line in COMMANDS[2:]:
         _, program, *arguments = shlex.split(line, comments=True)
         ran.append(Path(program).stem)
-        if program == "-m":
-            assert datasets.main([*arguments[1:], "--no-cache"]) == 0
-            assert "45 clips of 3 classes, 15 to 15 a class" in capsys.readouterr().out
-            continue
-        more = [*SMALL, "--epochs", "40"] if ran[-1] == "train" else []
-        importlib.import_module(ran[-1]).main([*arguments, *more])
-    assert ran == ["-m", "train", "predict", "predict"]
+        if ran[-1] == "train":  # the network has three blocks here, not six
+            arguments += [*SMALL[2:], "--epochs", "2", "--layers", "blocks.1", "blocks.2"]
+        importlib.import_module(ran[-1]).main(arguments)
+    assert ran == ["predict", "predict", "train"]
     importlib.import_module("explain").main(["runs/mine"])
     out = capsys.readouterr().out
-    assert "36 training and 9 test clips of 3 classes, COCO17" in out
     assert re.search(r"^new: raise left \d", out, re.MULTILINE)
     assert "long frames 0-59: raise left" in out and "long frames 120-179: raise right" in out
-    assert (tmp_path / "pictures" / "new.png").exists()
+    assert "branch recommended with erasing from epoch 0 of 2" in out
+    assert (in_own_poses / "pictures" / "new.png").exists()
     (code,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
     exec(code, {})
     assert capsys.readouterr().out.startswith("raise left 0.")
-    for extra in ("onnxruntime", "onnxscript"):  # all of the above needs neither
+
+
+@needs_torch(2, 13, "examples/export.py")
+def test_the_export_of_a_run(
+    in_own_poses: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for extra in ("onnxruntime", "onnxscript"):
         pytest.importorskip(extra)
     importlib.import_module("export").main(["runs/mine", "mine.onnx"])
     out = capsys.readouterr().out
     ((difference, largest),) = re.findall("differ by (.*) in logits of up to (.*)", out)
     assert float(difference) < 1e-5 * float(largest)
-    assert (tmp_path / "mine.onnx").exists()
     monkeypatch.setattr(sys, "path", [*sys.path])
     page = (ROOT / "docs" / "export.md").read_text().split("## A run of the programs")[1]
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
