@@ -110,7 +110,7 @@ class Detections:
         layout = self.stated or named
         if layout is None or (layout.num_joints != joints and layout != named):
             expected = f"{', '.join(map(str, known))} joints"
-            hint = "for others, pass layout"
+            hint = "for others, pass layout (--layout)"
             if self.stated is not None:
                 expected = f"{self.stated.num_joints} joints of {self.stated.name}"
                 hint = ""

@@ -394,8 +394,11 @@ not exist
 
 def _check_file(who: str, path: Path) -> None:
     """Name what is wrong with a path that users often pass by mistake."""
-    if path.is_dir() and not any(path.iterdir()):
-        raise ValueError(message(who, "a folder or file of clips", f"{path}, an empty folder"))
+    if path.is_dir():
+        if not any(path.iterdir()):
+            raise ValueError(message(who, "a folder or file of clips", f"{path}, an empty folder"))
+        arrays = [file for folder in (path, *folders_in(path)) for file in files_in(folder, ".npy")]
+        path = next(iter(arrays), path)
     if path.suffix.lower() in _VIDEOS:
         hint = "a pose estimator such as OpenPose or MediaPipe finds the joints in it"
         raise ValueError(message(who, "joints of the people", f"the video {path}", hint))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ._bodies import Track, clip_of, extents, follow, join_tracks, share_slots
 from ._checks import message
-from ._pose_files import FRAME, PICTURE, SUFFIXES, Detections, kind_of, read_people
+from ._pose_files import ARRAYS, FRAME, PICTURE, SUFFIXES, Detections, kind_of, read_people
 from .formats import ClipFile, ClipSource, FormatError, files_in, folders_in
 from .layouts import SkeletonLayout
 
@@ -279,7 +279,10 @@ class _Reader:
 
     def _read(self, clip: _Place) -> ClipFile:
         if not clip.kind:
-            expected = f"{self.options.kind} as in {self.first.path.name}"
+            if self.options.kind == ARRAYS and clip.path.suffix in (".npy", ".npz"):
+                read_people(clip.path, ARRAYS, self.options.layout)  # its error names the reason
+            first = self.first.path
+            expected = f"{self.options.kind} as in {first.parent.name}/{first.name}"
             raise FormatError(message(str(clip.path), expected, "another file"))
         found = read_people(clip.path, clip.kind, self.options.layout)
         like = _like(clip.path, found)

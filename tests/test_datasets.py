@@ -76,6 +76,11 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a folder or file of clips, got .*/nothing, an empty"):
         open_dataset(tmp_path / "nothing")
     (tmp_path / "nothing" / "wave.MP4").write_bytes(b"x")
+    for action in ("jump", "wave"):
+        (tmp_path / "flat" / action).mkdir(parents=True)
+        np.save(tmp_path / "flat" / action / "a.npy", np.zeros((30, 34)))
+    with pytest.raises(FormatError, match=r"jump/a\.npy: expected \(T, V, C\) .* got \(30, 34\)$"):
+        open_dataset(tmp_path / "flat")
     with pytest.raises(ValueError, match=r"got the video .*wave\.MP4; a pose estimator such as"):
         open_dataset(tmp_path / "nothing" / "wave.MP4")
     with pytest.raises(

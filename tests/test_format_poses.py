@@ -492,7 +492,8 @@ def test_a_layout_of_ones_own(tmp_path: Path) -> None:
     path = put(tmp_path / "a.npy", np.stack([body(21, t=t) for t in range(3)]))
     shape = r"got 21 in the shape \(3, 21, 2\) of \(T, V, C\)"
     with pytest.raises(
-        FormatError, match=rf"a\.npy: expected 17, 18, .* joints, {shape}; for others, pass layout"
+        FormatError,
+        match=rf"a\.npy: expected 17, 18, .* joints, {shape}; for others, pass layout \(--layout\)",
     ):
         open_poses(path)
     assert source(path, layout=layout).layout is layout
@@ -758,7 +759,7 @@ def test_mixtures_are_refused(tmp_path: Path) -> None:
     assert "expected C=3 as in a.npy, got C=2" in two
     put(tmp_path / "damaged" / "a.json", mmpose([[mmpose_person(body(17))]]))
     put(tmp_path / "damaged" / "b.json", '{"instance_in')
-    assert "b.json: expected MMPose JSON as in a.json, got another file" in str(
+    assert "b.json: expected MMPose JSON as in damaged/a.json, got another file" in str(
         [*source(tmp_path / "damaged").read()][1]
     )
 
@@ -769,7 +770,13 @@ def test_no_class_is_left_out(tmp_path: Path) -> None:
     put(tmp_path / "wave" / "a.npy", clip.reshape(3, 34))
     good, bad = source(tmp_path).read()
     assert isinstance(good, ClipFile) and isinstance(bad, FormatError)
-    assert "wave/a.npy: expected pose arrays as in a.npy, got another file" in str(bad)
+    assert "wave/a.npy: expected (T, V, C) or (T, M, V, C), got (3, 34)" in str(bad)
+    put(tmp_path / "wave" / "a.npy", clip.transpose(1, 2, 0))
+    assert "joints, got 2 in the shape (17, 2, 3) of (T, V, C)" in str(
+        [*source(tmp_path).read()][1]
+    )
+    (tmp_path / "wave" / "a.npy").write_bytes(b"0.1 0.2")
+    assert "wave/a.npy: expected an .npy header" in str([*source(tmp_path).read()][1])
     put(tmp_path / "wave" / "first performer" / "b.npy", clip)
     with pytest.raises(FormatError, match=r"wave: expected clips directly .* in first performer"):
         open_poses(tmp_path)

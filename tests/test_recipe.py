@@ -233,6 +233,8 @@ def test_a_run_in_the_plane_is_kept_and_loaded(
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # Lightning leaves them behind
         monkeypatch.setenv(name, "0")
     changes = [
+        "--branch",
+        "focus",
         "--augment",
         "flip=0.5",
         "--augment",
@@ -869,6 +871,16 @@ def test_the_rotation_of_ctr_gcn_is_that_of_its_code() -> None:
     assert PRESETS["paper_fg_stformer"]["augment"]["rotation"] == pytest.approx(
         [math.degrees(0.3)] * 3, abs=1e-4
     )
+
+
+def test_losses_are_added_by_name_alone(tmp_path: Path) -> None:
+    """The presets that fine-tune name them; without --branch, others have cross-entropy alone."""
+    with_losses = {name for name, preset in PRESETS.items() if Recipe(**preset).branch != "plain"}
+    assert with_losses == {
+        name for name in PRESETS if name.endswith("_focus") or "_stf" in name.replace("_fg_stf", "")
+    }
+    _, recipe = command_line.parse(["--out", str(tmp_path / "run")])
+    assert recipe.branch == "plain" and not any(build_loss(recipe).weights.values())
 
 
 def rates(recipe: Recipe) -> list[float]:
