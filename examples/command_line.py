@@ -64,6 +64,7 @@ def build_parser(description: str | None) -> argparse.ArgumentParser:
         options = [f"--{key.replace('_', '-')} {as_text(value)}" for key, value in preset.items()]
         lines.append(f"  {name}: {' '.join(options)}")
     parser = argparse.ArgumentParser(
+        usage="%(prog)s [--data PATH] [--out RUN] [options, listed by --help]",
         description=description,
         epilog="\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -157,7 +157,8 @@ def write_reports(
         report["best"] = write_best(out, objective, recipe, data, validation, facts)
         write_json(out / "best" / "report.json", {**report["best"], **facts})
     write_json(out / "report.json", report)
-    line = f"top-1 {report['top1']:.2%}, top-5 {report['top5']:.2%} on {len(data.test)} test clips"
+    top5 = f", top-5 {report['top5']:.2%}" if len(report["classes"]) > 5 else ""
+    line = f"top-1 {report['top1']:.2%}{top5} on {len(data.test)} test clips"
     line += f", {facts['seconds']} s of training"
     if facts["frozen"]:
         trained = facts["parameters"] - facts["frozen"]

@@ -93,7 +93,9 @@ def open_pack(
                 if any(isinstance(problem, UnreadableFileError) for problem in problems):
                     # The draft is removed below, so the clips are copied out of its map.
                     loaded, problems = _load(draft)
-                    return Loaded(loaded.index, list(loaded.x), list(loaded.visibility)), problems
+                    copied = Loaded(loaded.index, list(loaded.x), list(loaded.visibility))
+                    del loaded  # Windows removes no file that is mapped
+                    return copied, problems
                 for suffix in _SUFFIXES:
                     os.replace(draft + suffix, stem + suffix)
             finally:

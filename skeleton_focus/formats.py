@@ -257,6 +257,8 @@ def open_plain_file(path: Path) -> IO[bytes]:
     try:
         descriptor = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        if isinstance(error, PermissionError) and path.is_dir():  # Windows opens no folder
+            raise UnreadableFileError(message(str(path), "a plain file", "a folder")) from None
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableFileError(message(str(path), "a file that can be read", reason)) from None
     mode = os.fstat(descriptor).st_mode

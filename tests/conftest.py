@@ -28,6 +28,15 @@ SHARED = Path(
 )
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List by name the tests that were skipped because they need a GPU; -ra counts them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    names = sorted(report.nodeid for report in skipped if "needs a GPU" in str(report.longrepr))
+    if names:
+        terminalreporter.section(f"{len(names)} tests need a GPU")
+        terminalreporter.write_line("\n".join(names))
+
+
 def _folder(name: str, holds: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
