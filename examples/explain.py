@@ -85,8 +85,8 @@ def tell(focus: Tensor, layout: SkeletonLayout) -> str:
     joints = ", ".join(joints_of(focus, layout, 5))
     first, last = around_peak(focus.mean((0, 2)))
     return (
-        f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to {focus.shape[1] - 1}, "
-        "as the network gets them"
+        f"most in joints: {joints}\nmost in frames: {first} to {last} of 0 to "
+        f"{focus.shape[1] - 1}, as the network gets them"
     )
 
 

@@ -394,9 +394,15 @@ def test_bytes_that_python_2_wrote(tmp_path: Path) -> None:
         load(tmp_path, BLANK + SHAPE + text("\u20ac" * 8) + b"tb.")
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFileError, match=r"expected a plain file, got a folder"):
-        load_pickle(tmp_path)
+def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> int:
+        raise PermissionError(13, "Permission denied")  # Windows opens no folder
+
+    for _ in ("Linux", "Windows"):
+        with pytest.raises(UnreadableFileError, match=r"expected a plain file, got a folder"):
+            load_pickle(tmp_path)
+        monkeypatch.setattr(os, "open", refused)
+    monkeypatch.undo()
     with pytest.raises(
         UnreadableFileError, match=r"expected a file that can be read, got No such file"
     ):
