@@ -56,7 +56,7 @@ from results import (
 )
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
-from torch.optim.swa_utils import get_ema_avg_fn, update_bn
+from torch.optim.swa_utils import update_bn
 from torchmetrics.classification import MulticlassAccuracy
 
 from skeleton_focus import (
@@ -421,7 +421,7 @@ class MovingAverage(WeightAveraging):
         self.decay = min(self.decay, 0.05 ** (1 / trainer.estimated_stepping_batches))
 
     def average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        return get_ema_avg_fn(self.decay)(averaged, current, count)
+        return averaged + (1 - self.decay) * (current - averaged)  # frozen weights stay equal
 
 
 def build_trainer(given: argparse.Namespace, recipe: Recipe, timer: Timer) -> L.Trainer:

@@ -559,18 +559,22 @@ def test_clips_held_out_choose_the_epoch_and_are_not_trained_on(tmp_path: Path) 
 def test_a_short_run_does_not_average_its_initial_weights(
     decay: float, kept: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used = []
+    used = set()
 
-    def recorded(decay: float) -> Any:
-        used.append(decay)
-        return lambda averaged, current, count: averaged + (1 - decay) * (current - averaged)
+    def recorded(self: Any, averaged: Tensor, current: Tensor, count: Any) -> Tensor:
+        used.add(self.decay)
+        return average(self, averaged, current, count)
 
-    monkeypatch.setattr(train, "get_ema_avg_fn", recorded)
+    average = train.MovingAverage.average
+    monkeypatch.setattr(train.MovingAverage, "average", recorded)
     options = ["--clips", "60", "--batch", "8", "--frames", "16", "--ema", str(decay), "--quiet"]
     options += ["--network", "widths=6,6,6,6,6,6", "--threads", "1", "--epochs", "2"]
     train.main([*options, "--out", str(tmp_path / "run")])
-    (decay,) = {*used}
+    (decay,) = used
     assert decay**14 == pytest.approx(kept)  # two epochs of seven steps
+    one, other = torch.randn(5), torch.randn(5)
+    averaged = train.MovingAverage(0.9).average(one, other, 3)
+    torch.testing.assert_close(averaged, 0.9 * one + 0.1 * other)
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's
