@@ -192,6 +192,8 @@ class Recipe:
     seed: int = setting(1, "random seed of weights, order of clips and augmentation", low=0)
 
     def __post_init__(self) -> None:
+        # A copy: a run adapts its recipe to its data, and a preset belongs to all runs.
+        self.network, self.augment = dict(self.network), dict(self.augment)
         for option in fields(self):
             low = option.metadata.get("low", float("-inf"))
             high = option.metadata.get("high", float("inf"))

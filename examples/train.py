@@ -421,6 +421,8 @@ class MovingAverage(WeightAveraging):
         self.decay = min(self.decay, 0.05 ** (1 / trainer.estimated_stepping_batches))
 
     def average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        if not averaged.is_floating_point():  # a count or a mask
+            return current
         return averaged + (1 - self.decay) * (current - averaged)  # frozen weights stay equal
 
 

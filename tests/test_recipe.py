@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -255,6 +256,24 @@ def test_a_run_in_the_plane_is_kept_and_loaded(
     with torch.no_grad():
         logits = objective.model(prepare(batch, recipe, layout))
     assert_kept(tmp_path / "run", logits.log_softmax(1)[:4])
+    assert recipe.augment["rotation"] == (0.0, 0.0, 15.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_leaves_the_presets_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run in the plane turns its clips about z alone; later runs must not."""
+    before = copy.deepcopy(PRESETS)
+    data = some_data(COCO17, channels=2)
+    monkeypatch.setattr(train, "load_data", lambda *_, **options: Split(data, data))
+    (tmp_path / "clips").mkdir()
+    options = ["--data", str(tmp_path / "clips"), "--devices", "1", "--threads", "1", "--quiet"]
+    options += ["--network", "widths=6,6", "strides=1,1", "--epochs", "1", "--ema", "0"]
+    train.main([*options, "--out", str(tmp_path / "run")])
+    recipe = json.loads((tmp_path / "run" / "report.json").read_text())["recipe"]
+    assert recipe["augment"]["rotation"] == [0.0, 0.0, 15.0]
+    assert before == PRESETS
 
 
 def facts_of_three(recipe: Recipe, channels: int = 3) -> dict[str, object]:
