@@ -96,14 +96,14 @@ class Detections:
     places: int = 0
     joints: int = 0
 
-    def expect(self, where: str, joints: int, of: str = "") -> None:
+    def expect(self, where: str, joints: int, place: str = "") -> None:
         """Check a person's number of joints, which decides the layout if none is stated.
 
-        ``of`` says, in the error, where the joints are.
+        ``place`` follows the number in the error.
         """
         if self.layout is not None:
             if joints != self.joints:
-                raise FormatError(message(where, f"{self.joints} joints", f"{joints}{of}"))
+                raise FormatError(message(where, f"{self.joints} joints", f"{joints}{place}"))
             return
         known = _LAYOUTS[self.kind]
         named = LAYOUTS[known[joints]] if joints in known else None
@@ -114,7 +114,7 @@ class Detections:
             if self.stated is not None:
                 expected = f"{self.stated.num_joints} joints of {self.stated.name}"
                 hint = ""
-            raise FormatError(message(where, expected, f"{joints}{of}", hint))
+            raise FormatError(message(where, expected, f"{joints}{place}", hint))
         self.layout = layout
         self.joints = joints
 
