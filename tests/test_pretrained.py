@@ -105,6 +105,7 @@ def test_modules_of_the_users_keep_their_names(tmp_path: Path) -> None:
 
 def test_a_failed_import_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     full = "skeleton_focus._examples.errors"
+    import_example("memory")  # now their common parent is there
     monkeypatch.delitem(sys.modules, full, raising=False)
     before = {name for name in sys.modules if name.startswith("skeleton_focus.")}
     broken = compile("1 / 0", "", "exec")
